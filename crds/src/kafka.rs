@@ -1,0 +1,158 @@
+//! How a job reaches Kafka: brokers, where to begin, limits, security.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the job reaches Kafka. Every source of the job uses it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaSpec {
+    /// Brokers to ask first, `host:port` separated by commas. The environment variable `KAFKA_BOOTSTRAP_SERVER` wins
+    /// over it; without both: `localhost:29092`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub bootstrap_servers: Option<String>,
+    /// Consumer group under which the job publishes its positions, for lag tools only; the job itself keeps them in its
+    /// log. Default: `processing-<job>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255))]
+    pub group_id: Option<String>,
+    /// Where a job without a checkpoint begins: `earliest`, `latest`, a time (RFC 3339: the first record at or after
+    /// it), or offsets per topic and partition as Spark writes them: `{"topic":{"0":23,"1":-2}}`, with -2 for earliest
+    /// and -1 for latest. Resolved once, before the first read; a partition that appears later begins at earliest.
+    #[serde(default = "latest")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub starting_offsets: String,
+    /// Greatest number of records of one micro-batch, shared over the partitions by their backlog. Larger: fewer and
+    /// larger files while catching up; smaller: earlier results and less memory.
+    #[serde(default = "default_max_offsets_per_trigger")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub max_offsets_per_trigger: i64,
+    /// What to do when Kafka no longer has records that the job has not read yet: stop and name the offsets (true), or
+    /// count them and go on (false).
+    #[serde(default)]
+    pub fail_on_data_loss: bool,
+    /// Whether records of open and aborted transactions are read.
+    #[serde(default)]
+    pub isolation_level: IsolationLevel,
+    /// TLS to the brokers. Without it the connection is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+    /// Login with name and password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<SaslSpec>,
+    /// Further settings of librdkafka, by their own names. Only harmless ones are allowed: time-outs, sizes, intervals,
+    /// the client id; nothing that names a file, a program or a URL.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub config: BTreeMap<String, String>,
+}
+
+fn latest() -> String {
+    "latest".to_owned()
+}
+
+/// As in the layer that this platform replaces (docs of the jobs: 10000 a trigger).
+fn default_max_offsets_per_trigger() -> i64 {
+    10_000
+}
+
+impl Default for KafkaSpec {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: None,
+            group_id: None,
+            starting_offsets: latest(),
+            max_offsets_per_trigger: default_max_offsets_per_trigger(),
+            fail_on_data_loss: false,
+            isolation_level: IsolationLevel::default(),
+            tls: None,
+            sasl: None,
+            config: BTreeMap::new(),
+        }
+    }
+}
+
+/// Which records of transactions are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum IsolationLevel {
+    /// Only records of committed transactions, and those outside any.
+    #[default]
+    ReadCommitted,
+    /// Every record.
+    ReadUncommitted,
+}
+
+/// TLS to the brokers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.certificate) == has(self.key)", "certificate and key stand together: set both or neither"))]
+pub struct TlsSpec {
+    /// Certificates (PEM) of the authorities that sign the brokers' certificates. Without it: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretSource>,
+    /// The client's certificate (PEM), where the brokers ask for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<SecretSource>,
+    /// The private key (PEM) of that certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretSource>,
+    /// Password of that key, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_password: Option<SecretSource>,
+}
+
+/// Login with name and password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SaslSpec {
+    /// How the password travels.
+    pub mechanism: SaslMechanism,
+    /// User name.
+    pub username: SecretSource,
+    /// Password.
+    pub password: SecretSource,
+}
+
+/// How a password travels to the broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// As it is; use it with TLS only.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// Salted challenge and response over SHA-256.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// Salted challenge and response over SHA-512.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+/// A secret value: a key of a Secret in the job's namespace, or a file where the runner runs. Never the value itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("has(self.secretKeyRef) != has(self.file)", "set exactly one of secretKeyRef and file"))]
+pub struct SecretSource {
+    /// A key of a Secret in the job's own namespace; mounted as a file and taken up again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
+    /// Path of a file that holds the value, for runs without a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub file: Option<String>,
+}
+
+/// A key of a Secret in the job's own namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253), pattern(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// Key inside it.
+    #[schemars(length(min = 1, max = 253), pattern(r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}

@@ -1,0 +1,82 @@
+//! Where a job writes: tables of files, or a topic.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::quantity::ByteSize;
+
+/// Where rows go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.format == 'kafka' ? has(self.topic) && !has(self.path) : has(self.path) && !has(self.topic)", "a kafka sink needs topic and no path; every other format needs path and no topic"))]
+pub struct SinkSpec {
+    /// Format of the output.
+    #[serde(default)]
+    pub format: SinkFormat,
+    /// Folder of the table: relative to the outputs folder, or a URL such as `file:///data/t`, `s3://bucket/t`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
+    /// Topic, for format kafka. At least once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 249))]
+    pub topic: Option<String>,
+    /// Columns that become Hive directories (`date=2026-11-22/`) and are left out of the files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
+    pub partition_by: Vec<String>,
+    /// A file is closed when it has reached about this size. Larger files read faster; smaller ones use less memory.
+    #[serde(default = "default_target_file_size")]
+    pub target_file_size: ByteSize,
+    /// Compression of Parquet files.
+    #[serde(default)]
+    pub compression: Compression,
+}
+
+/// Middle of the 64 to 256 MB that readers like; below the 5 GB that an object store copies in one call.
+fn default_target_file_size() -> ByteSize {
+    ByteSize::from_mebibytes(128)
+}
+
+/// Format of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum SinkFormat {
+    /// Parquet files, exactly once for any reader.
+    #[default]
+    Parquet,
+    /// A Delta table.
+    Delta,
+    /// CSV files (RFC 4180).
+    Csv,
+    /// A topic, one JSON object per row, at least once.
+    Kafka,
+}
+
+/// Compression of Parquet files.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Compression {
+    /// zstd level 1: half the size of snappy at its speed.
+    #[default]
+    Zstd,
+    /// For readers that know nothing newer.
+    Snappy,
+    /// Not compressed.
+    None,
+}
+
+/// One of several outputs of a job; all share the reading and decoding, and one commit decides them all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputSpec {
+    /// Name of the output in metrics and in the job log.
+    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9_]*[a-z0-9])?$"))]
+    pub name: String,
+    /// What it computes.
+    #[schemars(length(min = 1, max = 65536))]
+    pub query: String,
+    /// Where its rows go.
+    pub sink: SinkSpec,
+}

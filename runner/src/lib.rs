@@ -1,0 +1,8 @@
+//! The runner of data-platform: reads Kafka, computes SQL on Arrow, writes tables exactly once.
+//!
+//! A record walks in one direction: `source` (poll, decode) -> `transform` (SQL, windows) -> `sink` (staged files) ->
+//! `checkpoint` (decide, publish). `pipeline` drives the four, `app` wires them to the command line. Only `source::kafka`,
+//! `sink`, `checkpoint::store` and `http` touch the outside; what they are told to do is decided by pure functions.
+
+pub mod source;
+pub mod transform;

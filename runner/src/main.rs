@@ -1,0 +1,2 @@
+//! `data-platform`: see `app`.
+fn main() {}

@@ -1,0 +1,4 @@
+//! Sources: where records come from, and how their bytes become Arrow columns.
+
+pub mod decode;
+pub mod record;

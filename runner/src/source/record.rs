@@ -1,0 +1,41 @@
+//! One Kafka record as the decoder sees it: borrowed from the client library, gone after the batch is decoded.
+
+/// A record, borrowed from the client's buffer.
+#[derive(Clone, Copy)]
+pub struct Record<'a> {
+    /// Name of the topic.
+    pub topic: &'a str,
+    /// Partition of the topic.
+    pub partition: i32,
+    /// Offset in the partition.
+    pub offset: i64,
+    /// The time that Kafka keeps with the record, in milliseconds since 1970; `None` where the broker has none.
+    pub timestamp_ms: Option<i64>,
+    /// The key; `None` is Kafka's null.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// The headers, read only when somebody asks.
+    pub headers: &'a dyn Headers,
+}
+
+/// The headers of a record, in order. Names may repeat.
+pub trait Headers {
+    /// Calls `visit` with each header's name and value (`None` is Kafka's null).
+    fn visit(&self, visit: &mut dyn FnMut(&str, Option<&[u8]>));
+}
+
+/// A record without headers.
+pub struct NoHeaders;
+
+impl Headers for NoHeaders {
+    fn visit(&self, _: &mut dyn FnMut(&str, Option<&[u8]>)) {}
+}
+
+impl Headers for Vec<(String, Option<Vec<u8>>)> {
+    fn visit(&self, visit: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        for (name, value) in self {
+            visit(name, value.as_deref());
+        }
+    }
+}
