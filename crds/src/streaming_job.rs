@@ -179,7 +179,7 @@ pub struct LagStatus {
 }
 
 /// The last commit of a job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckpointStatus {
     /// Version of the job log.
