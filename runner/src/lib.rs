@@ -4,5 +4,7 @@
 //! `checkpoint` (decide, publish). `pipeline` drives the four, `app` wires them to the command line. Only `source::kafka`,
 //! `sink`, `checkpoint::store` and `http` touch the outside; what they are told to do is decided by pure functions.
 
+pub mod checkpoint;
+pub mod faults;
 pub mod source;
 pub mod transform;

@@ -1,0 +1,23 @@
+//! Exactly once: the job log, what it decides, where it lies, and how it is kept small.
+//!
+//! ```text
+//! record (formats)   job_state (fold of the records)   decide (pure decisions)   paths (names)
+//!         \                  |                          /
+//!          log (reads facts, carries decisions out)  ->  store (file system, object store)
+//! ```
+//!
+//! docs/job-log.md has the rules and the formats with an example.
+
+pub mod counters;
+pub mod decide;
+pub mod job_state;
+pub mod lock;
+pub mod log;
+pub mod paths;
+pub mod record;
+pub mod store;
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,150 @@
+//! What happened to records: the counters of one micro-batch, and their sum since the log began.
+//!
+//! Pure. Every record that was read is in exactly one of tombstone, dead letter, future, duplicate, and for each output
+//! in exactly one of filtered, late, accepted (docs/job-log.md, "Counting").
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Counters by source and by output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// By name of the source.
+    pub sources: BTreeMap<String, SourceCounters>,
+    /// By name of the output.
+    pub outputs: BTreeMap<String, OutputCounters>,
+}
+
+/// What happened to the records of a source, in records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceCounters {
+    /// Read from Kafka.
+    pub read: u64,
+    /// Bytes of their values.
+    pub bytes: u64,
+    /// Null values.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tombstone: u64,
+    /// Bad records by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dead_letter: BTreeMap<String, u64>,
+    /// Too far ahead of the clock.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub future: u64,
+    /// Seen before. Reserved for `deduplicate`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub duplicate: u64,
+    /// Offsets that Kafka no longer had (not records: nobody knows how many those were).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_offsets: u64,
+}
+
+/// What an output did with the records that reached it, in records; and what it wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputCounters {
+    /// Refused by the WHERE below the window.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub filtered: u64,
+    /// Of a window that was closed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late: u64,
+    /// Part of the result.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub accepted: u64,
+    /// Rows written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rows: u64,
+    /// Files written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub files: u64,
+    /// Bytes written.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl SourceCounters {
+    /// Bad records of every reason.
+    pub fn dead_letters(&self) -> u64 {
+        self.dead_letter.values().sum()
+    }
+
+    /// Records that went on to the outputs.
+    pub fn passed(&self) -> u64 {
+        self.read - self.tombstone - self.dead_letters() - self.future - self.duplicate
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.bytes += other.bytes;
+        self.tombstone += other.tombstone;
+        self.future += other.future;
+        self.duplicate += other.duplicate;
+        self.lost_offsets += other.lost_offsets;
+        for (reason, number) in &other.dead_letter {
+            *self.dead_letter.entry(reason.clone()).or_default() += number;
+        }
+    }
+}
+
+impl OutputCounters {
+    fn add(&mut self, other: &Self) {
+        self.filtered += other.filtered;
+        self.late += other.late;
+        self.accepted += other.accepted;
+        self.rows += other.rows;
+        self.files += other.files;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Counters {
+    /// Adds the counters of one micro-batch.
+    pub fn add(&mut self, other: &Self) {
+        for (name, counters) in &other.sources {
+            self.sources.entry(name.clone()).or_default().add(counters);
+        }
+        for (name, counters) in &other.outputs {
+            self.outputs.entry(name.clone()).or_default().add(counters);
+        }
+    }
+
+    /// Whether every record is accounted for: what passed the sources is filtered, late or accepted in each output.
+    /// Outputs that take no records from the query (the dead letters) are not asked.
+    pub fn is_conserved(&self, query_outputs: &[&str]) -> bool {
+        let passed: u64 = self.sources.values().map(SourceCounters::passed).sum();
+        query_outputs.iter().all(|name| {
+            self.outputs.get(*name).map_or(passed == 0, |o| o.filtered + o.late + o.accepted == passed)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_conserved_only_if_each_has_one_fate() {
+        let source = SourceCounters {
+            read: 10,
+            tombstone: 1,
+            dead_letter: BTreeMap::from([("syntax".to_owned(), 2)]),
+            future: 1,
+            ..SourceCounters::default()
+        };
+        let output = OutputCounters { filtered: 1, late: 2, accepted: 3, ..OutputCounters::default() };
+        let mut counters = Counters {
+            sources: BTreeMap::from([("s".to_owned(), source)]),
+            outputs: BTreeMap::from([("o".to_owned(), output)]),
+        };
+        assert!(counters.is_conserved(&["o"]));
+        counters.add(&counters.clone());
+        assert!(counters.is_conserved(&["o"]));
+        counters.outputs.get_mut("o").unwrap().late += 1;
+        assert!(!counters.is_conserved(&["o"]));
+    }
+}

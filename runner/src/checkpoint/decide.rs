@@ -1,0 +1,317 @@
+//! The decisions of the commit protocol, as functions of facts that were already read.
+//!
+//! Pure: no I/O, no clock, no randomness. `log` reads the facts and carries the decisions out; the simulation and the
+//! exhaustive model drive the same functions. Each variant reads as what happens next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::job_state::JobState;
+use crate::checkpoint::record::{Own, Plan, Rank};
+use crate::checkpoint::store::ObjectEntry;
+use crate::checkpoint::{paths, store::Created};
+
+/// A process that wants to run a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Random identity of the process.
+    pub owner: String,
+    /// Its rank among starters.
+    pub rank: Rank,
+    /// Host and process id, for people.
+    pub place: String,
+}
+
+/// What to do about the log when a process starts on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TakeOver {
+    /// We own it already.
+    GoOn,
+    /// Append `own` with this epoch.
+    TakeEpoch(u64),
+    /// The present owner ranks higher: stop.
+    StopFenced(Own),
+}
+
+/// Whether a candidate may take the log over.
+pub fn take_over(state: &JobState, candidate: &Candidate) -> TakeOver {
+    match &state.owner {
+        Some(owner) if owner.owner == candidate.owner => TakeOver::GoOn,
+        Some(owner) if candidate.rank < owner.rank => TakeOver::StopFenced(owner.clone()),
+        owner => TakeOver::TakeEpoch(owner.as_ref().map_or(0, |owner| owner.epoch) + 1),
+    }
+}
+
+/// What the answer to a create means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlotDecision {
+    /// The slot holds our record.
+    Ours,
+    /// The slot is still free: try the same bytes again.
+    TryAgain,
+    /// Somebody else has it, or had it: read the log as at start, never go on in memory.
+    Reload,
+}
+
+/// Decides who has a slot of the log. `answer` is `None` when nobody knows whether the create happened; `found` is what
+/// a read of the slot gave, and is asked for unless the answer is [`Created::Yes`].
+pub fn slot(attempt: &[u8], answer: Option<Created>, found: Option<&[u8]>) -> SlotDecision {
+    match (answer, found) {
+        (Some(Created::Yes), _) => SlotDecision::Ours,
+        (_, Some(bytes)) if bytes == attempt => SlotDecision::Ours,
+        (_, Some(_)) => SlotDecision::Reload,
+        (None, None) => SlotDecision::TryAgain,
+        // It was there and is gone: the garbage collection of a newer owner took it.
+        (Some(Created::AlreadyExists), None) => SlotDecision::Reload,
+    }
+}
+
+/// What a newer base means for a record that was just created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseCheck {
+    /// Publish it.
+    Publish,
+    /// The slot was freed by a garbage collection behind our back: remove the record and stop as fenced.
+    Withdraw,
+}
+
+/// Decides whether a record that was created at `version` may be published.
+pub fn base_check(version: u64, bases: &[u64]) -> BaseCheck {
+    if bases.iter().any(|base| *base >= version) { BaseCheck::Withdraw } else { BaseCheck::Publish }
+}
+
+/// What a file's final name means for its publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishDecision {
+    /// It is there with our content.
+    Done,
+    /// Something else has the name: stop, and touch nothing.
+    StopOccupied,
+    /// Neither the staged nor the final file is there: stop, it is lost.
+    StopLost,
+}
+
+/// Decides what to do when a staged file could not be given its final name. `found` is the checksum of what has the
+/// final name, if anything has.
+pub fn publish(expected_xxh3: &str, found: Option<&str>) -> PublishDecision {
+    match found {
+        Some(xxh3) if xxh3 == expected_xxh3 => PublishDecision::Done,
+        Some(_) => PublishDecision::StopOccupied,
+        None => PublishDecision::StopLost,
+    }
+}
+
+/// What a different plan means for a job that has a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanChange {
+    /// Nothing changed.
+    Same,
+    /// The state fits: append `plan` and go on.
+    Compatible,
+    /// The state was made by another query.
+    StopChanged,
+}
+
+/// Decides whether a plan may go on with the state that the log describes.
+pub fn plan_change(state: &JobState, plan: &Plan) -> PlanChange {
+    let nothing_is_open = state.replay_from.is_none();
+    if state.plan.fingerprint == plan.fingerprint && state.plan.outputs == plan.outputs {
+        PlanChange::Same
+    } else if state.plan.state_fingerprint == plan.state_fingerprint || nothing_is_open {
+        PlanChange::Compatible
+    } else {
+        PlanChange::StopChanged
+    }
+}
+
+/// What Kafka's identities mean for a job that has a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClusterCheck {
+    /// Everything is as it was; these topics are new.
+    Same {
+        /// Topics that the log does not know.
+        new_topics: BTreeMap<String, String>,
+    },
+    /// The brokers belong to another cluster.
+    StopOtherCluster {
+        /// In record 0.
+        expected: String,
+        /// Answered now.
+        found: String,
+    },
+    /// A topic was deleted and created again.
+    StopTopicRecreated {
+        /// Its name.
+        topic: String,
+        /// In the log.
+        expected: String,
+        /// Answered now.
+        found: String,
+    },
+}
+
+/// Compares Kafka's identities with those in the log.
+pub fn cluster_check(state: &JobState, cluster_id: &str, topics: &BTreeMap<String, String>) -> ClusterCheck {
+    if state.start.cluster_id != cluster_id {
+        let (expected, found) = (state.start.cluster_id.clone(), cluster_id.to_owned());
+        return ClusterCheck::StopOtherCluster { expected, found };
+    }
+    let mut new_topics = BTreeMap::new();
+    for (topic, found) in topics {
+        match state.topics.get(topic) {
+            Some(expected) if expected == found => {}
+            Some(expected) => {
+                let (topic, expected, found) = (topic.clone(), expected.clone(), found.clone());
+                return ClusterCheck::StopTopicRecreated { topic, expected, found };
+            }
+            None => {
+                new_topics.insert(topic.clone(), found.clone());
+            }
+        }
+    }
+    ClusterCheck::Same { new_topics }
+}
+
+/// Records between two bases. More would make a start read longer, fewer would write more; a start reads at most twice
+/// as many, about a millisecond for each hundred on a local disk.
+pub const RECORDS_PER_BASE: u64 = 500;
+
+/// Whether a base is due, given the newest one.
+pub fn base_is_due(version: u64, newest_base: Option<u64>, records_per_base: u64) -> bool {
+    version >= newest_base.unwrap_or(0).saturating_add(records_per_base)
+}
+
+/// What may be removed once `bases` (ascending) are durable. The newest two stay, with every record after the older of
+/// them; with fewer than two nothing goes.
+pub fn garbage_versions(bases: &[u64], log: &[u64]) -> (Vec<u64>, Vec<u64>) {
+    let [.., oldest_kept, _] = bases else { return (Vec::new(), Vec::new()) };
+    let below = |versions: &[u64], limit: u64| versions.iter().copied().filter(|v| *v < limit).collect();
+    (below(bases, *oldest_kept), below(log, oldest_kept + 1))
+}
+
+/// State objects that no kept record names. Only those of versions that the newest base covers: a newer owner, of whom a
+/// sleeping process knows nothing, may have written later ones, and never names an older one again.
+pub fn garbage_state(listed: &[ObjectEntry], kept: &BTreeSet<String>, newest_base: u64) -> Vec<String> {
+    let covered = |path: &str| paths::state_version(path).is_some_and(|version| version <= newest_base);
+    let unused = listed.iter().filter(|entry| covered(&entry.path) && !kept.contains(&entry.path));
+    unused.map(|entry| entry.path.clone()).collect()
+}
+
+/// Staged files of superseded epochs that no unpublished commit names. Never by age.
+pub fn garbage_staging(listed: &[ObjectEntry], epoch: u64, pending: &BTreeSet<String>) -> Vec<String> {
+    let superseded = |path: &str| paths::staging_epoch(path).is_some_and(|staged| staged < epoch);
+    let unused = listed.iter().filter(|entry| superseded(&entry.path) && !pending.contains(&entry.path));
+    unused.map(|entry| entry.path.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::record::{Record, ReplayFrom, Start};
+
+    fn state() -> JobState {
+        JobState::begin(Start {
+            log_id: "l".to_owned(),
+            namespace: "local".to_owned(),
+            job: "j".to_owned(),
+            cluster_id: "c".to_owned(),
+            topics: BTreeMap::from([("t".to_owned(), "1".to_owned())]),
+            offsets: BTreeMap::new(),
+            plan: plan("f", "s"),
+            clock: 0,
+            program: String::new(),
+        })
+    }
+
+    fn plan(fingerprint: &str, state_fingerprint: &str) -> Plan {
+        let (fingerprint, state_fingerprint) = (fingerprint.to_owned(), state_fingerprint.to_owned());
+        Plan { fingerprint, state_fingerprint, ..Plan::default() }
+    }
+
+    fn candidate(owner: &str, generation: i64, started: i64) -> Candidate {
+        Candidate { owner: owner.to_owned(), rank: Rank { generation, started }, place: String::new() }
+    }
+
+    #[test]
+    fn a_starter_takes_over_unless_the_owner_ranks_higher() {
+        let mut state = state();
+        assert_eq!(take_over(&state, &candidate("a", 0, 5)), TakeOver::TakeEpoch(1));
+        let Candidate { owner, rank, place } = candidate("a", 1, 5);
+        let own = Own { epoch: 1, owner, rank, place, partitions: None, clock: 0 };
+        state.apply(1, &Record::Own(own.clone())).unwrap();
+        assert_eq!(take_over(&state, &candidate("a", 1, 5)), TakeOver::GoOn);
+        assert_eq!(take_over(&state, &candidate("b", 1, 5)), TakeOver::TakeEpoch(2));
+        assert_eq!(take_over(&state, &candidate("b", 2, 0)), TakeOver::TakeEpoch(2));
+        assert_eq!(take_over(&state, &candidate("b", 1, 4)), TakeOver::StopFenced(own.clone()));
+        assert_eq!(take_over(&state, &candidate("b", 0, 9)), TakeOver::StopFenced(own));
+    }
+
+    #[test]
+    fn a_slot_is_ours_only_if_it_holds_our_bytes() {
+        let exists = Some(Created::AlreadyExists);
+        assert_eq!(slot(b"x", Some(Created::Yes), None), SlotDecision::Ours);
+        assert_eq!(slot(b"x", exists, Some(b"x")), SlotDecision::Ours);
+        assert_eq!(slot(b"x", None, Some(b"x")), SlotDecision::Ours);
+        assert_eq!(slot(b"x", exists, Some(b"y")), SlotDecision::Reload);
+        assert_eq!(slot(b"x", None, Some(b"y")), SlotDecision::Reload);
+        assert_eq!(slot(b"x", None, None), SlotDecision::TryAgain);
+        assert_eq!(slot(b"x", exists, None), SlotDecision::Reload);
+    }
+
+    #[test]
+    fn a_slot_below_a_base_is_withdrawn() {
+        assert_eq!(base_check(7, &[]), BaseCheck::Publish);
+        assert_eq!(base_check(7, &[3, 6]), BaseCheck::Publish);
+        assert_eq!(base_check(7, &[3, 7]), BaseCheck::Withdraw);
+        assert_eq!(base_check(7, &[90, 3]), BaseCheck::Withdraw);
+    }
+
+    #[test]
+    fn two_bases_and_every_record_after_the_older_one_are_kept() {
+        assert_eq!(garbage_versions(&[], &[0, 1, 2]), (vec![], vec![]));
+        assert_eq!(garbage_versions(&[500], &[0, 1, 500, 501]), (vec![], vec![]));
+        assert_eq!(garbage_versions(&[3, 6], &[0, 1, 2, 3, 4, 5, 6, 7]), (vec![], vec![0, 1, 2, 3]));
+        assert_eq!(garbage_versions(&[3, 6, 9], &[4, 5, 6, 7, 8, 9, 10]), (vec![3], vec![4, 5, 6]));
+    }
+
+    #[test]
+    fn a_changed_query_goes_on_only_if_its_state_fits_or_nothing_is_open() {
+        let mut state = state();
+        assert_eq!(plan_change(&state, &plan("f", "s")), PlanChange::Same);
+        assert_eq!(plan_change(&state, &plan("g", "s")), PlanChange::Compatible);
+        assert_eq!(plan_change(&state, &plan("g", "z")), PlanChange::Compatible);
+        state.replay_from = Some(ReplayFrom { version: 1, offsets: BTreeMap::new() });
+        assert_eq!(plan_change(&state, &plan("g", "s")), PlanChange::Compatible);
+        assert_eq!(plan_change(&state, &plan("g", "z")), PlanChange::StopChanged);
+    }
+
+    #[test]
+    fn another_cluster_and_a_recreated_topic_are_noticed_and_a_new_topic_is_not_refused() {
+        let topics = |topics: &[(&str, &str)]| -> BTreeMap<String, String> {
+            topics.iter().map(|(name, id)| ((*name).to_owned(), (*id).to_owned())).collect()
+        };
+        let state = state();
+        let same = ClusterCheck::Same { new_topics: topics(&[("u", "9")]) };
+        assert_eq!(cluster_check(&state, "c", &topics(&[("t", "1"), ("u", "9")])), same);
+        assert!(matches!(cluster_check(&state, "d", &topics(&[])), ClusterCheck::StopOtherCluster { .. }));
+        let recreated = cluster_check(&state, "c", &topics(&[("t", "2")]));
+        assert!(matches!(recreated, ClusterCheck::StopTopicRecreated { .. }));
+    }
+
+    #[test]
+    fn state_objects_of_a_newer_owner_are_never_garbage() {
+        let listed: Vec<_> = [paths::state_object(5, 1, 1, 0), paths::state_object(6, 1, 2, 0), paths::state_object(9, 2, 1, 0)]
+            .map(|path| ObjectEntry { path, bytes: 0 })
+            .into();
+        let kept = BTreeSet::from([listed[1].path.clone()]);
+        assert_eq!(garbage_state(&listed, &kept, 8), [listed[0].path.clone()]);
+    }
+
+    #[test]
+    fn staged_files_go_only_when_their_epoch_is_superseded_and_nothing_names_them() {
+        let listed: Vec<_> = ["_staging/1/5-1-0.tmp", "_staging/1/6-2-0.tmp", "_staging/2/7-1-0.tmp", "x.parquet"]
+            .map(|path| ObjectEntry { path: path.to_owned(), bytes: 0 })
+            .into();
+        let pending = BTreeSet::from(["_staging/1/6-2-0.tmp".to_owned()]);
+        assert_eq!(garbage_staging(&listed, 2, &pending), ["_staging/1/5-1-0.tmp"]);
+    }
+}

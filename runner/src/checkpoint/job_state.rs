@@ -1,0 +1,346 @@
+//! The whole job as of one version of its log: what folding the records gives, and what a base holds.
+//!
+//! Pure. Everything that the next micro-batch, a recovery, a rebuild or a garbage collection must know stands here, so
+//! that a base can replace all records before it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::counters::Counters;
+use crate::checkpoint::record::{
+    Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReplayFrom, Start, StateObject,
+};
+
+/// The job as of [`JobState::version`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobState {
+    /// Last version of the log that is part of this.
+    pub version: u64,
+    /// Record 0.
+    pub start: Start,
+    /// What the job computes now: of record 0, or of the last `plan`.
+    pub plan: Plan,
+    /// Topic ids, also of topics that appeared later.
+    pub topics: BTreeMap<String, String>,
+    /// Who may commit; `None` only before the first `own`.
+    pub owner: Option<Own>,
+    /// What is known of each partition.
+    pub partitions: Partitions<PartitionState>,
+    /// The job's watermark.
+    pub watermark: Option<i64>,
+    /// Batch clock of the last commit; of the start, before the first.
+    pub clock: i64,
+    /// Every commit up to this version is published.
+    pub published: u64,
+    /// Commits that are decided and not known to be published, oldest first.
+    pub pending: BTreeMap<u64, BTreeMap<String, OutputCommit>>,
+    /// Sum of all counters.
+    pub totals: Counters,
+    /// Where a rebuild has to begin; `None` when nothing is open.
+    pub replay_from: Option<ReplayFrom>,
+    /// What a rebuild needs to know of each batch from there on, oldest first.
+    pub replay: BTreeMap<u64, ReplayBatch>,
+    /// The last snapshot of the state.
+    pub snapshot: Option<Snapshot>,
+    /// What is known of each output.
+    pub outputs: BTreeMap<String, OutputState>,
+    /// State objects that a record since the last base named.
+    pub referenced: BTreeSet<String>,
+    /// Evidence of the circuit breaker.
+    pub breaker: Breaker,
+    /// Number of commits.
+    pub commits: u64,
+}
+
+/// What is known of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Next offset to read.
+    pub position: i64,
+    /// Greatest event time so far minus the delay.
+    pub watermark: Option<i64>,
+    /// Batch clock of the last batch with a valid record; of the first one that saw the partition, if there was none.
+    pub active: Option<i64>,
+}
+
+/// A batch as a rebuild repeats it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayBatch {
+    /// Events after this time were refused as future.
+    pub latest_event_time: i64,
+    /// The job's watermark before it: what was late.
+    pub watermark_before: Option<i64>,
+    /// The job's watermark after it: what it closed.
+    pub watermark: Option<i64>,
+    /// The ranges it read.
+    pub partitions: Partitions<Range>,
+}
+
+/// A snapshot of the state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// It holds the state after this version.
+    pub version: u64,
+    /// One object per open window.
+    pub objects: Vec<StateObject>,
+}
+
+/// What is known of an output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputState {
+    /// Root URL as of the last commit that wrote to it.
+    pub root: String,
+    /// Where each partition stood after the last commit that wrote a file: the next file covers from here.
+    pub covered: Partitions<i64>,
+    /// Version of the last commit with a file; 0 before the first.
+    pub last_file: u64,
+}
+
+/// A record that cannot follow the ones before it: the log was edited, or two programs disagree on the rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("version {version} cannot follow the records before it: {problem}")]
+pub struct FoldError {
+    /// The version.
+    pub version: u64,
+    /// Why.
+    pub problem: String,
+}
+
+impl JobState {
+    /// The job after record 0.
+    pub fn begin(start: Start) -> Self {
+        let partition = |position: &i64| PartitionState { position: *position, ..PartitionState::default() };
+        let partitions = map_partitions(&start.offsets, partition);
+        let covered = |root: &String| OutputState { root: root.clone(), covered: start.offsets.clone(), last_file: 0 };
+        Self {
+            version: 0,
+            plan: start.plan.clone(),
+            topics: start.topics.clone(),
+            owner: None,
+            partitions,
+            watermark: None,
+            clock: start.clock,
+            published: 0,
+            pending: BTreeMap::new(),
+            totals: Counters::default(),
+            replay_from: None,
+            replay: BTreeMap::new(),
+            snapshot: None,
+            outputs: start.plan.outputs.iter().map(|(name, root)| (name.clone(), covered(root))).collect(),
+            referenced: BTreeSet::new(),
+            breaker: Breaker::default(),
+            commits: 0,
+            start,
+        }
+    }
+
+    /// The job after one more record.
+    ///
+    /// # Errors
+    /// [`FoldError`] when the record breaks a rule of the protocol; the state is then not to be used any more.
+    pub fn apply(&mut self, version: u64, record: &Record) -> Result<(), FoldError> {
+        let refuse = |problem: String| Err(FoldError { version, problem });
+        if version != self.version + 1 {
+            return refuse(format!("version {} was expected", self.version + 1));
+        }
+        let epoch = self.owner.as_ref().map_or(0, |owner| owner.epoch);
+        match record {
+            Record::Start(_) => return refuse("a start record stands only at version 0".to_owned()),
+            Record::Own(own) if own.epoch != epoch + 1 => {
+                return refuse(format!("it takes epoch {} after epoch {epoch}", own.epoch));
+            }
+            Record::Own(own) => self.owner = Some(own.clone()),
+            Record::Commit(commit) if commit.epoch != epoch => {
+                return refuse(format!("it was written by epoch {}, the owner is epoch {epoch}", commit.epoch));
+            }
+            Record::Commit(commit) => {
+                if let Err(problem) = self.apply_commit(version, commit) {
+                    return refuse(problem);
+                }
+            }
+            Record::Published(published) => self.apply_published(published.upto),
+            Record::Plan(plan) => self.plan = plan.clone(),
+            Record::Base(_) => self.referenced.clear(),
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    fn apply_commit(&mut self, version: u64, commit: &Commit) -> Result<(), String> {
+        if commit.watermark < self.watermark {
+            return Err(format!("its watermark {:?} is before {:?}", commit.watermark, self.watermark));
+        }
+        for (topic, partitions) in &commit.partitions {
+            for (partition, range) in partitions {
+                self.advance(topic, *partition, range)?;
+            }
+        }
+        self.apply_published(commit.published);
+        if commit.outputs.values().any(|output| !output.files.is_empty()) {
+            self.pending.insert(version, commit.outputs.clone());
+        }
+        let batch = ReplayBatch {
+            latest_event_time: commit.latest_event_time,
+            watermark_before: self.watermark,
+            watermark: commit.watermark,
+            partitions: commit.partitions.clone(),
+        };
+        self.replay.insert(version, batch);
+        let first_needed = commit.replay_from.as_ref().map_or(version + 1, |from| from.version);
+        self.replay = self.replay.split_off(&first_needed);
+        self.replay_from = commit.replay_from.clone();
+        if let Some(objects) = &commit.state {
+            self.referenced.extend(objects.iter().map(|object| object.path.clone()));
+            self.snapshot = Some(Snapshot { version, objects: objects.clone() });
+        }
+        self.watermark = commit.watermark;
+        self.clock = commit.clock;
+        self.totals = commit.totals.clone();
+        self.breaker = commit.breaker;
+        self.commits += 1;
+        let positions = map_partitions(&self.partitions, |partition| partition.position);
+        for (name, output) in &commit.outputs {
+            let known = self.outputs.entry(name.clone()).or_default();
+            known.root.clone_from(&output.root);
+            if !output.files.is_empty() {
+                known.last_file = version;
+                known.covered.clone_from(&positions);
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, topic: &str, partition: i32, range: &Range) -> Result<(), String> {
+        let known = self.partitions.entry(topic.to_owned()).or_default();
+        let fresh = PartitionState { position: range.start, ..PartitionState::default() };
+        let state = known.entry(partition).or_insert(fresh);
+        if range.start != state.position || range.end < range.start {
+            return Err(format!(
+                "it covers [{}, {}) of {topic} partition {partition}, which stands at {}",
+                range.start, range.end, state.position
+            ));
+        }
+        *state = PartitionState { position: range.end, watermark: range.watermark, active: Some(range.active) };
+        Ok(())
+    }
+
+    fn apply_published(&mut self, upto: u64) {
+        self.published = self.published.max(upto);
+        self.pending = self.pending.split_off(&(self.published + 1));
+    }
+
+    /// Paths of state objects that the last snapshot names.
+    pub fn live_objects(&self) -> impl Iterator<Item = &str> {
+        self.snapshot.iter().flat_map(|snapshot| &snapshot.objects).map(|object| object.path.as_str())
+    }
+
+    /// Epoch of the owner; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.owner.as_ref().map_or(0, |owner| owner.epoch)
+    }
+}
+
+/// Applies a function to every value.
+pub fn map_partitions<T, U>(partitions: &Partitions<T>, change: impl Fn(&T) -> U) -> Partitions<U> {
+    let topic = |values: &BTreeMap<i32, T>| values.iter().map(|(partition, value)| (*partition, change(value))).collect();
+    partitions.iter().map(|(name, values)| (name.clone(), topic(values))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::record::{FileCommit, Published, Rank};
+
+    fn started() -> JobState {
+        let mut state = JobState::begin(Start {
+            log_id: "l".to_owned(),
+            namespace: "local".to_owned(),
+            job: "j".to_owned(),
+            cluster_id: "c".to_owned(),
+            topics: BTreeMap::new(),
+            offsets: one_partition(5),
+            plan: Plan::default(),
+            clock: 0,
+            program: String::new(),
+        });
+        state.apply(1, &own(1)).unwrap();
+        state
+    }
+
+    fn one_partition<T>(value: T) -> Partitions<T> {
+        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+    }
+
+    fn own(epoch: u64) -> Record {
+        let (owner, place) = (format!("o{epoch}"), String::new());
+        Record::Own(Own { epoch, owner, rank: Rank::default(), place, partitions: None, clock: 0 })
+    }
+
+    fn commit(epoch: u64, start: i64, end: i64) -> Commit {
+        let partitions = one_partition(Range { start, end, ..Range::default() });
+        Commit { epoch, partitions, ..Commit::default() }
+    }
+
+    fn apply(state: &mut JobState, commit: Commit) -> Result<(), FoldError> {
+        state.apply(state.version + 1, &Record::Commit(Box::new(commit)))
+    }
+
+    #[test]
+    fn ranges_follow_each_other() {
+        let mut state = started();
+        apply(&mut state, commit(1, 5, 8)).unwrap();
+        assert_eq!(state.partitions["t"][&0].position, 8);
+        assert!(apply(&mut state.clone(), commit(1, 9, 10)).unwrap_err().problem.contains("stands at 8"));
+        assert!(apply(&mut state.clone(), commit(1, 7, 10)).unwrap_err().problem.contains("stands at 8"));
+        assert!(apply(&mut state, commit(1, 8, 7)).is_err());
+    }
+
+    #[test]
+    fn only_the_owner_commits_and_epochs_do_not_jump() {
+        let mut state = started();
+        assert!(apply(&mut state.clone(), commit(2, 5, 8)).is_err());
+        assert!(state.clone().apply(2, &own(3)).is_err());
+        state.apply(2, &own(2)).unwrap();
+        assert!(apply(&mut state.clone(), commit(1, 5, 8)).is_err());
+        apply(&mut state, commit(2, 5, 8)).unwrap();
+    }
+
+    #[test]
+    fn the_watermark_never_falls() {
+        let mut state = started();
+        apply(&mut state, Commit { watermark: Some(10), ..commit(1, 5, 8) }).unwrap();
+        assert!(apply(&mut state.clone(), Commit { watermark: Some(9), ..commit(1, 8, 9) }).is_err());
+        assert!(apply(&mut state, Commit { watermark: None, ..commit(1, 8, 9) }).is_err());
+    }
+
+    #[test]
+    fn files_are_pending_until_they_are_published() {
+        let mut state = started();
+        let file = FileCommit { stage: String::new(), path: String::new(), bytes: 0, xxh3: String::new(), rows: 0 };
+        let output = OutputCommit { root: "r".to_owned(), files: vec![file] };
+        let outputs = BTreeMap::from([("o".to_owned(), output)]);
+        apply(&mut state, Commit { outputs: outputs.clone(), ..commit(1, 5, 8) }).unwrap();
+        apply(&mut state, Commit { outputs, ..commit(1, 8, 9) }).unwrap();
+        assert_eq!(state.pending.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(state.outputs["o"].covered["t"][&0], 9);
+        state.apply(4, &Record::Published(Published { epoch: 1, upto: 2 })).unwrap();
+        assert_eq!(state.pending.keys().copied().collect::<Vec<_>>(), [3]);
+        apply(&mut state, Commit { published: 3, ..commit(1, 9, 9) }).unwrap();
+        assert!(state.pending.is_empty());
+    }
+
+    #[test]
+    fn batches_are_kept_as_long_as_a_rebuild_needs_them() {
+        let mut state = started();
+        let from = |version| Some(ReplayFrom { version, offsets: Partitions::default() });
+        apply(&mut state, Commit { replay_from: from(2), watermark: Some(1), ..commit(1, 5, 6) }).unwrap();
+        apply(&mut state, Commit { replay_from: from(2), watermark: Some(2), ..commit(1, 6, 7) }).unwrap();
+        assert_eq!(state.replay.keys().copied().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(state.replay[&3].watermark_before, Some(1));
+        apply(&mut state, Commit { replay_from: from(3), watermark: Some(2), ..commit(1, 7, 8) }).unwrap();
+        assert_eq!(state.replay.keys().copied().collect::<Vec<_>>(), [3, 4]);
+        apply(&mut state, Commit { watermark: Some(2), ..commit(1, 8, 9) }).unwrap();
+        assert!(state.replay.is_empty());
+    }
+}

@@ -1,0 +1,468 @@
+//! The job log: reading it, taking it over, deciding commits, publishing them, and the upkeep.
+//!
+//! I/O only: what the facts mean is decided in [`decide`]. One thread uses a log. A start and a restart are the same:
+//!
+//! ```text
+//! read -> (begin | take_over) -> publish_pending -> commit … commit -> note_published -> base, collect
+//! ```
+
+pub mod read;
+pub mod upkeep;
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::decide::{self, BaseCheck, Candidate, PublishDecision, SlotDecision, TakeOver};
+use crate::checkpoint::job_state::{FoldError, JobState};
+use crate::checkpoint::paths;
+use crate::checkpoint::record::{self, Commit, FileCommit, OutputCommit, Own, Plan, Record, RecordError, Start};
+use crate::checkpoint::store::{Published, SharedStore, StoreError};
+use crate::faults::{Faults, Guard, Step, step};
+
+/// Opens an output by the root URL that stands in the log.
+pub type OpenOutput = Rc<dyn Fn(&str) -> Result<SharedStore, StoreError>>;
+
+/// What a process brings to a log, and keeps when it has to read the log again.
+#[derive(Clone)]
+pub struct LogAccess {
+    /// Store of the checkpoint.
+    pub store: SharedStore,
+    /// Opens the outputs.
+    pub open_output: OpenOutput,
+    /// Who we are.
+    pub candidate: Candidate,
+    /// Faults of a test.
+    pub faults: Arc<dyn Faults>,
+    /// Attempts so far: names of staged files are never used twice.
+    pub attempts: Rc<Cell<u64>>,
+}
+
+impl LogAccess {
+    /// Access for a process that starts.
+    pub fn new(store: SharedStore, open_output: OpenOutput, candidate: Candidate, faults: Arc<dyn Faults>) -> Self {
+        Self { store, open_output, candidate, faults, attempts: Rc::default() }
+    }
+}
+
+/// Attempts to create one slot whose outcome stays unknown, before giving up until the next start.
+const UNKNOWN_OUTCOMES_MAX: u32 = 10;
+
+/// The log of one job, owned by this process.
+pub struct JobLog {
+    access: LogAccess,
+    outputs: BTreeMap<String, SharedStore>,
+    state: JobState,
+    /// Staged files that may go once `published` covers their version.
+    staged: BTreeMap<u64, Vec<(String, String)>>,
+    /// Every commit up to this version is visible; the log may not say so yet.
+    published: u64,
+    newest_base: Option<u64>,
+}
+
+/// Why the log cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The store did not do what was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process owns the job.
+    #[error("another runner owns this job: {place} (epoch {epoch})")]
+    Fenced {
+        /// Where it runs.
+        place: String,
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// The log changed behind this process: everything in memory is void, start from the log.
+    #[error("the job log changed at version {version}; starting again from it")]
+    Reload {
+        /// Where.
+        version: u64,
+    },
+    /// A record is damaged.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The object.
+        path: String,
+        /// What is wrong with it.
+        source: RecordError,
+    },
+    /// A record is missing.
+    #[error("the job log in {root} has no version {version}, but later ones")]
+    Gap {
+        /// Root of the checkpoint.
+        root: String,
+        /// The missing version.
+        version: u64,
+    },
+    /// The records contradict each other.
+    #[error("the job log in {root}: {source}")]
+    Contradiction {
+        /// Root of the checkpoint.
+        root: String,
+        /// The contradiction.
+        source: FoldError,
+    },
+    /// A final name is taken by something else.
+    #[error("{path} is not the file that version {version} of the job log wrote there")]
+    Occupied {
+        /// The file.
+        path: String,
+        /// The commit.
+        version: u64,
+    },
+    /// A decided file is nowhere.
+    #[error("{path} of version {version} is neither there nor staged: it was removed before it was published")]
+    FileLost {
+        /// The file.
+        path: String,
+        /// The commit.
+        version: u64,
+    },
+}
+
+/// `_progress.json`: what of an output is whole, for those who wait for complete input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub struct Progress {
+    /// The log that writes this output.
+    pub log_id: String,
+    /// Every commit up to this version is visible.
+    pub published: u64,
+    /// The job's watermark as of that version, in microseconds since 1970.
+    pub watermark: Option<i64>,
+    /// No row before this time will come any more.
+    pub complete_until: Option<i64>,
+}
+
+/// Identity of one attempt to commit: names of staged files and state objects are made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The version that it tries to get.
+    pub version: u64,
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// Number in the life of the owner.
+    pub number: u64,
+}
+
+impl JobLog {
+    /// Begins a new log with record 0.
+    ///
+    /// # Errors
+    /// [`LogError::Reload`] when another process began it at the same time.
+    pub async fn begin(access: LogAccess, start: Start) -> Result<Self, LogError> {
+        let bytes = record::encode(0, &Record::Start(start.clone()));
+        let log = Self::over(access, JobState::begin(start), None);
+        step(&*log.access.faults, Step::Start, async {
+            match log.decide_slot(0, &bytes).await? {
+                SlotDecision::Ours => Ok(()),
+                _ => Err(LogError::Reload { version: 0 }),
+            }
+        })
+        .await?;
+        Ok(log)
+    }
+
+    /// Goes on with a log that was read.
+    pub fn resume(access: LogAccess, recovered: read::Recovered) -> Self {
+        Self::over(access, recovered.state, recovered.newest_base)
+    }
+
+    fn over(access: LogAccess, state: JobState, newest_base: Option<u64>) -> Self {
+        let published = state.published;
+        Self { access, outputs: BTreeMap::new(), state, staged: BTreeMap::new(), published, newest_base }
+    }
+
+    fn faults(&self) -> Arc<dyn Faults> {
+        Arc::clone(&self.access.faults)
+    }
+
+    /// The job as of the last record.
+    pub fn state(&self) -> &JobState {
+        &self.state
+    }
+
+    /// The store of the checkpoint.
+    pub fn store(&self) -> &SharedStore {
+        &self.access.store
+    }
+
+    /// Every commit up to this version is visible to readers.
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// Appends `own`, so that no older owner can commit any more. `clock` is now.
+    ///
+    /// # Errors
+    /// [`LogError::Fenced`] when the present owner ranks higher; [`LogError::Reload`] when a record came between.
+    pub async fn take_over(&mut self, clock: i64) -> Result<(), LogError> {
+        let epoch = match decide::take_over(&self.state, &self.access.candidate) {
+            TakeOver::GoOn => return Ok(()),
+            TakeOver::TakeEpoch(epoch) => epoch,
+            TakeOver::StopFenced(owner) => {
+                return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch });
+            }
+        };
+        let Candidate { owner, rank, place } = self.access.candidate.clone();
+        let own = Own { epoch, owner, rank, place, partitions: None, clock };
+        let faults = self.faults();
+        step(&*faults, Step::Own, self.append(&Record::Own(own))).await
+    }
+
+    /// Notes a compatible change of the job.
+    ///
+    /// # Errors
+    /// As [`JobLog::commit`].
+    pub async fn change_plan(&mut self, plan: Plan) -> Result<(), LogError> {
+        self.append(&Record::Plan(plan)).await
+    }
+
+    /// Begins an attempt to commit the next version.
+    pub fn begin_attempt(&mut self) -> Attempt {
+        self.access.attempts.set(self.access.attempts.get() + 1);
+        let number = self.access.attempts.get();
+        Attempt { version: self.state.version + 1, epoch: self.state.epoch(), number }
+    }
+
+    /// Opens an output, once.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn output(&mut self, root: &str) -> Result<SharedStore, StoreError> {
+        if let Some(store) = self.outputs.get(root) {
+            return Ok(SharedStore::clone(store));
+        }
+        let store = (self.access.open_output)(root)?;
+        self.outputs.insert(root.to_owned(), SharedStore::clone(&store));
+        Ok(store)
+    }
+
+    /// Decides a micro-batch: after this returns it counts, and nothing before it can be undone. Every staged file and
+    /// state object that `commit` names must be finished.
+    ///
+    /// # Errors
+    /// [`LogError::Fenced`] when another process owns the job; [`LogError::Reload`] when the log is not what this process
+    /// knows. In both cases nothing of the batch is visible and everything in memory is void.
+    pub async fn commit(&mut self, mut commit: Commit) -> Result<u64, LogError> {
+        let faults = self.faults();
+        commit.epoch = self.state.epoch();
+        commit.owner.clone_from(&self.access.candidate.owner);
+        commit.attempt = self.access.attempts.get();
+        commit.published = self.published;
+        step(&*faults, Step::SyncStaged, self.sync_staged(&commit)).await?;
+        if !faults.guard(Guard::Staging) {
+            self.publish_files(self.state.version + 1, &commit.outputs).await?;
+        }
+        let version = self.state.version + 1;
+        let (staged, covered) = (staged_files(&commit.outputs), commit.published);
+        step(&*faults, Step::Decide, self.append(&Record::Commit(Box::new(commit)))).await?;
+        self.staged.insert(version, staged);
+        self.unstage(covered).await?;
+        Ok(version)
+    }
+
+    async fn sync_staged(&mut self, commit: &Commit) -> Result<(), LogError> {
+        for output in commit.outputs.values() {
+            let stages: Vec<_> = output.files.iter().map(|file| file.stage.clone()).collect();
+            self.output(&output.root)?.sync_entries(&stages).await?;
+        }
+        let objects: Vec<_> = commit.state.iter().flatten().map(|object| object.path.clone()).collect();
+        self.access.store.sync_entries(&objects).await?;
+        Ok(())
+    }
+
+    /// Appends a record and checks that the slot was not one that a garbage collection had freed.
+    async fn append(&mut self, record: &Record) -> Result<(), LogError> {
+        let mut version = self.state.version + 1;
+        let bytes = record::encode(version, record);
+        match self.decide_slot(version, &bytes).await? {
+            SlotDecision::Ours => {}
+            _ if self.access.faults.guard(Guard::Fence) => return self.lost_slot(version).await,
+            _ => {
+                // Without the fence: find a free slot behind the others' records, whatever they say.
+                while self.decide_slot(version, &record::encode(version, record)).await? != SlotDecision::Ours {
+                    version += 1;
+                }
+                self.state.version = version - 1;
+                if let Record::Commit(commit) = record {
+                    self.publish_files(version, &commit.outputs).await?;
+                }
+                self.state.version = version;
+                return Ok(());
+            }
+        }
+        if self.access.faults.guard(Guard::BaseCheck) {
+            let faults = self.faults();
+            step(&*faults, Step::CheckBase, self.check_base(version)).await?;
+        }
+        let root = || self.access.store.root().to_owned();
+        self.state.apply(version, record).map_err(|source| LogError::Contradiction { root: root(), source })
+    }
+
+    async fn decide_slot(&self, version: u64, bytes: &[u8]) -> Result<SlotDecision, LogError> {
+        let path = paths::log_record(version);
+        for _ in 0..UNKNOWN_OUTCOMES_MAX {
+            let answer = match self.access.store.create(&path, Bytes::copy_from_slice(bytes)).await {
+                Ok(created) => Some(created),
+                Err(StoreError::Unknown { .. }) => None,
+                // A local create that failed after its link has happened all the same: the slot tells.
+                Err(error) => match self.access.store.get(&path).await {
+                    Ok(Some(found)) if found == bytes => None,
+                    _ => return Err(error.into()),
+                },
+            };
+            let found = if answer == Some(crate::checkpoint::store::Created::Yes) {
+                None
+            } else {
+                let found = self.access.store.get(&path).await?;
+                // What was found may be linked and not yet durable: it must be before anything is built on it.
+                self.access.store.sync_entries(std::slice::from_ref(&path)).await?;
+                found
+            };
+            match decide::slot(bytes, answer, found.as_deref()) {
+                SlotDecision::TryAgain => {}
+                decision => return Ok(decision),
+            }
+        }
+        Err(StoreError::Unknown { operation: "create", path: format!("{}/{path}", self.access.store.root()) }.into())
+    }
+
+    /// Somebody else has the slot: fenced if the log now has another owner, else only out of date.
+    async fn lost_slot<T>(&self, version: u64) -> Result<T, LogError> {
+        let recovered = read::read(&self.access.store).await?;
+        if let Some(owner) = recovered.and_then(|recovered| recovered.state.owner)
+            && owner.owner != self.access.candidate.owner
+            && owner.epoch > self.state.epoch()
+        {
+            return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch });
+        }
+        Err(LogError::Reload { version })
+    }
+
+    async fn check_base(&self, version: u64) -> Result<(), LogError> {
+        let bases = read::versions(&self.access.store, paths::BASE).await?;
+        match decide::base_check(version, &bases) {
+            BaseCheck::Publish => Ok(()),
+            BaseCheck::Withdraw => {
+                self.access.store.delete(&paths::log_record(version)).await?;
+                self.lost_slot(version).await
+            }
+        }
+    }
+
+    /// Makes every decided commit visible, in the order of the log, and tells `_progress.json`.
+    ///
+    /// # Errors
+    /// [`LogError::Occupied`] or [`LogError::FileLost`] when somebody touched the output; what was visible stays so.
+    pub async fn publish_pending(&mut self) -> Result<(), LogError> {
+        let pending: Vec<_> =
+            self.state.pending.range(self.published + 1..).map(|(v, outputs)| (*v, outputs.clone())).collect();
+        for (version, outputs) in pending {
+            self.publish_files(version, &outputs).await?;
+            self.staged.insert(version, staged_files(&outputs));
+        }
+        self.published = self.state.version;
+        self.write_progress().await
+    }
+
+    async fn publish_files(&mut self, version: u64, outputs: &BTreeMap<String, OutputCommit>) -> Result<(), LogError> {
+        let faults = self.faults();
+        for output in outputs.values().filter(|output| !output.files.is_empty()) {
+            let store = self.output(&output.root)?;
+            for file in &output.files {
+                step(&*faults, Step::Publish, publish_file(&store, version, file)).await?;
+            }
+            let finals: Vec<_> = output.files.iter().map(|file| file.path.clone()).collect();
+            step(&*faults, Step::SyncPublished, async { store.sync_entries(&finals).await }).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_progress(&mut self) -> Result<(), LogError> {
+        let progress = Progress {
+            log_id: self.state.start.log_id.clone(),
+            published: self.published,
+            watermark: self.state.watermark,
+            complete_until: self.state.watermark,
+        };
+        let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
+        let faults = self.faults();
+        for root in self.state.plan.outputs.clone().into_values() {
+            let store = self.output(&root)?;
+            let write = store.replace(paths::PROGRESS, Bytes::from(bytes.clone()));
+            step(&*faults, Step::Progress, write).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes in the log that everything is published, and removes staged files. A busy job does not need it: its next
+    /// commit says the same.
+    ///
+    /// # Errors
+    /// As [`JobLog::commit`].
+    pub async fn note_published(&mut self) -> Result<(), LogError> {
+        if self.state.pending.is_empty() && self.staged.is_empty() {
+            return Ok(());
+        }
+        let upto = self.published;
+        let epoch = self.state.epoch();
+        let faults = self.faults();
+        let record = Record::Published(record::Published { epoch, upto });
+        step(&*faults, Step::Published, self.append(&record)).await?;
+        self.unstage(upto).await
+    }
+
+    async fn unstage(&mut self, covered: u64) -> Result<(), LogError> {
+        let faults = self.faults();
+        let later = self.staged.split_off(&(covered + 1));
+        for (root, stage) in std::mem::replace(&mut self.staged, later).into_values().flatten() {
+            let store = self.output(&root)?;
+            step(&*faults, Step::Unstage, async { store.delete(&stage).await }).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of an attempt that was never decided. Only for an attempt whose create was not tried.
+    pub async fn abandon(&mut self, outputs: &BTreeMap<String, OutputCommit>) {
+        for (root, stage) in staged_files(outputs) {
+            if let Ok(store) = self.output(&root) {
+                // What stays is removed when the epoch is superseded.
+                let _ = store.delete(&stage).await;
+            }
+        }
+    }
+}
+
+async fn publish_file(store: &SharedStore, version: u64, file: &FileCommit) -> Result<(), LogError> {
+    let answer = store.publish(&file.stage, &file.path).await?;
+    if answer == Published::Yes {
+        return Ok(());
+    }
+    let path = || format!("{}/{}", store.root(), file.path);
+    let found = store.get(&file.path).await?.map(|content| record::checksum(&content));
+    match decide::publish(&file.xxh3, found.as_deref()) {
+        PublishDecision::Done => Ok(()),
+        PublishDecision::StopOccupied => Err(LogError::Occupied { path: path(), version }),
+        PublishDecision::StopLost => Err(LogError::FileLost { path: path(), version }),
+    }
+}
+
+fn staged_files(outputs: &BTreeMap<String, OutputCommit>) -> Vec<(String, String)> {
+    let of = |output: &OutputCommit| -> Vec<_> {
+        output.files.iter().map(|file| (output.root.clone(), file.stage.clone())).collect()
+    };
+    outputs.values().flat_map(of).collect()
+}
+
+impl std::fmt::Debug for JobLog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JobLog").field("root", &self.access.store.root()).field("version", &self.state.version).finish()
+    }
+}

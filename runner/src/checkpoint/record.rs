@@ -1,0 +1,384 @@
+//! The records of the job log, and how each is written: one line of JSON with its own checksum.
+//!
+//! Pure. docs/job-log.md describes the format with an example; a change here is a change of format and needs a new
+//! [`FORMAT`], with the one before still read. Times are microseconds since 1970 UTC, offsets are Kafka's, and every
+//! range is `[start, end)`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::checkpoint::counters::Counters;
+
+/// Version of the format that this program writes. It reads this one and the one before.
+pub const FORMAT: u32 = 1;
+
+/// A value per topic and partition.
+pub type Partitions<T> = BTreeMap<String, BTreeMap<i32, T>>;
+
+/// One record of the job log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// Version 0: what the job is and where it begins.
+    Start(Start),
+    /// Who may commit from here on.
+    Own(Own),
+    /// A micro-batch: what it covers and what it wrote.
+    Commit(Box<Commit>),
+    /// All files up to a version are visible.
+    Published(Published),
+    /// The job's query or output changed in a way that its state allows.
+    Plan(Plan),
+    /// The whole job as of the version before this one lies in `base/`.
+    Base(BaseReference),
+}
+
+/// Version 0 of a log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// Random identity of this log. File names and table transactions carry it, so that a new log over old output is
+    /// never mistaken for the old one.
+    pub log_id: String,
+    /// Namespace of the job; `local` without a cluster.
+    pub namespace: String,
+    /// Name of the checkpoint (the job's, unless the job says otherwise).
+    pub job: String,
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// Topic ids by name: a topic that was deleted and created again has another one.
+    pub topics: BTreeMap<String, String>,
+    /// Where every partition begins, resolved before the first read.
+    pub offsets: Partitions<i64>,
+    /// What the job computes.
+    pub plan: Plan,
+    /// When the log began.
+    pub clock: i64,
+    /// Version of the program that wrote it.
+    pub program: String,
+}
+
+/// What a job computes, as far as its log must know.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Hash of the whole normalised job: sources, query, sink.
+    pub fingerprint: String,
+    /// Hash of the part that the state depends on: sources, the query below the window, window, keys, aggregates.
+    /// Empty for a query without a window, which has no state.
+    pub state_fingerprint: String,
+    /// The query, as the user wrote it.
+    pub sql: String,
+    /// Root URL of each output.
+    pub outputs: BTreeMap<String, String>,
+}
+
+/// Takes over the right to commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Own {
+    /// One more than the owner before.
+    pub epoch: u64,
+    /// Random identity of the process.
+    pub owner: String,
+    /// Only a starter of no lower rank may take over.
+    pub rank: Rank,
+    /// Host and process id, for people.
+    pub place: String,
+    /// The partitions that it covers; `None` is all of them (one pod).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions: Option<Partitions<()>>,
+    /// When.
+    pub clock: i64,
+}
+
+/// Order of starters: first the generation of the deployment, then the time of creation of the pod (in a cluster) or
+/// the start of the process (locally), in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rank {
+    /// Generation of the deployment; 0 without a cluster.
+    pub generation: i64,
+    /// Creation of the pod, or start of the process.
+    pub started: i64,
+}
+
+/// One micro-batch, decided.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Commit {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// Identity of the owner.
+    pub owner: String,
+    /// Number of this attempt in the life of the owner: two attempts are never equal byte by byte.
+    pub attempt: u64,
+    /// The batch clock: what `now()` was.
+    pub clock: i64,
+    /// Events after this time were refused as future.
+    pub latest_event_time: i64,
+    /// Every commit up to this version was published when this one was written.
+    pub published: u64,
+    /// What was read. A partition that had nothing is not listed.
+    pub partitions: Partitions<Range>,
+    /// The job's watermark after this batch; late is what it has passed. Never falls.
+    pub watermark: Option<i64>,
+    /// Where a rebuild of the state after this batch has to begin; `None` when nothing is open.
+    pub replay_from: Option<ReplayFrom>,
+    /// The whole state after this batch, if this batch wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Vec<StateObject>>,
+    /// Versions of the reference tables that this batch used. Reserved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceVersion>,
+    /// What was written, per output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, OutputCommit>,
+    /// What happened to the records of this batch.
+    pub counters: Counters,
+    /// The same since record 0.
+    pub totals: Counters,
+    /// Evidence of the circuit breaker.
+    #[serde(default)]
+    pub breaker: Breaker,
+    /// `--drain` closed every window with this commit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
+}
+
+/// What one micro-batch read of a partition, and what is known of it afterwards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Range {
+    /// First offset; equal to the end before, or the partition's first.
+    pub start: i64,
+    /// One past the last offset.
+    pub end: i64,
+    /// Records in it; fewer than offsets where the topic is compacted or has transactions.
+    pub records: u64,
+    /// Offsets `[start, lost_until)` were gone from Kafka (`failOnDataLoss: false`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_until: Option<i64>,
+    /// Greatest event time so far minus the delay.
+    pub watermark: Option<i64>,
+    /// Batch clock of the last batch with a valid record; of the first batch, if there was none.
+    pub active: i64,
+}
+
+/// Where a rebuild has to begin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplayFrom {
+    /// The batch that first put a row into a window that is still open.
+    pub version: u64,
+    /// Where each of its partitions began.
+    pub offsets: Partitions<i64>,
+}
+
+/// An immutable object that holds the state of one open window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateObject {
+    /// Start of the window.
+    pub window: i64,
+    /// The batch that first put a row into it.
+    pub first_version: u64,
+    /// Path below the job's folder.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// xxh3 of the content, 16 hexadecimal digits.
+    pub xxh3: String,
+}
+
+/// Version of a reference table that a batch used. Reserved: nothing writes it yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceVersion {
+    /// Name of the table.
+    pub name: String,
+    /// Hash of its content; the object is `reference/<hash>`.
+    pub hash: String,
+}
+
+/// What a commit wrote to one output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputCommit {
+    /// Root URL of the output when the commit was made.
+    pub root: String,
+    /// Its files.
+    pub files: Vec<FileCommit>,
+}
+
+/// A staged file and the name under which readers will see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCommit {
+    /// Path of the staged file below the output's root.
+    pub stage: String,
+    /// Final path below the output's root.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// xxh3 of the content, 16 hexadecimal digits.
+    pub xxh3: String,
+    /// Rows.
+    pub rows: u64,
+}
+
+/// All commits up to this version are visible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// The version.
+    pub upto: u64,
+}
+
+/// Points to an object in `base/`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseReference {
+    /// Epoch of the owner.
+    pub epoch: u64,
+    /// The base holds the job as of this version.
+    pub version: u64,
+    /// Length of the object.
+    pub bytes: u64,
+    /// xxh3 of the object, 16 hexadecimal digits.
+    pub xxh3: String,
+}
+
+/// Evidence of the circuit breaker: bad records since a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Breaker {
+    /// Batch clock at which counting began; 0 before the first record.
+    pub since: i64,
+    /// Records since then.
+    pub records: u64,
+    /// Bad ones among them.
+    pub bad: u64,
+    /// The share was too high: the job does not read until its spec changes or it is told to.
+    pub open: bool,
+}
+
+/// Why bytes are not a record of the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// Not JSON of the expected shape.
+    #[error("it is not a log record: {0}")]
+    Malformed(String),
+    /// The checksum does not fit.
+    #[error("its checksum is {found}, but {expected} is written in it")]
+    Checksum {
+        /// Written in the object.
+        expected: String,
+        /// Computed from it.
+        found: String,
+    },
+    /// It says that it is another version.
+    #[error("it says that it is version {found} and lies in the slot of version {expected}")]
+    Version {
+        /// The slot.
+        expected: u64,
+        /// What it says.
+        found: u64,
+    },
+    /// Written by a newer or much older program.
+    #[error("it has format {found}; this program reads formats {} to {FORMAT}", FORMAT.saturating_sub(1).max(1))]
+    Format {
+        /// What it says.
+        found: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    format: u32,
+    version: u64,
+    xxh3: String,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+/// xxh3 as 16 hexadecimal digits.
+pub fn xxh3_hex(hash: u64) -> String {
+    format!("{hash:016x}")
+}
+
+/// xxh3 of bytes as 16 hexadecimal digits.
+pub fn checksum(bytes: &[u8]) -> String {
+    xxh3_hex(twox_hash::XxHash3_64::oneshot(bytes))
+}
+
+/// The version is part of the hash: a record that was copied into another slot is not valid there.
+fn seal(version: u64, body: &str) -> String {
+    xxh3_hex(twox_hash::XxHash3_64::oneshot_with_seed(version, body.as_bytes()))
+}
+
+/// An object as it is written: one line of JSON around `body`.
+pub fn encode<T: Serialize>(version: u64, body: &T) -> Vec<u8> {
+    let body = serde_json::value::to_raw_value(body).expect("plain structs with text keys are always JSON");
+    let envelope = Envelope { format: FORMAT, version, xxh3: seal(version, body.get()), body: &body };
+    let mut bytes = serde_json::to_vec(&envelope).expect("an envelope is always JSON");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads what [`encode`] wrote into the slot of `version`.
+///
+/// # Errors
+/// [`RecordError`] when a single bit differs from what was written.
+pub fn decode<T: for<'de> Deserialize<'de>>(version: u64, bytes: &[u8]) -> Result<T, RecordError> {
+    let malformed = |error: serde_json::Error| RecordError::Malformed(error.to_string());
+    let line = bytes.strip_suffix(b"\n").ok_or_else(|| RecordError::Malformed("it ends too early".to_owned()))?;
+    let envelope: Envelope<'_> = serde_json::from_slice(line).map_err(malformed)?;
+    if envelope.format == 0 || envelope.format > FORMAT {
+        return Err(RecordError::Format { found: envelope.format });
+    }
+    if envelope.version != version {
+        return Err(RecordError::Version { expected: version, found: envelope.version });
+    }
+    let found = seal(version, envelope.body.get());
+    if found != envelope.xxh3 {
+        return Err(RecordError::Checksum { expected: envelope.xxh3, found });
+    }
+    serde_json::from_str(envelope.body.get()).map_err(malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Record {
+        let range = Range { start: 3, end: 9, records: 6, watermark: Some(1_000_000), active: 5, lost_until: None };
+        Record::Commit(Box::new(Commit {
+            epoch: 2,
+            owner: "o".to_owned(),
+            partitions: BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, range), (11, range)]))]),
+            ..Commit::default()
+        }))
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let bytes = encode(7, &example());
+        assert_eq!(decode::<Record>(7, &bytes), Ok(example()));
+        assert!(matches!(decode::<Record>(8, &bytes), Err(RecordError::Version { expected: 8, found: 7 })));
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_truncation_is_noticed() {
+        let bytes = encode(7, &example());
+        for at in 0..bytes.len() {
+            assert!(decode::<Record>(7, &bytes[..at]).is_err(), "truncated at {at}");
+            for bit in 0..8 {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 1 << bit;
+                if let Ok(read) = decode::<Record>(7, &wrong) {
+                    // A letter of a checksum in the other case is the same number; nothing else may pass.
+                    assert_eq!(read, example(), "byte {at} bit {bit}");
+                    panic!("byte {at} bit {bit} passed: {}", String::from_utf8_lossy(&wrong));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_format_is_named() {
+        let newer = String::from_utf8(encode(0, &example())).unwrap().replace("{\"format\":1", "{\"format\":2");
+        let error = decode::<Record>(0, newer.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "it has format 2; this program reads formats 1 to 1");
+    }
+}

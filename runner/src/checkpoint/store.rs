@@ -1,0 +1,168 @@
+//! What the protocol needs of a place where objects live: a few operations, each with its promise about crashes.
+//!
+//! The checkpoint folder and every output have a [`Store`] of their own, rooted there; paths are relative, with `/`.
+//! Implementations: [`local`] (with every fsync that durability needs), [`object`] (an `object_store` URL), and in tests
+//! a simulated one that loses what was not made durable.
+
+pub mod local;
+pub mod object;
+pub mod open;
+#[cfg(test)]
+pub(crate) mod simulated;
+
+use std::rc::Rc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// An object in a listing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectEntry {
+    /// Path below the store's root.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+}
+
+/// Answer of [`Store::create`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// The object is there, durable, with our content.
+    Yes,
+    /// Something was there before; perhaps our own earlier attempt.
+    AlreadyExists,
+}
+
+/// Answer of [`Store::publish`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// The final name is there now; make it durable with [`Store::sync_entries`].
+    Yes,
+    /// Something has the final name already: compare it.
+    AlreadyExists,
+    /// The staged file is gone.
+    StageMissing,
+}
+
+/// Length and checksum of a finished staged file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFacts {
+    /// Length.
+    pub bytes: u64,
+    /// xxh3 of the content, 16 hexadecimal digits.
+    pub xxh3: String,
+}
+
+/// Why an operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nobody knows whether it happened: read before concluding.
+    #[error("{operation} {path}: no answer, it may or may not have happened")]
+    Unknown {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        path: String,
+    },
+    /// No space, or a quota.
+    #[error("{operation} {path}: the disk is full ({source})")]
+    Full {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        path: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Not allowed, or a read-only file system.
+    #[error("{operation} {path}: not allowed ({source})")]
+    Denied {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        path: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// Anything else that may pass.
+    #[error("{operation} {path}: {source}")]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        path: String,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The store lacks a property that exactly-once needs; no retry helps.
+    #[error("{0}")]
+    Unsuitable(String),
+}
+
+/// A place where objects live.
+///
+/// Used by one thread; a future that is dropped may or may not have had its effect, like a crash.
+#[async_trait(?Send)]
+pub trait Store {
+    /// URL of the root, as it stands in the log and in messages.
+    fn root(&self) -> &str;
+
+    /// The object's content; `None` if there is none.
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError>;
+
+    /// Length of the object; `None` if there is none.
+    async fn length(&self, path: &str) -> Result<Option<u64>, StoreError>;
+
+    /// Every object below `folder`, at any depth, sorted by path; temporary files of the store itself are left out.
+    async fn list(&self, folder: &str) -> Result<Vec<ObjectEntry>, StoreError>;
+
+    /// Creates an object if nothing is there. Atomic, and durable when it answers: the only decision primitive.
+    async fn create(&self, path: &str, content: Bytes) -> Result<Created, StoreError>;
+
+    /// Replaces an object, atomically and durably: a reader sees the old or the new one.
+    async fn replace(&self, path: &str, content: Bytes) -> Result<(), StoreError>;
+
+    /// Opens a file that nobody looks at yet. Its entry is durable only after [`Store::sync_entries`].
+    async fn stage(&self, path: &str) -> Result<Box<dyn StagedFile>, StoreError>;
+
+    /// Gives a staged file its final name, if that is free. Durable only after [`Store::sync_entries`].
+    async fn publish(&self, stage: &str, path: &str) -> Result<Published, StoreError>;
+
+    /// Makes the entries of these objects durable: every folder that holds one, and its new parents.
+    async fn sync_entries(&self, paths: &[String]) -> Result<(), StoreError>;
+
+    /// Removes an object; one that is not there is removed already.
+    async fn delete(&self, path: &str) -> Result<(), StoreError>;
+
+    /// Removes a folder that is empty, and does nothing to others.
+    async fn delete_empty_folder(&self, path: &str) -> Result<(), StoreError>;
+
+    /// Checks once, at start, that the store keeps its promises.
+    async fn probe(&self) -> Result<(), StoreError>;
+}
+
+/// A file that is being written where no reader looks.
+#[async_trait(?Send)]
+pub trait StagedFile {
+    /// Appends.
+    async fn write(&mut self, content: Bytes) -> Result<(), StoreError>;
+
+    /// Makes the content durable and tells its length and checksum.
+    async fn finish(self: Box<Self>) -> Result<StagedFacts, StoreError>;
+}
+
+/// A store that several parts of one job share.
+pub type SharedStore = Rc<dyn Store>;
+
+impl StoreError {
+    /// Of an I/O error, by what can be done about it.
+    pub fn io(operation: &'static str, path: &str, source: std::io::Error) -> Self {
+        use std::io::ErrorKind;
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { operation, path, source },
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied { operation, path, source },
+            _ => Self::Failed { operation, path, source: Box::new(source) },
+        }
+    }
+}

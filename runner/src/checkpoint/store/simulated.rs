@@ -1,0 +1,364 @@
+//! A disk in memory that forgets, at a crash of the machine, what was not made durable; and the faults around it.
+//!
+//! Several simulated processes share one [`Disk`]. Every operation pauses before and after its effect, so a scheduler can
+//! let another process run, crash the process or crash the machine in between.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError};
+use crate::checkpoint::record::checksum;
+
+/// Small deterministic random numbers (SplitMix64).
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`.
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+
+    /// True once in `times`.
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Inode {
+    content: Vec<u8>,
+    durable: bool,
+}
+
+/// Faults that the disk injects, and how many it has injected.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Injected {
+    pub(crate) lost_replies: u64,
+    pub(crate) failures: u64,
+    pub(crate) forgotten: u64,
+}
+
+/// The disk that all processes of a simulation share.
+pub(crate) struct Disk {
+    inodes: Vec<Inode>,
+    /// What processes see.
+    entries: BTreeMap<String, usize>,
+    /// What a crash leaves.
+    durable: BTreeMap<String, usize>,
+    durable_folders: BTreeSet<String>,
+    pub(crate) random: Random,
+    /// Once in how many operations a reply is lost or an operation fails; 0 is never.
+    pub(crate) fault_one_in: u64,
+    pub(crate) injected: Injected,
+    /// Off: syncs do nothing (a negative control).
+    pub(crate) syncs: bool,
+}
+
+impl Disk {
+    pub(crate) fn new(seed: u64, fault_one_in: u64, syncs: bool) -> Rc<RefCell<Self>> {
+        Rc::new(RefCell::new(Self {
+            inodes: Vec::new(),
+            entries: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            durable_folders: BTreeSet::new(),
+            random: Random::new(seed),
+            fault_one_in,
+            injected: Injected::default(),
+            syncs,
+        }))
+    }
+
+    /// The machine stops: entries and content that were not synced may be gone, each for itself.
+    pub(crate) fn crash(&mut self) {
+        let paths: BTreeSet<_> = self.entries.keys().chain(self.durable.keys()).cloned().collect();
+        let mut left = BTreeMap::new();
+        for path in paths {
+            let (seen, durable) = (self.entries.get(&path).copied(), self.durable.get(&path).copied());
+            let keep_change = seen == durable || self.random.one_in(2);
+            let inode = if keep_change { seen } else { durable };
+            if seen != durable && !keep_change {
+                self.injected.forgotten += 1;
+            }
+            let Some(inode) = inode else { continue };
+            let folders_survive = folders(&path).all(|f| self.durable_folders.contains(f) || self.random.one_in(2));
+            if folders_survive {
+                left.insert(path, inode);
+            } else {
+                self.injected.forgotten += 1;
+            }
+        }
+        for inode in &mut self.inodes {
+            if !inode.durable && self.random.one_in(2) {
+                let length = self.random.below(inode.content.len() as u64 + 1) as usize;
+                inode.content.truncate(length);
+                self.injected.forgotten += 1;
+            }
+            inode.durable = true;
+        }
+        self.durable_folders = left.keys().flat_map(|path| folders(path)).map(str::to_owned).collect();
+        self.durable.clone_from(&left);
+        self.entries = left;
+    }
+
+    fn create_inode(&mut self, content: Vec<u8>) -> usize {
+        self.inodes.push(Inode { content, durable: false });
+        self.inodes.len() - 1
+    }
+
+    fn sync_content(&mut self, inode: usize) {
+        if self.syncs {
+            self.inodes[inode].durable = true;
+        }
+    }
+
+    /// Syncs the folder of `path` and the new ones above it.
+    fn sync_entry(&mut self, path: &str) {
+        if !self.syncs {
+            return;
+        }
+        let Some((folder, _)) = path.rsplit_once('/') else { return };
+        let inside = |other: &String| other.rsplit_once('/').is_some_and(|(f, _)| f == folder);
+        self.durable.retain(|other, _| !inside(other));
+        let seen: Vec<_> = self.entries.iter().filter(|(p, _)| inside(p)).map(|(p, i)| (p.clone(), *i)).collect();
+        self.durable.extend(seen);
+        self.durable_folders.extend(folders(path).map(str::to_owned));
+    }
+
+    /// What readers see below a folder: path and content.
+    pub(crate) fn read_folder(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+        let prefix = format!("{folder}/");
+        let below = self.entries.iter().filter(|(path, _)| path.starts_with(&prefix));
+        below.map(|(path, inode)| (path.clone(), self.inodes[*inode].content.clone())).collect()
+    }
+
+    /// Damages an object; false if it is not there.
+    pub(crate) fn damage(&mut self, path: &str) -> bool {
+        let Some(inode) = self.entries.get(path).copied() else { return false };
+        let inode = &mut self.inodes[inode];
+        let at = self.random.below(inode.content.len().max(1) as u64) as usize;
+        match inode.content.get_mut(at) {
+            Some(byte) => *byte ^= 1,
+            None => inode.content.push(0),
+        }
+        true
+    }
+}
+
+fn folders(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at])
+}
+
+/// A root on the disk, for one process.
+pub(crate) struct SimulatedStore {
+    disk: Rc<RefCell<Disk>>,
+    root: String,
+}
+
+/// What an injected fault does to one operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    FailBefore,
+    LoseReply,
+}
+
+impl SimulatedStore {
+    pub(crate) fn open(disk: &Rc<RefCell<Disk>>, root: &str) -> Rc<Self> {
+        Rc::new(Self { disk: Rc::clone(disk), root: root.to_owned() })
+    }
+
+    fn path(&self, path: &str) -> String {
+        format!("{}/{path}", self.root)
+    }
+
+    fn fault(&self) -> Fault {
+        let mut disk = self.disk.borrow_mut();
+        let one_in = disk.fault_one_in;
+        if one_in == 0 || !disk.random.one_in(one_in) {
+            Fault::None
+        } else if disk.random.one_in(2) {
+            disk.injected.failures += 1;
+            Fault::FailBefore
+        } else {
+            disk.injected.lost_replies += 1;
+            Fault::LoseReply
+        }
+    }
+
+    /// Pauses, has the effect, pauses, and loses the reply if a fault says so.
+    async fn run<T>(&self, operation: &'static str, path: &str, effect: impl FnOnce(&mut Disk) -> T) -> Result<T, StoreError> {
+        let path = self.path(path);
+        let fault = self.fault();
+        pause().await;
+        if fault == Fault::FailBefore {
+            let source = Box::new(std::io::Error::other("injected failure"));
+            return Err(StoreError::Failed { operation, path, source });
+        }
+        let answer = effect(&mut self.disk.borrow_mut());
+        pause().await;
+        if fault == Fault::LoseReply { Err(StoreError::Unknown { operation, path }) } else { Ok(answer) }
+    }
+}
+
+/// Lets the scheduler choose who runs next.
+pub(crate) async fn pause() {
+    struct Pause(bool);
+    impl Future for Pause {
+        type Output = ();
+        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
+        }
+    }
+    Pause(false).await;
+}
+
+#[async_trait(?Send)]
+impl Store for SimulatedStore {
+    fn root(&self) -> &str {
+        &self.root
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        let full = self.path(path);
+        let read = |disk: &mut Disk| disk.entries.get(&full).map(|inode| disk.inodes[*inode].content.clone().into());
+        self.run("read", path, read).await
+    }
+
+    async fn length(&self, path: &str) -> Result<Option<u64>, StoreError> {
+        Ok(self.get(path).await?.map(|content| content.len() as u64))
+    }
+
+    async fn list(&self, folder: &str) -> Result<Vec<ObjectEntry>, StoreError> {
+        let full = if folder.is_empty() { self.root.clone() } else { self.path(folder) };
+        let strip = self.root.len() + 1;
+        let list = |disk: &mut Disk| {
+            let entry = |(path, content): (String, Vec<u8>)| ObjectEntry {
+                path: path[strip..].to_owned(),
+                bytes: content.len() as u64,
+            };
+            disk.read_folder(&full).into_iter().map(entry).collect()
+        };
+        self.run("list", folder, list).await
+    }
+
+    async fn create(&self, path: &str, content: Bytes) -> Result<Created, StoreError> {
+        let full = self.path(path);
+        let link = |disk: &mut Disk| {
+            if disk.entries.contains_key(&full) {
+                return Created::AlreadyExists;
+            }
+            let inode = disk.create_inode(content.to_vec());
+            disk.sync_content(inode);
+            disk.entries.insert(full.clone(), inode);
+            Created::Yes
+        };
+        let created = self.run("create", path, link).await?;
+        // Linked and seen by others, but not durable yet: a crash here is a crash in the middle of a create.
+        self.run("create", path, |disk| disk.sync_entry(&full)).await?;
+        Ok(created)
+    }
+
+    async fn replace(&self, path: &str, content: Bytes) -> Result<(), StoreError> {
+        let full = self.path(path);
+        let replace = |disk: &mut Disk| {
+            let inode = disk.create_inode(content.to_vec());
+            disk.sync_content(inode);
+            disk.entries.insert(full.clone(), inode);
+        };
+        self.run("replace", path, replace).await?;
+        self.run("replace", path, |disk| disk.sync_entry(&full)).await
+    }
+
+    async fn stage(&self, path: &str) -> Result<Box<dyn StagedFile>, StoreError> {
+        let full = self.path(path);
+        let open = |disk: &mut Disk| {
+            let inode = disk.create_inode(Vec::new());
+            disk.entries.insert(full, inode);
+            inode
+        };
+        let inode = self.run("create", path, open).await?;
+        let store = Self { disk: Rc::clone(&self.disk), root: self.root.clone() };
+        Ok(Box::new(SimulatedFile { store, path: path.to_owned(), inode }))
+    }
+
+    async fn publish(&self, stage: &str, path: &str) -> Result<Published, StoreError> {
+        let (from, to) = (self.path(stage), self.path(path));
+        let link = |disk: &mut Disk| {
+            let Some(inode) = disk.entries.get(&from).copied() else {
+                let occupied = disk.entries.contains_key(&to);
+                return if occupied { Published::AlreadyExists } else { Published::StageMissing };
+            };
+            if disk.entries.contains_key(&to) {
+                return Published::AlreadyExists;
+            }
+            disk.entries.insert(to, inode);
+            Published::Yes
+        };
+        self.run("publish", path, link).await
+    }
+
+    async fn sync_entries(&self, paths: &[String]) -> Result<(), StoreError> {
+        for path in paths {
+            let full = self.path(path);
+            self.run("sync", path, |disk| disk.sync_entry(&full)).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, path: &str) -> Result<(), StoreError> {
+        let full = self.path(path);
+        self.run("remove", path, |disk| drop(disk.entries.remove(&full))).await
+    }
+
+    async fn delete_empty_folder(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+struct SimulatedFile {
+    store: SimulatedStore,
+    path: String,
+    inode: usize,
+}
+
+#[async_trait(?Send)]
+impl StagedFile for SimulatedFile {
+    async fn write(&mut self, content: Bytes) -> Result<(), StoreError> {
+        let inode = self.inode;
+        let append = |disk: &mut Disk| disk.inodes[inode].content.extend_from_slice(&content);
+        self.store.run("write", &self.path, append).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<StagedFacts, StoreError> {
+        let inode = self.inode;
+        let finish = |disk: &mut Disk| {
+            disk.sync_content(inode);
+            let content = &disk.inodes[inode].content;
+            StagedFacts { bytes: content.len() as u64, xxh3: checksum(content) }
+        };
+        self.store.run("sync", &self.path, finish).await
+    }
+}

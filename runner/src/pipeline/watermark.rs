@@ -1,0 +1,140 @@
+//! The job's watermark: how the partitions' watermarks make it, and who holds it back.
+//!
+//! Pure. Rules and their reasons: docs/time.md. Times are microseconds since 1970 UTC.
+
+use data_platform_crds::source::WatermarkPolicy;
+
+/// What the watermark needs to know of one partition after a micro-batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionTime {
+    /// Greatest event time so far minus the delay; `None` before the first valid record.
+    pub watermark: Option<i64>,
+    /// Batch clock of the last batch with a valid record; of the first batch, if there was none.
+    pub active: i64,
+    /// The batch reached the end offset that was fetched when it was planned.
+    pub caught_up: bool,
+}
+
+/// How partitions make the job's watermark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatermarkRule {
+    /// Least or greatest.
+    pub policy: WatermarkPolicy,
+    /// After this time without a valid record a partition that is caught up leaves the minimum.
+    pub idle_timeout: i64,
+    /// A bounded run: partitions that never had a record do not hold the watermark.
+    pub ignore_empty: bool,
+}
+
+/// The job's watermark, and why it is not later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobWatermark {
+    /// Never before the previous one.
+    pub watermark: Option<i64>,
+    /// Index of the partition that holds it back, if one does.
+    pub held_by: Option<usize>,
+}
+
+/// Computes the job's watermark after a micro-batch with the batch clock `clock`.
+///
+/// The partition with the highest watermark never leaves, so that the watermark follows the data and never the wall
+/// clock: the newest window stays open until newer data comes.
+pub fn job_watermark(
+    partitions: &[PartitionTime],
+    previous: Option<i64>,
+    clock: i64,
+    rule: &WatermarkRule,
+) -> JobWatermark {
+    let latest = partitions.iter().filter_map(|partition| partition.watermark).max();
+    let Some(latest) = latest else { return JobWatermark { watermark: previous, held_by: None } };
+    if rule.policy == WatermarkPolicy::SparkMax {
+        return JobWatermark { watermark: previous.max(Some(latest)), held_by: None };
+    }
+    let holds = |partition: &PartitionTime| {
+        let idle = partition.caught_up && clock.saturating_sub(partition.active) >= rule.idle_timeout;
+        match partition.watermark {
+            Some(watermark) => watermark == latest || !idle,
+            None => !rule.ignore_empty && !idle,
+        }
+    };
+    let active = partitions.iter().enumerate().filter(|(_, partition)| holds(partition));
+    // `None` orders before every time: a partition that holds without a watermark is the one that holds it back.
+    let least = active.min_by_key(|(_, partition)| partition.watermark);
+    let (holder, watermark) = least.map_or((None, Some(latest)), |(index, partition)| (Some(index), partition.watermark));
+    let held_by = if watermark == Some(latest) { None } else { holder };
+    JobWatermark { watermark: previous.max(watermark), held_by }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULE: WatermarkRule =
+        WatermarkRule { policy: WatermarkPolicy::PartitionMin, idle_timeout: 30, ignore_empty: false };
+
+    fn partition(watermark: impl Into<Option<i64>>, active: i64, caught_up: bool) -> PartitionTime {
+        PartitionTime { watermark: watermark.into(), active, caught_up }
+    }
+
+    fn at(partitions: &[PartitionTime], clock: i64) -> (Option<i64>, Option<usize>) {
+        let result = job_watermark(partitions, None, clock, &RULE);
+        (result.watermark, result.held_by)
+    }
+
+    #[test]
+    fn the_least_active_partition_decides() {
+        assert_eq!(at(&[partition(70, 100, true), partition(50, 100, true)], 100), (Some(50), Some(1)));
+        assert_eq!(at(&[], 100), (None, None));
+    }
+
+    #[test]
+    fn an_idle_partition_leaves_only_if_it_is_caught_up() {
+        assert_eq!(at(&[partition(70, 100, true), partition(50, 60, true)], 100), (Some(70), None));
+        assert_eq!(at(&[partition(70, 100, true), partition(50, 60, false)], 100), (Some(50), Some(1)));
+        assert_eq!(at(&[partition(70, 100, true), partition(50, 71, true)], 100), (Some(50), Some(1)));
+    }
+
+    #[test]
+    fn the_partition_with_the_highest_watermark_never_leaves() {
+        assert_eq!(at(&[partition(70, 0, true)], 1_000_000), (Some(70), None));
+        assert_eq!(at(&[partition(70, 0, true), partition(60, 0, true)], 1_000_000), (Some(70), None));
+    }
+
+    #[test]
+    fn a_partition_without_records_holds_until_it_is_idle_and_never_in_a_bounded_run() {
+        let partitions = [partition(70, 100, true), partition(None, 90, true)];
+        assert_eq!(at(&partitions, 100), (None, Some(1)));
+        assert_eq!(at(&partitions, 120), (Some(70), None));
+        let bounded = WatermarkRule { ignore_empty: true, ..RULE };
+        assert_eq!(job_watermark(&partitions, None, 100, &bounded).watermark, Some(70));
+        // With a backlog of records that are all bad it is not idle.
+        assert_eq!(at(&[partition(70, 100, true), partition(None, 0, false)], 100), (None, Some(1)));
+    }
+
+    #[test]
+    fn sparks_policy_takes_the_greatest() {
+        let rule = WatermarkRule { policy: WatermarkPolicy::SparkMax, ..RULE };
+        let partitions = [partition(70, 100, true), partition(None, 100, true), partition(50, 100, true)];
+        assert_eq!(job_watermark(&partitions, Some(60), 100, &rule).watermark, Some(70));
+        assert_eq!(job_watermark(&partitions, Some(80), 100, &rule).watermark, Some(80));
+    }
+
+    proptest! {
+        #[test]
+        fn the_watermark_never_falls_and_never_passes_the_latest_data(
+            partitions in prop::collection::vec((prop::option::of(-100_i64..100), 0_i64..100, any::<bool>()), 0..6),
+            previous in prop::option::of(-100_i64..100),
+            clock in 0_i64..200,
+        ) {
+            let partitions: Vec<_> = partitions.into_iter().map(|(w, a, c)| partition(w, a, c)).collect();
+            let result = job_watermark(&partitions, previous, clock, &RULE);
+            let latest = partitions.iter().filter_map(|p| p.watermark).max();
+            prop_assert!(result.watermark >= previous);
+            prop_assert!(result.watermark <= latest.max(previous));
+            if let Some(holder) = result.held_by {
+                prop_assert!(partitions[holder].watermark < latest);
+            }
+        }
+    }
+}
