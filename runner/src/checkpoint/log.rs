@@ -385,19 +385,30 @@ impl JobLog {
         Ok(())
     }
 
-    async fn write_progress(&mut self) -> Result<(), LogError> {
+    /// Tells every output what is published, unless a newer owner has told more. A process that slept may still overwrite
+    /// that with less; the owner repairs it the next time it calls this, so an idle job does so now and then.
+    ///
+    /// # Errors
+    /// When an output cannot be read or written.
+    pub async fn write_progress(&mut self) -> Result<(), LogError> {
         let progress = Progress {
             log_id: self.state.start.log_id.clone(),
             published: self.published,
             watermark: self.state.watermark,
             complete_until: self.state.watermark,
         };
-        let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
         let faults = self.faults();
         for root in self.state.plan.outputs.clone().into_values() {
             let store = self.output(&root)?;
-            let write = store.replace(paths::PROGRESS, Bytes::from(bytes.clone()));
-            step(&*faults, Step::Progress, write).await?;
+            let told = read_progress(&store).await?;
+            if told.as_ref() == Some(&progress) {
+                continue;
+            }
+            if told.is_some_and(|told| told.log_id == progress.log_id && told.published > progress.published) {
+                continue;
+            }
+            let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
+            step(&*faults, Step::Progress, async { store.replace(paths::PROGRESS, bytes.into()).await }).await?;
         }
         Ok(())
     }
@@ -438,6 +449,15 @@ impl JobLog {
             }
         }
     }
+}
+
+/// Reads `_progress.json` of an output; `None` when there is none, or none that can be read.
+///
+/// # Errors
+/// When the output cannot be read.
+pub async fn read_progress(store: &SharedStore) -> Result<Option<Progress>, StoreError> {
+    let bytes = store.get(paths::PROGRESS).await?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
 async fn publish_file(store: &SharedStore, version: u64, file: &FileCommit) -> Result<(), LogError> {

@@ -152,12 +152,16 @@ async fn write_state(log: &JobLog, attempt: crate::checkpoint::log::Attempt) -> 
     Ok(StateObject { window: 0, first_version: 0, path, bytes: facts.bytes, xxh3: facts.xxh3 })
 }
 
-/// The state that the log names must be there, whatever was collected.
+/// The state that the log names must be there, whatever was collected; unless the log has gone on without us.
 async fn check_snapshot(log: &JobLog) -> Result<(), LogError> {
     for object in log.state().snapshot.iter().flat_map(|snapshot| &snapshot.objects) {
         let content = log.store().get(&object.path).await?;
         let found = content.map(|content| checksum(&content));
         if found.as_deref() != Some(object.xxh3.as_str()) {
+            let now = read::read(log.store()).await?.map(|recovered| recovered.state.version);
+            if now > Some(log.state().version) {
+                return Err(LogError::Reload { version: log.state().version + 1 });
+            }
             return Err(LogError::FileLost { path: object.path.clone(), version: log.state().version });
         }
     }
@@ -226,7 +230,7 @@ fn simulate(seed: u64, without: Option<Guard>) -> Result<Story, String> {
     let fault_one_in = [0, 40, 15][random.below(3) as usize];
     let disk = Disk::new(seed, fault_one_in, syncs);
     let mut story = Story::default();
-    let mut processes: Vec<Process> = Vec::new();
+    let mut processes: Vec<(u64, Process)> = Vec::new();
     let mut started = 0;
     let mut disturbances = 3 + random.below(12);
     for _ in 0..STEPS_MAX {
@@ -241,13 +245,14 @@ fn simulate(seed: u64, without: Option<Guard>) -> Result<Story, String> {
             let rank = if !quiet && random.one_in(4) { started / 2 } else { started };
             let rank = Rank { generation: 0, started: rank };
             let process = run_process(Rc::clone(&disk), started as u64, rank, without, seed);
-            processes.push(Box::pin(process));
+            processes.push((started as u64, Box::pin(process)));
         }
         let chosen = random.below(processes.len() as u64) as usize;
         // A burst of steps: the others sleep meanwhile, past take-overs, bases and garbage collections.
         let burst_max = [2, 30, 600][random.below(3) as usize];
         for _ in 0..=random.below(burst_max) {
-            let ended = poll(&mut processes[chosen]);
+            disk.borrow_mut().running = processes[chosen].0;
+            let ended = poll(&mut processes[chosen].1);
             read_output(&disk.borrow()).map_err(|problem| format!("seed {seed}: {problem}"))?;
             let Some(ended) = ended else { continue };
             let _ended = processes.swap_remove(chosen);

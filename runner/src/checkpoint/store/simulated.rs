@@ -71,6 +71,9 @@ pub(crate) struct Disk {
     pub(crate) injected: Injected,
     /// Off: syncs do nothing (a negative control).
     pub(crate) syncs: bool,
+    /// Prints every effect, and which process has it: for a single seed.
+    pub(crate) trace: bool,
+    pub(crate) running: u64,
 }
 
 impl Disk {
@@ -84,6 +87,8 @@ impl Disk {
             fault_one_in,
             injected: Injected::default(),
             syncs,
+            trace: std::env::var_os("SIMULATION_SEED").is_some(),
+            running: 0,
         }))
     }
 
@@ -213,7 +218,13 @@ impl SimulatedStore {
             let source = Box::new(std::io::Error::other("injected failure"));
             return Err(StoreError::Failed { operation, path, source });
         }
-        let answer = effect(&mut self.disk.borrow_mut());
+        let answer = {
+            let mut disk = self.disk.borrow_mut();
+            if disk.trace && !matches!(operation, "read" | "list") {
+                println!("process {}: {operation} {path}", disk.running);
+            }
+            effect(&mut disk)
+        };
         pause().await;
         if fault == Fault::LoseReply { Err(StoreError::Unknown { operation, path }) } else { Ok(answer) }
     }
