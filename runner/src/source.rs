@@ -1,4 +1,184 @@
 //! Sources: where records come from, and how their bytes become Arrow columns.
+//!
+//! [`Source`] is what the pipeline asks of Kafka; a test answers from memory. A source decides nothing: it says what is
+//! there and reads the ranges that it is told.
 
 pub mod decode;
+pub mod kafka;
+pub mod reader;
 pub mod record;
+
+use std::collections::BTreeMap;
+
+use data_platform_crds::kafka::StartingOffsets;
+
+use crate::checkpoint::record::Partitions;
+use crate::pipeline::plan::Bounds;
+use crate::source::record::Record;
+use crate::stop::StopSignal;
+
+/// Who answers, and which topics there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Kafka's cluster id.
+    pub cluster_id: String,
+    /// The job's topics, by name.
+    pub topics: BTreeMap<String, Topic>,
+}
+
+/// A topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Its id; another one after it was deleted and created again.
+    pub id: String,
+    /// Number of its partitions.
+    pub partitions: i32,
+}
+
+/// What was read of one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionRead {
+    /// First offset.
+    pub start: i64,
+    /// One past the last offset.
+    pub end: i64,
+    /// Records in it.
+    pub records: u64,
+}
+
+/// What the pipeline asks of a source.
+pub trait Source: Send {
+    /// Connects if necessary, and tells who answers and which topics there are.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    fn identity(&mut self) -> Result<Identity, SourceError>;
+
+    /// Resolves where every partition begins.
+    ///
+    /// # Errors
+    /// See [`SourceError`]; also when `starting` names other partitions than there are.
+    fn resolve(&mut self, starting: &StartingOffsets) -> Result<Partitions<i64>, SourceError>;
+
+    /// First and last offsets of every partition now.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    fn bounds(&mut self) -> Result<Partitions<Bounds>, SourceError>;
+
+    /// Begins to fetch every partition from its position.
+    ///
+    /// # Errors
+    /// See [`SourceError`].
+    fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError>;
+
+    /// Reads the ranges `[start, end)`, each partition in its order, and shows every record. Ranges continue where the
+    /// last ones of the partition ended. A record whose offset is missing (compaction, transaction markers) is no error.
+    ///
+    /// # Errors
+    /// [`SourceError::Stopped`] when `stop` says so; then what was read is void. See [`SourceError`].
+    fn read(
+        &mut self,
+        ranges: &Partitions<(i64, i64)>,
+        stop: &StopSignal,
+        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
+    ) -> Result<Partitions<PartitionRead>, SourceError>;
+
+    /// Tells Kafka's group the next offsets, for lag tools. Nothing depends on it.
+    fn tell_group(&mut self, positions: &Partitions<i64>);
+}
+
+/// Why a source cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// No broker answers.
+    #[error("no Kafka broker answers at {servers}: {detail}")]
+    Unreachable {
+        /// The addresses.
+        servers: String,
+        /// The client's last word.
+        detail: String,
+    },
+    /// The broker refuses name and password, or its certificate is not trusted.
+    #[error("Kafka at {servers} refuses the connection: {detail}")]
+    Refused {
+        /// The addresses.
+        servers: String,
+        /// The client's last word.
+        detail: String,
+    },
+    /// A topic does not exist.
+    #[error("the topic {topic:?} does not exist at {servers}{hint}")]
+    TopicMissing {
+        /// The topic, or the pattern that none matches.
+        topic: String,
+        /// The addresses.
+        servers: String,
+        /// A topic with a similar name, as a sentence.
+        hint: String,
+    },
+    /// The job may not read a topic.
+    #[error("Kafka does not allow this job to read the topic {topic:?}: {detail}")]
+    NotAuthorized {
+        /// The topic.
+        topic: String,
+        /// The broker's word.
+        detail: String,
+    },
+    /// Records that were not read yet are gone.
+    #[error("{topic} partition {partition}: offsets [{position}, {earliest}) are gone from Kafka")]
+    OffsetsGone {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Next offset to read.
+        position: i64,
+        /// First offset that is left.
+        earliest: i64,
+    },
+    /// The position lies behind the end: the topic was truncated.
+    #[error("{topic} partition {partition} ends at offset {end}, before offset {position} that this job has reached")]
+    BehindEnd {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Next offset to read.
+        position: i64,
+        /// End of the partition.
+        end: i64,
+    },
+    /// `startingOffsets` does not fit the topics.
+    #[error("startingOffsets: {0}")]
+    StartingOffsets(String),
+    /// A secret is missing.
+    #[error("{0}")]
+    Secret(String),
+    /// The client does not accept its settings.
+    #[error("the Kafka client does not accept its settings: {0}")]
+    Settings(String),
+    /// A bad record, and the job is to fail on it.
+    #[error("{topic} partition {partition} offset {offset}: {problem}")]
+    BadRecord {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Told to stop.
+    #[error("stopped")]
+    Stopped,
+    /// Anything else that may pass.
+    #[error("{operation}: {detail}")]
+    Failed {
+        /// What was tried.
+        operation: &'static str,
+        /// The client's word.
+        detail: String,
+    },
+}

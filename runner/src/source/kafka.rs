@@ -1,0 +1,5 @@
+//! Kafka: settings, the consumer, and the native calls below it.
+
+pub mod config;
+pub mod consumer;
+mod native;
