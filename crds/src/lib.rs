@@ -3,12 +3,22 @@
 //! Pure: no I/O, no clock, no Kubernetes client. The operator and the runner meet only here. What the API server checks
 //! (schema and CEL rules derived from these types) is the same as what `data-platform validate` checks offline.
 
+// KubeSchema repeats each struct, `pub` and all, inside a function: hence the lint.
+#[allow(unreachable_pub)]
 pub mod column;
+pub mod field_path;
+#[allow(unreachable_pub)]
 pub mod kafka;
+mod pattern;
+pub mod problem;
 pub mod quantity;
+#[allow(unreachable_pub)]
 pub mod resources;
+#[allow(unreachable_pub)]
 pub mod sink;
+#[allow(unreachable_pub)]
 pub mod source;
+#[allow(unreachable_pub)]
 pub mod streaming_job;
 
 /// API group of every kind.
