@@ -6,7 +6,9 @@
 // KubeSchema repeats each struct, `pub` and all, inside a function: hence the lint.
 #[allow(unreachable_pub)]
 pub mod column;
+pub mod crd;
 pub mod field_path;
+pub mod job;
 #[allow(unreachable_pub)]
 pub mod kafka;
 mod pattern;
