@@ -18,6 +18,7 @@ pub mod problem;
 pub mod quantity;
 #[allow(unreachable_pub)]
 pub mod resources;
+pub mod runner_config;
 pub mod set_field;
 #[allow(unreachable_pub)]
 pub mod sink;
