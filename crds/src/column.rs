@@ -1,256 +1,142 @@
-//! Declared columns of a source, and [`ColumnType`]: a column's type as one string in Spark's notation.
-
-use std::fmt;
-use std::str::FromStr;
+//! Declared columns of a source: name, type, where the value comes from, and what makes it a bad one.
 
 use kube::KubeSchema;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// A column's type, written as in Spark SQL: `string`, `decimal(10,2)`, `array<string>`,
-/// `struct<name:string,tags:array<string>>`, `map<string,bigint>`. One string, because structural schemas cannot recurse.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum ColumnType {
-    /// UTF-8 text. A number or a boolean there counts as its JSON text.
-    String,
-    /// `true` or `false`.
-    Boolean,
-    /// 32-bit signed integer.
-    Int,
-    /// 64-bit signed integer.
-    Bigint,
-    /// 64-bit floating point.
-    Double,
-    /// Exact decimal: total digits (1 to 38), digits after the point.
-    Decimal(u8, i8),
-    /// Calendar date, `yyyy-MM-dd`.
-    Date,
-    /// Instant with microseconds, UTC.
-    Timestamp,
-    /// Bytes, base64 in JSON.
-    Binary,
-    /// The value's JSON text, unparsed.
-    Json,
-    /// List of one type.
-    Array(Box<ColumnType>),
-    /// Named fields.
-    Struct(Vec<(String, ColumnType)>),
-    /// Map from text to one type.
-    Map(Box<ColumnType>),
+mod column_type;
+
+pub use column_type::{ColumnType, ColumnTypeError};
+
+/// A declared column of a source. Fields of the record that no column names are ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.from == 'field' || !has(self.path)")
+        .message("path names a field of the value, and from takes something else: leave one of the two out")
+        .field_path(".path"),
+    validation = Rule::new("self.type == 'string' || (!has(self.minLength) && !has(self.maxLength))")
+        .message("minLength and maxLength are for texts: leave them out, or declare the column as string")
+        .field_path(".type"),
+    validation = Rule::new("!has(self.minLength) || !has(self.maxLength) || self.minLength <= self.maxLength")
+        .message("minLength is greater than maxLength: no text could satisfy both, make minLength the smaller one")
+        .field_path(".minLength"),
+    validation = Rule::new("!has(self.timestampUnit) || self.type == 'timestamp'")
+        .message("timestampUnit is for timestamps: leave it out, or declare the column as timestamp")
+        .field_path(".timestampUnit"),
+    validation = Rule::new("self.from != 'value' || self.type in ['string', 'binary', 'json']")
+        .message("the whole value has another type: declare the column as string, binary or json")
+        .field_path(".type"),
+    validation = Rule::new("self.from != 'key' || self.type in ['string', 'binary']")
+        .message("the key has another type: declare the column as string or binary")
+        .field_path(".type"),
+    validation = Rule::new("self.from != 'headers' || self.type.startsWith('array')")
+        .message("the headers have another type: declare the column as array<struct<key:string,value:binary>>")
+        .field_path(".type"),
+    validation = Rule::new("self.from != 'topic' || self.type == 'string'")
+        .message("the topic has another type: declare the column as string")
+        .field_path(".type"),
+    validation = Rule::new("self.from != 'partition' || self.type in ['int', 'integer']")
+        .message("the partition has another type: declare the column as int")
+        .field_path(".type"),
+    validation = Rule::new("self.from != 'offset' || self.type in ['bigint', 'long']")
+        .message("the offset has another type: declare the column as bigint")
+        .field_path(".type"),
+    validation = Rule::new("self.from != 'recordTime' || self.type == 'timestamp'")
+        .message("the record's time has another type: declare the column as timestamp")
+        .field_path(".type")
+)]
+pub struct ColumnSpec {
+    /// Name of the column in the query.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Type in Spark's notation, in lower case: string, boolean, int, bigint, double, decimal(p,s), date, timestamp,
+    /// binary, json, `array<T>`, `map<string,T>`, `struct<name:T,…>`.
+    #[serde(rename = "type")]
+    pub column_type: ColumnType,
+    /// A record without this field, or with null in it, is a bad record.
+    #[serde(default)]
+    pub required: bool,
+    /// Path of the field inside the record's value, names separated by dots: `source.ts_ms`. A dot that belongs to a
+    /// name is written `\.`, a backslash `\\`. Without it, the field at the top level that is called like the column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub path: Option<String>,
+    /// What the column holds instead of a field of the value: `value` (string, binary or json), `key` (string or
+    /// binary), `headers` (`array<struct<key:string,value:binary>>`), `topic` (string), `partition` (int), `offset`
+    /// (bigint) or `recordTime` (timestamp).
+    #[serde(default)]
+    pub from: ColumnOrigin,
+    /// Unit of a timestamp that comes as a number. `auto` takes a number below 1e11 (absolute) as seconds, else as
+    /// milliseconds. Timestamps that come as text need no unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp_unit: Option<TimestampUnit>,
+    /// Least number of characters (code points) of a text; a shorter one makes the record bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_048_576))]
+    pub min_length: Option<u32>,
+    /// Greatest number of characters (code points) of a text; a longer one makes the record bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_048_576))]
+    pub max_length: Option<u32>,
+    /// What the column means, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub description: Option<String>,
 }
 
-/// Nesting of `array`, `struct` and `map` that a declared type may have: enough for any event, far from a stack's end.
-const TYPE_DEPTH_MAX: usize = 16;
-
-/// Why a text is not a [`ColumnType`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is not a column type: {problem} at character {position}")]
-pub struct ColumnTypeError {
-    /// The whole text.
-    pub text: String,
-    /// What is wrong.
-    pub problem: String,
-    /// Where, from 1.
-    pub position: usize,
-}
-
-impl FromStr for ColumnType {
-    type Err = ColumnTypeError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut parser = Parser { text, at: 0 };
-        let column_type = parser.column_type(0)?;
-        if parser.rest().is_empty() { Ok(column_type) } else { Err(parser.error("unexpected text")) }
-    }
-}
-
-struct Parser<'a> {
-    text: &'a str,
-    at: usize,
-}
-
-impl<'a> Parser<'a> {
-    fn rest(&mut self) -> &'a str {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start().len();
-        &self.text[self.at..]
-    }
-
-    fn error(&self, problem: impl Into<String>) -> ColumnTypeError {
-        let position = self.text[..self.at].chars().count() + 1;
-        ColumnTypeError { text: self.text.to_owned(), problem: problem.into(), position }
-    }
-
-    fn word(&mut self) -> &'a str {
-        let rest = self.rest();
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        self.at += end;
-        &rest[..end]
-    }
-
-    fn field_name(&mut self) -> Result<String, ColumnTypeError> {
-        if let Some(quoted) = self.rest().strip_prefix('`') {
-            let end = quoted.find('`').ok_or_else(|| self.error("a field name without its closing `"))?;
-            self.at += end + 2;
-            return Ok(quoted[..end].to_owned());
-        }
-        let name = self.word();
-        if name.is_empty() { Err(self.error("expected a field name")) } else { Ok(name.to_owned()) }
-    }
-
-    fn take(&mut self, token: char) -> Result<(), ColumnTypeError> {
-        if self.rest().starts_with(token) {
-            self.at += token.len_utf8();
-            Ok(())
-        } else {
-            Err(self.error(format!("expected {token:?}")))
+impl ColumnSpec {
+    /// An optional column that holds the field of its own name.
+    pub fn new(name: impl Into<String>, column_type: ColumnType) -> Self {
+        Self {
+            name: name.into(),
+            column_type,
+            required: false,
+            path: None,
+            from: ColumnOrigin::Field,
+            timestamp_unit: None,
+            min_length: None,
+            max_length: None,
+            description: None,
         }
     }
 
-    fn number(&mut self) -> Result<u8, ColumnTypeError> {
-        let start = self.at;
-        let word = self.word();
-        word.parse().map_err(|_| {
-            self.at = start;
-            self.error("expected a number")
-        })
+    /// The names to follow from the top of the record's value: those of `path`, else the column's own name.
+    ///
+    /// # Errors
+    ///
+    /// A sentence on what is wrong with `path`.
+    pub fn path_names(&self) -> Result<Vec<String>, String> {
+        self.path.as_deref().map_or_else(|| Ok(vec![self.name.clone()]), path_names)
     }
+}
 
-    fn column_type(&mut self, depth: usize) -> Result<ColumnType, ColumnTypeError> {
-        if depth > TYPE_DEPTH_MAX {
-            return Err(self.error(format!("types nest deeper than {TYPE_DEPTH_MAX}")));
-        }
-        self.rest();
-        let start = self.at;
-        let word = self.word().to_ascii_lowercase();
-        Ok(match word.as_str() {
-            "string" => ColumnType::String,
-            "boolean" => ColumnType::Boolean,
-            "int" | "integer" => ColumnType::Int,
-            "bigint" | "long" => ColumnType::Bigint,
-            "double" => ColumnType::Double,
-            "date" => ColumnType::Date,
-            "timestamp" => ColumnType::Timestamp,
-            "binary" => ColumnType::Binary,
-            "json" => ColumnType::Json,
-            "decimal" => self.decimal()?,
-            "array" => {
-                self.take('<')?;
-                let item = self.column_type(depth + 1)?;
-                self.take('>')?;
-                ColumnType::Array(Box::new(item))
-            }
-            "map" => {
-                self.take('<')?;
-                let key_at = self.at;
-                if self.column_type(depth + 1)? != ColumnType::String {
-                    self.at = key_at;
-                    return Err(self.error("the keys of a map are strings"));
+/// Splits `source.ts_ms` at its dots; `\.` is a dot inside a name, `\\` a backslash.
+fn path_names(path: &str) -> Result<Vec<String>, String> {
+    let mut names = vec![String::new()];
+    let mut characters = path.chars();
+    while let Some(character) = characters.next() {
+        let name = names.last_mut().expect("names begins with one and only grows");
+        match character {
+            '.' => names.push(String::new()),
+            '\\' => match characters.next() {
+                Some(escaped @ ('.' | '\\')) => name.push(escaped),
+                Some(other) => {
+                    return Err(format!(
+                        "\\{other} means nothing: write \\. for a dot in a name, \\\\ for a backslash"
+                    ));
                 }
-                self.take(',')?;
-                let value = self.column_type(depth + 1)?;
-                self.take('>')?;
-                ColumnType::Map(Box::new(value))
-            }
-            "struct" => self.fields(depth)?,
-            _ => {
-                self.at = start;
-                return Err(self.error(
-                    "expected string, boolean, int, bigint, double, decimal(p,s), date, timestamp, binary, json, array<…>, map<string,…> or struct<…>",
-                ));
-            }
-        })
-    }
-
-    fn decimal(&mut self) -> Result<ColumnType, ColumnTypeError> {
-        let start = self.at;
-        self.take('(')?;
-        let precision = self.number()?;
-        self.take(',')?;
-        let scale = self.number()?;
-        self.take(')')?;
-        if precision == 0 || precision > 38 || scale > precision {
-            self.at = start;
-            return Err(self.error("a decimal has 1 to 38 digits, and at most as many after the point"));
-        }
-        Ok(ColumnType::Decimal(precision, scale as i8))
-    }
-
-    fn fields(&mut self, depth: usize) -> Result<ColumnType, ColumnTypeError> {
-        self.take('<')?;
-        let mut fields: Vec<(String, ColumnType)> = Vec::new();
-        loop {
-            let name_at = self.at;
-            let name = self.field_name()?;
-            if fields.iter().any(|(other, _)| *other == name) {
-                self.at = name_at;
-                return Err(self.error(format!("the field {name:?} stands twice")));
-            }
-            self.take(':')?;
-            fields.push((name, self.column_type(depth + 1)?));
-            if self.rest().starts_with('>') {
-                self.take('>')?;
-                return Ok(ColumnType::Struct(fields));
-            }
-            self.take(',')?;
+                None => return Err("a backslash at the end means nothing: write \\\\ for a backslash".to_owned()),
+            },
+            other => name.push(other),
         }
     }
-}
-
-impl fmt::Display for ColumnType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::String => f.write_str("string"),
-            Self::Boolean => f.write_str("boolean"),
-            Self::Int => f.write_str("int"),
-            Self::Bigint => f.write_str("bigint"),
-            Self::Double => f.write_str("double"),
-            Self::Decimal(precision, scale) => write!(f, "decimal({precision},{scale})"),
-            Self::Date => f.write_str("date"),
-            Self::Timestamp => f.write_str("timestamp"),
-            Self::Binary => f.write_str("binary"),
-            Self::Json => f.write_str("json"),
-            Self::Array(item) => write!(f, "array<{item}>"),
-            Self::Map(value) => write!(f, "map<string,{value}>"),
-            Self::Struct(fields) => {
-                f.write_str("struct<")?;
-                for (i, (name, column_type)) in fields.iter().enumerate() {
-                    let comma = if i == 0 { "" } else { "," };
-                    let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
-                    if plain {
-                        write!(f, "{comma}{name}:{column_type}")?;
-                    } else {
-                        write!(f, "{comma}`{name}`:{column_type}")?;
-                    }
-                }
-                f.write_str(">")
-            }
-        }
+    if names.iter().any(String::is_empty) {
+        return Err(
+            "a name between two dots is empty: write names separated by single dots, such as source.ts_ms".to_owned()
+        );
     }
-}
-
-impl Serialize for ColumnType {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ColumnType {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for ColumnType {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "ColumnType".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "minLength": 3, "maxLength": 4096})
-    }
+    Ok(names)
 }
 
 /// Where a column's value comes from.
@@ -260,7 +146,7 @@ pub enum ColumnOrigin {
     /// A field of the record's value.
     #[default]
     Field,
-    /// The whole value as it came, as text.
+    /// The whole value as it came: `string`, `binary` or `json`.
     Value,
     /// The Kafka key: `string` or `binary`.
     Key,
@@ -276,41 +162,22 @@ pub enum ColumnOrigin {
     RecordTime,
 }
 
-/// A declared column of a source. Fields of the record that no column names are ignored.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+/// Unit of a timestamp that comes as a number. `auto` takes a number below 1e11 (absolute) as seconds, else as
+/// milliseconds. Timestamps that come as text need no unit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ColumnSpec {
-    /// Name of the column in the query.
-    #[schemars(length(min = 1, max = 128))]
-    pub name: String,
-    /// Type in Spark's notation: string, boolean, int, bigint, double, decimal(p,s), date, timestamp, binary, json,
-    /// `array<T>`, `map<string,T>`, `struct<name:T,…>`.
-    #[serde(rename = "type")]
-    pub column_type: ColumnType,
-    /// A record without this field, or with null in it, is a bad record.
-    #[serde(default)]
-    pub required: bool,
-    /// Path of the field inside the record's value, names separated by dots: `source.ts_ms`. A dot that belongs to a
-    /// name is written `\.`. Without it, the field at the top level that is called like the column.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub path: Option<String>,
-    /// What the column holds instead of a field of the value: `value`, `key`, `headers`, `topic`, `partition`,
-    /// `offset` or `recordTime`.
-    #[serde(default)]
-    pub from: ColumnOrigin,
-    /// Least number of characters of a text; a shorter one makes the record bad.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_048_576))]
-    pub min_length: Option<u32>,
-    /// Greatest number of characters of a text; a longer one makes the record bad.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 1_048_576))]
-    pub max_length: Option<u32>,
-    /// What the column means, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1024))]
-    pub description: Option<String>,
+pub enum TimestampUnit {
+    /// Seconds below 1e11 (absolute), else milliseconds.
+    #[default]
+    Auto,
+    /// Seconds since 1970, UTC.
+    Seconds,
+    /// Milliseconds since 1970, UTC.
+    Milliseconds,
+    /// Microseconds since 1970, UTC.
+    Microseconds,
+    /// Nanoseconds since 1970, UTC; cut to microseconds.
+    Nanoseconds,
 }
 
 #[cfg(test)]
@@ -318,31 +185,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_type_prints_as_it_is_read() {
-        for text in [
-            "string", "boolean", "int", "bigint", "double", "decimal(10,2)", "date", "timestamp", "binary", "json", "array<string>",
-            "map<string,array<double>>", "struct<name:string,tags:array<string>,at:struct<lat:double,lon:double>>", "struct<`a b`:int>",
-        ] {
-            assert_eq!(text.parse::<ColumnType>().unwrap().to_string(), text);
+    fn a_path_is_names_between_dots() {
+        assert_eq!(path_names("source.ts_ms").unwrap(), ["source", "ts_ms"]);
+        assert_eq!(path_names(r"a\.b.c\\d").unwrap(), ["a.b", r"c\d"]);
+        assert_eq!(ColumnSpec::new("a.b", ColumnType::Int).path_names().unwrap(), ["a.b"]);
+        for wrong in [".", "a..b", "a.", ".a", r"a\n", r"a\"] {
+            assert!(path_names(wrong).is_err(), "{wrong}");
         }
-        assert_eq!(" STRUCT < a : Long , b : decimal( 5 , 2 ) > ".parse::<ColumnType>().unwrap().to_string(), "struct<a:bigint,b:decimal(5,2)>");
-    }
-
-    #[test]
-    fn a_wrong_type_says_what_and_where() {
-        for (text, problem, position) in [
-            ("strin", "expected string", 1),
-            ("array<string", "expected '>'", 13),
-            ("map<int,string>", "keys of a map", 5),
-            ("struct<a:int,a:int>", "stands twice", 14),
-            ("decimal(40,2)", "1 to 38 digits", 8),
-            ("string x", "unexpected text", 8),
-        ] {
-            let error = text.parse::<ColumnType>().unwrap_err();
-            assert!(error.problem.contains(problem), "{text}: {error}");
-            assert_eq!(error.position, position, "{text}: {error}");
-        }
-        let deep = "array<".repeat(10_000);
-        assert!(deep.parse::<ColumnType>().unwrap_err().problem.contains("deeper"));
     }
 }

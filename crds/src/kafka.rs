@@ -6,6 +6,13 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern;
+
+pub(crate) mod config;
+mod starting_offsets;
+
+pub use starting_offsets::{StartOffset, StartingOffsets, StartingOffsetsError};
+
 /// How the job reaches Kafka. Every source of the job uses it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
@@ -22,7 +29,8 @@ pub struct KafkaSpec {
     pub group_id: Option<String>,
     /// Where a job without a checkpoint begins: `earliest`, `latest`, a time (RFC 3339: the first record at or after
     /// it), or offsets per topic and partition as Spark writes them: `{"topic":{"0":23,"1":-2}}`, with -2 for earliest
-    /// and -1 for latest. Resolved once, before the first read; a partition that appears later begins at earliest.
+    /// and -1 for latest; a partition that is not named begins at earliest. Resolved once, before the first read; a
+    /// partition that appears later begins at earliest, too.
     #[serde(default = "latest")]
     #[schemars(length(min = 1, max = 65536))]
     pub starting_offsets: String,
@@ -35,7 +43,7 @@ pub struct KafkaSpec {
     /// count them and go on (false).
     #[serde(default)]
     pub fail_on_data_loss: bool,
-    /// Whether records of open and aborted transactions are read.
+    /// Whether records of open and aborted transactions are read: `ReadCommitted` (no) or `ReadUncommitted` (yes).
     #[serde(default)]
     pub isolation_level: IsolationLevel,
     /// TLS to the brokers. Without it the connection is not encrypted.
@@ -44,10 +52,13 @@ pub struct KafkaSpec {
     /// Login with name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslSpec>,
+    /// Where the schemas of Avro values are found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_registry: Option<SchemaRegistrySpec>,
     /// Further settings of librdkafka, by their own names. Only harmless ones are allowed: time-outs, sizes, intervals,
-    /// the client id; nothing that names a file, a program or a URL.
+    /// the client id; nothing that names a file, a program or a URL, and nothing that has its own field here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 1024}))]
     pub config: BTreeMap<String, String>,
 }
 
@@ -71,6 +82,7 @@ impl Default for KafkaSpec {
             isolation_level: IsolationLevel::default(),
             tls: None,
             sasl: None,
+            schema_registry: None,
             config: BTreeMap::new(),
         }
     }
@@ -89,7 +101,13 @@ pub enum IsolationLevel {
 /// TLS to the brokers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.certificate) == has(self.key)", "certificate and key stand together: set both or neither"))]
+#[x_kube(
+    validation = Rule::new("has(self.certificate) == has(self.key)")
+        .message("certificate and key stand together: set both or neither"),
+    validation = Rule::new("!has(self.keyPassword) || has(self.key)")
+        .message("keyPassword is for key: set key, or leave keyPassword out")
+        .field_path(".keyPassword")
+)]
 pub struct TlsSpec {
     /// Certificates (PEM) of the authorities that sign the brokers' certificates. Without it: those of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,7 +127,7 @@ pub struct TlsSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SaslSpec {
-    /// How the password travels.
+    /// How the password travels: `PLAIN` (as it is; use it with tls only), `SCRAM-SHA-256` or `SCRAM-SHA-512`.
     pub mechanism: SaslMechanism,
     /// User name.
     pub username: SecretSource,
@@ -131,10 +149,28 @@ pub enum SaslMechanism {
     ScramSha512,
 }
 
+/// A Confluent-compatible schema registry. Over https it uses the certificates of `kafka.tls`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.username) == has(self.password)")
+    .message("username and password stand together: set both or neither"))]
+pub struct SchemaRegistrySpec {
+    /// Address, such as `https://registry:8081`. Over https the certificates of `tls` are used.
+    #[schemars(length(min = 8, max = 1024), pattern(pattern::HTTP_URL))]
+    pub url: String,
+    /// User name for HTTP basic authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<SecretSource>,
+    /// Password for HTTP basic authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretSource>,
+}
+
 /// A secret value: a key of a Secret in the job's namespace, or a file where the runner runs. Never the value itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.secretKeyRef) != has(self.file)", "set exactly one of secretKeyRef and file"))]
+#[x_kube(validation = Rule::new("has(self.secretKeyRef) != has(self.file)")
+    .message("a secret comes from one place: set exactly one of secretKeyRef and file"))]
 pub struct SecretSource {
     /// A key of a Secret in the job's own namespace; mounted as a file and taken up again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,9 +186,9 @@ pub struct SecretSource {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253), pattern(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub name: String,
     /// Key inside it.
-    #[schemars(length(min = 1, max = 253), pattern(r"^[-._a-zA-Z0-9]+$"))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::SECRET_KEY))]
     pub key: String,
 }

@@ -3,13 +3,30 @@
 //! Pure: no I/O, no clock, no Kubernetes client. The operator and the runner meet only here. What the API server checks
 //! (schema and CEL rules derived from these types) is the same as what `data-platform validate` checks offline.
 
+// KubeSchema repeats each struct, `pub` and all, inside a function: hence the lint.
+pub mod check;
+#[allow(unreachable_pub)]
 pub mod column;
+pub mod crd;
+pub mod field_path;
+pub mod job;
+#[allow(unreachable_pub)]
 pub mod kafka;
+pub mod parameters;
+mod pattern;
+pub mod problem;
 pub mod quantity;
+#[allow(unreachable_pub)]
 pub mod resources;
+pub mod runner_config;
+pub mod set_field;
+#[allow(unreachable_pub)]
 pub mod sink;
+#[allow(unreachable_pub)]
 pub mod source;
+#[allow(unreachable_pub)]
 pub mod streaming_job;
+pub mod validate;
 
 /// API group of every kind.
 pub const GROUP: &str = "dataplatform.io";

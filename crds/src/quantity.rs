@@ -7,6 +7,13 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::pattern;
+
+/// Characters of the longest [`Period`]: five parts of nine digits and a unit of two letters.
+const PERIOD_LENGTH_MAX: usize = 55;
+/// Characters of the longest [`ByteSize`]: twelve digits and a unit of two letters.
+const BYTE_SIZE_LENGTH_MAX: usize = 14;
+
 /// A length of time, written as numbers with the units `ms`, `s`, `m`, `h`, `d`: `10s`, `1h30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Period(Duration);
@@ -23,9 +30,6 @@ pub enum QuantityError {
 }
 
 impl Period {
-    /// Longest text: five units of at most 19 digits.
-    const PATTERN: &str = "^([0-9]{1,9}(ms|s|m|h|d)){1,5}$";
-
     /// A period of whole seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -44,6 +48,12 @@ impl Period {
     /// In microseconds, the unit of event time. Saturates at `i64::MAX`.
     pub fn as_micros(self) -> i64 {
         i64::try_from(self.0.as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
+impl From<Duration> for Period {
+    fn from(duration: Duration) -> Self {
+        Self(duration)
     }
 }
 
@@ -106,7 +116,7 @@ impl JsonSchema for Period {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": 55, "pattern": Self::PATTERN})
+        json_schema!({"type": "string", "maxLength": PERIOD_LENGTH_MAX, "pattern": pattern::PERIOD})
     }
 }
 
@@ -115,8 +125,6 @@ impl JsonSchema for Period {
 pub struct ByteSize(u64);
 
 impl ByteSize {
-    const PATTERN: &str = "^[0-9]{1,12}(Ki|Mi|Gi)?$";
-
     /// That many bytes.
     pub const fn from_bytes(bytes: u64) -> Self {
         Self(bytes)
@@ -173,7 +181,7 @@ impl JsonSchema for ByteSize {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string", "maxLength": 14, "pattern": Self::PATTERN})
+        json_schema!({"type": "string", "maxLength": BYTE_SIZE_LENGTH_MAX, "pattern": pattern::BYTE_SIZE})
     }
 }
 
@@ -200,9 +208,13 @@ mod tests {
 
     #[test]
     fn a_period_is_read_and_printed() {
-        for (text, milliseconds, printed) in
-            [("10s", 10_000, "10s"), ("1h30m", 5_400_000, "1h30m"), ("90s", 90_000, "1m30s"), ("0s", 0, "0s"), ("250ms", 250, "250ms")]
-        {
+        for (text, milliseconds, printed) in [
+            ("10s", 10_000, "10s"),
+            ("1h30m", 5_400_000, "1h30m"),
+            ("90s", 90_000, "1m30s"),
+            ("0s", 0, "0s"),
+            ("250ms", 250, "250ms"),
+        ] {
             let period: Period = text.parse().unwrap();
             assert_eq!(period.as_duration(), Duration::from_millis(milliseconds), "{text}");
             assert_eq!(period.to_string(), printed);
@@ -214,7 +226,9 @@ mod tests {
 
     #[test]
     fn a_byte_size_is_read_and_printed() {
-        for (text, bytes, printed) in [("128Mi", 128 << 20, "128Mi"), ("1024", 1024, "1Ki"), ("0", 0, "0"), ("3Gi", 3 << 30, "3Gi")] {
+        for (text, bytes, printed) in
+            [("128Mi", 128 << 20, "128Mi"), ("1024", 1024, "1Ki"), ("0", 0, "0"), ("3Gi", 3 << 30, "3Gi")]
+        {
             let size: ByteSize = text.parse().unwrap();
             assert_eq!(size.as_bytes(), bytes, "{text}");
             assert_eq!(size.to_string(), printed);

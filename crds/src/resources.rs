@@ -2,125 +2,288 @@
 
 use std::collections::BTreeMap;
 
+use std::fmt;
+
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::KubeSchema;
-use schemars::{Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::kafka::SecretKeyRef;
+use crate::pattern;
+use crate::quantity::ByteSize;
 
 /// Settings of the pods that run the job. Image and command are not among them: the operator sets those.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodSpec {
-    /// CPU and memory of the container, as in a Pod.
+    /// CPU and memory of the container, as in a Pod. The runner divides the memory limit over its queues and state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "preserved_object")]
-    pub resources: Option<ResourceRequirements>,
+    pub resources: Option<ResourcesSpec>,
     /// Labels that a node must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub node_selector: BTreeMap<String, String>,
     /// Taints of nodes that the pods tolerate, as in a Pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "preserved_objects")]
-    pub tolerations: Vec<Toleration>,
-    /// Rules of placement, as in a Pod.
+    #[schemars(length(max = 32))]
+    pub tolerations: Vec<TolerationSpec>,
+    /// Rules of placement, as in a Pod. Kept as it comes and checked when the pod is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "preserved_object")]
     pub affinity: Option<Affinity>,
     /// Further labels of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub labels: BTreeMap<String, String>,
     /// Further annotations of the pods.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 32))]
+    #[schemars(extend("maxProperties" = 32, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
     pub annotations: BTreeMap<String, String>,
-    /// Environment variables whose values come from Secrets, such as the credentials of an object store.
+    /// Environment variables, such as region and credentials of an object store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
-    pub env: Vec<EnvFromSecret>,
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub env: Vec<EnvSpec>,
     /// Further volumes, of few kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub volumes: Vec<VolumeSpec>,
     /// ServiceAccount of the pods; it needs no rights in Kubernetes. Default: the chart's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), pattern(r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub service_account_name: Option<String>,
     /// Priority class of the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub priority_class_name: Option<String>,
 }
 
-/// An environment variable whose value is a key of a Secret.
+/// CPU and memory, as in a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourcesSpec {
+    /// What a node must have free, such as `{cpu: 500m, memory: 256Mi}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub requests: BTreeMap<String, Amount>,
+    /// What the container may use at most.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    pub limits: BTreeMap<String, Amount>,
+}
+
+impl From<&ResourcesSpec> for ResourceRequirements {
+    fn from(resources: &ResourcesSpec) -> Self {
+        let quantities = |amounts: &BTreeMap<String, Amount>| {
+            let quantities = amounts.iter().map(|(name, amount)| (name.clone(), Quantity(amount.0.clone())));
+            (!amounts.is_empty()).then(|| quantities.collect())
+        };
+        Self { requests: quantities(&resources.requests), limits: quantities(&resources.limits), claims: None }
+    }
+}
+
+/// A quantity of Kubernetes: `500m`, `1Gi`, or a number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Amount(String);
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AmountVisitor;
+        impl Visitor<'_> for AmountVisitor {
+            type Value = Amount;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a quantity such as 500m or 1Gi, or a number")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Amount, E> {
+                Ok(Amount(text.to_owned()))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Amount, E> {
+                Ok(Amount(number.to_string()))
+            }
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Amount, E> {
+                Ok(Amount(number.to_string()))
+            }
+        }
+        deserializer.deserialize_any(AmountVisitor)
+    }
+}
+
+impl JsonSchema for Amount {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Amount".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "x-kubernetes-int-or-string": true,
+            "pattern": pattern::KUBERNETES_QUANTITY,
+        })
+    }
+}
+
+/// A taint that the pods tolerate, as in a Pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.key) || self.operator == 'Exists'")
+        .message("without key every taint is meant: set key, or operator: Exists"),
+    validation = Rule::new("!has(self.value) || self.operator == 'Equal'")
+        .message("value is compared with operator Equal only: leave value out, or write operator: Equal")
+        .field_path(".value"),
+    validation = Rule::new("!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')")
+        .message("tolerationSeconds counts until eviction: leave it out, or write effect: NoExecute")
+        .field_path(".tolerationSeconds")
+)]
+pub struct TolerationSpec {
+    /// Key of the taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 316))]
+    pub key: Option<String>,
+    /// `Equal`: the taint has this value; `Exists`: it has the key.
+    #[serde(default)]
+    pub operator: TolerationOperator,
+    /// Value of the taint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+    /// Effect of the taint: `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Without it: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+    /// How long a pod stays on a node after the taint came. Without it: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub toleration_seconds: Option<i64>,
+}
+
+/// How a toleration is compared with a taint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TolerationOperator {
+    /// Key and value are those of the taint.
+    #[default]
+    Equal,
+    /// The key is that of the taint.
+    Exists,
+}
+
+/// Effect of the taint: `NoSchedule`, `PreferNoSchedule` or `NoExecute`. Without it: any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    /// New pods do not come.
+    NoSchedule,
+    /// New pods come only if there is no other place.
+    PreferNoSchedule,
+    /// Pods that are there go, too.
+    NoExecute,
+}
+
+impl From<&TolerationSpec> for Toleration {
+    fn from(toleration: &TolerationSpec) -> Self {
+        let effect = toleration.effect.map(|effect| match effect {
+            TaintEffect::NoSchedule => "NoSchedule",
+            TaintEffect::PreferNoSchedule => "PreferNoSchedule",
+            TaintEffect::NoExecute => "NoExecute",
+        });
+        let operator = match toleration.operator {
+            TolerationOperator::Equal => "Equal",
+            TolerationOperator::Exists => "Exists",
+        };
+        Self {
+            key: toleration.key.clone(),
+            operator: Some(operator.to_owned()),
+            value: toleration.value.clone(),
+            effect: effect.map(str::to_owned),
+            toleration_seconds: toleration.toleration_seconds,
+        }
+    }
+}
+
+/// An environment variable: a plain value, or a key of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct EnvFromSecret {
+#[x_kube(
+    validation = Rule::new("has(self.value) != has(self.secretKeyRef)")
+        .message("a variable has one value: set exactly one of value and secretKeyRef"),
+    validation = Rule::new("!self.name.startsWith('LD_')")
+        .message("variables of the dynamic linker could replace the runner's code: leave LD_ variables out")
+        .field_path(".name")
+)]
+pub struct EnvSpec {
     /// Name of the variable.
-    #[schemars(length(min = 1, max = 128), pattern(r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 128), pattern(pattern::IDENTIFIER))]
     pub name: String,
-    /// Where its value is.
-    pub secret_key_ref: SecretKeyRef,
+    /// Its value, when it is no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub value: Option<String>,
+    /// Where its value is, when it is a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<SecretKeyRef>,
 }
 
 /// A volume: exactly one of claim, secret, configMap and emptyDir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("[has(self.claimName), has(self.secretName), has(self.configMapName), has(self.emptyDirSize)].filter(x, x).size() == 1", "set exactly one of claimName, secretName, configMapName and emptyDirSize"))]
+#[x_kube(validation = Rule::new(
+    "[has(self.claimName), has(self.secretName), has(self.configMapName), has(self.emptyDirSize)]\
+     .filter(x, x).size() == 1"
+)
+.message("a volume is of one kind: set exactly one of claimName, secretName, configMapName and emptyDirSize"))]
 pub struct VolumeSpec {
     /// Name of the volume.
-    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), pattern(pattern::DNS_LABEL))]
     pub name: String,
     /// Where the container sees it.
-    #[schemars(length(min = 2, max = 512), pattern(r"^/[^:]*$"))]
+    #[schemars(length(min = 2, max = 512), pattern(pattern::MOUNT_PATH))]
     pub mount_path: String,
     /// Mounted read-only.
     #[serde(default)]
     pub read_only: bool,
     /// A PersistentVolumeClaim of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub claim_name: Option<String>,
     /// A Secret of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub secret_name: Option<String>,
     /// A ConfigMap of this name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub config_map_name: Option<String>,
     /// An empty volume of at most this size, gone with the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_dir_size: Option<crate::quantity::ByteSize>,
+    pub empty_dir_size: Option<ByteSize>,
 }
 
-/// Where outputs and checkpoints lie: a claim of the namespace or URLs. Never owned by a job: deleting one keeps its data.
+/// Where outputs and checkpoints lie: a claim of the namespace or URLs. Never owned by a job: deleting one keeps its
+/// data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.claimName) || (!has(self.outputs) && !has(self.checkpoints))", "claimName and URLs exclude each other"))]
+#[x_kube(validation = Rule::new("!has(self.claimName) || (!has(self.outputs) && !has(self.checkpoints))")
+    .message("a claim holds both outputs and checkpoints: set claimName alone, or URLs without it"))]
 pub struct StorageSpec {
     /// PersistentVolumeClaim that holds both. Default: the chart's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub claim_name: Option<String>,
-    /// URL below which outputs lie, such as `s3://bucket/outputs`.
+    /// URL below which relative output paths lie, such as `s3://bucket/outputs`. `OUTPUTS_DIR` wins over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub outputs: Option<String>,
-    /// URL below which checkpoints lie.
+    /// URL below which checkpoints lie, such as `s3://bucket/checkpoints`. `CHECKPOINT_DIR` wins over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub checkpoints: Option<String>,
 }
 
-/// Kubernetes' own types are long: they are kept as they come and checked when the pod is made (a CRD stays small).
+/// Placement is the longest of Kubernetes' own types by far: it is kept as it comes, so that the CRD stays small.
 fn preserved_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-}
-
-fn preserved_objects(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "array", "maxItems": 32, "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}})
 }

@@ -4,12 +4,27 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern;
 use crate::quantity::ByteSize;
 
 /// Where rows go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.format == 'kafka' ? has(self.topic) && !has(self.path) : has(self.path) && !has(self.topic)", "a kafka sink needs topic and no path; every other format needs path and no topic"))]
+#[x_kube(
+    validation = Rule::new("self.format != 'kafka' || (has(self.topic) && !has(self.path))")
+        .message("a kafka sink writes to a topic: set topic and leave path out"),
+    validation = Rule::new("self.format == 'kafka' || (has(self.path) && !has(self.topic))")
+        .message("a table lies in a folder: set path and leave topic out, or write format: kafka"),
+    validation = Rule::new("self.format != 'kafka' || !has(self.partitionBy) || size(self.partitionBy) == 0")
+        .message("partitionBy makes directories and a topic has none: leave it out, keyColumn chooses the partition")
+        .field_path(".partitionBy"),
+    validation = Rule::new("self.format == 'kafka' || !has(self.keyColumn)")
+        .message("keyColumn is for topics: leave it out, or write format: kafka")
+        .field_path(".keyColumn"),
+    validation = Rule::new("!has(self.partitionBy) || self.partitionBy.all(a, self.partitionBy.exists_one(b, a == b))")
+        .message("partitionBy names a column twice: name each once")
+        .field_path(".partitionBy")
+)]
 pub struct SinkSpec {
     /// Format of the output.
     #[serde(default)]
@@ -22,11 +37,16 @@ pub struct SinkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic: Option<String>,
-    /// Columns that become Hive directories (`date=2026-11-22/`) and are left out of the files.
+    /// Column whose text becomes the record's key, for format kafka. Without it records have no key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub key_column: Option<String>,
+    /// Columns that become Hive directories (`date=2026-11-22/`), outermost first, and are left out of the files.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
     pub partition_by: Vec<String>,
-    /// A file is closed when it has reached about this size. Larger files read faster; smaller ones use less memory.
+    /// A file is closed when it has reached about this size, 64Ki to 4Gi. Larger files read faster; smaller ones use
+    /// less memory.
     #[serde(default = "default_target_file_size")]
     pub target_file_size: ByteSize,
     /// Compression of Parquet files.
@@ -37,6 +57,21 @@ pub struct SinkSpec {
 /// Middle of the 64 to 256 MB that readers like; below the 5 GB that an object store copies in one call.
 fn default_target_file_size() -> ByteSize {
     ByteSize::from_mebibytes(128)
+}
+
+impl SinkSpec {
+    /// A Parquet table below this path, everything else as by default.
+    pub fn parquet(path: impl Into<String>) -> Self {
+        Self {
+            format: SinkFormat::Parquet,
+            path: Some(path.into()),
+            topic: None,
+            key_column: None,
+            partition_by: Vec::new(),
+            target_file_size: default_target_file_size(),
+            compression: Compression::default(),
+        }
+    }
 }
 
 /// Format of an output.
@@ -72,9 +107,9 @@ pub enum Compression {
 #[serde(rename_all = "camelCase")]
 pub struct OutputSpec {
     /// Name of the output in metrics and in the job log.
-    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9_]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), pattern(pattern::OUTPUT_NAME))]
     pub name: String,
-    /// What it computes.
+    /// What it computes: one SQL query over the job's sources and references. `${name}` stands for a parameter.
     #[schemars(length(min = 1, max = 65536))]
     pub query: String,
     /// Where its rows go.

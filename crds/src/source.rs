@@ -4,35 +4,51 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::column::ColumnSpec;
+use crate::column::{ColumnSpec, ColumnType};
+use crate::pattern;
 use crate::quantity::{ByteSize, Period};
 
 /// One table of the query that is read from Kafka: one or more topics with the same kind of records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("has(self.topicPattern) != (has(self.topics) && size(self.topics) > 0)", "set exactly one of topics and topicPattern"))]
+#[x_kube(
+    validation = Rule::new("has(self.topicPattern) != (has(self.topics) && size(self.topics) > 0)")
+        .message("topics and topicPattern exclude each other and one is needed: set exactly one of them"),
+    validation = Rule::new("self.format != 'raw' || self.columns.all(c, c.from != 'field')")
+        .message("a raw value has no fields: give every column a from, or write format: json")
+        .field_path(".columns"),
+    validation = Rule::new(
+        "!has(self.eventTime) || \
+         self.columns.exists(c, c.name == self.eventTime.column && c.type == 'timestamp')"
+    )
+        .message("eventTime.column is not a column of type timestamp: name one, or declare it in columns")
+        .field_path(".eventTime.column")
+)]
 pub struct SourceSpec {
     /// Name of the table in the query.
-    #[schemars(length(min = 1, max = 63), pattern(r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), pattern(pattern::IDENTIFIER))]
     pub name: String,
-    /// Topics to read.
+    /// Topics to read; they carry the same kind of records. `${name}` stands for a parameter.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 249)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub topics: Vec<String>,
     /// Regular expression; every topic whose whole name matches is read, also those that appear later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic_pattern: Option<String>,
-    /// Format of the record's value.
+    /// Format of the record's value: `json` (one object), `cdc` (flat or Debezium change data), `avro` (with a schema
+    /// registry) or `raw` (not parsed: only columns with `from`).
     #[serde(default)]
     pub format: SourceFormat,
     /// The columns that the query may use.
     #[schemars(length(min = 1, max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub columns: Vec<ColumnSpec>,
     /// Which column tells when an event happened. Needed for windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<EventTimeSpec>,
-    /// A longer value is a bad record (`too_large`). Raises memory when raised.
+    /// A longer value is a bad record (`too_large`), 1Ki to 128Mi. Raises memory when raised.
     #[serde(default = "default_max_record_bytes")]
     pub max_record_bytes: ByteSize,
     /// A value that nests deeper is a bad record (`too_deep`).
@@ -59,21 +75,25 @@ pub enum SourceFormat {
     #[default]
     Json,
     /// Change data: the flat form `{op, table, before, after, ts_ms}` or the Debezium envelope, with or without its
-    /// `{schema, payload}` wrapper.
+    /// `{schema, payload}` wrapper. Both are brought to one object first, whose fields the columns name: `operation`,
+    /// `operation_type`, `database`, `schema_name`, `table_name`, `before`, `after`, `event_time`, `transaction_id`,
+    /// `log_sequence_number`, `is_snapshot`.
     Cdc,
-    /// Avro with a schema registry.
+    /// Avro, by the schema id in front of each value and `kafka.schemaRegistry`.
     Avro,
+    /// Not parsed: only columns with `from`.
+    Raw,
 }
 
 /// When an event happened, and how long late ones are waited for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EventTimeSpec {
-    /// A column of type timestamp. A record without it is a bad record.
+    /// A column of type timestamp, out of the record (not computed). A record without it is a bad record.
     #[schemars(length(min = 1, max = 128))]
     pub column: String,
-    /// How far behind the latest event of its partition an event may be. Longer: fewer late rows, but results and
-    /// memory wait as much longer.
+    /// How far behind the latest event of its partition an event may be, up to 30d. Longer: fewer late rows, but
+    /// results and memory wait as much longer.
     #[serde(default = "default_watermark_delay")]
     pub watermark_delay: Period,
     /// After this time without records a partition that has no backlog no longer holds the watermark back.
@@ -82,7 +102,8 @@ pub struct EventTimeSpec {
     /// An event further ahead of the clock than this is not counted and does not move the watermark.
     #[serde(default = "default_max_future_skew")]
     pub max_future_skew: Period,
-    /// How the watermarks of the partitions make the job's.
+    /// How the watermarks of the partitions make the job's: `PartitionMin` (the least of the active ones) or `SparkMax`
+    /// (the greatest of all).
     #[serde(default)]
     pub policy: WatermarkPolicy,
 }
@@ -113,10 +134,11 @@ pub enum WatermarkPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeduplicateSpec {
-    /// Columns that identify an event.
+    /// Columns that identify an event; every source of the job has them.
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 128)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
     pub keys: Vec<String>,
-    /// How long after the first one, in event time, a second one is recognised.
+    /// How long after the first one, in event time, a second one is recognised. Longer: more state.
     pub within: Period,
 }
 
@@ -125,16 +147,33 @@ pub struct DeduplicateSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ReferenceSpec {
     /// Name of the table in the query.
-    #[schemars(length(min = 1, max = 63), pattern(r"^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), pattern(pattern::IDENTIFIER))]
     pub name: String,
     /// Format of the files.
     pub format: ReferenceFormat,
-    /// File, folder or URL; a relative path lies below the outputs folder.
+    /// File, folder or URL; a relative path lies below the outputs folder. `${name}` stands for a parameter.
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// How often to look for a change.
+    /// Types of the columns of a CSV file; a column that is not named here is text. Parquet and Delta know theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub columns: Vec<ReferenceColumnSpec>,
+    /// How often to look for a change, at least 1s.
     #[serde(default = "default_reload_interval")]
     pub reload_interval: Period,
+}
+
+/// A column of a reference table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReferenceColumnSpec {
+    /// Name of the column in the file's header and in the query.
+    #[schemars(length(min = 1, max = 128))]
+    pub name: String,
+    /// Type in Spark's notation, as for the columns of a source.
+    #[serde(rename = "type")]
+    pub column_type: ColumnType,
 }
 
 fn default_reload_interval() -> Period {
@@ -156,15 +195,25 @@ pub enum ReferenceFormat {
 /// What happens to records that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("!has(self.topic) || self.action == 'deadLetter'", "topic needs action: deadLetter"))]
+#[x_kube(
+    validation = Rule::new("(!has(self.topic) && !has(self.path)) || self.action == 'deadLetter'")
+        .message("topic and path are for dead letters: leave them out, or write action: deadLetter"),
+    validation = Rule::new("!has(self.topic) || !has(self.path)")
+        .message("topic and path exclude each other: set one of them, or none for the default table")
+)]
 pub struct BadRecordsSpec {
-    /// Keep them aside (deadLetter), stop the job (fail), or only count them (drop).
+    /// Keep them aside with their original bytes and the reason (`deadLetter`), stop the job at the first one (`fail`),
+    /// or only count them (`drop`).
     #[serde(default)]
     pub action: BadRecordAction,
-    /// Topic for the dead letters, instead of the table `<first output>_dead_letters`. At least once.
+    /// Topic for the dead letters, instead of a table. At least once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic: Option<String>,
+    /// Folder of the dead-letter table. Default: `<path of the first table>_dead_letters`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
     /// The job stops reading when more than this share of the records is bad, in percent, over at least 1,000 records
     /// and 60 seconds: then a schema broke. 100 turns it off.
     #[serde(default = "default_max_bad_percent")]
@@ -178,7 +227,7 @@ fn default_max_bad_percent() -> i32 {
 
 impl Default for BadRecordsSpec {
     fn default() -> Self {
-        Self { action: BadRecordAction::default(), topic: None, max_percent: default_max_bad_percent() }
+        Self { action: BadRecordAction::default(), topic: None, path: None, max_percent: default_max_bad_percent() }
     }
 }
 
@@ -193,4 +242,25 @@ pub enum BadRecordAction {
     Fail,
     /// Only counted.
     Drop,
+}
+
+/// What happens to rows whose window is already closed. They are always counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LateRowsSpec {
+    /// Only count them (`drop`), or also keep their records where bad records are kept, with the reason `late`
+    /// (`deadLetter`).
+    #[serde(default)]
+    pub action: LateRowAction,
+}
+
+/// What happens to a row whose window is already closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LateRowAction {
+    /// Only counted.
+    #[default]
+    Drop,
+    /// Its record is kept like a bad one.
+    DeadLetter,
 }

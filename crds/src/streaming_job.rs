@@ -2,19 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kafka::KafkaSpec;
+use crate::pattern;
 use crate::quantity::Period;
 use crate::resources::{PodSpec, StorageSpec};
 use crate::sink::{OutputSpec, SinkSpec};
-use crate::source::{BadRecordsSpec, DeduplicateSpec, ReferenceSpec, SourceSpec};
+use crate::source::{BadRecordsSpec, DeduplicateSpec, LateRowsSpec, ReferenceSpec, SourceSpec};
 
 /// What a streaming job reads, computes and writes.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "dataplatform.io",
     version = "v1alpha1",
@@ -25,39 +26,87 @@ use crate::source::{BadRecordsSpec, DeduplicateSpec, ReferenceSpec, SourceSpec};
     derive = "PartialEq",
     shortname = "sj",
     category = "dataplatform",
-    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.replicas", priority = 1),
     printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.totalRecords"),
     printcolumn(name = "Last Checkpoint", type_ = "date", json_path = ".status.lastCheckpoint.time"),
+    printcolumn(
+        name = "Records/s",
+        type_ = "integer",
+        json_path = ".status.throughput.recordsInPerSecond",
+        priority = 1
+    ),
+    printcolumn(name = "Watermark", type_ = "date", json_path = ".status.watermark", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = ("self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')", "the job's name is at most 52 characters of a-z, 0-9 and -, since pods and files are named after it")
+    validation = Rule::new(
+        "self.metadata.name.size() <= 52 && \
+         self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"
+    )
+        .message(
+            "the name of a job also names its pods and files: use at most 52 lower-case letters, digits and -, \
+             beginning and ending with a letter or digit"
+        )
+        .field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("has(self.template) != (has(self.sources) && size(self.sources) > 0)", "set exactly one of template and sources"),
-    validation = ("has(self.template) || has(self.query) != (has(self.outputs) && size(self.outputs) > 0)", "set exactly one of query (with sink) and outputs"),
-    validation = ("has(self.template) || has(self.query) == has(self.sink)", "query and sink stand together: set both, or outputs instead"),
-    validation = ("!has(self.template) || (!has(self.query) && !has(self.outputs))", "a template brings its own query: leave query and outputs out, or write the job without template")
+    validation = Rule::new("has(self.template) != (has(self.sources) && size(self.sources) > 0)")
+        .message("template and sources exclude each other and one is needed: set exactly one of them"),
+    validation = Rule::new("has(self.template) || has(self.query) != (has(self.outputs) && size(self.outputs) > 0)")
+        .message("query and outputs exclude each other and one is needed: set query and sink, or outputs"),
+    validation = Rule::new("has(self.template) || has(self.query) == has(self.sink)")
+        .message("query and sink stand together: set both, or outputs instead"),
+    validation = Rule::new(
+        "!has(self.template) || \
+         (!has(self.query) && (!has(self.outputs) || size(self.outputs) == 0))"
+    )
+        .message("a template brings its own query: leave query and outputs out, or write the job without template"),
+    validation = Rule::new("!has(self.sources) || self.sources.all(a, self.sources.exists_one(b, a.name == b.name))")
+        .message("two sources have the same name: give each its own, it is its table in the query")
+        .field_path(".sources"),
+    validation = Rule::new("!has(self.outputs) || self.outputs.all(a, self.outputs.exists_one(b, a.name == b.name))")
+        .message("two outputs have the same name: give each its own")
+        .field_path(".outputs"),
+    validation = Rule::new(
+        "!has(self.sources) || self.sources.all(s, s.format != 'avro') || \
+         (has(self.kafka) && has(self.kafka.schemaRegistry))"
+    )
+        .message("avro values need their schemas: set kafka.schemaRegistry")
+        .field_path(".kafka")
 )]
 pub struct StreamingJobSpec {
-    /// A built-in job to take sources, query and parameters from; what else stands in this spec wins over it.
+    /// A built-in job to take sources, query, sink and parameters from: `event-aggregation`, `clickstream-analysis`,
+    /// `data-enrichment` or `cdc-transformation`. What else stands in this spec wins over it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<StreamingTemplate>,
-    /// Values of the names that stand as `${name}` in the query and in paths.
+    /// Values of the names that stand as `${name}` in queries, paths and topics; `$${` is a plain `${`. A template says
+    /// which ones it has (`data-platform explain`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
     pub parameters: BTreeMap<String, String>,
     /// How the job reaches Kafka.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kafka: Option<KafkaSpec>,
-    /// The tables of the query that are read from Kafka.
+    /// The tables of the query that are read from Kafka, each with a name of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub sources: Vec<SourceSpec>,
     /// Small tables that the query joins with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub references: Vec<ReferenceSpec>,
     /// Count events that come twice only once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,7 +114,7 @@ pub struct StreamingJobSpec {
     /// When a micro-batch starts.
     #[serde(default)]
     pub trigger: TriggerSpec,
-    /// What the job computes: one SQL query over its sources.
+    /// What the job computes: one SQL query over its sources and references. `${name}` stands for a parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub query: Option<String>,
@@ -79,9 +128,20 @@ pub struct StreamingJobSpec {
     /// What happens to records that cannot be read.
     #[serde(default)]
     pub bad_records: BadRecordsSpec,
+    /// What happens to rows whose window is already closed.
+    #[serde(default)]
+    pub late_rows: LateRowsSpec,
     /// Where the job keeps its log and state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointSpec>,
+    /// How long a stopping job may take to finish or abandon its micro-batch and to publish what is decided, 1s to 1h.
+    /// Pods get a little more before they are killed.
+    #[serde(default = "default_stop_timeout")]
+    pub stop_timeout: Period,
+    /// How much the job logs: `error`, `warn`, `info`, `debug` or `trace`. The environment variable `LOG_LEVEL` wins
+    /// over it; without both: `info`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
     /// Stop reading and keep everything; windows stay open, and the job goes on where it stopped.
     #[serde(default)]
     pub suspend: bool,
@@ -97,7 +157,40 @@ pub struct StreamingJobSpec {
     pub pod: Option<PodSpec>,
 }
 
-/// The built-in streaming jobs.
+/// Time for one commit to a slow object store, and what Kubernetes itself allows by default.
+fn default_stop_timeout() -> Period {
+    Period::from_secs(30)
+}
+
+impl Default for StreamingJobSpec {
+    /// An empty spec with every default in place. Not valid by itself: sources and queries are missing.
+    fn default() -> Self {
+        Self {
+            template: None,
+            parameters: BTreeMap::new(),
+            kafka: None,
+            sources: Vec::new(),
+            references: Vec::new(),
+            deduplicate: None,
+            trigger: TriggerSpec::default(),
+            query: None,
+            sink: None,
+            outputs: Vec::new(),
+            bad_records: BadRecordsSpec::default(),
+            late_rows: LateRowsSpec::default(),
+            checkpoint: None,
+            stop_timeout: default_stop_timeout(),
+            log_level: None,
+            suspend: false,
+            replicas: None,
+            storage: None,
+            pod: None,
+        }
+    }
+}
+
+/// A built-in job to take sources, query, sink and parameters from: `event-aggregation`, `clickstream-analysis`,
+/// `data-enrichment` or `cdc-transformation`. What else stands in the job's spec wins over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum StreamingTemplate {
@@ -111,12 +204,29 @@ pub enum StreamingTemplate {
     CdcTransformation,
 }
 
+/// How much the job logs: `error`, `warn`, `info`, `debug` or `trace`. The environment variable `LOG_LEVEL` wins over
+/// it; without both: `info`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LogLevel {
+    /// What a person must look at.
+    Error,
+    /// Also what is odd but did not stop the job.
+    Warn,
+    /// Also changes of state.
+    Info,
+    /// Also each micro-batch in detail.
+    Debug,
+    /// Also what the libraries do.
+    Trace,
+}
+
 /// When a micro-batch starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TriggerSpec {
-    /// Time between the starts of two micro-batches while the job is caught up; behind, they follow at once. Shorter:
-    /// fresher results; longer: larger files.
+    /// Time between the starts of two micro-batches while the job is caught up, up to 1d; behind, they follow at once.
+    /// Shorter: fresher results; longer: larger files.
     #[serde(default = "default_trigger_interval")]
     pub interval: Period,
 }
@@ -137,7 +247,7 @@ impl Default for TriggerSpec {
 pub struct CheckpointSpec {
     /// Name of the checkpoint, instead of the job's: it survives a rename of the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), pattern(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), pattern(pattern::DNS_LABEL))]
     pub name: Option<String>,
 }
 
@@ -150,7 +260,8 @@ pub struct StreamingJobStatus {
     pub observed_generation: Option<i64>,
     /// Ready, Progressing, Degraded and Stalled, each with a reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
     /// Number of pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,9 +273,44 @@ pub struct StreamingJobStatus {
     /// How far behind the job is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<LagStatus>,
+    /// How much the job reads and writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<ThroughputStatus>,
+    /// Windows that end at or before this time are closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermark: Option<Time>,
     /// The last commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointStatus>,
+    /// How the runner ended the last time that it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<ExitStatus>,
+}
+
+/// How much a job reads and writes, over about the last minute.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ThroughputStatus {
+    /// Records read from Kafka per second.
+    pub records_in_per_second: i64,
+    /// Rows written per second.
+    pub rows_out_per_second: i64,
+}
+
+/// How a runner ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ExitStatus {
+    /// When it ended.
+    pub time: Time,
+    /// Its exit code: 0 done, 1 failed, 2 the user must change something, 3 fenced.
+    pub exit_code: i32,
+    /// One word for why, such as `KafkaUnreachable`.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// What happened and what to do.
+    #[schemars(length(max = 4096))]
+    pub message: String,
 }
 
 /// How far behind a job is.
@@ -185,5 +331,5 @@ pub struct CheckpointStatus {
     /// Version of the job log.
     pub version: i64,
     /// When it was committed.
-    pub time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time,
+    pub time: Time,
 }

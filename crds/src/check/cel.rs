@@ -1,0 +1,126 @@
+//! The CEL rules of a kind, evaluated offline with the messages that the API server gives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
+
+use kube::core::cel::{CompiledSchema, ErrorKind, ValidationError, Validator, compile_schema};
+use serde_json::Value;
+
+use crate::crd;
+use crate::field_path::FieldPath;
+use crate::problem::Problem;
+
+/// Evaluates every rule of a kind on a whole object with its defaults filled in.
+///
+/// A rule that looks at a tainted field is left out: it could only repeat what is known about that field.
+pub(super) fn check(kind: &str, object: &Value, tainted: &BTreeSet<FieldPath>) -> Vec<Problem> {
+    let Some(rules) = Rules::of(kind) else { return Vec::new() };
+    let Err(errors) = Validator::new().validate_compiled(&rules.schema, object, None) else { return Vec::new() };
+    let errors = errors.into_iter().filter(|error| !looks_at(&error.rule, &node_of(error), tainted));
+    errors.map(|error| rules.problem(error)).collect()
+}
+
+/// The rules of one kind, ready to be evaluated.
+struct Rules {
+    schema: CompiledSchema,
+    /// The field that a rule blames, relative to the object that it stands at, by the text of the rule.
+    blamed: BTreeMap<String, String>,
+}
+
+impl Rules {
+    fn of(kind: &str) -> Option<&'static Self> {
+        static STREAMING_JOB: OnceLock<Rules> = OnceLock::new();
+        match kind {
+            "StreamingJob" => Some(STREAMING_JOB.get_or_init(|| Self::compile(crd::schema(kind)))),
+            _ => None,
+        }
+    }
+
+    fn compile(schema: Option<&Value>) -> Self {
+        let mut schema = schema.cloned().unwrap_or_default();
+        let mut blamed = BTreeMap::new();
+        take_field_paths(&mut schema, &mut blamed);
+        Self { schema: compile_schema(&schema), blamed }
+    }
+
+    fn problem(&self, error: ValidationError) -> Problem {
+        let blamed = self.blamed.get(&error.rule).map_or("", String::as_str);
+        let path = format!("{}{blamed}", error.field_path);
+        let path = path.strip_prefix('.').unwrap_or(&path).parse().unwrap_or_default();
+        match (&error.kind, error.message.split_once(": ")) {
+            (ErrorKind::ValidationFailure, Some((message, cure))) => Problem::error(path, message, cure),
+            // A rule that cannot be evaluated is a fault of ours, and refuses the object as it does on the server.
+            _ => Problem::error(path, error.message, "report this: a rule of this version is at fault"),
+        }
+    }
+}
+
+/// Takes `fieldPath` out of every rule, so that an evaluated rule tells the object that it stands at.
+fn take_field_paths(schema: &mut Value, blamed: &mut BTreeMap<String, String>) {
+    match schema {
+        Value::Object(fields) => {
+            if let (Some(rule), Some(path)) = (fields.get("rule").and_then(Value::as_str), fields.get("fieldPath")) {
+                blamed.insert(rule.to_owned(), path.as_str().unwrap_or_default().to_owned());
+                fields.remove("fieldPath");
+            }
+            fields.values_mut().for_each(|child| take_field_paths(child, blamed));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| take_field_paths(item, blamed)),
+        _ => {}
+    }
+}
+
+/// The object that the failed rule stands at.
+fn node_of(error: &ValidationError) -> FieldPath {
+    error.field_path.parse().unwrap_or_default()
+}
+
+/// Whether a rule reads one of these fields, or a field above or below one: `self.a.b` in its text reads `a`.
+fn looks_at(rule: &str, node: &FieldPath, fields: &BTreeSet<FieldPath>) -> bool {
+    let mut read = rule.split("self.").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        node.field(&rest[..end])
+    });
+    read.any(|read| fields.iter().any(|field| read.contains(field) || field.contains(&read)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_reads_a_tainted_field_is_known() {
+        let path = |text: &str| text.parse::<FieldPath>().unwrap();
+        let rule = "!has(self.eventTime) || self.columns.exists(c, c.name == self.eventTime.column)";
+        for (tainted, reads) in [
+            ("spec.sources[0].columns[3].type", true),
+            ("spec.sources[0].eventTime", true),
+            ("spec.sources[0]", true),
+            ("spec.sources[0].topics", false),
+            ("spec.sources[1].columns", false),
+        ] {
+            assert_eq!(looks_at(rule, &path("spec.sources[0]"), &[path(tainted)].into()), reads, "{tainted}");
+        }
+    }
+
+    #[test]
+    fn every_rule_compiles_and_has_message_and_cure() {
+        fn rules<'a>(schema: &'a Value, found: &mut Vec<&'a Value>) {
+            match schema {
+                Value::Object(fields) if fields.contains_key("rule") => found.push(schema),
+                Value::Object(fields) => fields.values().for_each(|child| rules(child, found)),
+                Value::Array(items) => items.iter().for_each(|item| rules(item, found)),
+                _ => {}
+            }
+        }
+        for kind in crate::job::KINDS {
+            assert!(!Rules::of(kind).unwrap().schema.has_errors(), "{kind}");
+            let mut found = Vec::new();
+            rules(crd::schema(kind).unwrap(), &mut found);
+            assert!(found.len() > 30, "{kind}: {}", found.len());
+            for rule in found {
+                assert!(rule["message"].as_str().is_some_and(|message| message.contains(": ")), "{rule}");
+            }
+        }
+    }
+}
