@@ -5,6 +5,10 @@
 //! `sink`, `checkpoint::store` and `http` touch the outside; what they are told to do is decided by pure functions.
 
 pub mod checkpoint;
+pub mod clock;
 pub mod faults;
+pub mod pipeline;
+pub mod sink;
 pub mod source;
+pub mod stop;
 pub mod transform;

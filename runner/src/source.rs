@@ -3,12 +3,14 @@
 //! [`Source`] is what the pipeline asks of Kafka; a test answers from memory. A source decides nothing: it says what is
 //! there and reads the ranges that it is told.
 
+pub mod dead_letter;
 pub mod decode;
 pub mod kafka;
 pub mod reader;
 pub mod record;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use data_platform_crds::kafka::StartingOffsets;
 
@@ -33,6 +35,22 @@ pub struct Topic {
     pub id: String,
     /// Number of its partitions.
     pub partitions: i32,
+}
+
+/// Trouble that may pass, for `/health`: the source goes on trying. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Trouble(Arc<Mutex<Option<SourceError>>>);
+
+impl Trouble {
+    /// Notes trouble, or that there is none any more.
+    pub fn set(&self, error: Option<SourceError>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// The trouble, if there is any.
+    pub fn get(&self) -> Option<SourceError> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What was read of one partition.

@@ -160,7 +160,7 @@ impl JobState {
                 }
             }
             Record::Published(published) => self.apply_published(published.upto),
-            Record::Plan(plan) => self.plan = plan.clone(),
+            Record::Plan(plan) => self.apply_plan(plan),
             Record::Base(_) => self.referenced.clear(),
         }
         self.version = version;
@@ -176,6 +176,7 @@ impl JobState {
                 self.advance(topic, *partition, range)?;
             }
         }
+        self.topics.extend(commit.new_topics.clone());
         self.apply_published(commit.published);
         if commit.outputs.values().any(|output| !output.files.is_empty()) {
             self.pending.insert(version, commit.outputs.clone());
@@ -211,10 +212,22 @@ impl JobState {
         Ok(())
     }
 
+    fn apply_plan(&mut self, plan: &Plan) {
+        self.plan = plan.clone();
+        let covered = map_partitions(&self.partitions, |partition| partition.position);
+        for (name, root) in &plan.outputs {
+            let fresh = || OutputState { root: root.clone(), covered: covered.clone(), last_file: 0 };
+            self.outputs.entry(name.clone()).or_insert_with(fresh).root.clone_from(root);
+        }
+    }
+
     fn advance(&mut self, topic: &str, partition: i32, range: &Range) -> Result<(), String> {
         let known = self.partitions.entry(topic.to_owned()).or_default();
         let fresh = PartitionState { position: range.start, ..PartitionState::default() };
         let state = known.entry(partition).or_insert(fresh);
+        for output in self.outputs.values_mut() {
+            output.covered.entry(topic.to_owned()).or_default().entry(partition).or_insert(range.start);
+        }
         if range.start != state.position || range.end < range.start {
             return Err(format!(
                 "it covers [{}, {}) of {topic} partition {partition}, which stands at {}",

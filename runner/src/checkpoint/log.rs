@@ -385,6 +385,14 @@ impl JobLog {
         Ok(())
     }
 
+    /// Roots of the outputs, without a dead letter table that has no dead letter yet.
+    fn existing_outputs(&self) -> Vec<String> {
+        let plan = &self.state.plan;
+        let empty = |name: &String| self.state.outputs.get(name).is_none_or(|output| output.last_file == 0);
+        let exists = |name: &String| plan.dead_letters.as_ref() != Some(name) || !empty(name);
+        plan.outputs.iter().filter(|(name, _)| exists(name)).map(|(_, root)| root.clone()).collect()
+    }
+
     /// Tells every output what is published, unless a newer owner has told more. A process that slept may still overwrite
     /// that with less; the owner repairs it the next time it calls this, so an idle job does so now and then.
     ///
@@ -398,7 +406,7 @@ impl JobLog {
             complete_until: self.state.watermark,
         };
         let faults = self.faults();
-        for root in self.state.plan.outputs.clone().into_values() {
+        for root in self.existing_outputs() {
             let store = self.output(&root)?;
             let told = read_progress(&store).await?;
             if told.as_ref() == Some(&progress) {
@@ -440,12 +448,13 @@ impl JobLog {
         Ok(())
     }
 
-    /// Removes the files of an attempt that was never decided. Only for an attempt whose create was not tried.
-    pub async fn abandon(&mut self, outputs: &BTreeMap<String, OutputCommit>) {
-        for (root, stage) in staged_files(outputs) {
-            if let Ok(store) = self.output(&root) {
+    /// Removes staged files (root and paths) of an attempt that was certainly not decided.
+    pub async fn abandon(&mut self, staged: &[(String, Vec<String>)]) {
+        for (root, files) in staged {
+            let Ok(store) = self.output(root) else { continue };
+            for stage in files {
                 // What stays is removed when the epoch is superseded.
-                let _ = store.delete(&stage).await;
+                let _ = store.delete(stage).await;
             }
         }
     }

@@ -71,6 +71,9 @@ pub struct Plan {
     pub sql: String,
     /// Root URL of each output.
     pub outputs: BTreeMap<String, String>,
+    /// The output that holds the dead letters. It comes into being with the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<String>,
 }
 
 /// Takes over the right to commit.
@@ -118,6 +121,9 @@ pub struct Commit {
     pub published: u64,
     /// What was read. A partition that had nothing is not listed.
     pub partitions: Partitions<Range>,
+    /// Ids of topics that this batch was the first to read.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub new_topics: BTreeMap<String, String>,
     /// The job's watermark after this batch; late is what it has passed. Never falls.
     pub watermark: Option<i64>,
     /// Where a rebuild of the state after this batch has to begin; `None` when nothing is open.

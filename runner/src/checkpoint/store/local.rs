@@ -3,7 +3,7 @@
 //! `object_store` 0.13 never syncs local files and links them before they are durable, so this is ours. Calls block: the
 //! pipeline has a thread of its own.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -27,7 +27,8 @@ pub struct LocalStore {
     root: PathBuf,
     url: String,
     faults: Arc<dyn Faults>,
-    naming: Naming,
+    /// Found out by the first write, which also makes the folder.
+    naming: OnceCell<Naming>,
     /// Folders whose own entry is durable, so that only the folder that changed needs a sync.
     durable: RefCell<BTreeSet<PathBuf>>,
     temporary: AtomicU64,
@@ -43,44 +44,32 @@ enum Naming {
 }
 
 impl LocalStore {
-    /// Opens a folder, makes it where it is missing, and finds out how names are given without overwriting.
+    /// A folder, which need not exist: it is made by the first write, or by [`Store::probe`].
     ///
     /// # Errors
-    /// When the folder cannot be made or written, or the file system can neither link nor rename without overwriting.
+    /// When the working directory is gone.
     pub fn open(root: &Path, faults: Arc<dyn Faults>) -> Result<Self, StoreError> {
-        let io = |source| StoreError::io("create folder", &root.display().to_string(), source);
-        let mut made = Vec::new();
-        for folder in root.ancestors() {
-            if folder.as_os_str().is_empty() || folder.exists() {
-                break;
-            }
-            made.push(folder.to_owned());
-        }
-        fs::create_dir_all(root).map_err(io)?;
-        for folder in made.iter().filter_map(|folder| folder.parent()) {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            File::open(folder).and_then(|f| f.sync_all()).map_err(io)?;
-        }
-        let root = fs::canonicalize(root).map_err(io)?;
+        let root = std::path::absolute(root);
+        let root = root.map_err(|source| StoreError::io("find the working directory for", "a relative path", source))?;
         let url = format!("file://{}", root.display());
-        let naming = Naming::HardLink;
-        let durable = RefCell::new(BTreeSet::from([root.clone()]));
-        let mut store = Self { root, url, faults, naming, durable, temporary: AtomicU64::new(0) };
-        store.naming = store.find_naming()?;
-        Ok(store)
+        let (naming, durable) = (OnceCell::new(), RefCell::default());
+        Ok(Self { root, url, faults, naming, durable, temporary: AtomicU64::new(0) })
     }
 
-    /// Opens a folder for reading only: it is not made, probed or written.
-    pub fn read_only(root: &Path) -> Self {
-        let url = format!("file://{}", root.display());
-        Self {
-            root: root.to_owned(),
-            url,
-            faults: Arc::new(crate::faults::NoFaults),
-            naming: Naming::HardLink,
-            durable: RefCell::default(),
-            temporary: AtomicU64::new(0),
+    /// Makes the folder, durably, and finds out how names are given without overwriting.
+    fn prepare(&self) -> Result<Naming, StoreError> {
+        if let Some(naming) = self.naming.get() {
+            return Ok(*naming);
         }
+        let io = |source| StoreError::io("create folder", &self.root.display().to_string(), source);
+        let missing: Vec<_> = self.root.ancestors().take_while(|folder| !folder.exists()).collect();
+        fs::create_dir_all(&self.root).map_err(io)?;
+        for folder in missing.iter().filter_map(|folder| folder.parent()) {
+            self.sync_folder(folder).map_err(io)?;
+        }
+        self.durable.borrow_mut().insert(self.root.clone());
+        let naming = self.find_naming()?;
+        Ok(*self.naming.get_or_init(|| naming))
     }
 
     /// The folder.
@@ -138,8 +127,8 @@ impl LocalStore {
     }
 
     /// Gives `from` the name `to` if that is free; `from` may be gone afterwards.
-    fn name_if_free(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        match self.naming {
+    fn name_if_free(naming: Naming, from: &Path, to: &Path) -> std::io::Result<()> {
+        match naming {
             Naming::HardLink => fs::hard_link(from, to),
             Naming::RenameNoReplace => {
                 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -149,34 +138,28 @@ impl LocalStore {
     }
 
     /// Creates, links and tries to overwrite a file, as the protocol will.
-    fn find_naming(&mut self) -> Result<Naming, StoreError> {
-        let url = self.url.clone();
+    fn find_naming(&self) -> Result<Naming, StoreError> {
         let taken = self.root.join(format!("{TEMPORARY}{}-probe", std::process::id()));
-        let written = |store: &Self| store.write_temporary(&taken, b"probe").map_err(|e| store.error("write", "", e));
-        let result = (|| {
-            for naming in [Naming::HardLink, Naming::RenameNoReplace] {
-                self.naming = naming;
-                let first = written(self)?;
-                let named = self.name_if_free(&first, &taken);
-                let _ = fs::remove_file(&first);
-                if named.is_err() {
-                    continue;
-                }
-                let second = written(self)?;
-                let refused = self.name_if_free(&second, &taken);
-                let _ = fs::remove_file(&second);
-                if refused.is_err_and(|error| error.kind() == ErrorKind::AlreadyExists) {
-                    return Ok(naming);
-                }
-                let _ = fs::remove_file(&taken);
+        let written = || self.write_temporary(&taken, b"probe").map_err(|error| self.error("write", "", error));
+        let keeps_names = |naming| {
+            let first = written()?;
+            let named = Self::name_if_free(naming, &first, &taken);
+            let _ = fs::remove_file(&first);
+            let second = written()?;
+            let refused = Self::name_if_free(naming, &second, &taken);
+            let _ = fs::remove_file(&second);
+            let _ = fs::remove_file(&taken);
+            Ok(named.is_ok() && refused.is_err_and(|error| error.kind() == ErrorKind::AlreadyExists))
+        };
+        for naming in [Naming::HardLink, Naming::RenameNoReplace] {
+            if keeps_names(naming)? {
+                return Ok(naming);
             }
-            Err(StoreError::Unsuitable(format!(
-                "{url}: this file system can neither link nor rename without overwriting, which exactly-once needs; use \
-                 another file system"
-            )))
-        })();
-        let _ = fs::remove_file(&taken);
-        result
+        }
+        Err(StoreError::Unsuitable(format!(
+            "{}: this file system can neither link nor rename without overwriting, which exactly-once needs; use another",
+            self.url
+        )))
     }
 
     fn collect(&self, folder: &Path, entries: &mut Vec<ObjectEntry>) -> std::io::Result<()> {
@@ -240,11 +223,11 @@ impl Store for LocalStore {
     }
 
     async fn create(&self, path: &str, content: Bytes) -> Result<Created, StoreError> {
-        let target = self.path(path)?;
+        let (naming, target) = (self.prepare()?, self.path(path)?);
         let error = |source| self.error("create", path, source);
         let temporary = self.write_temporary(&target, &content).map_err(error)?;
         self.faults.reached(Step::LinkRecord, Moment::Before);
-        let named = self.name_if_free(&temporary, &target);
+        let named = Self::name_if_free(naming, &temporary, &target);
         self.faults.reached(Step::LinkRecord, Moment::After);
         let _ = fs::remove_file(&temporary);
         match named {
@@ -260,6 +243,7 @@ impl Store for LocalStore {
     }
 
     async fn replace(&self, path: &str, content: Bytes) -> Result<(), StoreError> {
+        self.prepare()?;
         let target = self.path(path)?;
         let error = |source| self.error("replace", path, source);
         let temporary = self.write_temporary(&target, &content).map_err(error)?;
@@ -268,6 +252,7 @@ impl Store for LocalStore {
     }
 
     async fn stage(&self, path: &str) -> Result<Box<dyn StagedFile>, StoreError> {
+        self.prepare()?;
         let target = self.path(path)?;
         let error = |source| self.error("create", path, source);
         self.make_parent(&target).map_err(error)?;
@@ -278,10 +263,10 @@ impl Store for LocalStore {
     }
 
     async fn publish(&self, stage: &str, path: &str) -> Result<Published, StoreError> {
-        let (from, to) = (self.path(stage)?, self.path(path)?);
+        let (naming, from, to) = (self.prepare()?, self.path(stage)?, self.path(path)?);
         let error = |source| self.error("publish", path, source);
         self.make_parent(&to).map_err(error)?;
-        match self.name_if_free(&from, &to) {
+        match Self::name_if_free(naming, &from, &to) {
             Ok(()) => Ok(Published::Yes),
             Err(source) if source.kind() == ErrorKind::AlreadyExists => Ok(Published::AlreadyExists),
             Err(source) if source.kind() == ErrorKind::NotFound && !from.exists() => Ok(Published::StageMissing),
@@ -301,7 +286,8 @@ impl Store for LocalStore {
                 }
             }
         }
-        for folder in folders {
+        // A reader that never wrote may look at folders that are not there.
+        for folder in folders.into_iter().filter(|folder| folder.exists()) {
             self.sync_folder(&folder).map_err(|e| StoreError::io("sync", &folder.display().to_string(), e))?;
             durable.insert(folder);
         }
@@ -324,10 +310,10 @@ impl Store for LocalStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        // `open` did it; what is left is that the folder can still be written.
-        let probe = self.root.join("probe");
-        let temporary = self.write_temporary(&probe, b"probe").map_err(|e| self.error("write", "", e))?;
-        fs::remove_file(temporary).map_err(|e| self.error("remove", "", e))
+        self.prepare()?;
+        let temporary = self.write_temporary(&self.root.join("probe"), b"probe");
+        let removed = temporary.and_then(fs::remove_file);
+        removed.map_err(|source| StoreError::io("write to", &self.root.display().to_string(), source))
     }
 }
 
@@ -396,8 +382,8 @@ mod tests {
     #[tokio::test]
     async fn a_staged_file_is_published_once_and_never_overwrites() {
         for naming in [Naming::HardLink, Naming::RenameNoReplace] {
-            let (_folder, mut store) = store();
-            store.naming = naming;
+            let (_folder, store) = store();
+            store.naming.set(naming).unwrap();
             let facts = staged(&store, "_staging/1/x.tmp", b"content").await;
             assert_eq!((facts.bytes, facts.xxh3), (7, crate::checkpoint::record::checksum(b"content")));
             assert_eq!(store.publish("_staging/1/x.tmp", "d=1/x.parquet").await.unwrap(), Published::Yes);
@@ -425,7 +411,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = LocalStore::open(&file.join("x"), Arc::new(NoFaults)).err().unwrap();
+        let store = LocalStore::open(&file.join("x"), Arc::new(NoFaults)).unwrap();
+        let error = store.probe().await.unwrap_err();
         assert!(error.to_string().contains("file/x"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn looking_at_a_folder_does_not_make_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::open(&folder.path().join("x"), Arc::new(NoFaults)).unwrap();
+        assert!(store.list("").await.unwrap().is_empty());
+        assert_eq!(store.get("log/1").await.unwrap(), None);
+        store.sync_entries(&["log/1".to_owned()]).await.unwrap();
+        assert!(!folder.path().join("x").exists());
     }
 }

@@ -62,24 +62,13 @@ impl Location {
         }
     }
 
-    /// Opens the store there; a folder is made where it is missing.
+    /// Opens the store there. Nothing is made or written before the first write.
     ///
     /// # Errors
-    /// When the store cannot be reached or lacks what the protocol needs.
+    /// When the program cannot open such a store.
     pub fn open(&self, faults: &Arc<dyn Faults>) -> Result<SharedStore, StoreError> {
         match self {
             Self::Folder(path) => Ok(Rc::new(LocalStore::open(path, Arc::clone(faults))?)),
-            Self::Remote(url) => self.open_remote(url),
-        }
-    }
-
-    /// Opens the store there without making or writing anything.
-    ///
-    /// # Errors
-    /// When the store cannot be reached.
-    pub fn open_read_only(&self) -> Result<SharedStore, StoreError> {
-        match self {
-            Self::Folder(path) => Ok(Rc::new(LocalStore::read_only(path))),
             Self::Remote(url) => self.open_remote(url),
         }
     }

@@ -1,0 +1,307 @@
+//! Why a job cannot go on, whose fault it is, and whether trying again helps.
+//!
+//! Every error ends here: it has a reason from a closed list (the operator's conditions use the same words), a message
+//! that says what and where, and a cure that says what to do.
+
+use crate::checkpoint::decide::ClusterCheck;
+use crate::checkpoint::lock::LockError;
+use crate::checkpoint::log::LogError;
+use crate::checkpoint::record::Own;
+use crate::checkpoint::store::StoreError;
+use crate::sink::SinkError;
+use crate::source::SourceError;
+
+/// Why a job does not run. Each is explained, with its cure, in docs/reasons.md.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The job is not valid.
+    InvalidSpec,
+    /// The job is valid, but this version of the runner cannot run it.
+    NotSupported,
+    /// No broker answers.
+    KafkaUnreachable,
+    /// The brokers refuse name and password, or are not trusted.
+    AuthenticationFailed,
+    /// A topic does not exist.
+    TopicNotFound,
+    /// The job may not read a topic.
+    NotAuthorized,
+    /// `startingOffsets` does not fit the topics.
+    StartingOffsetsInvalid,
+    /// Records that were not read are gone from Kafka.
+    OffsetsGone,
+    /// A topic ends before the job's position.
+    TopicTruncated,
+    /// A topic was deleted and created again.
+    TopicRecreated,
+    /// The brokers belong to another cluster than the checkpoint.
+    OtherCluster,
+    /// A secret cannot be read.
+    SecretMissing,
+    /// A bad record, and the job is to fail on it.
+    BadRecord,
+    /// Too many bad records: a schema broke.
+    TooManyBadRecords,
+    /// The output belongs to another log, and there is no log.
+    CheckpointMissing,
+    /// The log is damaged.
+    CheckpointCorrupt,
+    /// The checkpoint belongs to another job.
+    CheckpointOfOtherJob,
+    /// The state was made by another query.
+    QueryChanged,
+    /// Another runner works on the checkpoint.
+    CheckpointInUse,
+    /// Another runner took the job over.
+    Fenced,
+    /// The state is lost and Kafka no longer has the records to rebuild it.
+    StateLost,
+    /// A folder or bucket cannot be written.
+    StorageDenied,
+    /// The disk is full.
+    StorageFull,
+    /// A store does not answer as it should.
+    StorageFailed,
+    /// A store lacks what exactly-once needs.
+    StorageUnsuitable,
+    /// Somebody touched the output.
+    OutputChanged,
+    /// The dead letter topic does not take records.
+    DeadLetterTopicFailed,
+    /// The query fails on a value.
+    QueryFailed,
+    /// The client does not accept its settings.
+    SettingsRefused,
+    /// A fault of this program.
+    InternalError,
+}
+
+impl Reason {
+    /// The word in conditions, `/status` and messages.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// Whether trying again helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// At once: only what is in memory is void.
+    Reload,
+    /// After a while: it can pass.
+    Backoff,
+    /// Only after somebody changed something.
+    AfterChange,
+    /// Never, in this process: another one has the job.
+    Fenced,
+}
+
+/// Why a job cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct JobError {
+    /// From the closed list.
+    pub reason: Reason,
+    /// What happened, and where.
+    pub message: String,
+    /// What to do.
+    pub cure: String,
+    /// Whether trying again helps.
+    pub retry: Retry,
+}
+
+/// Exit code of a process that ends with an error: 1 is worth a retry, 2 needs its user, 3 was fenced.
+pub fn exit_code(error: &JobError) -> u8 {
+    match error.retry {
+        Retry::Reload | Retry::Backoff => 1,
+        Retry::AfterChange => 2,
+        Retry::Fenced => 3,
+    }
+}
+
+impl JobError {
+    /// An error that needs its user.
+    pub fn user(reason: Reason, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), cure: cure.into(), retry: Retry::AfterChange }
+    }
+
+    /// An error that may pass.
+    pub fn passing(reason: Reason, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), cure: cure.into(), retry: Retry::Backoff }
+    }
+
+    /// The error with its cure, as a terminal shows it.
+    pub fn in_full(&self) -> String {
+        format!("{}\n  what to do: {}", self.message, self.cure)
+    }
+
+    /// A topic that is not the one that the log knows, or another cluster.
+    pub fn cluster(check: &ClusterCheck, job: &str) -> Option<Self> {
+        match check {
+            ClusterCheck::Same { .. } => None,
+            ClusterCheck::StopOtherCluster { expected, found } => Some(Self::user(
+                Reason::OtherCluster,
+                format!("the checkpoint belongs to the Kafka cluster {expected}, but the brokers belong to {found}"),
+                "check kafka.bootstrapServers; for a new beginning on this cluster give the job another checkpoint.name",
+            )),
+            ClusterCheck::StopTopicRecreated { topic, expected, found } => Some(Self::user(
+                Reason::TopicRecreated,
+                format!(
+                    "the topic {topic} was deleted and created again: the checkpoint knows it as {expected}, now it is \
+                     {found}; its offsets mean other records now"
+                ),
+                format!("to go on with the new topic from offset 0: data-platform checkpoint rewind {job} --topic-recreated {topic}"),
+            )),
+        }
+    }
+
+    /// Another process has the job.
+    pub fn fenced(owner: &Own) -> Self {
+        Self::from(LogError::Fenced { place: owner.place.clone(), epoch: owner.epoch })
+    }
+}
+
+impl From<SourceError> for JobError {
+    fn from(error: SourceError) -> Self {
+        let message = error.to_string();
+        match error {
+            SourceError::Unreachable { .. } => Self::passing(
+                Reason::KafkaUnreachable,
+                message,
+                "check kafka.bootstrapServers (or KAFKA_BOOTSTRAP_SERVER), and that the brokers run and can be reached from here",
+            ),
+            SourceError::Refused { .. } => Self::user(
+                Reason::AuthenticationFailed,
+                message,
+                "check kafka.sasl (mechanism, user name, password) and kafka.tls (ca, certificate, key)",
+            ),
+            SourceError::TopicMissing { .. } => {
+                Self::passing(Reason::TopicNotFound, message, "create the topic, or correct the name under sources[].topics")
+            }
+            SourceError::NotAuthorized { topic, .. } => Self::user(
+                Reason::NotAuthorized,
+                message,
+                format!("allow the user of this job to READ and DESCRIBE the topic {topic}"),
+            ),
+            SourceError::OffsetsGone { .. } => Self::user(
+                Reason::OffsetsGone,
+                message,
+                "they expired or were deleted before this job read them: set kafka.failOnDataLoss to false to count them and \
+                 go on, and give the topic a longer retention",
+            ),
+            SourceError::BehindEnd { topic, .. } => Self::user(
+                Reason::TopicTruncated,
+                message,
+                format!(
+                    "the topic lost records that were read already (was it truncated, or restored from a backup?); to go on \
+                     at its end: data-platform checkpoint rewind --topic-recreated {topic}"
+                ),
+            ),
+            SourceError::StartingOffsets(_) => {
+                Self::user(Reason::StartingOffsetsInvalid, message, "correct kafka.startingOffsets (or --starting-offsets)")
+            }
+            SourceError::Secret(_) => {
+                Self::user(Reason::SecretMissing, message, "create the file or the Secret; a job in a pod takes it up by itself")
+            }
+            SourceError::Settings(_) => Self::user(Reason::SettingsRefused, message, "correct kafka.config or kafka.tls"),
+            SourceError::BadRecord { .. } => Self::user(
+                Reason::BadRecord,
+                message,
+                "correct the producer; or set badRecords.action to deadLetter to keep such records aside and go on",
+            ),
+            SourceError::Stopped => Self { reason: Reason::InternalError, message, cure: String::new(), retry: Retry::Reload },
+            SourceError::Failed { .. } => {
+                Self::passing(Reason::KafkaUnreachable, message, "it is tried again; if it stays, look at the brokers")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for JobError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Unknown { .. } | StoreError::Failed { .. } => {
+                Self::passing(Reason::StorageFailed, message, "it is tried again; if it stays, look at the disk or the store")
+            }
+            StoreError::Full { .. } => {
+                Self::passing(Reason::StorageFull, message, "make room, or raise the quota; the job goes on by itself")
+            }
+            StoreError::Denied { .. } => Self::user(
+                Reason::StorageDenied,
+                message,
+                "let the user that runs the job write there, or choose another OUTPUTS_DIR or CHECKPOINT_DIR",
+            ),
+            StoreError::Unsuitable(_) => {
+                Self::user(Reason::StorageUnsuitable, message, "choose a file system or a store that can do this")
+            }
+        }
+    }
+}
+
+impl From<LockError> for JobError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Store(error) => error.into(),
+            LockError::Held { .. } => Self {
+                reason: Reason::CheckpointInUse,
+                message: error.to_string(),
+                cure: "stop that process first, or give this job another name or checkpoint.name".to_owned(),
+                retry: Retry::Fenced,
+            },
+        }
+    }
+}
+
+impl From<LogError> for JobError {
+    fn from(error: LogError) -> Self {
+        let message = error.to_string();
+        let rewind = "look at it with `data-platform checkpoint verify`; `data-platform checkpoint rewind` goes back to the \
+                      last good version and shows what that means before it does it";
+        match error {
+            LogError::Store(error) => error.into(),
+            LogError::Fenced { .. } => Self {
+                reason: Reason::Fenced,
+                message,
+                cure: "nothing: the other runner goes on; stop it first if this one should run instead".to_owned(),
+                retry: Retry::Fenced,
+            },
+            LogError::Reload { .. } => {
+                Self { reason: Reason::StorageFailed, message, cure: String::new(), retry: Retry::Reload }
+            }
+            LogError::Unreadable { .. } | LogError::Gap { .. } | LogError::Contradiction { .. } => {
+                Self::user(Reason::CheckpointCorrupt, message, rewind)
+            }
+            LogError::Occupied { .. } | LogError::FileLost { .. } => Self::user(
+                Reason::OutputChanged,
+                message,
+                "somebody changed the output folder: put the file back, or go back with `data-platform checkpoint rewind`",
+            ),
+        }
+    }
+}
+
+impl From<SinkError> for JobError {
+    fn from(error: SinkError) -> Self {
+        let message = error.to_string();
+        match error {
+            SinkError::Store(error) => error.into(),
+            SinkError::Encode { .. } => Self::user(Reason::QueryFailed, message, "correct the query or sink.partitionBy"),
+            SinkError::Topic { .. } => Self::passing(
+                Reason::DeadLetterTopicFailed,
+                message,
+                "create the topic and let this job write to it; until then the batch waits and nothing is lost",
+            ),
+        }
+    }
+}
+
+impl From<crate::transform::Error> for JobError {
+    fn from(error: crate::transform::Error) -> Self {
+        Self::user(
+            Reason::QueryFailed,
+            format!("the query fails on a record: {error}"),
+            "change the query so that it takes every value (a CASE, try_cast, a WHERE), or declare the column differently",
+        )
+    }
+}

@@ -1,0 +1,289 @@
+//! A streaming job: from its log, through micro-batches, to its end. A start, a restart and a recovery are the same path.
+//!
+//! ```text
+//! run ── start (read the log, take it over, publish, restore) ── micro-batch … micro-batch ── stop
+//!  ^                                                                     │
+//!  └────────────── any error: everything in memory is void ──────────────┘
+//! ```
+
+mod batch;
+mod rebuild;
+mod start;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data_platform_crds::kafka::StartingOffsets;
+use data_platform_crds::source::{BadRecordAction, EventTimeSpec};
+
+use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::lock::FolderLock;
+use crate::checkpoint::log::LogAccess;
+use crate::checkpoint::record::Plan;
+use crate::checkpoint::store::open::Location;
+use crate::clock::Clock;
+use crate::faults::Faults;
+use crate::pipeline::error::{JobError, Retry};
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::status::{Phase, SharedStatus};
+use crate::sink::table::TableSettings;
+use crate::sink::topic::DeadLetterTopic;
+use crate::source::decode::DecodePlan;
+use crate::source::{Source, SourceError};
+use crate::stop::StopSignal;
+use crate::transform::{BatchClock, StreamQuery};
+
+use self::batch::Step;
+use self::start::Session;
+
+/// First and greatest pause before trying again.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How long a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunMode {
+    /// For ever.
+    Continuous,
+    /// Until what is there now is processed; closes the windows that the watermark has passed.
+    TestMode,
+    /// Until what is there now is processed; closes every window.
+    Drain,
+}
+
+/// What happens to bad records.
+pub enum BadRecords {
+    /// A table beside the output.
+    Table(Arc<TableSettings>, Location),
+    /// A topic.
+    Topic(Box<dyn Fn() -> Result<DeadLetterTopic, JobError>>),
+    /// The job stops at the first.
+    Fail,
+    /// They are only counted.
+    Drop,
+}
+
+impl BadRecords {
+    fn action(&self) -> BadRecordAction {
+        match self {
+            Self::Table(..) | Self::Topic(_) => BadRecordAction::DeadLetter,
+            Self::Fail => BadRecordAction::Fail,
+            Self::Drop => BadRecordAction::Drop,
+        }
+    }
+}
+
+/// A job as it is to run: everything decided, nothing opened.
+pub struct StreamingSettings {
+    /// Namespace; `local` without a cluster.
+    pub namespace: String,
+    /// Name of the job.
+    pub job: String,
+    /// Name of the checkpoint.
+    pub checkpoint: String,
+    /// Folder or URL of the checkpoint.
+    pub checkpoint_location: Location,
+    /// What is committed to: fingerprints, query, outputs.
+    pub plan: Plan,
+    /// Name of the source.
+    pub source: String,
+    /// What the decoder builds.
+    pub decode: DecodePlan,
+    /// The query.
+    pub query: StreamQuery,
+    /// The clock that the query reads.
+    pub batch_clock: BatchClock,
+    /// Event time, if the source declares one.
+    pub event_time: Option<EventTimeSpec>,
+    /// The table.
+    pub table: Arc<TableSettings>,
+    /// Folder or URL of the table.
+    pub table_location: Location,
+    /// What happens to bad records.
+    pub bad_records: BadRecords,
+    /// Share of bad records, in percent, that opens the circuit breaker.
+    pub max_bad_percent: u64,
+    /// Where a job without a log begins.
+    pub starting_offsets: StartingOffsets,
+    /// Stop when records are gone that were not read.
+    pub fail_on_data_loss: bool,
+    /// Time between micro-batches.
+    pub trigger: Duration,
+    /// Greatest number of records of one micro-batch.
+    pub records_max: i64,
+    /// How long to run.
+    pub mode: RunMode,
+    /// Accept an output that belongs to another log.
+    pub new_log: bool,
+    /// Close a circuit breaker that is open.
+    pub reset_breaker: bool,
+    /// Who we are among starters.
+    pub candidate: Candidate,
+    /// Memory.
+    pub memory: MemoryBudget,
+    /// Stay up with an error that needs its user, and try again: for pods.
+    pub stay_up: bool,
+    /// How long a bounded run tries what may pass.
+    pub patience: Duration,
+    /// Take the lock of a local checkpoint folder.
+    pub lock: bool,
+    /// Log records between two bases.
+    pub records_per_base: u64,
+}
+
+/// What a job needs from outside.
+pub struct Environment {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Faults of a test.
+    pub faults: Arc<dyn Faults>,
+    /// Where the job tells what it does.
+    pub status: SharedStatus,
+    /// Who says stop.
+    pub stop: StopSignal,
+    /// Makes a source, given the number of partitions that the log knows.
+    pub make_source: Box<dyn Fn(usize) -> Result<Box<dyn Source>, SourceError>>,
+}
+
+/// How a run ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody said stop; windows stay open.
+    Stopped,
+    /// A bounded run has processed what was there.
+    Complete,
+}
+
+/// A streaming job.
+pub struct StreamingJob {
+    settings: StreamingSettings,
+    environment: Environment,
+    lock: Option<FolderLock>,
+    access: Option<LogAccess>,
+}
+
+impl StreamingJob {
+    /// A job that has not begun.
+    pub fn new(settings: StreamingSettings, environment: Environment) -> Self {
+        Self { settings, environment, lock: None, access: None }
+    }
+
+    /// Runs until it ends. Blocks; a job has a thread of its own.
+    ///
+    /// # Errors
+    /// An error that needs its user (unless the job stays up), or one that did not pass in the time of a bounded run.
+    pub async fn run(&mut self) -> Result<Ended, JobError> {
+        let mut trouble = Trouble::default();
+        loop {
+            match self.run_from_log(&mut trouble).await {
+                Ok(ended) => {
+                    self.environment.status.enter(Phase::Ended, "Ended", "");
+                    return Ok(ended);
+                }
+                Err(_) if self.environment.stop.is_stopped() => {
+                    self.environment.status.enter(Phase::Ended, "Ended", "");
+                    return Ok(Ended::Stopped);
+                }
+                Err(error) => self.recover(error, &mut trouble)?,
+            }
+        }
+    }
+
+    /// Decides what an error means, and waits where waiting helps.
+    fn recover(&mut self, error: JobError, trouble: &mut Trouble) -> Result<(), JobError> {
+        let Environment { clock, status, stop, .. } = &self.environment;
+        status.update(|status| status.reloads += 1);
+        let bounded = self.settings.mode != RunMode::Continuous;
+        match error.retry {
+            Retry::Reload => {
+                tracing::info!(reason = error.reason.name(), "{error}");
+                return Ok(());
+            }
+            Retry::Fenced => {
+                status.error(Phase::Stalled, clock.now(), &error);
+                return Err(error);
+            }
+            Retry::AfterChange if !self.settings.stay_up || bounded => {
+                status.error(Phase::Stalled, clock.now(), &error);
+                return Err(error);
+            }
+            Retry::Backoff if bounded && trouble.lasts() > self.settings.patience => {
+                status.error(Phase::Stalled, clock.now(), &error);
+                return Err(error);
+            }
+            Retry::AfterChange | Retry::Backoff => {}
+        }
+        let phase = if error.retry == Retry::Backoff { Phase::Retrying } else { Phase::Stalled };
+        status.error(phase, clock.now(), &error);
+        let pause = if phase == Phase::Stalled { BACKOFF.1 } else { trouble.pause() };
+        tracing::warn!(reason = error.reason.name(), retry_in_ms = pause.as_millis() as u64, "{}", error.in_full());
+        // Locks and connections are let go while waiting.
+        self.access = None;
+        stop.wait(pause);
+        Ok(())
+    }
+
+    async fn run_from_log(&mut self, trouble: &mut Trouble) -> Result<Ended, JobError> {
+        let mut session = Session::start(self).await?;
+        session.say_running();
+        let mut last_start: Option<Instant> = None;
+        loop {
+            let Environment { stop, .. } = session.environment;
+            if stop.is_stopped() {
+                session.stop().await?;
+                return Ok(Ended::Stopped);
+            }
+            let began = *last_start.insert(Instant::now());
+            match session.micro_batch().await? {
+                Step::Finished => {
+                    session.finish().await?;
+                    return Ok(Ended::Complete);
+                }
+                Step::Done { backlog_left } => {
+                    trouble.clear();
+                    session.say_running();
+                    if backlog_left {
+                        continue;
+                    }
+                    session.rest().await?;
+                    let pause =
+                        super::plan::until_next_trigger(began.elapsed(), session.settings.trigger, backlog_left);
+                    // A trigger of 0 still leaves the brokers some air.
+                    stop.wait(pause.max(Duration::from_millis(5)));
+                }
+            }
+        }
+    }
+}
+
+/// How long something has been wrong, and how long to pause.
+#[derive(Default)]
+struct Trouble {
+    since: Option<Instant>,
+    attempts: u32,
+}
+
+impl Trouble {
+    fn lasts(&mut self) -> Duration {
+        self.since.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Twice as long each time, within [`BACKOFF`].
+    fn pause(&mut self) -> Duration {
+        self.since.get_or_insert_with(Instant::now);
+        let pause = BACKOFF.0.saturating_mul(1 << self.attempts.min(10)).min(BACKOFF.1);
+        self.attempts += 1;
+        pause
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// What a bounded run did, for its last lines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunSummary {
+    /// Totals of this run by name.
+    pub numbers: BTreeMap<String, u64>,
+}

@@ -1,0 +1,199 @@
+//! The state at start: from the last snapshot, and the batches after it executed again as they are in the log.
+//!
+//! A rebuild repeats the log's own cuts, with their committed watermarks, and closes windows without emitting them: rows
+//! that were late then are late again, whatever the order in which Kafka gives the records now.
+
+use bytes::Bytes;
+
+use crate::checkpoint::job_state::{JobState, ReplayBatch, Snapshot, map_partitions};
+use crate::checkpoint::record::{Partitions, StateObject, checksum};
+use crate::faults::{Guard, Moment, Step};
+use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::snapshot;
+use crate::pipeline::status::Phase;
+use crate::pipeline::streaming::start::Session;
+use crate::source::SourceError;
+use crate::source::reader::{Part, ReadRequest, ReadSummary};
+
+impl Session<'_> {
+    /// Brings the operator into the state after the last commit.
+    pub(super) async fn restore(&mut self) -> Result<(), JobError> {
+        let state = self.log.state();
+        let Some(from) = state.replay_from.clone() else { return Ok(()) };
+        let snapshot = state.snapshot.clone().filter(|snapshot| snapshot.version >= from.version);
+        let faults = &self.environment.faults;
+        faults.reached(Step::Restore, Moment::Before);
+        let restored = match snapshot {
+            Some(snapshot) => self.restore_snapshot(&snapshot).await?,
+            None => None,
+        };
+        faults.reached(Step::Restore, Moment::After);
+        let batches: Vec<_> = match restored {
+            Some(version) => self.log.state().replay.range(version + 1..).map(|(v, b)| (*v, b.clone())).collect(),
+            None => self.log.state().replay.iter().map(|(v, b)| (*v, b.clone())).collect(),
+        };
+        self.replay(batches)
+    }
+
+    /// Loads the last snapshot; `None` if it cannot be used, which is no error: the state is a cache.
+    async fn restore_snapshot(&mut self, last: &Snapshot) -> Result<Option<u64>, JobError> {
+        for object in &last.objects {
+            if let Err(problem) = self.restore_window(object).await? {
+                tracing::warn!(path = object.path, problem, "the state cannot be used; it is rebuilt from Kafka");
+                self.operator = self.settings.query.operator();
+                self.objects.clear();
+                return Ok(None);
+            }
+        }
+        Ok(Some(last.version))
+    }
+
+    /// Loads one window; the inner error says why its object cannot be used.
+    async fn restore_window(&mut self, object: &StateObject) -> Result<Result<(), String>, JobError> {
+        let Some(content) = self.log.store().get(&object.path).await? else {
+            return Ok(Err("it is not there".to_owned()));
+        };
+        Ok(self.load(object, content))
+    }
+
+    fn load(&mut self, object: &StateObject, content: Bytes) -> Result<(), String> {
+        if content.len() as u64 != object.bytes || checksum(&content) != object.xxh3 {
+            return Err("it is damaged".to_owned());
+        }
+        let schema = self.settings.query.state_schema().ok_or("the query has no state")?;
+        let rows = snapshot::decode(&schema, content).map_err(|error| error.to_string())?;
+        let restored = self.operator.restore(object.window, object.first_version, &rows);
+        restored.map_err(|error| error.to_string())?;
+        self.objects.insert(object.window, object.clone());
+        Ok(())
+    }
+
+    /// Executes logged batches again.
+    fn replay(&mut self, batches: Vec<(u64, ReplayBatch)>) -> Result<(), JobError> {
+        let Some((_, first)) = batches.first() else { return Ok(()) };
+        let records: u64 = batches.iter().map(|(_, batch)| count(batch)).sum();
+        tracing::info!(batches = batches.len(), records, "rebuilding the state from Kafka");
+        let status = &self.environment.status;
+        status.enter(Phase::Starting, "Rebuilding", format!("rebuilding the state from {records} records"));
+        let mut positions = self.positions.clone();
+        for (topic, ranges) in &batches.iter().fold(map_partitions(&first.partitions, |r| r.start), first_starts) {
+            positions.entry(topic.clone()).or_default().extend(ranges);
+        }
+        let mut assigned = false;
+        let batches = if self.environment.faults.guard(Guard::LoggedCuts) { batches } else { vec![merge(batches)] };
+        for (version, batch) in batches {
+            self.environment.faults.reached(Step::Replay, Moment::Before);
+            // Where offsets were gone, the batch jumped; so does its repetition.
+            if skip_lost(&mut positions, &batch) || !assigned {
+                self.reader.assign(&positions)?;
+                assigned = true;
+            }
+            self.replay_batch(version, &batch)?;
+            for (topic, ranges) in &batch.partitions {
+                let known = positions.entry(topic.clone()).or_default();
+                known.extend(ranges.iter().map(|(partition, range)| (*partition, range.end)));
+            }
+            self.environment.faults.reached(Step::Replay, Moment::After);
+            self.records_since_snapshot += count(&batch);
+        }
+        Ok(())
+    }
+
+    fn replay_batch(&mut self, version: u64, batch: &ReplayBatch) -> Result<(), JobError> {
+        let ranges = map_partitions(&batch.partitions, |range| (range.lost_until.unwrap_or(range.start), range.end));
+        let request = ReadRequest { ranges, latest_event_time: batch.latest_event_time, ..ReadRequest::default() };
+        let reading = self.reader.read(request)?;
+        let summary = loop {
+            match reading.next().map_err(|error| lost(version, error))? {
+                Part::Rows(rows) => drop(self.operator.ingest(&rows, batch.watermark_before, version)?),
+                Part::DeadLetters(_) => {}
+                Part::Done(summary) => break summary,
+            }
+        };
+        check_records(version, batch, &summary)?;
+        if let Some(watermark) = batch.watermark {
+            self.operator.discard(watermark);
+        }
+        Ok(())
+    }
+}
+
+/// Where the partitions of later batches begin, as far as no earlier one has them.
+fn first_starts(mut starts: Partitions<i64>, (_, batch): &(u64, ReplayBatch)) -> Partitions<i64> {
+    for (topic, ranges) in &batch.partitions {
+        let known = starts.entry(topic.clone()).or_default();
+        for (partition, range) in ranges {
+            known.entry(*partition).or_insert(range.start);
+        }
+    }
+    starts
+}
+
+/// Moves positions over offsets that were gone when the batch was first read; tells whether there were any.
+fn skip_lost(positions: &mut Partitions<i64>, batch: &ReplayBatch) -> bool {
+    let mut skipped = false;
+    for (topic, ranges) in &batch.partitions {
+        for (partition, range) in ranges {
+            if let Some(lost_until) = range.lost_until {
+                positions.entry(topic.clone()).or_default().insert(*partition, lost_until);
+                skipped = true;
+            }
+        }
+    }
+    skipped
+}
+
+fn count(batch: &ReplayBatch) -> u64 {
+    batch.partitions.values().flat_map(|ranges| ranges.values()).map(|range| range.records).sum()
+}
+
+/// A negative control: one cut instead of the logged ones.
+fn merge(batches: Vec<(u64, ReplayBatch)>) -> (u64, ReplayBatch) {
+    let mut batches = batches.into_iter();
+    let (version, mut merged) = batches.next().expect("there is a first batch");
+    for (_, batch) in batches {
+        merged.watermark = batch.watermark;
+        for (topic, ranges) in batch.partitions {
+            let known = merged.partitions.entry(topic).or_default();
+            for (partition, range) in ranges {
+                let whole = known.entry(partition).or_insert(range);
+                whole.records += if whole.end == range.end { 0 } else { range.records };
+                whole.end = range.end;
+            }
+        }
+    }
+    (version, merged)
+}
+
+/// A rebuild that reads other records than the batch did would give another state.
+fn check_records(version: u64, batch: &ReplayBatch, summary: &ReadSummary) -> Result<(), JobError> {
+    for (topic, ranges) in &batch.partitions {
+        for (partition, range) in ranges {
+            let read = summary.partitions.get(topic).and_then(|known| known.get(partition));
+            let read = read.map_or(0, |read| read.records);
+            if read != range.records {
+                return Err(state_lost(format!(
+                    "batch {version} read {} records of {topic} partition {partition} offsets [{}, {}); now there are {read}",
+                    range.records, range.start, range.end
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn lost(version: u64, error: SourceError) -> JobError {
+    match error {
+        SourceError::OffsetsGone { .. } => state_lost(format!("batch {version}: {error}")),
+        error => error.into(),
+    }
+}
+
+fn state_lost(detail: String) -> JobError {
+    JobError::user(
+        Reason::StateLost,
+        format!("the state is lost, and Kafka no longer has the records to rebuild it: {detail}"),
+        "go back to a version whose state can be rebuilt with `data-platform checkpoint rewind`, or begin anew with another \
+         checkpoint.name; give the topic a retention longer than the open windows",
+    )
+}

@@ -1,0 +1,302 @@
+//! The start of a job: its log, who may commit, what is decided and not visible yet, and the state.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::checkpoint::decide::{self, ClusterCheck, PlanChange};
+use crate::checkpoint::job_state::map_partitions;
+use crate::checkpoint::lock::FolderLock;
+use crate::checkpoint::log::{JobLog, LogAccess, read, read_progress};
+use crate::checkpoint::record::{Partitions, Start, StateObject};
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::{paths, store};
+use crate::faults::Guard;
+use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::plan::Bounds;
+use crate::pipeline::status::{PartitionStatus, Phase};
+use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings};
+use crate::sink::topic::DeadLetterTopic;
+use crate::source::Identity;
+use crate::source::decode::Decoder;
+use crate::source::reader::Reader;
+use crate::transform::Operator;
+
+/// A job from one reading of its log to the next error or end.
+pub(super) struct Session<'a> {
+    pub(super) settings: &'a StreamingSettings,
+    pub(super) environment: &'a Environment,
+    pub(super) log: JobLog,
+    pub(super) reader: Reader,
+    pub(super) operator: Operator,
+    pub(super) identity: Identity,
+    /// Next offset of every partition, also of those that the log does not know yet.
+    pub(super) positions: Partitions<i64>,
+    pub(super) bounds: Partitions<Bounds>,
+    pub(super) bounds_age: Option<Instant>,
+    /// Where a bounded run ends.
+    pub(super) target: Option<Partitions<i64>>,
+    pub(super) dead_letter_topic: Option<DeadLetterTopic>,
+    /// Objects of the last snapshot, by window.
+    pub(super) objects: BTreeMap<i64, StateObject>,
+    pub(super) records_since_snapshot: u64,
+    pub(super) snapshot_clock: i64,
+    pub(super) rate: super::batch::Rate,
+}
+
+impl<'a> Session<'a> {
+    pub(super) async fn start(job: &'a mut StreamingJob) -> Result<Self, JobError> {
+        job.environment.status.enter(Phase::Starting, "Starting", "reading the job log");
+        let access = open_checkpoint(job).await?;
+        let StreamingJob { settings, environment, .. } = job;
+        let (settings, environment): (&StreamingSettings, &Environment) = (settings, environment);
+        let mut recovered = read::read(&access.store).await?;
+        if !environment.faults.guard(Guard::RecordZero) {
+            recovered = forget_start(&access, recovered).await?;
+        }
+        if let Some(recovered) = &recovered {
+            check_owner(settings, recovered)?;
+            for (path, problem) in &recovered.damaged_bases {
+                tracing::warn!(path, problem, "a base is damaged; the one before it and the records after it are used");
+            }
+        }
+        let partitions_known =
+            recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.values().map(BTreeMap::len).sum());
+        let source = (environment.make_source)(partitions_known)?;
+        let reader = Reader::start(source, Decoder::new(settings.decode.clone()), environment.stop.clone());
+        environment.status.enter(Phase::Starting, "Starting", "connecting to Kafka");
+        let identity = reader.identity()?;
+        let log = match recovered {
+            Some(recovered) => {
+                let check = check_cluster(&recovered.state, &identity);
+                if let Some(error) = JobError::cluster(&check, &settings.job) {
+                    return Err(error);
+                }
+                let fresh = recovered.state.commits == 0;
+                let log = JobLog::resume(access, recovered);
+                check_output(settings, environment, Some(&log.state().start.log_id), fresh).await?;
+                log
+            }
+            None => {
+                check_output(settings, environment, None, true).await?;
+                let offsets = reader.resolve(&settings.starting_offsets)?;
+                JobLog::begin(access, start_record(settings, environment, &identity, offsets)).await?
+            }
+        };
+        let mut session = Self::over(settings, environment, log, reader, identity)?;
+        session.take_over().await?;
+        session.restore().await?;
+        session.reader.assign(&session.positions)?;
+        Ok(session)
+    }
+
+    fn over(
+        settings: &'a StreamingSettings,
+        environment: &'a Environment,
+        log: JobLog,
+        reader: Reader,
+        identity: Identity,
+    ) -> Result<Self, JobError> {
+        let positions = map_partitions(&log.state().partitions, |partition| partition.position);
+        let dead_letter_topic = match &settings.bad_records {
+            BadRecords::Topic(make) => Some(make()?),
+            _ => None,
+        };
+        Ok(Self {
+            settings,
+            environment,
+            operator: settings.query.operator(),
+            log,
+            reader,
+            identity,
+            positions,
+            bounds: Partitions::new(),
+            bounds_age: None,
+            target: None,
+            dead_letter_topic,
+            objects: BTreeMap::new(),
+            records_since_snapshot: 0,
+            snapshot_clock: environment.clock.now(),
+            rate: super::batch::Rate::default(),
+        })
+    }
+
+    /// From here on nobody else commits, and everything that was decided is visible.
+    async fn take_over(&mut self) -> Result<(), JobError> {
+        let plan = &self.settings.plan;
+        let change = decide::plan_change(self.log.state(), plan);
+        if change == PlanChange::StopChanged {
+            return Err(JobError::user(
+                Reason::QueryChanged,
+                format!(
+                    "the query (or its source's columns) changed since the state in {} was made, and windows are open",
+                    self.settings.checkpoint_location
+                ),
+                "bring the old query back and run once with --drain to close its windows, then run the new one; or begin \
+                 anew with another checkpoint.name",
+            ));
+        }
+        self.log.take_over(self.environment.clock.now()).await?;
+        self.log.publish_pending().await?;
+        self.log.note_published().await?;
+        self.log.collect_staging().await?;
+        if change == PlanChange::Compatible {
+            tracing::info!("the job changed in a way that its state allows");
+            self.log.change_plan(plan.clone()).await?;
+        }
+        if self.log.state().breaker.open && change == PlanChange::Same && !self.settings.reset_breaker {
+            return Err(too_many_bad(self.log.state().breaker));
+        }
+        self.log.write_progress().await?;
+        Ok(())
+    }
+
+    /// Tells the status what the log says.
+    pub(super) fn say_running(&self) {
+        let state = self.log.state();
+        let (groups, bytes) = (self.operator.groups() as u64, self.operator.size_bytes() as u64);
+        let windows = self.operator.windows().len() as u64;
+        let partitions = self.partition_statuses();
+        self.environment.status.update(|status| {
+            status.phase = Phase::Running;
+            status.ready = true;
+            "Running".clone_into(&mut status.reason);
+            status.message.clear();
+            status.log_id = Some(state.start.log_id.clone());
+            status.partitions = partitions;
+            status.watermark = state.watermark;
+            status.open_windows = windows;
+            status.state_groups = groups;
+            status.state_bytes = bytes;
+            status.commits = state.commits;
+            status.totals = state.totals.clone();
+            status.snapshot = state.snapshot.as_ref().map(|snapshot| snapshot.version);
+        });
+    }
+
+    fn partition_statuses(&self) -> Vec<PartitionStatus> {
+        let state = self.log.state();
+        let of = |(topic, partition): (&String, &i32), position: i64| {
+            let known = state.partitions.get(topic).and_then(|known| known.get(partition));
+            let bounds = self.bounds.get(topic).and_then(|known| known.get(partition));
+            let watermark = known.and_then(|known| known.watermark);
+            let end = bounds.map(|bounds| bounds.end);
+            let (topic, partition) = (topic.clone(), *partition);
+            PartitionStatus { topic, partition, position, end, watermark, holds_watermark: false }
+        };
+        let each = |(topic, partitions): (&String, &BTreeMap<i32, i64>)| -> Vec<_> {
+            partitions.iter().map(|(partition, position)| of((topic, partition), *position)).collect()
+        };
+        let mut statuses: Vec<_> = self.positions.iter().flat_map(each).collect();
+        if let Some(holder) = self.held_by() {
+            statuses[holder].holds_watermark = true;
+        }
+        statuses
+    }
+}
+
+pub(super) fn too_many_bad(breaker: crate::checkpoint::record::Breaker) -> JobError {
+    JobError::user(
+        Reason::TooManyBadRecords,
+        format!("{} of the last {} records could not be read: probably their schema changed", breaker.bad, breaker.records),
+        "look at the dead letters; correct the producer or the declared columns, then start the job again with the \
+         changed job or with --reset-breaker",
+    )
+}
+
+/// Opens the checkpoint and takes its lock, once per process.
+async fn open_checkpoint(job: &mut StreamingJob) -> Result<LogAccess, JobError> {
+    if let Some(access) = &job.access {
+        return Ok(access.clone());
+    }
+    let faults = Arc::clone(&job.environment.faults);
+    let store = job.settings.checkpoint_location.open(&faults)?;
+    store.probe().await?;
+    if let (Some(folder), None, true) = (job.settings.checkpoint_location.folder(), &job.lock, job.settings.lock) {
+        job.lock = Some(FolderLock::take(folder)?);
+    }
+    let opener = Arc::clone(&faults);
+    let open_output = move |root: &str| -> Result<_, store::StoreError> { Location::parse(root)?.open(&opener) };
+    let access = LogAccess::new(store, Rc::new(open_output), job.settings.candidate.clone(), faults);
+    job.access = Some(access.clone());
+    Ok(access)
+}
+
+fn check_owner(settings: &StreamingSettings, recovered: &read::Recovered) -> Result<(), JobError> {
+    let start = &recovered.state.start;
+    if (start.namespace.as_str(), start.job.as_str()) == (&settings.namespace, &settings.checkpoint) {
+        return Ok(());
+    }
+    Err(JobError::user(
+        Reason::CheckpointOfOtherJob,
+        format!(
+            "the checkpoint in {} belongs to {}/{}, not to {}/{}",
+            settings.checkpoint_location, start.namespace, start.job, settings.namespace, settings.checkpoint
+        ),
+        "give the job its own CHECKPOINT_DIR; to let a job go on under another name, set checkpoint.name to the old one",
+    ))
+}
+
+fn check_cluster(state: &crate::checkpoint::job_state::JobState, identity: &Identity) -> ClusterCheck {
+    let topics = identity.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect();
+    decide::cluster_check(state, &identity.cluster_id, &topics)
+}
+
+/// An output that another log wrote is not continued by accident: its rows would come twice or be missing.
+async fn check_output(
+    settings: &StreamingSettings,
+    environment: &Environment,
+    log_id: Option<&str>,
+    fresh: bool,
+) -> Result<(), JobError> {
+    let store = settings.table_location.open(&environment.faults)?;
+    store.probe().await?;
+    let told = read_progress(&store).await?;
+    let Some(told) = told.filter(|told| Some(told.log_id.as_str()) != log_id) else { return Ok(()) };
+    if settings.new_log && fresh {
+        return Ok(());
+    }
+    let checkpoint = &settings.checkpoint_location;
+    Err(JobError::user(
+        Reason::CheckpointMissing,
+        format!(
+            "the output {} was written by the job log {}, which is not in {checkpoint}: was the checkpoint removed, or does \
+             another job write there?",
+            settings.table_location, told.log_id
+        ),
+        "bring the checkpoint back; or choose another sink.path; or accept that records are read again or left out: \
+         --new-log begins a new log over the old output",
+    ))
+}
+
+fn start_record(
+    settings: &StreamingSettings,
+    environment: &Environment,
+    identity: &Identity,
+    offsets: Partitions<i64>,
+) -> Start {
+    Start {
+        log_id: uuid::Uuid::new_v4().to_string(),
+        namespace: settings.namespace.clone(),
+        job: settings.checkpoint.clone(),
+        cluster_id: identity.cluster_id.clone(),
+        topics: identity.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect(),
+        offsets,
+        plan: settings.plan.clone(),
+        clock: environment.clock.now(),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// A negative control: without record 0 a start before the first commit resolves its offsets again.
+async fn forget_start(
+    access: &LogAccess,
+    recovered: Option<read::Recovered>,
+) -> Result<Option<read::Recovered>, JobError> {
+    let Some(recovered) = recovered.filter(|recovered| recovered.state.commits == 0) else { return Ok(recovered) };
+    for version in 0..=recovered.state.version {
+        access.store.delete(&paths::log_record(version)).await?;
+    }
+    Ok(None)
+}

@@ -1,0 +1,285 @@
+//! A table of Parquet files: rows in, staged files out, each named by the commit that will decide it.
+//!
+//! ```text
+//! batch -> hive::Partitioner -> one open file per directory -> row groups -> staged file -> FileCommit
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use data_platform_crds::sink::Compression as SinkCompression;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::metadata::KeyValue;
+use datafusion::parquet::file::properties::WriterProperties;
+
+use crate::checkpoint::log::Attempt;
+use crate::checkpoint::paths;
+use crate::checkpoint::record::{FileCommit, OutputCommit, Partitions};
+use crate::checkpoint::store::{SharedStore, StagedFile, StoreError};
+use crate::faults::{Faults, Moment, Step};
+use crate::sink::SinkError;
+use crate::sink::hive::{PartitionError, Partitioner};
+
+/// Rows of a row group: what readers of columns like; more would only cost memory while writing.
+const ROW_GROUP_ROWS: usize = 262_144;
+/// Encoded bytes that one open file may hold before a row group is closed.
+const ROW_GROUP_BYTES: usize = 16 << 20;
+/// Files that are open at once. One more closes the oldest: a job that partitions by a column of many values writes more
+/// and smaller files rather than filling the memory.
+const OPEN_FILES_MAX: usize = 32;
+
+/// What is written into every file beside its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footer {
+    /// `<namespace>/<job>`.
+    pub job: String,
+    /// Identity of the job log.
+    pub log_id: String,
+    /// Version of the log that decides the file.
+    pub version: u64,
+    /// Offsets that this file and its siblings of the same commit cover: since the last commit with a file.
+    pub offsets: Partitions<(i64, i64)>,
+    /// The job's watermark after the commit; `None` without windows, or before the first.
+    pub watermark: Option<i64>,
+    /// Hash of the job.
+    pub fingerprint: String,
+}
+
+impl Footer {
+    /// Keys in the file.
+    pub const PREFIX: &str = "dataplatform.";
+
+    fn key_values(&self) -> Vec<KeyValue> {
+        let offsets = serde_json::to_string(&self.offsets).expect("names and numbers are always JSON");
+        let watermark = self.watermark.map_or_else(|| "null".to_owned(), |watermark| watermark.to_string());
+        let values = [
+            ("job", self.job.clone()),
+            ("log_id", self.log_id.clone()),
+            ("version", self.version.to_string()),
+            ("offsets", offsets),
+            ("watermark", watermark),
+            ("fingerprint", self.fingerprint.clone()),
+            ("program", env!("CARGO_PKG_VERSION").to_owned()),
+        ];
+        values.into_iter().map(|(key, value)| KeyValue::new(format!("{}{key}", Self::PREFIX), value)).collect()
+    }
+}
+
+/// What stays the same for all commits of a table.
+#[derive(Clone, Debug)]
+pub struct TableSettings {
+    /// Name of the output.
+    pub output: String,
+    /// Name of the job, the beginning of every file's name.
+    pub job: String,
+    /// Columns that become directories.
+    pub partition_by: Vec<String>,
+    /// A file is closed when it has about this size.
+    pub target_file_bytes: u64,
+    /// Compression.
+    pub compression: SinkCompression,
+    /// Schema of the rows.
+    pub schema: SchemaRef,
+}
+
+impl TableSettings {
+    /// Checks that rows of this schema can be written this way.
+    ///
+    /// # Errors
+    /// When a partition column does not fit.
+    pub fn check(&self) -> Result<(), PartitionError> {
+        Partitioner::new(&self.schema, &self.partition_by).map(drop)
+    }
+}
+
+/// Writes the rows of one attempt.
+pub struct TableWriter {
+    settings: Arc<TableSettings>,
+    store: SharedStore,
+    attempt: Attempt,
+    footer: Footer,
+    faults: Arc<dyn Faults>,
+    partitioner: Partitioner,
+    schema: SchemaRef,
+    open: BTreeMap<String, OpenFile>,
+    opened: u64,
+    number: usize,
+    files: Vec<FileCommit>,
+}
+
+struct OpenFile {
+    writer: ArrowWriter<Buffer>,
+    buffer: Buffer,
+    staged: Box<dyn StagedFile>,
+    stage: String,
+    path: String,
+    rows: u64,
+    written: u64,
+    order: u64,
+}
+
+/// Bytes that the encoder gave up and the staged file has not taken yet.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl TableWriter {
+    /// A writer for one attempt; `footer` is completed by [`TableWriter::set_watermark`].
+    ///
+    /// # Errors
+    /// When a partition column does not fit.
+    pub fn new(
+        settings: Arc<TableSettings>,
+        store: SharedStore,
+        attempt: Attempt,
+        footer: Footer,
+        faults: Arc<dyn Faults>,
+    ) -> Result<Self, SinkError> {
+        let partitioner = Partitioner::new(&settings.schema, &settings.partition_by)
+            .map_err(|error| SinkError::Encode { output: settings.output.clone(), problem: error.to_string() })?;
+        let schema = partitioner.file_schema(&settings.schema);
+        let (open, files) = (BTreeMap::new(), Vec::new());
+        Ok(Self { settings, store, attempt, footer, faults, partitioner, schema, open, opened: 0, number: 0, files })
+    }
+
+    /// The watermark that the files of this attempt carry.
+    pub fn set_watermark(&mut self, watermark: Option<i64>) {
+        self.footer.watermark = watermark;
+    }
+
+    /// Names of staged files so far, for an attempt that is given up.
+    pub fn staged(&self) -> Vec<String> {
+        let open = self.open.values().map(|file| file.stage.clone());
+        self.files.iter().map(|file| file.stage.clone()).chain(open).collect()
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// When they cannot be encoded or stored; the attempt is then to be given up.
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
+        let parts = self.partitioner.split(batch).map_err(|error| self.encode_error(error))?;
+        for (directory, rows) in parts {
+            self.write_part(directory, &rows).await?;
+        }
+        Ok(())
+    }
+
+    fn encode_error(&self, error: impl std::fmt::Display) -> SinkError {
+        SinkError::Encode { output: self.settings.output.clone(), problem: error.to_string() }
+    }
+
+    async fn write_part(&mut self, directory: String, rows: &RecordBatch) -> Result<(), SinkError> {
+        if !self.open.contains_key(&directory) {
+            if self.open.len() >= OPEN_FILES_MAX {
+                let oldest = self.open.iter().min_by_key(|(_, file)| file.order).map(|(directory, _)| directory.clone());
+                self.close(&oldest.expect("the map is full")).await?;
+            }
+            let file = self.open_file(&directory).await?;
+            self.open.insert(directory.clone(), file);
+        }
+        let file = self.open.get_mut(&directory).expect("it was opened above");
+        let encoded = file.writer.write(rows);
+        file.rows += rows.num_rows() as u64;
+        let drained = file.drain().await;
+        let size = file.written + file.writer.in_progress_size() as u64;
+        encoded.map_err(|error| self.encode_error(error))?;
+        drained?;
+        if size >= self.settings.target_file_bytes { self.close(&directory).await } else { Ok(()) }
+    }
+
+    async fn open_file(&mut self, directory: &str) -> Result<OpenFile, SinkError> {
+        let Attempt { version, epoch, number: attempt } = self.attempt;
+        let stage = paths::staged_file(epoch, version, attempt, self.number);
+        let name = paths::final_file(&self.settings.job, &self.footer.log_id, version, self.number);
+        self.number += 1;
+        self.opened += 1;
+        self.faults.reached(Step::StageOpen, Moment::Before);
+        let staged = self.store.stage(&stage).await?;
+        let buffer = Buffer::default();
+        // Without the Arrow schema in the file every reader sees the plain Parquet types, whatever Arrow we use.
+        let options = ArrowWriterOptions::new().with_properties(self.properties()).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(buffer.clone(), Arc::clone(&self.schema), options)
+            .map_err(|error| self.encode_error(error))?;
+        let path = format!("{directory}{name}");
+        let mut file = OpenFile { writer, buffer, staged, stage, path, rows: 0, written: 0, order: self.opened };
+        file.drain().await?;
+        self.faults.reached(Step::StageOpen, Moment::After);
+        Ok(file)
+    }
+
+    fn properties(&self) -> WriterProperties {
+        let compression = match self.settings.compression {
+            // Level 1: half the size of snappy at its speed; level 3 was larger and slower (own measurement).
+            SinkCompression::Zstd => Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level")),
+            SinkCompression::Snappy => Compression::SNAPPY,
+            SinkCompression::None => Compression::UNCOMPRESSED,
+        };
+        WriterProperties::builder()
+            .set_compression(compression)
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .set_created_by(concat!("data-platform version ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build()
+    }
+
+    async fn close(&mut self, directory: &str) -> Result<(), SinkError> {
+        let Some(mut file) = self.open.remove(directory) else { return Ok(()) };
+        for pair in self.footer.key_values() {
+            file.writer.append_key_value_metadata(pair);
+        }
+        file.writer.finish().map_err(|error| self.encode_error(error))?;
+        file.drain().await?;
+        self.faults.reached(Step::StageFinish, Moment::Before);
+        let OpenFile { staged, stage, path, rows, .. } = file;
+        let facts = staged.finish().await?;
+        self.faults.reached(Step::StageFinish, Moment::After);
+        self.files.push(FileCommit { stage, path, bytes: facts.bytes, xxh3: facts.xxh3, rows });
+        Ok(())
+    }
+
+    /// Finishes every file. No rows, no files.
+    ///
+    /// # Errors
+    /// As [`TableWriter::write`].
+    pub async fn finish(&mut self) -> Result<OutputCommit, SinkError> {
+        let directories: Vec<_> = self.open.keys().cloned().collect();
+        for directory in directories {
+            self.close(&directory).await?;
+        }
+        Ok(OutputCommit { root: self.store.root().to_owned(), files: self.files.clone() })
+    }
+}
+
+impl OpenFile {
+    async fn drain(&mut self) -> Result<(), StoreError> {
+        let bytes = self.buffer.take();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.written += bytes.len() as u64;
+        self.staged.write(Bytes::from(bytes)).await
+    }
+}

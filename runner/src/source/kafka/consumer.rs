@@ -1,0 +1,598 @@
+//! [`KafkaSource`]: Kafka as the pipeline's source. Partitions are assigned by hand and read from queues of their own, so
+//! a micro-batch reads exactly the ranges that were planned and nothing waits for a group to form.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, StartOffset, StartingOffsets};
+use data_platform_crds::problem::did_you_mean;
+use data_platform_crds::source::SourceSpec;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::{RDKafka, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::config::{ClientPurpose, Secrets, consumer_settings};
+use super::native::{self, BATCH_MESSAGES_MAX, Messages, OffsetQuestion, PartitionQueue};
+use crate::checkpoint::job_state::map_partitions;
+use crate::checkpoint::record::Partitions;
+use crate::pipeline::plan::Bounds;
+use crate::source::record::Record;
+use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble};
+use crate::stop::StopSignal;
+
+/// How long one request to the brokers may take. The client tries again inside; longer would only delay the message.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait on an empty queue before looking at the other partitions: short against any trigger, long enough to
+/// cost nothing while waiting.
+const QUEUE_WAIT: Duration = Duration::from_millis(5);
+
+/// Errors of the client that say why nothing works; newest last.
+#[derive(Clone, Debug, Default)]
+struct ClientErrors {
+    refused: Option<String>,
+    unreachable: Option<String>,
+}
+
+/// Takes the client's log and errors.
+#[derive(Clone, Default)]
+struct Context {
+    errors: Arc<Mutex<ClientErrors>>,
+}
+
+impl Context {
+    fn errors(&self) -> ClientErrors {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, change: impl FnOnce(&mut ClientErrors)) {
+        change(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters comes as an error event as well; the client's own lines are for a closer look.
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+                tracing::trace!(target: "librdkafka", facility, "{message}");
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        tracing::debug!(target: "librdkafka", %code, "{reason}");
+        match code {
+            RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::Ssl
+            | RDKafkaErrorCode::UnsupportedSASLMechanism
+            | RDKafkaErrorCode::ClusterAuthorizationFailed => self.note(|errors| errors.refused = Some(reason.to_owned())),
+            _ => self.note(|errors| errors.unreachable = Some(reason.to_owned())),
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "could not tell Kafka's group the offsets; only lag tools need them");
+        }
+    }
+}
+
+/// One partition: its queue, and what was taken from it too early.
+struct Partition {
+    queue: PartitionQueue,
+    carry: Messages,
+    /// The end of the partition was seen at this offset.
+    end_seen: i64,
+}
+
+/// Kafka.
+pub struct KafkaSource {
+    // Queues go before the client that they belong to.
+    partitions: Partitions<Partition>,
+    client: Option<Arc<BaseConsumer<Context>>>,
+    context: Context,
+    spec: KafkaSpec,
+    topics: Vec<String>,
+    pattern: Option<regex::Regex>,
+    servers: String,
+    job: String,
+    secrets: Secrets,
+    queue_bytes: usize,
+    partitions_expected: usize,
+    identity: Identity,
+    patient: bool,
+    trouble: Trouble,
+}
+
+/// What a Kafka source needs to know.
+#[derive(Clone, Debug)]
+pub struct KafkaSourceSettings<'a> {
+    /// Name of the job.
+    pub job: &'a str,
+    /// The job's `kafka` section.
+    pub kafka: &'a KafkaSpec,
+    /// The source.
+    pub source: &'a SourceSpec,
+    /// Addresses of the brokers.
+    pub bootstrap_servers: &'a str,
+    /// Where secrets lie.
+    pub secrets: Secrets,
+    /// Bytes that may be held fetched.
+    pub queue_bytes: usize,
+    /// Number of partitions that the job's log knows; 0 without one.
+    pub partitions_known: usize,
+    /// Wait for brokers that are gone, for as long as it takes; a bounded run does not.
+    pub patient: bool,
+    /// Where trouble that may pass is noted.
+    pub trouble: Trouble,
+}
+
+impl KafkaSource {
+    /// A source that is not connected yet.
+    ///
+    /// # Errors
+    /// When the topic pattern is not a regular expression.
+    pub fn new(settings: KafkaSourceSettings<'_>) -> Result<Self, SourceError> {
+        let pattern = settings.source.topic_pattern.as_ref().map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
+        let pattern = pattern.transpose().map_err(|error| SourceError::Settings(format!("topicPattern: {error}")))?;
+        Ok(Self {
+            partitions: BTreeMap::new(),
+            client: None,
+            context: Context::default(),
+            spec: settings.kafka.clone(),
+            topics: settings.source.topics.clone(),
+            pattern,
+            servers: settings.bootstrap_servers.to_owned(),
+            job: settings.job.to_owned(),
+            secrets: settings.secrets,
+            queue_bytes: settings.queue_bytes,
+            partitions_expected: settings.partitions_known,
+            identity: Identity::default(),
+            patient: settings.patient,
+            trouble: settings.trouble,
+        })
+    }
+
+    fn client(&mut self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
+        if let Some(client) = &self.client {
+            return Ok(Arc::clone(client));
+        }
+        let purpose = ClientPurpose {
+            job: &self.job,
+            bootstrap_servers: &self.servers,
+            queue_bytes: self.queue_bytes,
+            partitions: self.partitions_expected,
+        };
+        let settings = consumer_settings(&self.spec, &purpose, &self.secrets);
+        let settings = settings.map_err(|error| SourceError::Secret(error.to_string()))?;
+        self.context = Context::default();
+        let client: BaseConsumer<Context> = settings
+            .create_with_context(self.context.clone())
+            .map_err(|error| SourceError::Settings(error.to_string()))?;
+        let client = Arc::new(client);
+        self.client = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Forgets the connection, so that the next call makes a new one: after an error, and when a secret changed.
+    fn disconnect(&mut self) {
+        self.partitions.clear();
+        self.client = None;
+    }
+
+    fn native(client: &BaseConsumer<Context>) -> *mut RDKafka {
+        client.client().native_ptr()
+    }
+
+    /// Serves callbacks, so that errors of the client reach the context.
+    fn serve(client: &BaseConsumer<Context>) {
+        while client.poll(Duration::ZERO).is_some() {}
+    }
+
+    /// What is wrong, when a request got no answer: the client knows more than the request.
+    fn no_answer(&mut self, operation: &'static str, error: &native::RequestError) -> SourceError {
+        if let Some(client) = &self.client {
+            Self::serve(client);
+        }
+        let errors = self.context.errors();
+        let servers = self.servers.clone();
+        match (errors.refused, errors.unreachable, error.code) {
+            (Some(detail), ..) => {
+                // A rotated secret is read again at the next attempt.
+                self.disconnect();
+                SourceError::Refused { servers, detail }
+            }
+            (None, Some(detail), _) => SourceError::Unreachable { servers, detail },
+            (None, None, RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure) => {
+                SourceError::Unreachable { servers, detail: error.message.clone() }
+            }
+            _ => SourceError::Failed { operation, detail: error.message.clone() },
+        }
+    }
+
+    fn describe(&mut self) -> Result<BTreeMap<String, Topic>, SourceError> {
+        let client = self.client()?;
+        let names = match self.pattern.clone() {
+            Some(pattern) => self.matching_topics(&client, &pattern)?,
+            None => self.topics.clone(),
+        };
+        let described = native::describe_topics(Self::native(&client), &names, REQUEST_TIMEOUT);
+        let described = described.map_err(|error| self.no_answer("describe topics", &error))?;
+        let mut topics = BTreeMap::new();
+        for (name, description) in described {
+            match description {
+                Ok(description) => {
+                    topics.insert(name, Topic { id: description.id, partitions: description.partitions });
+                }
+                Err(error) => return Err(self.topic_error(&client, name, &error)),
+            }
+        }
+        Ok(topics)
+    }
+
+    fn matching_topics(
+        &mut self,
+        client: &BaseConsumer<Context>,
+        pattern: &regex::Regex,
+    ) -> Result<Vec<String>, SourceError> {
+        let names = self.all_topics(client)?;
+        let matching: Vec<_> = names.into_iter().filter(|name| pattern.is_match(name)).collect();
+        if matching.is_empty() {
+            let (topic, servers) = (pattern.to_string(), self.servers.clone());
+            return Err(SourceError::TopicMissing { topic, servers, hint: "; no topic matches the pattern".to_owned() });
+        }
+        Ok(matching)
+    }
+
+    fn all_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {
+        let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            let error = native::RequestError { code, message: error.to_string() };
+            self.no_answer("list topics", &error)
+        })?;
+        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+    }
+
+    fn topic_error(&mut self, client: &BaseConsumer<Context>, topic: String, error: &native::RequestError) -> SourceError {
+        match error.code {
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                let names = self.all_topics(client).unwrap_or_default();
+                let similar = did_you_mean(&topic, names.iter().map(String::as_str));
+                let hint = similar.map(|similar| format!("; did you mean {similar:?}?")).unwrap_or_default();
+                SourceError::TopicMissing { topic, servers: self.servers.clone(), hint }
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                SourceError::NotAuthorized { topic, detail: error.message.clone() }
+            }
+            _ => SourceError::Failed { operation: "describe topic", detail: format!("{topic}: {}", error.message) },
+        }
+    }
+
+    fn every_partition<T: Clone>(&self, value: &T) -> Partitions<T> {
+        let of = |topic: &Topic| (0..topic.partitions).map(|partition| (partition, value.clone())).collect();
+        self.identity.topics.iter().map(|(name, topic)| (name.clone(), of(topic))).collect()
+    }
+
+    /// Asks for offsets; a partition whose leader does not answer is left out and named.
+    fn offsets(
+        &mut self,
+        questions: &Partitions<OffsetQuestion>,
+    ) -> Result<(Partitions<i64>, Option<SourceError>), SourceError> {
+        if questions.values().all(BTreeMap::is_empty) {
+            return Ok((BTreeMap::new(), None));
+        }
+        let client = self.client()?;
+        let committed = self.spec.isolation_level == IsolationLevel::ReadCommitted;
+        let answers = native::list_offsets(Self::native(&client), questions, committed, REQUEST_TIMEOUT);
+        let answers = answers.map_err(|error| self.no_answer("ask for offsets", &error))?;
+        let mut offsets: Partitions<i64> = BTreeMap::new();
+        let mut missing = None;
+        for (topic, partitions) in answers {
+            for (partition, answer) in partitions {
+                match answer {
+                    Ok(offset) => {
+                        offsets.entry(topic.clone()).or_default().insert(partition, offset);
+                    }
+                    Err(error) => {
+                        let detail = format!("{topic} partition {partition}: {}", error.message);
+                        missing = Some(SourceError::Failed { operation: "ask for offsets", detail });
+                    }
+                }
+            }
+        }
+        Ok((offsets, missing))
+    }
+
+    /// Asks for offsets; every partition must answer.
+    fn all_offsets(&mut self, questions: &Partitions<OffsetQuestion>) -> Result<Partitions<i64>, SourceError> {
+        match self.offsets(questions)? {
+            (offsets, None) => Ok(offsets),
+            (_, Some(missing)) => Err(missing),
+        }
+    }
+
+    fn explicit(
+        &self,
+        given: &BTreeMap<String, BTreeMap<i32, StartOffset>>,
+    ) -> Result<Partitions<StartOffset>, SourceError> {
+        let mut starts = self.every_partition(&StartOffset::Earliest);
+        for (topic, partitions) in given {
+            let known = starts.get_mut(topic).ok_or_else(|| {
+                SourceError::StartingOffsets(format!("the topic {topic:?} is not one of this job's source"))
+            })?;
+            for (partition, start) in partitions {
+                let place = known.get_mut(partition).ok_or_else(|| {
+                    SourceError::StartingOffsets(format!("the topic {topic:?} has no partition {partition}"))
+                })?;
+                *place = *start;
+            }
+        }
+        Ok(starts)
+    }
+
+    fn is_past(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        let known = self.partitions.get(topic).and_then(|partitions| partitions.get(&partition));
+        known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
+    }
+
+    fn read_partition(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        read: &mut Progress,
+        wait: Duration,
+        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
+    ) -> Result<bool, SourceError> {
+        let known = self.partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition));
+        let Some(known) = known else {
+            return Err(SourceError::Failed {
+                operation: "read",
+                detail: format!("{topic} partition {partition} is not assigned"),
+            });
+        };
+        let mut messages = std::mem::take(&mut known.carry);
+        if messages.is_empty() {
+            let wanted = usize::try_from(read.end - read.next).unwrap_or(usize::MAX).min(BATCH_MESSAGES_MAX);
+            known.queue.consume(wait, wanted, &mut messages);
+        }
+        if messages.is_empty() {
+            return Ok(false);
+        }
+        // Where offsets are missing, a batch may reach into the next range.
+        let end = read.end;
+        known.carry = messages.split_off(|message| message.error().is_none() && message.offset() >= end);
+        if !known.carry.is_empty() {
+            read.next = end;
+        }
+        for message in messages.iter() {
+            if let Some(code) = message.error() {
+                if code == RDKafkaErrorCode::PartitionEOF {
+                    known.end_seen = known.end_seen.max(message.offset());
+                    continue;
+                }
+                return Err(partition_error(topic, partition, code, read.next, message.error_text()));
+            }
+            read.next = read.next.max(message.offset() + 1);
+            read.records += 1;
+            visit(&Record {
+                topic,
+                partition,
+                offset: message.offset(),
+                timestamp_ms: message.timestamp_ms(),
+                key: message.key(),
+                value: message.value(),
+                headers: &message,
+            })?;
+        }
+        read.done = read.next >= end || known.end_seen >= end;
+        Ok(true)
+    }
+}
+
+/// How far one partition of a read has come.
+struct Progress {
+    start: i64,
+    next: i64,
+    end: i64,
+    records: u64,
+    done: bool,
+}
+
+fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position: i64, text: String) -> SourceError {
+    match code {
+        // The position lies before the first offset or behind the last one; planning again finds out which.
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => SourceError::OffsetsGone {
+            topic: topic.to_owned(),
+            partition,
+            position,
+            earliest: position,
+        },
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            SourceError::NotAuthorized { topic: topic.to_owned(), detail: text }
+        }
+        _ => SourceError::Failed { operation: "read", detail: format!("{topic} partition {partition}: {text}") },
+    }
+}
+
+impl Source for KafkaSource {
+    fn identity(&mut self) -> Result<Identity, SourceError> {
+        let topics = self.describe()?;
+        let partitions = topics.values().map(|topic| topic.partitions as usize).sum::<usize>();
+        if self.partitions.is_empty() && partitions > self.partitions_expected.max(8) {
+            // The queue's limit counts per partition and is fixed when the client is made.
+            self.partitions_expected = partitions;
+            self.disconnect();
+        }
+        if self.identity.cluster_id.is_empty() {
+            let client = self.client()?;
+            let cluster_id = client.client().fetch_cluster_id(REQUEST_TIMEOUT).ok_or_else(|| {
+                let (code, message) = (RDKafkaErrorCode::OperationTimedOut, "no cluster id".to_owned());
+                self.no_answer("ask for the cluster id", &native::RequestError { code, message })
+            })?;
+            self.identity.cluster_id = cluster_id;
+        }
+        self.identity.topics = topics;
+        Ok(self.identity.clone())
+    }
+
+    fn resolve(&mut self, starting: &StartingOffsets) -> Result<Partitions<i64>, SourceError> {
+        let starts = match starting {
+            StartingOffsets::Earliest => self.every_partition(&StartOffset::Earliest),
+            StartingOffsets::Latest => self.every_partition(&StartOffset::Latest),
+            StartingOffsets::Time(milliseconds) => {
+                let questions = self.every_partition(&OffsetQuestion::At((*milliseconds).max(0)));
+                let ends = self.every_partition(&OffsetQuestion::End);
+                let (found, ends) = (self.all_offsets(&questions)?, self.all_offsets(&ends)?);
+                // -1: no record at or after that time.
+                let end = |topic: &String, partition: &i32| ends.get(topic).and_then(|known| known.get(partition)).copied();
+                let mut offsets = found;
+                for (topic, partitions) in &mut offsets {
+                    for (partition, offset) in partitions {
+                        if *offset < 0 {
+                            *offset = end(topic, partition).unwrap_or(0);
+                        }
+                    }
+                }
+                return Ok(offsets);
+            }
+            StartingOffsets::Explicit(given) => self.explicit(given)?,
+        };
+        let question = |start: &StartOffset| match start {
+            StartOffset::Latest => OffsetQuestion::End,
+            _ => OffsetQuestion::Earliest,
+        };
+        let mut offsets = self.all_offsets(&map_partitions(&starts, question))?;
+        for (topic, partitions) in starts {
+            for (partition, start) in partitions {
+                if let StartOffset::At(offset) = start {
+                    offsets.entry(topic.clone()).or_default().insert(partition, offset);
+                }
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn bounds(&mut self) -> Result<Partitions<Bounds>, SourceError> {
+        let ends = self.every_partition(&OffsetQuestion::End);
+        let earliest = self.every_partition(&OffsetQuestion::Earliest);
+        let ((ends, missing), (earliest, _)) = (self.offsets(&ends)?, self.offsets(&earliest)?);
+        self.trouble.set(missing);
+        let mut bounds: Partitions<Bounds> = BTreeMap::new();
+        for (topic, partitions) in ends {
+            for (partition, end) in partitions {
+                if let Some(first) = earliest.get(&topic).and_then(|known| known.get(&partition)).copied() {
+                    bounds.entry(topic.clone()).or_default().insert(partition, Bounds { earliest: first, end });
+                }
+            }
+        }
+        Ok(bounds)
+    }
+
+    fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
+        let client = self.client()?;
+        self.partitions.clear();
+        let failed = |error: KafkaError| SourceError::Failed { operation: "assign", detail: error.to_string() };
+        let mut list = TopicPartitionList::new();
+        for (topic, partitions) in positions {
+            for (partition, position) in partitions {
+                list.add_partition_offset(topic, *partition, Offset::Offset(*position)).map_err(failed)?;
+            }
+        }
+        // Queues are split off before the assignment: whatever it fetches lies in them.
+        for (topic, partitions) in positions {
+            for partition in partitions.keys() {
+                let queue = PartitionQueue::split(Self::native(&client), topic, *partition);
+                let queue = queue.ok_or_else(|| SourceError::Failed {
+                    operation: "assign",
+                    detail: format!("{topic} partition {partition} has no queue"),
+                })?;
+                let known = Partition { queue, carry: Messages::default(), end_seen: -1 };
+                self.partitions.entry(topic.clone()).or_default().insert(*partition, known);
+            }
+        }
+        client.assign(&list).map_err(failed)
+    }
+
+    fn read(
+        &mut self,
+        ranges: &Partitions<(i64, i64)>,
+        stop: &StopSignal,
+        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
+    ) -> Result<Partitions<PartitionRead>, SourceError> {
+        let client = self.client()?;
+        let begin = |range: &(i64, i64)| Progress { start: range.0, next: range.0, end: range.1, records: 0, done: false };
+        let mut reads = map_partitions(ranges, begin);
+        for (topic, partitions) in &mut reads {
+            for (partition, read) in partitions {
+                // Only markers are left up to the end, and they were passed in an earlier read.
+                read.done = self.is_past(topic, *partition, read.end);
+            }
+        }
+        let mut quiet_since = Instant::now();
+        loop {
+            let mut something = false;
+            let mut waited = false;
+            let mut left = 0;
+            for (topic, partitions) in &mut reads {
+                for (partition, read) in partitions.iter_mut().filter(|(_, read)| !read.done) {
+                    left += 1;
+                    // Only one queue may wait in each round, and only when nothing came in the one before.
+                    let wait = if quiet_since.elapsed() > QUEUE_WAIT && !waited { QUEUE_WAIT } else { Duration::ZERO };
+                    waited |= !wait.is_zero();
+                    something |= self.read_partition(topic, *partition, read, wait, visit)?;
+                }
+            }
+            if left == 0 {
+                break;
+            }
+            if stop.is_stopped() {
+                return Err(SourceError::Stopped);
+            }
+            if something {
+                quiet_since = Instant::now();
+                self.trouble.set(None);
+            } else {
+                Self::serve(&client);
+                if quiet_since.elapsed() > REQUEST_TIMEOUT {
+                    let (code, message) = (RDKafkaErrorCode::OperationTimedOut, "no records came".to_owned());
+                    let error = self.no_answer("read", &native::RequestError { code, message });
+                    if !self.patient || matches!(error, SourceError::Refused { .. }) {
+                        return Err(error);
+                    }
+                    // The client goes on trying; what was read so far stays good.
+                    self.trouble.set(Some(error));
+                    quiet_since = Instant::now();
+                }
+                if !waited {
+                    std::thread::yield_now();
+                }
+            }
+        }
+        Self::serve(&client);
+        Ok(map_partitions(&reads, |read| PartitionRead { start: read.start, end: read.end, records: read.records }))
+    }
+
+    fn tell_group(&mut self, positions: &Partitions<i64>) {
+        let Some(client) = &self.client else { return };
+        let mut list = TopicPartitionList::new();
+        for (topic, partitions) in positions {
+            for (partition, position) in partitions {
+                // A list without duplicates and with valid offsets takes every element.
+                let _ = list.add_partition_offset(topic, *partition, Offset::Offset(*position));
+            }
+        }
+        if let Err(error) = client.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "could not tell Kafka's group the offsets; only lag tools need them");
+        }
+    }
+}

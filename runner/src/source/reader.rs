@@ -1,0 +1,388 @@
+//! The reading thread: polls and decodes ahead of the pipeline, at most [`AHEAD_MAX`] batches.
+//!
+//! It owns the source and the decoder. The pipeline sends requests; a micro-batch comes back as a stream of [`Part`]s that
+//! ends with [`Part::Done`]. When the pipeline is slower, the channel fills and this thread waits; when it is gone, this
+//! thread ends.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use data_platform_crds::kafka::StartingOffsets;
+use data_platform_crds::source::BadRecordAction;
+use datafusion::arrow::array::RecordBatch;
+
+use crate::checkpoint::counters::SourceCounters;
+use crate::checkpoint::record::Partitions;
+use crate::pipeline::plan::Bounds;
+use crate::source::dead_letter::DeadLetters;
+use crate::source::decode::{BadReason, Decoder};
+use crate::source::record::Record;
+use crate::source::{Identity, Source, SourceError};
+use crate::stop::StopSignal;
+
+/// Batches that may wait for the pipeline: enough to keep both threads busy, few enough to cost only some megabytes.
+const AHEAD_MAX: usize = 8;
+/// Rows of a batch: what the aggregation likes (it fits the cache), and large enough to cost nothing per batch.
+const BATCH_ROWS: usize = 8_192;
+/// Bytes after which a batch is handed on before it has all its rows: large rows must not fill the memory.
+const BATCH_BYTES: usize = 4 << 20;
+/// Rows between two looks at the bytes.
+const BYTES_CHECK_ROWS: usize = 256;
+
+/// A micro-batch to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadRequest {
+    /// Ranges `[start, end)`.
+    pub ranges: Partitions<(i64, i64)>,
+    /// Events after this time are refused as future, in microseconds.
+    pub latest_event_time: i64,
+    /// Whether bad records are wanted as rows.
+    pub bad_records: BadRecordAction,
+    /// Look at the topics again afterwards: a topic that was created again meanwhile must be noticed before anything
+    /// is decided.
+    pub look_again: bool,
+}
+
+/// A part of a micro-batch.
+#[derive(Debug)]
+pub enum Part {
+    /// Decoded rows.
+    Rows(RecordBatch),
+    /// Bad records.
+    DeadLetters(RecordBatch),
+    /// The end.
+    Done(Box<ReadSummary>),
+}
+
+/// What was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadSummary {
+    /// By partition.
+    pub partitions: Partitions<PartitionSummary>,
+    /// What happened to the records.
+    pub counters: SourceCounters,
+    /// The topics after reading, if that was asked for.
+    pub identity: Option<Identity>,
+}
+
+/// What was read of one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionSummary {
+    /// First offset.
+    pub start: i64,
+    /// One past the last offset.
+    pub end: i64,
+    /// Records, tombstones and bad ones among them.
+    pub records: u64,
+    /// Greatest event time of a valid record.
+    pub greatest_event_time: Option<i64>,
+    /// Whether there was a valid record.
+    pub has_valid: bool,
+}
+
+enum Request {
+    Identity(SyncSender<Result<Identity, SourceError>>),
+    Resolve(StartingOffsets, SyncSender<Result<Partitions<i64>, SourceError>>),
+    Bounds(SyncSender<Result<Partitions<Bounds>, SourceError>>),
+    Assign(Partitions<i64>, SyncSender<Result<(), SourceError>>),
+    Read(ReadRequest, SyncSender<Result<Part, SourceError>>),
+    TellGroup(Partitions<i64>),
+}
+
+/// The pipeline's end of the reading thread.
+pub struct Reader {
+    requests: Option<SyncSender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A micro-batch that is being read.
+pub struct Reading {
+    parts: Receiver<Result<Part, SourceError>>,
+}
+
+impl Reading {
+    /// The next part.
+    ///
+    /// # Errors
+    /// What the source said; then the micro-batch is void.
+    pub fn next(&self) -> Result<Part, SourceError> {
+        self.parts.recv().unwrap_or_else(|_| Err(thread_is_gone()))
+    }
+}
+
+fn thread_is_gone() -> SourceError {
+    SourceError::Failed { operation: "read", detail: "the reading thread ended".to_owned() }
+}
+
+impl Reader {
+    /// Starts the thread.
+    ///
+    /// # Panics
+    /// When the system gives no thread.
+    pub fn start(source: Box<dyn Source>, decoder: Decoder, stop: StopSignal) -> Self {
+        let (requests, inbox) = sync_channel(2);
+        let thread = std::thread::Builder::new()
+            .name("reader".to_owned())
+            .spawn(move || serve(source, decoder, &stop, &inbox))
+            .expect("the system has a thread for each job");
+        Self { requests: Some(requests), thread: Some(thread) }
+    }
+
+    fn ask<T>(&self, request: impl FnOnce(SyncSender<Result<T, SourceError>>) -> Request) -> Result<T, SourceError> {
+        let (answer, inbox) = sync_channel(1);
+        self.send(request(answer))?;
+        inbox.recv().unwrap_or_else(|_| Err(thread_is_gone()))
+    }
+
+    fn send(&self, request: Request) -> Result<(), SourceError> {
+        let requests = self.requests.as_ref().ok_or_else(thread_is_gone)?;
+        requests.send(request).map_err(|_| thread_is_gone())
+    }
+
+    /// See [`Source::identity`].
+    ///
+    /// # Errors
+    /// What the source said.
+    pub fn identity(&self) -> Result<Identity, SourceError> {
+        self.ask(Request::Identity)
+    }
+
+    /// See [`Source::resolve`].
+    ///
+    /// # Errors
+    /// What the source said.
+    pub fn resolve(&self, starting: &StartingOffsets) -> Result<Partitions<i64>, SourceError> {
+        self.ask(|answer| Request::Resolve(starting.clone(), answer))
+    }
+
+    /// See [`Source::bounds`].
+    ///
+    /// # Errors
+    /// What the source said.
+    pub fn bounds(&self) -> Result<Partitions<Bounds>, SourceError> {
+        self.ask(Request::Bounds)
+    }
+
+    /// See [`Source::assign`].
+    ///
+    /// # Errors
+    /// What the source said.
+    pub fn assign(&self, positions: &Partitions<i64>) -> Result<(), SourceError> {
+        self.ask(|answer| Request::Assign(positions.clone(), answer))
+    }
+
+    /// Begins to read a micro-batch.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn read(&self, request: ReadRequest) -> Result<Reading, SourceError> {
+        let (parts, inbox) = sync_channel(AHEAD_MAX);
+        self.send(Request::Read(request, parts))?;
+        Ok(Reading { parts: inbox })
+    }
+
+    /// See [`Source::tell_group`].
+    pub fn tell_group(&self, positions: &Partitions<i64>) {
+        // Nothing depends on it.
+        let _ = self.send(Request::TellGroup(positions.clone()));
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic was caught and reported inside.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, inbox: &Receiver<Request>) {
+    while let Ok(request) = inbox.recv() {
+        // Answers that nobody waits for any more are dropped.
+        match request {
+            Request::Identity(answer) => drop(answer.send(source.identity())),
+            Request::Resolve(starting, answer) => drop(answer.send(source.resolve(&starting))),
+            Request::Bounds(answer) => drop(answer.send(source.bounds())),
+            Request::Assign(positions, answer) => drop(answer.send(source.assign(&positions))),
+            Request::TellGroup(positions) => source.tell_group(&positions),
+            Request::Read(request, parts) => {
+                let read = AssertUnwindSafe(|| read(&mut *source, &mut decoder, stop, &request, &parts));
+                let result = catch_unwind(read).unwrap_or_else(|_| {
+                    Err(SourceError::Failed { operation: "decode", detail: "a bug in the decoder (see the log)".to_owned() })
+                });
+                // What an abandoned micro-batch left must not become part of the next.
+                decoder.finish();
+                let _ = match result {
+                    Ok(summary) => parts.send(Ok(Part::Done(Box::new(summary)))),
+                    Err(error) => parts.send(Err(error)),
+                };
+            }
+        }
+    }
+}
+
+fn read(
+    source: &mut dyn Source,
+    decoder: &mut Decoder,
+    stop: &StopSignal,
+    request: &ReadRequest,
+    parts: &SyncSender<Result<Part, SourceError>>,
+) -> Result<ReadSummary, SourceError> {
+    let mut decoding = Decoding::new(decoder, request, parts);
+    let reads = source.read(&request.ranges, stop, &mut |record| decoding.record(record))?;
+    decoding.flush()?;
+    let Decoding { counters, times, .. } = decoding;
+    let mut partitions: Partitions<PartitionSummary> = BTreeMap::new();
+    for (topic, ranges) in reads {
+        for (partition, range) in ranges {
+            let time = times.get(topic.as_str()).and_then(|known| known.get(&partition)).copied().unwrap_or_default();
+            let summary = PartitionSummary {
+                start: range.start,
+                end: range.end,
+                records: range.records,
+                greatest_event_time: time.greatest,
+                has_valid: time.valid,
+            };
+            partitions.entry(topic.clone()).or_default().insert(partition, summary);
+        }
+    }
+    let identity = if request.look_again { Some(source.identity()?) } else { None };
+    let counters = counters.into_source_counters();
+    Ok(ReadSummary { partitions, counters, identity })
+}
+
+#[derive(Clone, Copy, Default)]
+struct PartitionTimes {
+    greatest: Option<i64>,
+    valid: bool,
+}
+
+/// Counters without the allocation of a name per record.
+#[derive(Default)]
+struct DecodeCounters {
+    read: u64,
+    bytes: u64,
+    tombstone: u64,
+    bad: [u64; BadReason::ALL.len()],
+}
+
+impl DecodeCounters {
+    fn into_source_counters(self) -> SourceCounters {
+        let mut counters =
+            SourceCounters { read: self.read, bytes: self.bytes, tombstone: self.tombstone, ..SourceCounters::default() };
+        for (reason, number) in BadReason::ALL.into_iter().zip(self.bad) {
+            match (reason, number) {
+                (_, 0) => {}
+                (BadReason::Future, number) => counters.future = number,
+                (reason, number) => {
+                    counters.dead_letter.insert(reason.as_str().to_owned(), number);
+                }
+            }
+        }
+        counters
+    }
+}
+
+struct Decoding<'a> {
+    decoder: &'a mut Decoder,
+    request: &'a ReadRequest,
+    parts: &'a SyncSender<Result<Part, SourceError>>,
+    letters: DeadLetters,
+    counters: DecodeCounters,
+    times: BTreeMap<String, BTreeMap<i32, PartitionTimes>>,
+    /// Records come in runs of one partition: its times, until the next one comes.
+    current: (String, i32, PartitionTimes),
+}
+
+impl<'a> Decoding<'a> {
+    fn new(
+        decoder: &'a mut Decoder,
+        request: &'a ReadRequest,
+        parts: &'a SyncSender<Result<Part, SourceError>>,
+    ) -> Self {
+        let current = (String::new(), -1, PartitionTimes::default());
+        let (letters, counters) = (DeadLetters::new(), DecodeCounters::default());
+        Self { decoder, request, parts, letters, counters, times: BTreeMap::new(), current }
+    }
+
+    #[inline]
+    fn record(&mut self, record: &Record<'_>) -> Result<(), SourceError> {
+        if self.current.1 != record.partition || self.current.0 != record.topic {
+            self.turn_to(record.topic, record.partition);
+        }
+        self.counters.read += 1;
+        let Some(value) = record.value else {
+            self.counters.tombstone += 1;
+            return Ok(());
+        };
+        self.counters.bytes += value.len() as u64;
+        match self.decoder.decode(record, self.request.latest_event_time) {
+            Ok(event_time) => {
+                self.current.2.valid = true;
+                self.current.2.greatest = self.current.2.greatest.max(event_time);
+            }
+            Err(bad) => self.bad(record, &bad)?,
+        }
+        let rows = self.decoder.rows();
+        let large = || rows % BYTES_CHECK_ROWS == 0 && rows > 0 && self.decoder.bytes() >= BATCH_BYTES;
+        if rows >= BATCH_ROWS || large() { self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish()))) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn bad(&mut self, record: &Record<'_>, bad: &crate::source::decode::BadRecord) -> Result<(), SourceError> {
+        let index = BadReason::ALL.iter().position(|reason| *reason == bad.reason).expect("ALL has every reason");
+        self.counters.bad[index] += 1;
+        if bad.reason == BadReason::Future {
+            return Ok(());
+        }
+        match self.request.bad_records {
+            BadRecordAction::Drop => Ok(()),
+            BadRecordAction::Fail => Err(SourceError::BadRecord {
+                topic: record.topic.to_owned(),
+                partition: record.partition,
+                offset: record.offset,
+                problem: format!("{} ({})", bad.detail, bad.reason),
+            }),
+            BadRecordAction::DeadLetter => {
+                self.letters.push(record, bad);
+                if self.letters.is_full() {
+                    self.hand_on(|decoding| decoding.letters.take().map(Part::DeadLetters))
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn turn_to(&mut self, topic: &str, partition: i32) {
+        self.keep_times();
+        let known = self.times.get(topic).and_then(|known| known.get(&partition)).copied().unwrap_or_default();
+        self.current = (topic.to_owned(), partition, known);
+    }
+
+    fn keep_times(&mut self) {
+        let (topic, partition, times) = &self.current;
+        if *partition >= 0 {
+            self.times.entry(topic.clone()).or_default().insert(*partition, *times);
+        }
+    }
+
+    fn hand_on(&mut self, take: impl FnOnce(&mut Self) -> Option<Part>) -> Result<(), SourceError> {
+        let Some(part) = take(self) else { return Ok(()) };
+        // Nobody takes it: the pipeline gave this micro-batch up.
+        self.parts.send(Ok(part)).map_err(|_| SourceError::Stopped)
+    }
+
+    fn flush(&mut self) -> Result<(), SourceError> {
+        self.keep_times();
+        if self.decoder.rows() > 0 {
+            self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish())))?;
+        }
+        self.hand_on(|decoding| decoding.letters.take().map(Part::DeadLetters))
+    }
+}
