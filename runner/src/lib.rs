@@ -4,11 +4,20 @@
 //! `checkpoint` (decide, publish). `pipeline` drives the four, `app` wires them to the command line. Only `source::kafka`,
 //! `sink`, `checkpoint::store` and `http` touch the outside; what they are told to do is decided by pure functions.
 
+pub mod app;
+pub mod args;
 pub mod checkpoint;
 pub mod clock;
+pub mod commands;
+pub mod config;
 pub mod faults;
+pub mod generate;
+pub mod http;
+pub mod metrics;
 pub mod pipeline;
+pub mod random;
 pub mod sink;
 pub mod source;
 pub mod stop;
+pub mod telemetry;
 pub mod transform;

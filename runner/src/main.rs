@@ -1,2 +1,11 @@
-//! `data-platform`: see `app`.
-fn main() {}
+//! `data-platform`: everything is in `app`; this program injects no faults.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use data_platform_runner::app;
+use data_platform_runner::faults::NoFaults;
+
+fn main() -> ExitCode {
+    app::main(Arc::new(NoFaults))
+}

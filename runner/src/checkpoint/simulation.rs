@@ -18,9 +18,10 @@ use crate::checkpoint::paths;
 use crate::checkpoint::record::{
     Commit, FileCommit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject, checksum,
 };
-use crate::checkpoint::store::simulated::{Disk, Injected, Random, SimulatedStore, pause};
+use crate::checkpoint::store::simulated::{Disk, Injected, SimulatedStore, pause};
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::faults::{Faults, Guard, Moment, Step};
+use crate::random::Random;
 
 const OUTPUT: &str = "out";
 const TOPIC: &str = "t";

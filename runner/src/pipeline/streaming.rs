@@ -10,7 +10,6 @@ mod batch;
 mod rebuild;
 mod start;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::error::{JobError, Retry};
 use crate::pipeline::memory::MemoryBudget;
-use crate::pipeline::status::{Phase, SharedStatus};
+use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
 use crate::sink::table::TableSettings;
 use crate::sink::topic::DeadLetterTopic;
 use crate::source::decode::DecodePlan;
@@ -142,8 +141,13 @@ pub struct Environment {
     /// Who says stop.
     pub stop: StopSignal,
     /// Makes a source, given the number of partitions that the log knows.
-    pub make_source: Box<dyn Fn(usize) -> Result<Box<dyn Source>, SourceError>>,
+    pub make_source: MakeSource,
+    /// Sees every commit, and the microseconds from its latest event.
+    pub observe: Box<dyn Fn(&CommitStatus, Option<i64>)>,
 }
+
+/// Makes a source, given the number of partitions that the log knows.
+pub type MakeSource = Box<dyn Fn(usize) -> Result<Box<dyn Source>, SourceError>>;
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -279,11 +283,4 @@ impl Trouble {
     fn clear(&mut self) {
         *self = Self::default();
     }
-}
-
-/// What a bounded run did, for its last lines.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunSummary {
-    /// Totals of this run by name.
-    pub numbers: BTreeMap<String, u64>,
 }

@@ -91,7 +91,7 @@ impl DeadLetters {
         });
         self.headers.append(true);
         self.reason.append_value(bad.reason.as_str());
-        self.detail.append_value(bad.detail.to_string());
+        self.detail.append_value(bad.to_string());
         self.rows += 1;
         self.bytes += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
     }

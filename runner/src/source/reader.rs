@@ -345,7 +345,7 @@ impl<'a> Decoding<'a> {
                 topic: record.topic.to_owned(),
                 partition: record.partition,
                 offset: record.offset,
-                problem: format!("{} ({})", bad.detail, bad.reason),
+                problem: format!("{bad} ({})", bad.reason),
             }),
             BadRecordAction::DeadLetter => {
                 self.letters.push(record, bad);

@@ -62,6 +62,20 @@ impl Location {
         }
     }
 
+    /// A place beside this one, with another name.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        match self {
+            Self::Folder(path) => Self::Folder(path.with_file_name(name)),
+            Self::Remote(url) => {
+                let mut url = url.clone();
+                let parent = url.path().trim_end_matches('/').rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+                url.set_path(&format!("{parent}/{name}"));
+                Self::Remote(url)
+            }
+        }
+    }
+
     /// Opens the store there. Nothing is made or written before the first write.
     ///
     /// # Errors
@@ -112,6 +126,8 @@ mod tests {
         let bucket = Location::parse("s3://b/p").unwrap();
         assert_eq!(Location::resolve("t", &bucket).unwrap().to_string(), "s3://b/p/t");
         assert!(Location::parse("file://host/x").is_err());
+        assert_eq!(bucket.join("t").beside("t_dead_letters").to_string(), "s3://b/p/t_dead_letters");
+        assert_eq!(base.join("t").beside("u").to_string(), "/data/u");
     }
 
     #[test]

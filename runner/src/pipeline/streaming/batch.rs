@@ -404,6 +404,7 @@ impl Session<'_> {
         let outputs = self.finish_files(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
         let records = summary.counters.read;
+        let latest = summary.partitions.values().flat_map(|known| known.values()).filter_map(|p| p.greatest_event_time).max();
         let counters = self.counters(plan, writers, &outputs, summary);
         self.records_since_snapshot += records;
         let state = if self.snapshot_is_due(plan.clock, drained) { Some(self.write_state(writers.attempt).await?) } else { None };
@@ -424,6 +425,8 @@ impl Session<'_> {
             batch_ms: began.elapsed().as_millis() as u64,
             commit_ms: commit_began.elapsed().as_millis() as u64,
         };
+        let latency = latest.map(|latest| self.environment.clock.now().saturating_sub(latest));
+        (self.environment.observe)(&commit_status, latency);
         self.tell(commit_status);
         let breaker = self.log.state().breaker;
         if breaker.open { Err(too_many_bad(breaker)) } else { Ok(()) }

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::checkpoint::job_state::{JobState, ReplayBatch, Snapshot, map_partitions};
+use crate::checkpoint::job_state::{ReplayBatch, Snapshot, map_partitions};
 use crate::checkpoint::record::{Partitions, StateObject, checksum};
 use crate::faults::{Guard, Moment, Step};
 use crate::pipeline::error::{JobError, Reason};

@@ -294,8 +294,10 @@ async fn forget_start(
     access: &LogAccess,
     recovered: Option<read::Recovered>,
 ) -> Result<Option<read::Recovered>, JobError> {
-    let Some(recovered) = recovered.filter(|recovered| recovered.state.commits == 0) else { return Ok(recovered) };
-    for version in 0..=recovered.state.version {
+    let Some(last) = recovered.as_ref().filter(|r| r.state.commits == 0).map(|r| r.state.version) else {
+        return Ok(recovered);
+    };
+    for version in 0..=last {
         access.store.delete(&paths::log_record(version)).await?;
     }
     Ok(None)

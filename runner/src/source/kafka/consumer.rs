@@ -71,7 +71,7 @@ impl ClientContext for Context {
         match code {
             RDKafkaErrorCode::Authentication
             | RDKafkaErrorCode::SaslAuthenticationFailed
-            | RDKafkaErrorCode::Ssl
+            | RDKafkaErrorCode::SSL
             | RDKafkaErrorCode::UnsupportedSASLMechanism
             | RDKafkaErrorCode::ClusterAuthorizationFailed => self.note(|errors| errors.refused = Some(reason.to_owned())),
             _ => self.note(|errors| errors.unreachable = Some(reason.to_owned())),

@@ -1,0 +1,347 @@
+//! The command line. Flags win over environment variables, which win over the file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Spark-grade streaming jobs from one page of YAML: Kafka, SQL, exactly-once tables.
+#[derive(Debug, Parser)]
+#[command(name = "data-platform", version, about, propagate_version = true, max_term_width = 100)]
+pub struct Cli {
+    /// Log lines from this level on.
+    #[arg(long, global = true, env = "LOG_LEVEL", default_value = "info", ignore_case = true, value_enum)]
+    pub log_level: LogLevel,
+    /// Form of log lines; auto is coloured text on a terminal and JSON elsewhere.
+    #[arg(long, global = true, env = "LOG_FORMAT", default_value = "auto", value_enum)]
+    pub log_format: LogFormat,
+    /// Write log lines as JSON into this file as well.
+    #[arg(long, global = true, env = "LOG_FILE", value_name = "FILE")]
+    pub log_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Level of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Somebody must look.
+    #[value(alias = "critical")]
+    Error,
+    /// Odd, but it goes on.
+    #[value(alias = "warning")]
+    Warn,
+    /// A state changed.
+    Info,
+    /// Every micro-batch.
+    Debug,
+    /// Everything, the Kafka client's own lines too.
+    Trace,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Console,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run one job.
+    Run(RunArgs),
+    /// Try everything with nothing installed: an embedded broker, a generator, a job, live figures, then the rows.
+    Demo(DemoArgs),
+    /// Check jobs as the API server and the runner would.
+    Validate(ValidateArgs),
+    /// Show a job in full: expanded, how its query runs, where state is kept, what holds output back.
+    Explain(ExplainArgs),
+    /// List the built-in jobs, or print one.
+    Templates {
+        /// Print this one.
+        name: Option<String>,
+    },
+    /// Write seeded, realistic events to a topic.
+    Generate(GenerateArgs),
+    /// SQL over the tables of the outputs folder, each by its name.
+    Query(QueryArgs),
+    /// Look at and repair the job log.
+    #[command(subcommand)]
+    Checkpoint(CheckpointCommand),
+    /// Prove from log and files that every offset is covered exactly once.
+    Audit(AuditArgs),
+    /// Print the custom resource definitions.
+    Crds,
+    /// Print version and build.
+    Version,
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which job.
+#[derive(Clone, Debug, Default, Args)]
+pub struct JobArgs {
+    /// A built-in job (see `templates`), or the name of a job in the files.
+    #[arg(value_name = "JOB")]
+    pub job: Option<String>,
+    /// A file of jobs, or a folder of such files.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Change a field: --set spec.trigger.interval=1s
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+    /// Give a declared parameter another value: --param window='5 seconds'
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub parameters: Vec<(String, String)>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.trim().to_owned(), value.to_owned()))
+}
+
+/// Where outputs and checkpoints lie.
+#[derive(Clone, Debug, Args)]
+pub struct PlaceArgs {
+    /// Folder or URL of the outputs.
+    #[arg(long, env = "OUTPUTS_DIR", default_value = "./outputs", value_name = "DIR")]
+    pub outputs: String,
+    /// Folder or URL of the checkpoints.
+    #[arg(long, env = "CHECKPOINT_DIR", default_value = "./checkpoints", value_name = "DIR")]
+    pub checkpoints: String,
+    /// Namespace of the job.
+    #[arg(long, env = "NAMESPACE", default_value = "local", hide = true)]
+    pub namespace: String,
+}
+
+/// Arguments of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Which job.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Addresses of Kafka brokers; wins over the job's.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT")]
+    pub bootstrap_servers: Option<String>,
+    /// Process what is there now, from the earliest record, close the windows that the watermark has passed, print a
+    /// summary and end.
+    #[arg(long, conflicts_with = "drain")]
+    pub test_mode: bool,
+    /// Process what is there now, close all windows, and end.
+    #[arg(long)]
+    pub drain: bool,
+    /// Where a job without a checkpoint begins: earliest, latest, a time (RFC 3339), or offsets as JSON.
+    #[arg(long, value_name = "WHERE")]
+    pub starting_offsets: Option<String>,
+    /// Begin a new job log although the output was written by another one.
+    #[arg(long)]
+    pub new_log: bool,
+    /// Read again after the circuit breaker stopped the job because too many records were bad.
+    #[arg(long)]
+    pub reset_breaker: bool,
+    /// Address of /health, /livez, /readyz, /metrics and /status; `off` for none.
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:9999", value_name = "ADDRESS")]
+    pub http: String,
+    /// How long --test-mode and --drain wait for what may pass, such as a broker that does not answer, in seconds.
+    #[arg(long, env = "PATIENCE_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub patience: u64,
+    /// Stay up, not ready, with an error that needs its user, and go on when it is mended: for pods.
+    #[arg(long, env = "DATA_PLATFORM_STAY_UP", hide = true)]
+    pub stay_up: bool,
+    /// Generation of the deployment, for the order of starters.
+    #[arg(long, env = "DATA_PLATFORM_GENERATION", default_value_t = 0, hide = true)]
+    pub generation: i64,
+    /// Creation of the pod in microseconds since 1970, for the order of starters.
+    #[arg(long, env = "DATA_PLATFORM_STARTED", hide = true)]
+    pub started: Option<i64>,
+    /// Do not lock the checkpoint folder; the job log alone keeps runners apart.
+    #[arg(long, env = "DATA_PLATFORM_NO_LOCK", hide = true)]
+    pub no_lock: bool,
+    /// File for a last message when the process ends.
+    #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
+    pub termination_message: Option<PathBuf>,
+}
+
+/// Arguments of `demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// End by itself after this time.
+    #[arg(long = "for", value_name = "TIME")]
+    pub time: Option<String>,
+    /// Events per second.
+    #[arg(long, default_value_t = 2_000)]
+    pub rate: u64,
+    /// Where outputs and checkpoints lie; default: a new folder ./demo-<time>.
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+}
+
+/// Arguments of `validate`.
+#[derive(Clone, Debug, Args)]
+pub struct ValidateArgs {
+    /// Which job.
+    #[command(flatten)]
+    pub job: JobArgs,
+}
+
+/// Arguments of `explain`.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// Which job.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Arguments of `generate`.
+#[derive(Clone, Debug, Args)]
+pub struct GenerateArgs {
+    /// Topic to write to.
+    #[arg(long, default_value = "topic_app_events")]
+    pub topic: String,
+    /// Addresses of Kafka brokers.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", default_value = "localhost:29092", value_name = "HOST:PORT")]
+    pub bootstrap_servers: String,
+    /// Create the topic with this many partitions if it is not there.
+    #[arg(long, default_value_t = 6)]
+    pub partitions: i32,
+    /// Number of events; without it, until stopped.
+    #[arg(long)]
+    pub count: Option<u64>,
+    /// Events per second; 0 is as fast as possible.
+    #[arg(long, default_value_t = 1_000)]
+    pub rate: u64,
+    /// Share of bad records, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub messy: f64,
+    /// Share of late events, 0 to 1.
+    #[arg(long, default_value_t = 0.0)]
+    pub late: f64,
+    /// Number of users.
+    #[arg(long, default_value_t = 2_000)]
+    pub users: u64,
+    /// The same seed gives the same events.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Event time of the first event (RFC 3339); default: now, and later events follow the clock.
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<String>,
+    /// Event time that --count events are spread over, in seconds, when --start is given.
+    #[arg(long, default_value_t = 1_800)]
+    pub span: u64,
+    /// Greatest disorder of event times, in seconds.
+    #[arg(long, default_value_t = 5.0)]
+    pub disorder: f64,
+    /// Print to standard output, one JSON object per line, instead of writing to Kafka.
+    #[arg(long)]
+    pub stdout: bool,
+}
+
+/// Arguments of `query`.
+#[derive(Clone, Debug, Args)]
+pub struct QueryArgs {
+    /// One SELECT; each folder of the outputs is a table. Without it the tables are listed.
+    pub sql: Option<String>,
+    /// Folder or URL of the outputs.
+    #[arg(long, env = "OUTPUTS_DIR", default_value = "./outputs", value_name = "DIR")]
+    pub outputs: String,
+    /// Form of the result.
+    #[arg(long, default_value = "table", value_enum)]
+    pub format: QueryFormat,
+}
+
+/// Form of a query's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum QueryFormat {
+    /// For people.
+    Table,
+    /// RFC 4180 with a header.
+    Csv,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What to do with a job log.
+#[derive(Clone, Debug, Subcommand)]
+pub enum CheckpointCommand {
+    /// List the job logs below the checkpoints folder.
+    Ls {
+        /// Where outputs and checkpoints lie.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Show what a job log says: position, watermark, state, the last records.
+    Show {
+        /// The job.
+        job: String,
+        /// Print this record of the log as JSON.
+        #[arg(long, value_name = "VERSION")]
+        record: Option<u64>,
+        /// Where outputs and checkpoints lie.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Read everything of a job log and check it: records, bases, state, files.
+    Verify {
+        /// The job.
+        job: String,
+        /// Where outputs and checkpoints lie.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Go back: after a damaged record, or when a topic was created again. Shows what it will do; does it with --yes.
+    Rewind {
+        /// The job.
+        job: String,
+        /// Go back to the state after this version; default: the last one before the damage.
+        #[arg(long, value_name = "VERSION")]
+        to: Option<u64>,
+        /// Go on with a topic that was deleted and created again, from its first offset.
+        #[arg(long, value_name = "TOPIC")]
+        topic_recreated: Vec<String>,
+        /// Do it.
+        #[arg(long)]
+        yes: bool,
+        /// Addresses of Kafka brokers, for --topic-recreated.
+        #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT")]
+        bootstrap_servers: Option<String>,
+        /// Where outputs and checkpoints lie.
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+}
+
+/// Arguments of `audit`.
+#[derive(Clone, Debug, Args)]
+pub struct AuditArgs {
+    /// The job.
+    pub job: String,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+impl JobArgs {
+    /// What the command line asks for.
+    pub fn source(&self) -> crate::config::JobSource {
+        crate::config::JobSource {
+            files: self.files.clone(),
+            name: self.job.clone(),
+            set: self.set.clone(),
+            parameters: self.parameters.iter().cloned().collect(),
+        }
+    }
+}

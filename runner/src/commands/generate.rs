@@ -1,0 +1,173 @@
+//! `generate`: events to a topic, at a rate or as fast as the broker takes them.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::types::RDKafkaErrorCode;
+
+use crate::app::CommandError;
+use crate::args::GenerateArgs;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::grouped;
+use crate::generate::{EventGenerator, EventSettings, GeneratedEvent};
+
+/// Topic whose events this version generates.
+const APP_EVENTS: &str = "topic_app_events";
+/// Events between two looks at the clock.
+const STEP: u64 = 100;
+
+/// Writes events to a topic.
+pub(crate) struct EventProducer {
+    producer: BaseProducer,
+    topic: String,
+    partitions: i32,
+}
+
+impl EventProducer {
+    /// A producer that waits for every acknowledgement.
+    pub(crate) fn new(servers: &str, topic: &str, partitions: i32) -> Result<Self, CommandError> {
+        let mut settings = ClientConfig::new();
+        settings
+            .set("bootstrap.servers", servers)
+            .set("linger.ms", "20")
+            .set("acks", "all")
+            .set("enable.idempotence", "true")
+            .set("compression.type", "lz4")
+            .set("message.timeout.ms", "60000");
+        let producer = settings.create().map_err(|error| CommandError::failed(format!("cannot make a producer: {error}")))?;
+        Ok(Self { producer, topic: topic.to_owned(), partitions })
+    }
+
+    /// Hands an event over; waits while the client's queue is full.
+    pub(crate) fn send(&self, event: &GeneratedEvent) -> Result<(), CommandError> {
+        let partition = (event.user % u64::from(self.partitions.unsigned_abs().max(1))) as i32;
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic)
+            .key(&event.key)
+            .partition(partition)
+            .timestamp(event.time_ms.max(0));
+        record.payload = event.value.as_deref();
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    self.producer.poll(Duration::from_millis(20));
+                    record = back;
+                }
+                Err((error, _)) => return Err(CommandError::failed(format!("cannot write to {}: {error}", self.topic))),
+            }
+        }
+    }
+
+    /// Serves acknowledgements.
+    pub(crate) fn poll(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until everything is acknowledged.
+    pub(crate) fn finish(&self) -> Result<(), CommandError> {
+        let flushed = self.producer.flush(Duration::from_secs(60));
+        flushed.map_err(|error| CommandError::failed(format!("the broker did not acknowledge every event: {error}")))
+    }
+}
+
+/// Creates a topic if it is not there.
+pub(crate) fn create_topic(servers: &str, topic: &str, partitions: i32) -> Result<(), CommandError> {
+    let failed = |error: String| CommandError::failed(format!("cannot create the topic {topic} at {servers}: {error}"));
+    let client: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", servers)
+        .create()
+        .map_err(|error| failed(error.to_string()))?;
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+    let created = futures::executor::block_on(client.create_topics([&new], &options)).map_err(|error| failed(error.to_string()))?;
+    for result in created {
+        match result {
+            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((_, code)) => return Err(failed(code.to_string())),
+        }
+    }
+    Ok(())
+}
+
+fn settings(args: &GenerateArgs) -> Result<EventSettings, CommandError> {
+    for (name, share) in [("--messy", args.messy), ("--late", args.late)] {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(CommandError::user(format!("{name} {share} is not a share: write a number from 0 to 1")));
+        }
+    }
+    Ok(EventSettings {
+        seed: args.seed,
+        users: args.users,
+        disorder_ms: (args.disorder.max(0.0) * 1e3) as u64,
+        messy: args.messy,
+        late: args.late,
+        every_timestamp_form: args.messy > 0.0,
+        ..EventSettings::default()
+    })
+}
+
+/// Generates events until their number is reached or somebody stops it.
+pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
+    if args.topic != APP_EVENTS && !args.topic.contains("app_events") {
+        return Err(CommandError::user(format!(
+            "--topic {}: this version generates the events of {APP_EVENTS}; the other topics come later. A topic whose name \
+             contains app_events gets them too",
+            args.topic
+        )));
+    }
+    let mut generator = EventGenerator::new(settings(args)?);
+    let start = match &args.start {
+        Some(text) => Some(chrono::DateTime::parse_from_rfc3339(text).map_err(|error| {
+            CommandError::user(format!("--start {text:?} is not a time such as 2026-01-01T00:00:00Z: {error}"))
+        })?),
+        None => None,
+    };
+    let start_ms = start.map(|time| time.timestamp_millis());
+    let time_of = |number: u64| match start_ms {
+        Some(start) => start + (number as i128 * i128::from(args.span) * 1_000 / i128::from(args.count.unwrap_or(1_000_000))) as i64,
+        None => SystemClock.now() / 1_000 - (args.disorder.max(0.0) * 1e3) as i64,
+    };
+    if args.stdout {
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        for number in 0..args.count.unwrap_or(u64::MAX) {
+            let value = generator.event(time_of(number)).value.unwrap_or_default();
+            if out.write_all(&value).and_then(|()| out.write_all(b"\n")).is_err() {
+                break;
+            }
+        }
+        return Ok(0);
+    }
+    create_topic(&args.bootstrap_servers, &args.topic, args.partitions)?;
+    let producer = EventProducer::new(&args.bootstrap_servers, &args.topic, args.partitions)?;
+    let began = Instant::now();
+    let mut number = 0;
+    while args.count.is_none_or(|count| number < count) {
+        producer.send(&generator.event(time_of(number)))?;
+        number += 1;
+        if number % STEP == 0 {
+            producer.poll();
+            pace(began, number, args.rate);
+        }
+        if number % 100_000 == 0 && std::io::stderr().is_terminal() {
+            eprint!("\r{} events", grouped(number));
+        }
+    }
+    producer.finish()?;
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("\rwrote {} events to {} in {seconds:.1} s", grouped(number), args.topic);
+    Ok(0)
+}
+
+/// Waits until `number` events are due.
+pub(crate) fn pace(began: Instant, number: u64, rate: u64) {
+    if rate == 0 {
+        return;
+    }
+    let due = Duration::from_secs_f64(number as f64 / rate as f64);
+    std::thread::sleep(due.saturating_sub(began.elapsed()));
+}

@@ -1,0 +1,320 @@
+//! `run`: one job, until it is told to stop or, in a bounded run, until what is there is processed.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data_platform_crds::kafka::StartingOffsets;
+
+use crate::app::CommandError;
+use crate::args::{PlaceArgs, RunArgs};
+use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::record::Rank;
+use crate::checkpoint::store::open::Location;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::{bytes, grouped};
+use crate::config::job::{PlannedJob, RunOptions};
+use crate::config::load_one;
+use crate::faults::Faults;
+use crate::http;
+use crate::metrics::JobMetrics;
+use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::status::{JobStatus, SharedStatus};
+use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
+use crate::source::Trouble;
+use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, shown};
+use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
+use crate::stop::StopSignal;
+
+/// Longest last message: what Kubernetes keeps of a termination message.
+const TERMINATION_MESSAGE_MAX: usize = 4_096;
+
+/// A job with what it tells and what it listens to.
+pub(crate) struct Running {
+    pub(crate) status: SharedStatus,
+    pub(crate) trouble: Trouble,
+    pub(crate) metrics: Arc<JobMetrics>,
+    pub(crate) stop: StopSignal,
+    pub(crate) memory: MemoryBudget,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Running {
+    /// A job that has not begun.
+    pub(crate) fn new(planned: &PlannedJob, options: &RunOptions) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let status = SharedStatus::new(JobStatus {
+            namespace: options.namespace.clone(),
+            job: planned.name().to_owned(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            started: clock.now(),
+            reason: "Starting".to_owned(),
+            configuration: configuration(planned, options),
+            ..JobStatus::default()
+        });
+        Self {
+            status,
+            trouble: Trouble::default(),
+            metrics: Arc::new(JobMetrics::new(&options.namespace, planned.name())),
+            stop: StopSignal::new(),
+            memory: options.memory,
+            clock,
+        }
+    }
+
+    /// Runs the job on this thread.
+    pub(crate) fn run(&self, planned: &PlannedJob, options: &RunOptions, faults: &Arc<dyn Faults>) -> Result<Ended, JobError> {
+        let settings = planned.settings(options)?;
+        let metrics = Arc::clone(&self.metrics);
+        let environment = Environment {
+            clock: Arc::clone(&self.clock),
+            faults: Arc::clone(faults),
+            status: self.status.clone(),
+            stop: self.stop.clone(),
+            make_source: self.source_maker(planned, options),
+            observe: Box::new(move |commit, latency| metrics.commit(commit, latency)),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+            JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
+        })?;
+        runtime.block_on(StreamingJob::new(settings, environment).run())
+    }
+
+    fn source_maker(&self, planned: &PlannedJob, options: &RunOptions) -> crate::pipeline::streaming::MakeSource {
+        let (job, kafka, source) = (planned.name().to_owned(), planned.kafka(), planned.source.clone());
+        let (servers, secrets) = (planned.bootstrap_servers(options), options.secrets.clone());
+        let (queue_bytes, patient) = (options.memory.queue as usize, options.mode == RunMode::Continuous);
+        let trouble = self.trouble.clone();
+        Box::new(move |partitions_known| {
+            let settings = KafkaSourceSettings {
+                job: &job,
+                kafka: &kafka,
+                source: &source,
+                bootstrap_servers: &servers,
+                secrets: secrets.clone(),
+                queue_bytes,
+                partitions_known,
+                patient,
+                trouble: trouble.clone(),
+            };
+            Ok(Box::new(KafkaSource::new(settings)?))
+        })
+    }
+
+    /// Begins to serve `/health` and the other pages.
+    pub(crate) fn serve(&self, address: &str) -> std::io::Result<std::net::SocketAddr> {
+        http::start(
+            address,
+            http::Pages {
+                status: self.status.clone(),
+                trouble: self.trouble.clone(),
+                metrics: Arc::clone(&self.metrics),
+                memory: self.memory,
+                clock: Arc::clone(&self.clock),
+            },
+        )
+    }
+}
+
+/// The job as it runs, for `/status`, with secrets masked.
+fn configuration(planned: &PlannedJob, options: &RunOptions) -> std::collections::BTreeMap<String, String> {
+    let kafka = planned.kafka();
+    let servers = planned.bootstrap_servers(options);
+    let purpose = crate::source::kafka::config::ClientPurpose {
+        job: planned.name(),
+        bootstrap_servers: &servers,
+        queue_bytes: options.memory.queue as usize,
+        partitions: 1,
+    };
+    let mut all = std::collections::BTreeMap::new();
+    if let Ok(settings) = consumer_settings(&kafka, &purpose, &options.secrets) {
+        all.extend(shown(&settings).into_iter().map(|(name, value)| (format!("kafka.{name}"), value)));
+    }
+    all.insert("query".to_owned(), planned.loaded.job.spec.query.clone().unwrap_or_default());
+    all.insert("checkpoint".to_owned(), planned.checkpoint_location(options).to_string());
+    all.insert("trigger".to_owned(), planned.loaded.job.spec.trigger.interval.to_string());
+    all
+}
+
+/// Options of a run, from the command line and the environment.
+pub(crate) fn options(args: &RunArgs) -> Result<RunOptions, CommandError> {
+    let starting_offsets = args.starting_offsets.as_deref().map(str::parse::<StartingOffsets>).transpose();
+    let starting_offsets = starting_offsets.map_err(|error| CommandError::user(format!("--starting-offsets: {error}")))?;
+    let mode = match (args.test_mode, args.drain) {
+        (true, _) => RunMode::TestMode,
+        (_, true) => RunMode::Drain,
+        _ => RunMode::Continuous,
+    };
+    let started = args.started.unwrap_or_else(|| SystemClock.now());
+    Ok(RunOptions {
+        bootstrap_servers: args.bootstrap_servers.clone().filter(|servers| !servers.is_empty()),
+        starting_offsets,
+        mode,
+        new_log: args.new_log,
+        reset_breaker: args.reset_breaker,
+        candidate: candidate(args.generation, started),
+        stay_up: args.stay_up,
+        patience: Duration::from_secs(args.patience),
+        lock: !args.no_lock,
+        ..options_of_places(&args.place)?
+    })
+}
+
+/// Options of a command that only looks: as `run` would have them.
+pub(crate) fn options_of_places(args: &PlaceArgs) -> Result<RunOptions, CommandError> {
+    let (outputs, checkpoints) = places(args)?;
+    Ok(RunOptions {
+        namespace: args.namespace.clone(),
+        outputs,
+        checkpoints,
+        bootstrap_servers: std::env::var("KAFKA_BOOTSTRAP_SERVER").ok().filter(|servers| !servers.is_empty()),
+        starting_offsets: None,
+        mode: RunMode::Continuous,
+        new_log: false,
+        reset_breaker: false,
+        candidate: candidate(0, SystemClock.now()),
+        memory: MemoryBudget::detect(),
+        stay_up: false,
+        patience: Duration::from_secs(30),
+        lock: true,
+        secrets: Secrets::new(secrets_folder()),
+    })
+}
+
+/// Where outputs and checkpoints lie.
+pub(crate) fn places(args: &PlaceArgs) -> Result<(Location, Location), CommandError> {
+    let place = |text: &str| Location::parse(text).map_err(|error| CommandError::user(error.to_string()));
+    Ok((place(&args.outputs)?, place(&args.checkpoints)?))
+}
+
+/// This process among starters.
+pub(crate) fn candidate(generation: i64, started: i64) -> Candidate {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let place = format!("process {} on {}", std::process::id(), host.trim());
+    Candidate { owner: uuid::Uuid::new_v4().to_string(), rank: Rank { generation, started }, place }
+}
+
+/// Runs one job.
+pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, CommandError> {
+    let began = Instant::now();
+    let loaded = load_one(&args.job.source())?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.in_file(&loaded.file));
+    }
+    let options = options(args)?;
+    let planned = PlannedJob::new(loaded)?;
+    let running = Running::new(&planned, &options);
+    let span = tracing::info_span!("job", namespace = options.namespace, job = planned.name());
+    let _entered = span.enter();
+    if args.http != "off" {
+        match running.serve(&args.http) {
+            Ok(address) => tracing::info!(%address, "health pages"),
+            Err(error) if options.mode == RunMode::Continuous && args.stay_up => {
+                return Err(CommandError::failed(format!("cannot listen on {}: {error}", args.http)));
+            }
+            // On a laptop several jobs may run side by side.
+            Err(error) => tracing::warn!(address = args.http, %error, "no health pages: choose another --http address"),
+        }
+    }
+    listen_for_signals(&running.stop, planned.loaded.job.spec.stop_timeout.as_duration());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), memory = %bytes(options.memory.limit), "starting");
+    let ended = running.run(&planned, &options, faults);
+    let status = running.status.get();
+    if let Some(path) = &args.termination_message {
+        write_termination_message(path, &status, ended.as_ref().err(), began);
+    }
+    match ended {
+        Ok(ended) => {
+            say_goodbye(&planned, &options, &status, ended, began);
+            Ok(0)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first SIGTERM or SIGINT asks the job to stop, the second ends the process at once, and so does `timeout`.
+pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
+    let stop = stop.clone();
+    let listen = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                return;
+            };
+            let first = async { tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 } };
+            let _code = first.await;
+            tracing::info!("stopping: the micro-batch is finished or given up, what is decided is published");
+            stop.stop();
+            let second = async { tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 } };
+            let code = tokio::time::timeout(timeout, second).await.unwrap_or(1);
+            tracing::warn!("ending at once; the next start finishes what is decided");
+            std::process::exit(code);
+        });
+    };
+    // Without this thread signals have their usual effect.
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(listen);
+}
+
+/// The last message for whoever started the process.
+fn write_termination_message(path: &Path, status: &JobStatus, error: Option<&JobError>, began: Instant) {
+    let rows: u64 = status.totals.outputs.values().map(|output| output.rows).sum();
+    let files: u64 = status.totals.outputs.values().map(|output| output.files).sum();
+    let (reason, mut message) = match error {
+        Some(error) => (error.reason.name(), error.in_full()),
+        None => ("Ended".to_owned(), String::new()),
+    };
+    while message.len() > TERMINATION_MESSAGE_MAX - 512 {
+        message.pop();
+    }
+    let body = serde_json::json!({
+        "reason": reason, "message": message, "rows": rows, "files": files, "seconds": began.elapsed().as_secs(),
+    });
+    if let Err(error) = std::fs::write(path, body.to_string()) {
+        tracing::warn!(path = %path.display(), %error, "cannot write the last message");
+    }
+}
+
+fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, ended: Ended, began: Instant) {
+    if ended == Ended::Stopped {
+        tracing::info!("stopped; windows stay open, and the next start goes on where this one ended");
+        return;
+    }
+    let totals = &status.totals;
+    let source = totals.sources.values().next().cloned().unwrap_or_default();
+    let output = totals.outputs.get(&planned.table.output).cloned().unwrap_or_default();
+    let path = planned.table_location(options).map(|location| location.to_string()).unwrap_or_default();
+    let seconds = began.elapsed().as_secs_f64();
+    if !std::io::stdout().is_terminal() {
+        let summary = serde_json::json!({
+            "job": planned.name(), "records": source.read, "tombstones": source.tombstone,
+            "dead_letters": source.dead_letters(), "future": source.future, "filtered": output.filtered,
+            "late": output.late, "accepted": output.accepted, "rows": output.rows, "files": output.files,
+            "lost_offsets": source.lost_offsets, "open_windows": status.open_windows, "output": path,
+            "seconds": (seconds * 1e3).round() / 1e3,
+        });
+        println!("{summary}");
+        return;
+    }
+    let mut table = super::table(&["since the log began", ""]);
+    let numbers = [
+        ("records read", source.read),
+        ("dead letters", source.dead_letters()),
+        ("tombstones", source.tombstone),
+        ("too far in the future", source.future),
+        ("filtered by the query", output.filtered),
+        ("late", output.late),
+        ("accepted", output.accepted),
+        ("rows written", output.rows),
+        ("files written", output.files),
+        ("windows still open", status.open_windows),
+    ];
+    for (name, number) in numbers {
+        table.add_row([name.to_owned(), grouped(number)]);
+    }
+    println!("{table}\n{path}  ({seconds:.1} s)");
+}

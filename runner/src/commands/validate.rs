@@ -1,0 +1,45 @@
+//! `validate` and `templates`: jobs as files, without running them.
+
+use crate::app::{CommandError, print};
+use crate::args::ValidateArgs;
+use crate::commands::table;
+use crate::config::job::PlannedJob;
+use crate::config::{ConfigError, load, templates};
+
+/// Checks every job of the files, as the API server and the runner would.
+pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
+    let mut source = args.job.source();
+    if !source.files.is_empty() {
+        source.name = None;
+    }
+    let jobs = load(&source)?;
+    let mut problems = Vec::new();
+    let mut lines = String::new();
+    for job in jobs {
+        let file = job.file.clone();
+        for warning in &job.warnings {
+            eprintln!("{}", warning.in_file(&file));
+        }
+        match PlannedJob::new(job) {
+            Ok(planned) => lines += &format!("{file}: StreamingJob {} is valid\n", planned.name()),
+            Err(ConfigError::Problems(found)) => problems.extend(found),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    print(&lines);
+    if problems.is_empty() { Ok(0) } else { Err(ConfigError::Problems(problems).into()) }
+}
+
+/// Lists the built-in jobs, or prints one.
+pub(crate) fn templates(name: Option<&str>) -> Result<u8, CommandError> {
+    if let Some(name) = name {
+        print(templates::find(name).map_err(CommandError::user)?);
+        return Ok(0);
+    }
+    let mut table = table(&["template", "what it does", "here"]);
+    for (name, what, manifest) in templates::TEMPLATES {
+        table.add_row([name, what, if manifest.is_some() { "yes" } else { "later" }]);
+    }
+    print(&format!("{table}\n"));
+    Ok(0)
+}

@@ -1,0 +1,216 @@
+//! From files and flags to a job that can run: read, changed by `--set`, checked, expanded, planned.
+//!
+//! Pure but for reading the file. Every problem of a job is found here, before anything is opened, and all at once.
+
+pub mod job;
+pub mod supported;
+pub mod templates;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use data_platform_crds::check::Manifest;
+use data_platform_crds::job::Job;
+use data_platform_crds::parameters::expand_parameters;
+use data_platform_crds::problem::Problem;
+use data_platform_crds::streaming_job::StreamingJob;
+
+/// Where a job comes from, and what the command line changes in it.
+#[derive(Clone, Debug, Default)]
+pub struct JobSource {
+    /// Files of manifests.
+    pub files: Vec<PathBuf>,
+    /// A built-in job, or the name of a job in the files.
+    pub name: Option<String>,
+    /// `--set path=value`.
+    pub set: Vec<String>,
+    /// `--param name=value`.
+    pub parameters: BTreeMap<String, String>,
+}
+
+/// A job that was read and checked, with its parameters in place.
+#[derive(Clone, Debug)]
+pub struct LoadedJob {
+    /// Where it stands, for messages.
+    pub file: String,
+    /// The manifest, for the places of fields.
+    pub manifest: Manifest,
+    /// The job.
+    pub job: StreamingJob,
+    /// What is probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Why a job cannot be read or is not valid.
+#[derive(Debug)]
+pub enum ConfigError {
+    /// A file cannot be read, or the command line asks for something that is not there.
+    Usage(String),
+    /// The job has problems, each with its file.
+    Problems(Vec<(String, Problem)>),
+}
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Usage(message) => f.write_str(message),
+            Self::Problems(problems) => {
+                let lines: Vec<_> = problems.iter().map(|(file, problem)| problem.in_file(file)).collect();
+                f.write_str(&lines.join("\n"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    fn problems(file: &str, problems: Vec<Problem>) -> Self {
+        Self::Problems(problems.into_iter().map(|problem| (file.to_owned(), problem)).collect())
+    }
+}
+
+/// Reads the one job that the command line asks for.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn load_one(source: &JobSource) -> Result<LoadedJob, ConfigError> {
+    let mut jobs = load(source)?;
+    match (jobs.len(), &source.name) {
+        (1, _) => Ok(jobs.remove(0)),
+        (_, Some(name)) if !source.files.is_empty() => {
+            let names: Vec<_> = jobs.iter().map(|job| name_of(&job.job)).collect();
+            match names.iter().position(|known| known == name) {
+                Some(index) => Ok(jobs.remove(index)),
+                None => Err(ConfigError::usage(format!(
+                    "there is no job {name:?} in {}; there are {}",
+                    shown(&source.files),
+                    names.join(", ")
+                ))),
+            }
+        }
+        (0, _) => Err(ConfigError::usage(format!("there is no job in {}", shown(&source.files)))),
+        _ => {
+            let names: Vec<_> = jobs.iter().map(|job| name_of(&job.job)).collect();
+            Err(ConfigError::usage(format!(
+                "there are several jobs in {}: say which one, as in `data-platform run {} -f …`; there are {}",
+                shown(&source.files),
+                names[0],
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+fn shown(files: &[PathBuf]) -> String {
+    files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn name_of(job: &StreamingJob) -> String {
+    job.metadata.name.clone().unwrap_or_default()
+}
+
+/// Reads all jobs of the files, or the built-in one.
+///
+/// # Errors
+/// [`ConfigError`] with every problem of every job.
+pub fn load(source: &JobSource) -> Result<Vec<LoadedJob>, ConfigError> {
+    let texts = if source.files.is_empty() { vec![built_in(source)?] } else { read_files(&source.files)? };
+    let (mut jobs, mut problems) = (Vec::new(), Vec::new());
+    for (file, text) in texts {
+        let manifests = match Manifest::read(&text) {
+            Ok(manifests) if manifests.is_empty() => {
+                problems.push((file.clone(), empty_file()));
+                continue;
+            }
+            Ok(manifests) => manifests,
+            Err(found) => {
+                problems.extend(found.into_iter().map(|problem| (file.clone(), problem)));
+                continue;
+            }
+        };
+        for manifest in manifests {
+            match load_manifest(&file, manifest, source) {
+                Ok(job) => jobs.push(job),
+                Err(found) => problems.extend(found.into_iter().map(|problem| (file.clone(), problem))),
+            }
+        }
+    }
+    if problems.is_empty() { Ok(jobs) } else { Err(ConfigError::Problems(problems)) }
+}
+
+fn empty_file() -> Problem {
+    let path = data_platform_crds::field_path::FieldPath::root();
+    Problem::error(path, "the file holds no job", "write one, or begin with `data-platform templates event-aggregation`")
+}
+
+fn built_in(source: &JobSource) -> Result<(String, String), ConfigError> {
+    let Some(name) = &source.name else {
+        return Err(ConfigError::usage(format!(
+            "say which job: -f FILE, or one of the built-in jobs: {}",
+            templates::available().collect::<Vec<_>>().join(", ")
+        )));
+    };
+    let template = templates::find(name).map_err(ConfigError::Usage)?;
+    Ok((format!("{name} (built in)"), template.to_owned()))
+}
+
+fn read_files(files: &[PathBuf]) -> Result<Vec<(String, String)>, ConfigError> {
+    let mut texts = Vec::new();
+    for path in files {
+        for file in yaml_files(path)? {
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| ConfigError::usage(format!("cannot read {}: {error}", file.display())))?;
+            texts.push((file.display().to_string(), text));
+        }
+    }
+    Ok(texts)
+}
+
+/// A file, or the YAML files of a folder.
+fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let listing = std::fs::read_dir(path)
+        .map_err(|error| ConfigError::usage(format!("cannot list {}: {error}", path.display())))?;
+    let is_yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let mut files: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Result<LoadedJob, Vec<Problem>> {
+    for assignment in &source.set {
+        manifest.set(assignment).map_err(|problem| vec![problem])?;
+    }
+    let (job, warnings) = manifest.check()?;
+    let Job::Streaming(mut job) = job;
+    if let Some(template) = job.spec.template {
+        job.spec = templates::expand(template, &job.spec, manifest.value())?;
+    }
+    let declared = job.spec.parameters.clone();
+    job.spec = expand_parameters(&job.spec, &declared, &source.parameters)?;
+    let mut problems = supported::check(&job.spec);
+    locate(&manifest, &mut problems);
+    if problems.is_empty() { Ok(LoadedJob { file: file.to_owned(), manifest, job: *job, warnings }) } else { Err(problems) }
+}
+
+/// Fills in where the fields stand.
+pub(crate) fn locate(manifest: &Manifest, problems: &mut [Problem]) {
+    for problem in problems {
+        if problem.location.is_none() {
+            problem.location = manifest.location(&problem.path);
+        }
+    }
+}
+
+/// Problems of one job with its file.
+pub(crate) fn job_problems(job: &LoadedJob, mut problems: Vec<Problem>) -> ConfigError {
+    locate(&job.manifest, &mut problems);
+    ConfigError::problems(&job.file, problems)
+}

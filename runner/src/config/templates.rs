@@ -1,0 +1,124 @@
+//! The built-in jobs: manifests like any user's, with the names that everybody already uses.
+
+use data_platform_crds::check::Manifest;
+use data_platform_crds::field_path::FieldPath;
+use data_platform_crds::job::Job;
+use data_platform_crds::problem::{Problem, did_you_mean};
+use data_platform_crds::streaming_job::{StreamingJobSpec, StreamingTemplate};
+use serde_json::Value;
+
+const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
+
+/// Every built-in job: its name, what it does, and its manifest if this version has it.
+pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
+    ("event-aggregation", "one-minute counts per user, event type and application", Some(EVENT_AGGREGATION)),
+    ("clickstream-analysis", "one row per visit", None),
+    ("data-enrichment", "every event in one shape, joined with user master data", None),
+    ("cdc-transformation", "standardised changes, and their counts per table and minute", None),
+    ("hourly-aggregates", "hourly counts from the one-minute ones", None),
+    ("daily-summaries", "daily totals, sessions and bounce rate", None),
+    ("user-segmentation", "segments of users over the last days", None),
+];
+
+/// Names of the built-in jobs that this version can run.
+pub fn available() -> impl Iterator<Item = &'static str> {
+    TEMPLATES.iter().filter(|(.., manifest)| manifest.is_some()).map(|(name, ..)| *name)
+}
+
+/// The manifest of a built-in job.
+///
+/// # Errors
+/// A sentence, when there is no such job or it is not there yet.
+pub fn find(name: &str) -> Result<&'static str, String> {
+    match TEMPLATES.iter().find(|(known, ..)| *known == name) {
+        Some((_, _, Some(manifest))) => Ok(manifest),
+        Some(_) => Err(format!(
+            "the built-in job {name} comes in a later version; there is {}",
+            available().collect::<Vec<_>>().join(", ")
+        )),
+        None => {
+            let meant = did_you_mean(name, TEMPLATES.iter().map(|(known, ..)| *known));
+            let hint = meant.map(|meant| format!(" did you mean {meant}?")).unwrap_or_default();
+            Err(format!(
+                "there is no built-in job {name:?};{hint} the built-in jobs are {}; for a file use -f FILE",
+                TEMPLATES.map(|(known, ..)| known).join(", ")
+            ))
+        }
+    }
+}
+
+/// A job that names a template, with the template's fields where it has none of its own.
+///
+/// # Errors
+/// A problem, when this version does not have the template.
+pub fn expand(
+    template: StreamingTemplate,
+    spec: &StreamingJobSpec,
+    manifest: &Value,
+) -> Result<StreamingJobSpec, Vec<Problem>> {
+    let place = FieldPath::root().field("spec").field("template");
+    let name = serde_json::to_value(template).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    let text = find(&name).map_err(|message| vec![Problem::error(place.clone(), message, "write the job without template")])?;
+    let Job::Streaming(built_in) = Manifest::read(text)?.remove(0).check()?.0;
+    let mut merged = serde_json::to_value(&built_in.spec).expect("a spec is always JSON");
+    // What the user wrote, not what the schema filled in, wins over the template.
+    if let Some(own) = manifest.get("spec") {
+        merge(&mut merged, own);
+    }
+    if let Some(merged) = merged.as_object_mut() {
+        merged.remove("template");
+    }
+    let mut merged: StreamingJobSpec = serde_json::from_value(merged)
+        .map_err(|error| vec![Problem::error(place, error.to_string(), "correct the fields that change the template")])?;
+    for (name, value) in &spec.parameters {
+        merged.parameters.insert(name.clone(), value.clone());
+    }
+    Ok(merged)
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_a_valid_job_of_its_name() {
+        for name in available() {
+            let (job, warnings) = Manifest::read(find(name).unwrap()).unwrap().remove(0).check().unwrap();
+            assert_eq!(job.name(), name);
+            assert!(warnings.is_empty(), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_name_gets_a_hint_and_a_later_one_says_so() {
+        assert!(find("event-agregation").unwrap_err().contains("did you mean event-aggregation?"));
+        assert!(find("hourly-aggregates").unwrap_err().contains("comes in a later version"));
+    }
+
+    #[test]
+    fn what_the_user_writes_wins_over_the_template() {
+        let text = "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {name: mine}\nspec:\n  \
+                    template: event-aggregation\n  trigger: {interval: 1s}\n  kafka: {bootstrapServers: 'k:1'}\n  \
+                    parameters: {window: 5 seconds}\n";
+        let manifest = Manifest::read(text).unwrap().remove(0);
+        let Job::Streaming(job) = manifest.check().unwrap().0;
+        let spec = expand(job.spec.template.unwrap(), &job.spec, manifest.value()).unwrap();
+        assert_eq!(spec.template, None);
+        assert_eq!(spec.trigger.interval.to_string(), "1s");
+        assert_eq!(spec.parameters["window"], "5 seconds");
+        assert_eq!(spec.kafka.as_ref().unwrap().max_offsets_per_trigger, 10_000);
+        assert_eq!(spec.kafka.unwrap().bootstrap_servers.as_deref(), Some("k:1"));
+        assert_eq!(spec.sources.len(), 1);
+    }
+}

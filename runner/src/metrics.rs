@@ -1,0 +1,233 @@
+//! Prometheus metrics of a job, from its status and its commits. Names: docs/metrics.md, which a test compares.
+//!
+//! Counters show the totals of the job log, so a restart does not set them back.
+
+use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
+use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use crate::clock::Clock;
+use crate::pipeline::memory::{MemoryBudget, resident_bytes};
+use crate::pipeline::status::{CommitStatus, JobStatus};
+
+/// Bounds of durations in seconds: from a small commit on a local disk to a stuck store.
+const DURATION_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Bounds of the time from event to commit in seconds.
+const LATENCY_BUCKETS: [f64; 12] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0];
+
+type CounterVec = GenericCounterVec<AtomicU64>;
+
+/// Metrics of one job.
+pub struct JobMetrics {
+    registry: Registry,
+    records_read: CounterVec,
+    bytes_read: CounterVec,
+    dropped: CounterVec,
+    dead_lettered: CounterVec,
+    lost_offsets: CounterVec,
+    rows_written: CounterVec,
+    files_written: CounterVec,
+    bytes_written: CounterVec,
+    lag: IntGaugeVec,
+    lag_total: IntGauge,
+    watermark: Gauge,
+    watermark_lag: Gauge,
+    partition_watermark: GaugeVec,
+    state_groups: IntGauge,
+    state_bytes: IntGauge,
+    open_windows: IntGauge,
+    checkpoints: GenericCounter<AtomicU64>,
+    last_checkpoint: Gauge,
+    checkpoint_version: IntGauge,
+    reloads: GenericCounter<AtomicU64>,
+    ready: IntGauge,
+    memory: IntGaugeVec,
+    batch_seconds: Histogram,
+    commit_seconds: Histogram,
+    latency_seconds: Histogram,
+}
+
+struct Maker<'a> {
+    registry: &'a Registry,
+    namespace: &'a str,
+    job: &'a str,
+}
+
+impl Maker<'_> {
+    fn options(&self, name: &str, help: &str) -> Opts {
+        let options = Opts::new(format!("dataplatform_{name}"), help);
+        options.const_label("namespace", self.namespace).const_label("job", self.job)
+    }
+
+    fn register<M: prometheus::core::Collector + Clone + 'static>(&self, metric: prometheus::Result<M>) -> M {
+        let metric = metric.expect("names and labels are valid");
+        self.registry.register(Box::new(metric.clone())).expect("each name is registered once");
+        metric
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> CounterVec {
+        self.register(CounterVec::new(self.options(name, help), labels))
+    }
+
+    fn counter(&self, name: &str, help: &str) -> GenericCounter<AtomicU64> {
+        self.register(GenericCounter::with_opts(self.options(name, help)))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Gauge {
+        self.register(Gauge::with_opts(self.options(name, help)))
+    }
+
+    fn number(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(self.options(name, help)))
+    }
+
+    fn numbers(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(self.options(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let options = HistogramOpts { common_opts: self.options(name, help), buckets: buckets.to_vec() };
+        self.register(Histogram::with_opts(options))
+    }
+}
+
+impl JobMetrics {
+    /// Metrics of a job, in a registry of their own together with those of the process.
+    pub fn new(namespace: &str, job: &str) -> Self {
+        let registry = Registry::new();
+        let make = Maker { registry: &registry, namespace, job };
+        let metrics = Self {
+            records_read: make.counters("records_read_total", "Records read from Kafka.", &["source"]),
+            bytes_read: make.counters("read_bytes_total", "Bytes of the values of these records.", &["source"]),
+            dropped: make.counters(
+                "records_dropped_total",
+                "Records that are not part of the result: late, future, duplicate, filtered, tombstone.",
+                &["reason"],
+            ),
+            dead_lettered: make.counters("records_dead_lettered_total", "Bad records, by reason.", &["reason"]),
+            lost_offsets: make.counters("lost_offsets_total", "Offsets that were gone from Kafka unread.", &["source"]),
+            rows_written: make.counters("rows_written_total", "Rows written to an output.", &["output"]),
+            files_written: make.counters("files_written_total", "Files written to an output.", &["output"]),
+            bytes_written: make.counters("written_bytes_total", "Bytes of these files.", &["output"]),
+            lag: make.numbers("consumer_lag_records", "Records that Kafka has and the job has not committed.", &["topic", "partition"]),
+            lag_total: make.number("consumer_lag_records_sum", "The same over all partitions."),
+            watermark: make.gauge("watermark_timestamp_seconds", "The job's watermark: older events are late."),
+            watermark_lag: make.gauge("watermark_lag_seconds", "How far the watermark is behind the clock."),
+            partition_watermark: make.register(GaugeVec::new(
+                make.options("partition_watermark_timestamp_seconds", "Watermark of a partition."),
+                &["topic", "partition"],
+            )),
+            state_groups: make.number("state_groups", "Groups in open windows."),
+            state_bytes: make.number("state_bytes", "Memory of open windows."),
+            open_windows: make.number("open_windows", "Windows that are open."),
+            checkpoints: make.counter("checkpoints_total", "Commits since the job log began."),
+            last_checkpoint: make.gauge("last_checkpoint_timestamp_seconds", "Batch clock of the last commit."),
+            checkpoint_version: make.number("checkpoint_version", "Version of the last commit in the job log."),
+            reloads: make.counter("reloads_total", "Restarts from the job log inside this process, after an error."),
+            ready: make.number("job_ready", "1 while the job reads and commits."),
+            memory: make.numbers("memory_bytes", "Memory: rss, limit, state, queue.", &["kind"]),
+            batch_seconds: make.histogram("batch_duration_seconds", "From planning a micro-batch to its publication.", &DURATION_BUCKETS),
+            commit_seconds: make.histogram("checkpoint_duration_seconds", "From staging a micro-batch to its publication.", &DURATION_BUCKETS),
+            latency_seconds: make.histogram(
+                "event_latency_seconds",
+                "From the latest event of a micro-batch to its commit.",
+                &LATENCY_BUCKETS,
+            ),
+            registry: registry.clone(),
+        };
+        let info = make.options("job_info", "Always 1; the version of the program is a label.");
+        let info = make.register(IntGauge::with_opts(info.const_label("version", env!("CARGO_PKG_VERSION"))));
+        info.set(1);
+        #[cfg(target_os = "linux")]
+        {
+            let process = prometheus::process_collector::ProcessCollector::for_self();
+            registry.register(Box::new(process)).expect("the process is registered once");
+        }
+        metrics
+    }
+
+    /// Notes a commit.
+    pub fn commit(&self, commit: &CommitStatus, latency_micros: Option<i64>) {
+        self.batch_seconds.observe(commit.batch_ms as f64 / 1e3);
+        self.commit_seconds.observe(commit.commit_ms as f64 / 1e3);
+        if let Some(micros) = latency_micros {
+            self.latency_seconds.observe(micros.max(0) as f64 / 1e6);
+        }
+    }
+
+    /// The metrics as text, as of this status.
+    ///
+    /// # Errors
+    /// Never in practice: the text encoder fails only on metrics without a name.
+    pub fn text(&self, status: &JobStatus, memory: &MemoryBudget, clock: &dyn Clock) -> prometheus::Result<String> {
+        self.set_counters(status);
+        self.set_gauges(status, memory, clock);
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn set_counters(&self, status: &JobStatus) {
+        let drop = |reason: &str, total: u64| raise(&self.dropped.with_label_values(&[reason]), total);
+        let mut dropped = [("tombstone", 0), ("future", 0), ("duplicate", 0), ("filtered", 0), ("late", 0)];
+        let mut count = |index: usize, number: u64| dropped[index].1 += number;
+        for (name, source) in &status.totals.sources {
+            raise(&self.records_read.with_label_values(&[name]), source.read);
+            raise(&self.bytes_read.with_label_values(&[name]), source.bytes);
+            raise(&self.lost_offsets.with_label_values(&[name]), source.lost_offsets);
+            for (reason, number) in &source.dead_letter {
+                raise(&self.dead_lettered.with_label_values(&[reason]), *number);
+            }
+            count(0, source.tombstone);
+            count(1, source.future);
+            count(2, source.duplicate);
+        }
+        for (name, output) in &status.totals.outputs {
+            raise(&self.rows_written.with_label_values(&[name]), output.rows);
+            raise(&self.files_written.with_label_values(&[name]), output.files);
+            raise(&self.bytes_written.with_label_values(&[name]), output.bytes);
+            count(3, output.filtered);
+            count(4, output.late);
+        }
+        for (reason, total) in dropped {
+            drop(reason, total);
+        }
+        raise(&self.checkpoints, status.commits);
+        raise(&self.reloads, status.reloads);
+    }
+
+    fn set_gauges(&self, status: &JobStatus, memory: &MemoryBudget, clock: &dyn Clock) {
+        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        for partition in &status.partitions {
+            let labels = [partition.topic.as_str(), &partition.partition.to_string()];
+            if let Some(end) = partition.end {
+                self.lag.with_label_values(&labels).set((end - partition.position).max(0));
+            }
+            if let Some(watermark) = partition.watermark {
+                self.partition_watermark.with_label_values(&labels).set(watermark as f64 / 1e6);
+            }
+        }
+        self.lag_total.set(status.lag());
+        if let Some(watermark) = status.watermark {
+            self.watermark.set(watermark as f64 / 1e6);
+            self.watermark_lag.set((clock.now() - watermark) as f64 / 1e6);
+        }
+        self.state_groups.set(number(status.state_groups));
+        self.state_bytes.set(number(status.state_bytes));
+        self.open_windows.set(number(status.open_windows));
+        if let Some(commit) = &status.last_commit {
+            self.last_checkpoint.set(commit.clock as f64 / 1e6);
+            self.checkpoint_version.set(number(commit.version));
+        }
+        self.ready.set(i64::from(status.ready));
+        let kinds =
+            [("rss", resident_bytes()), ("limit", memory.limit), ("state", status.state_bytes), ("queue", memory.queue)];
+        for (kind, bytes) in kinds {
+            self.memory.with_label_values(&[kind]).set(number(bytes));
+        }
+    }
+}
+
+/// Raises a counter to a total that only grows.
+fn raise(counter: &GenericCounter<AtomicU64>, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}

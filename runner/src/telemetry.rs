@@ -1,0 +1,64 @@
+//! Log lines: coloured text on a terminal, JSON elsewhere, and JSON into a file on request.
+
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::sync::Mutex;
+
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt};
+
+use crate::args::{LogFormat, LogLevel};
+
+/// Begins to log to standard error, and into `file` if there is one.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Result<()> {
+    let filter = || {
+        let level = match level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        // The engine's own lines are of no use to a job's owner below a warning.
+        let quiet = if level == LevelFilter::TRACE { "" } else { "datafusion=warn,sqlparser=warn,hyper=warn" };
+        EnvFilter::builder().with_default_directive(level.into()).parse_lossy(quiet)
+    };
+    let terminal = io::stderr().is_terminal();
+    let json = match format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Console => false,
+        LogFormat::Json => true,
+    };
+    let to_stderr: Box<dyn Layer<Registry> + Send + Sync> = if json {
+        Box::new(fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(io::stderr).with_filter(filter()))
+    } else {
+        Box::new(fmt::layer().with_ansi(terminal).with_timer(TimeOfDay).with_target(false).with_writer(io::stderr).with_filter(filter()))
+    };
+    let to_file = match file {
+        Some(path) => {
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let layer = fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
+            Some(layer.with_writer(Mutex::new(file)).with_filter(filter()))
+        }
+        None => None,
+    };
+    tracing_subscriber::registry().with(to_stderr).with(to_file).init();
+    Ok(())
+}
+
+/// The UTC time of day with milliseconds: enough for somebody who looks on.
+struct TimeOfDay;
+
+impl FormatTime for TimeOfDay {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", chrono::Utc::now().format("%H:%M:%S%.3f"))
+    }
+}
