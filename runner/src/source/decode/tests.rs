@@ -10,6 +10,7 @@ use crate::source::record::NoHeaders;
 
 mod grammar;
 mod kafka;
+mod laws;
 mod plans;
 mod records;
 mod timestamps;
