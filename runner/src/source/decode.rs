@@ -1,1 +1,287 @@
-//! JSON records to Arrow columns.
+//! JSON records to Arrow columns, one record at a time.
+//!
+//! Pure: no I/O, no clock. A source's thread calls [`Decoder::decode`] for each record it polled and [`Decoder::finish`]
+//! for a batch. A record that is bad for any reason leaves no trace in the batch; the caller counts it and keeps it.
+//!
+//! ```text
+//! Record ── UTF-8 ── fields: one pass, checks all, finds the declared fields ── columns: check, append ── RecordBatch
+//!                      steps (guesses), scan (grammar), simd                      text, number, time, nested, views
+//! ```
+//!
+//! What a value becomes, beyond what [`ColumnType`](data_platform_crds::column::ColumnType) says:
+//! - Every declared column is checked in every record, also those that the query does not use: a record is bad in all
+//!   jobs that declare it alike, or in none. What nobody declared must be JSON, and is otherwise ignored.
+//! - A number or boolean in a string column is its JSON text (`1.50e3` stays). In the other direction text is never
+//!   taken for a number or a boolean, except for decimals, which producers put into quotes to keep their digits.
+//! - A whole number may be written `1.0` or `1e3`; 1.5 in an int column is of the wrong type, not rounded.
+//! - On the way along a path, null or nothing gives null; any other value that is not an object is of the wrong type.
+//! - A field that is declared, or leads to one, may stand once at the top level; below it the last of several wins.
+//! - Half a surrogate pair (`"\ud800"`) is a syntax error everywhere, since no text can hold it.
+//!
+//! Source: DOMAIN.md "Topics" and "Exact rules, Records".
+
+use std::sync::Arc;
+
+use data_platform_crds::column::{ColumnOrigin, ColumnType};
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::SchemaRef;
+
+pub use self::bad::{BadDetail, BadReason, BadRecord};
+pub use self::plan::{DecodeColumn, DecodePlan, PlanError, ValueFormat, arrow_type, declared_schema};
+
+use self::bad::Fault;
+use self::column::{Column, Limits, Scratch};
+use self::fields::{Fields, Place};
+use self::scan::{Kind, RECORD_BYTES_MAX, Slot};
+use super::record::Record;
+
+mod bad;
+mod column;
+mod fields;
+mod nested;
+mod number;
+mod plan;
+mod scan;
+mod simd;
+mod steps;
+mod text;
+mod time;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+/// Builds batches from records.
+pub struct Decoder {
+    fields: Fields,
+    columns: Vec<Reader>,
+    event_time: Option<usize>,
+    max_record_bytes: usize,
+    check: ValueCheck,
+    schema: SchemaRef,
+    scratch: Scratch,
+    rows: usize,
+}
+
+/// What a value must be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ValueCheck {
+    JsonObject,
+    Json,
+    Text,
+    Nothing,
+}
+
+/// A declared column: where it comes from and where it goes.
+struct Reader {
+    name: Arc<str>,
+    origin: Origin,
+    required: bool,
+    built: bool,
+    column: Column,
+}
+
+enum Origin {
+    /// A field of the value.
+    Field(Place),
+    /// The value as a whole, or what Kafka keeps beside it.
+    Record(ColumnOrigin),
+}
+
+impl Decoder {
+    /// A decoder with an empty batch.
+    pub fn new(plan: DecodePlan) -> Self {
+        let schema = plan.schema();
+        let paths = plan.columns.iter().enumerate().filter(|(_, column)| column.origin == ColumnOrigin::Field);
+        let paths = paths.map(|(index, column)| (index, column.path.as_slice()));
+        let (fields, places) = Fields::new(paths, plan.max_depth);
+        let mut places = places.into_iter();
+        let columns = plan.columns.iter().map(|column| Reader::new(column, &mut places)).collect();
+        Self {
+            fields,
+            columns,
+            event_time: plan.event_time,
+            // Positions have no room for more, even if somebody made the plan by hand.
+            max_record_bytes: plan.max_record_bytes.min(RECORD_BYTES_MAX),
+            check: ValueCheck::of(&plan),
+            schema,
+            scratch: Scratch::new(),
+            rows: 0,
+        }
+    }
+
+    /// Appends a row for a record; gives the event's time, in microseconds since 1970, if the source declares one.
+    ///
+    /// `latest_event_time`: the latest time, in microseconds since 1970, that is not in the future: the clock plus
+    /// `maxFutureSkew`. A tombstone (no value) is the caller's: it gives no row and is no bad record.
+    ///
+    /// # Errors
+    /// The record is bad, and the batch is as it was. If several things are wrong, the first of these is told: size,
+    /// emptiness, UTF-8, JSON, a field twice, the columns in declared order, the future.
+    pub fn decode(&mut self, record: &Record<'_>, latest_event_time: i64) -> Result<Option<i64>, BadRecord> {
+        debug_assert!(record.value.is_some(), "tombstones are handled by the caller");
+        match self.append(record, latest_event_time) {
+            Ok(event_time) => {
+                self.rows += 1;
+                Ok(event_time)
+            }
+            Err(fault) => Err(self.take_back(fault)),
+        }
+    }
+
+    /// Rows in the batch.
+    #[inline]
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes of memory that the batch's values take. Walks the columns: cheap, but not free.
+    ///
+    /// A batch may hold 2^31 items of one list column at most; callers finish one long before by rows and bytes.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().filter(|reader| reader.built).map(|reader| reader.column.bytes()).sum()
+    }
+
+    /// Gives the rows and begins a new batch, with room for as many.
+    pub fn finish(&mut self) -> RecordBatch {
+        let built = self.columns.iter_mut().filter(|reader| reader.built);
+        let arrays = built.map(|reader| reader.column.finish()).collect();
+        // Without a column (`SELECT count(*)`) the number of rows must be told.
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.rows)));
+        RecordBatch::try_new_with_options(Arc::clone(&self.schema), arrays, &options)
+            .expect("the schema and the columns are made from one plan, and each row appends to every column")
+    }
+
+    #[inline(always)]
+    fn append(&mut self, record: &Record<'_>, latest_event_time: i64) -> Result<Option<i64>, Fault> {
+        let value = record.value.unwrap_or_default();
+        if value.len() > self.max_record_bytes {
+            return Err(Fault::new(BadReason::TooLarge, "the value is longer than the source's maxRecordBytes"));
+        }
+        let text = self.check.text(value)?;
+        match self.check {
+            ValueCheck::JsonObject => self.fields.read(text)?,
+            ValueCheck::Json => self.fields.check_value(text)?,
+            ValueCheck::Text | ValueCheck::Nothing => {}
+        }
+        for (index, reader) in self.columns.iter_mut().enumerate() {
+            let read = reader.read(record, text, &self.fields, &mut self.scratch);
+            read.map_err(|fault| fault.of_column(index))?;
+        }
+        let Some(index) = self.event_time else { return Ok(None) };
+        let event_time = self.columns[index].column.last_micros();
+        if event_time.is_some_and(|event_time| event_time > latest_event_time) {
+            let fault = Fault::new(BadReason::Future, "the event lies further in the future than maxFutureSkew");
+            return Err(fault.of_column(index));
+        }
+        Ok(event_time)
+    }
+
+    /// Undoes what a bad record has appended.
+    #[cold]
+    fn take_back(&mut self, fault: Fault) -> BadRecord {
+        for reader in self.columns.iter_mut().filter(|reader| reader.built) {
+            reader.column.truncate(self.rows);
+        }
+        let column = fault.column.map(|index| Arc::clone(&self.columns[index as usize].name));
+        BadRecord { reason: fault.reason, detail: BadDetail { column, position: fault.position, what: fault.what } }
+    }
+}
+
+impl ValueCheck {
+    fn of(plan: &DecodePlan) -> Self {
+        let whole = |column: &&DecodeColumn| column.origin == ColumnOrigin::Value;
+        let mut whole_values = plan.columns.iter().filter(whole).map(|column| &column.column_type);
+        match plan.format {
+            ValueFormat::JsonObject => Self::JsonObject,
+            ValueFormat::Raw if whole_values.clone().any(|column_type| *column_type == ColumnType::Json) => Self::Json,
+            ValueFormat::Raw if whole_values.any(|column_type| *column_type == ColumnType::String) => Self::Text,
+            ValueFormat::Raw => Self::Nothing,
+        }
+    }
+
+    /// The value as text, if it must be one.
+    #[inline(always)]
+    fn text(self, value: &[u8]) -> Result<&str, Fault> {
+        match self {
+            Self::Nothing => Ok(""),
+            Self::JsonObject | Self::Json | Self::Text => {
+                simdutf8::basic::from_utf8(value).map_err(|_| Fault::new(BadReason::Utf8, "the value is not UTF-8"))
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn new(column: &DecodeColumn, places: &mut impl Iterator<Item = Place>) -> Self {
+        let limits = Limits { min: column.min_length, max: column.max_length };
+        Self {
+            name: Arc::clone(&column.name),
+            origin: match column.origin {
+                ColumnOrigin::Field => Origin::Field(places.next().expect("each field column has given a path")),
+                origin => Origin::Record(origin),
+            },
+            required: column.required,
+            built: column.built,
+            column: match column.origin {
+                ColumnOrigin::Headers => Column::of_headers(),
+                _ => Column::new(&column.column_type, limits, column.timestamp_unit),
+            },
+        }
+    }
+
+    /// Appends the column's value of a record, or only checks it.
+    #[inline(always)]
+    fn read(&mut self, record: &Record<'_>, text: &str, fields: &Fields, scratch: &mut Scratch) -> Result<(), Fault> {
+        match &self.origin {
+            Origin::Field(place) => {
+                let slot = fields.slot(place.slot);
+                if slot.is_null() {
+                    if self.required || !place.around.is_empty() {
+                        check_missing(self.required, slot, place, fields)?;
+                    }
+                    if self.built {
+                        self.column.push_null();
+                    }
+                    Ok(())
+                } else if self.built {
+                    self.column.append(text, slot, scratch)
+                } else {
+                    self.column.check(text, slot, scratch)
+                }
+            }
+            Origin::Record(origin) => {
+                let origin = *origin;
+                self.read_origin(origin, record, text)
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn read_origin(&mut self, origin: ColumnOrigin, record: &Record<'_>, text: &str) -> Result<(), Fault> {
+        if !self.built {
+            self.column.truncate(0);
+        }
+        self.column.append_origin(origin, record, text)?;
+        if self.required && self.column.ends_with_null() {
+            return Err(Fault::new(BadReason::MissingField, "required, but the record has none"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a field may be absent or null, and may be so in this way.
+#[inline(never)]
+fn check_missing(required: bool, slot: Slot, place: &Place, fields: &Fields) -> Result<(), Fault> {
+    for &around in &place.around {
+        let around = fields.slot(around);
+        if !around.is_null() && around.kind() != Kind::Object {
+            return Err(around.fault(BadReason::WrongType, "expected an object on the way along the path"));
+        }
+    }
+    match slot.kind() {
+        _ if !required => Ok(()),
+        Kind::Null => Err(slot.fault(BadReason::MissingField, "required, but null")),
+        _ => Err(Fault::new(BadReason::MissingField, "required, but absent")),
+    }
+}

@@ -1,0 +1,116 @@
+//! Tests of the decoder as its callers see it. What they share is here: a source, one record, what became of it.
+
+use data_platform_crds::source::SourceSpec;
+use datafusion::arrow::array::{Array, RecordBatch};
+use datafusion::arrow::util::display::array_value_to_string;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::source::record::NoHeaders;
+
+mod grammar;
+mod kafka;
+mod laws;
+mod plans;
+mod records;
+mod timestamps;
+mod values;
+
+/// 2100-01-01: no event of the tests is in the future unless it wants to be.
+const LATEST: i64 = 4_102_444_800_000_000;
+
+/// A source with these columns.
+fn source(columns: Value) -> SourceSpec {
+    source_with(json!({"columns": columns}))
+}
+
+/// A source with these fields over the defaults.
+fn source_with(fields: Value) -> SourceSpec {
+    let mut spec = json!({"name": "events", "topics": ["topic_app_events"]});
+    let (Value::Object(spec_fields), Value::Object(fields)) = (&mut spec, fields) else {
+        panic!("fields are an object")
+    };
+    spec_fields.extend(fields);
+    serde_json::from_value(spec).unwrap()
+}
+
+/// `topic_app_events` of DOMAIN.md.
+fn app_events() -> SourceSpec {
+    source_with(json!({
+        "columns": [
+            {"name": "user_id", "type": "string", "required": true, "minLength": 1, "maxLength": 255},
+            {"name": "event_type", "type": "string", "required": true},
+            {"name": "session_id", "type": "string", "required": true},
+            {"name": "app_type", "type": "string", "required": true},
+            {"name": "timestamp", "type": "timestamp", "required": true},
+            {"name": "event_id", "type": "string"},
+            {"name": "properties", "type": "json"},
+        ],
+        "eventTime": {"column": "timestamp"},
+    }))
+}
+
+fn record(value: &[u8]) -> Record<'_> {
+    Record {
+        topic: "topic_app_events",
+        partition: 3,
+        offset: 42,
+        timestamp_ms: Some(1_767_225_600_000),
+        key: Some(b"user_000712"),
+        value: Some(value),
+        headers: &NoHeaders,
+    }
+}
+
+/// A decoder that builds all columns.
+fn decoder(source: &SourceSpec) -> Decoder {
+    let all: Vec<usize> = (0..source.columns.len()).collect();
+    Decoder::new(DecodePlan::new(source, &all).unwrap())
+}
+
+/// What becomes of one record: its row, each cell as text, and the event time.
+///
+/// Whatever the record, these must hold, so each case of each table tests them too: the second time, when the decoder has
+/// learned the record's fields, gives the same; a bad record leaves the rows around it alone; the columns that nobody
+/// needs make the same records bad.
+fn decode(source: &SourceSpec, record: &Record<'_>) -> Result<(Vec<String>, Option<i64>), BadRecord> {
+    let mut decoder = decoder(source);
+    let first = decoder.decode(record, LATEST);
+    let rows = decoder.rows();
+    assert_eq!(rows, usize::from(first.is_ok()));
+    assert_eq!(decoder.decode(record, LATEST), first, "a decoder that has learned the record's fields");
+    let batch = decoder.finish();
+    assert_eq!((batch.num_rows(), decoder.rows()), (2 * rows, 0));
+    assert_valid(&batch);
+
+    let mut checker = Decoder::new(DecodePlan::new(source, &[]).unwrap());
+    assert_eq!(checker.decode(record, LATEST), first, "a decoder that builds no column");
+    assert_eq!(checker.finish().num_rows(), rows);
+
+    let event_time = first?;
+    assert_eq!(row(&batch, 0), row(&batch, 1));
+    Ok((row(&batch, 0), event_time))
+}
+
+/// What Arrow's own, slower checks say.
+fn assert_valid(batch: &RecordBatch) {
+    for column in batch.columns() {
+        column.to_data().validate_full().unwrap();
+    }
+}
+
+/// The cells of a row as text.
+fn row(batch: &RecordBatch, row: usize) -> Vec<String> {
+    let cell = |column: &dyn Array| {
+        if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() }
+    };
+    batch.columns().iter().map(|column| cell(column.as_ref())).collect()
+}
+
+/// The reason why a value is bad, or its first cell.
+fn outcome(source: &SourceSpec, value: &[u8]) -> String {
+    match decode(source, &record(value)) {
+        Ok((row, _)) => row.first().cloned().unwrap_or_default(),
+        Err(bad) => format!("bad: {}", bad.reason),
+    }
+}

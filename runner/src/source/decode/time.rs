@@ -1,0 +1,158 @@
+//! Dates and timestamps: the forms that producers send, to days and microseconds since 1970, UTC.
+//!
+//! Timestamp as text: `yyyy-MM-dd HH:mm:ss` with a space or `T` between, then 0 to 9 fraction digits behind a point, then no
+//! zone (UTC), `Z`, `±hh:mm` or `±hhmm`. Digits beyond the microsecond are cut. Second 60, hour 24, a date alone, digits
+//! alone, lower-case letters and years outside 1 to 9999 (after the zone is applied) are refused.
+
+use data_platform_crds::column::TimestampUnit;
+
+use super::number;
+
+const MICROS_PER_SECOND: i64 = 1_000_000;
+const MICROS_PER_MINUTE: i64 = 60 * MICROS_PER_SECOND;
+
+/// 0001-01-01T00:00:00Z.
+const FIRST_MICROS: i64 = -62_135_596_800 * MICROS_PER_SECOND;
+/// 9999-12-31T23:59:59.999999Z.
+const LAST_MICROS: i64 = 253_402_300_800 * MICROS_PER_SECOND - 1;
+
+/// Length of `yyyy-MM-ddTHH:mm`.
+const MINUTE_LENGTH: usize = 16;
+
+/// Reads timestamps, and remembers the last minute: most records of a topic repeat it.
+pub(super) struct TimestampReader {
+    minute: [u8; MINUTE_LENGTH],
+    minute_micros: i64,
+}
+
+impl TimestampReader {
+    pub(super) fn new() -> Self {
+        Self { minute: *b"1970-01-01T00:00", minute_micros: 0 }
+    }
+
+    /// Microseconds since 1970 of a text; `None` if it is no timestamp.
+    #[inline]
+    pub(super) fn text(&mut self, text: &str) -> Option<i64> {
+        let bytes = text.as_bytes();
+        let (minute, rest) = bytes.split_first_chunk::<MINUTE_LENGTH>()?;
+        let (seconds, rest) = rest.split_first_chunk::<3>()?;
+        if *minute != self.minute {
+            self.minute_micros = minute_micros(minute)?;
+            self.minute = *minute;
+        }
+        let [b':', tens, ones] = *seconds else { return None };
+        let second = two_digits(tens, ones)?;
+        if second > 59 {
+            return None;
+        }
+        let micros = self.minute_micros + second * MICROS_PER_SECOND;
+        // The common form first: milliseconds and Z.
+        if let [b'.', hundreds, tens, ones, b'Z'] = *rest {
+            return Some(micros + (digit(hundreds)? * 100 + two_digits(tens, ones)?) * 1_000);
+        }
+        fraction_and_zone(micros, rest)
+    }
+}
+
+#[inline(never)]
+fn fraction_and_zone(mut micros: i64, mut rest: &[u8]) -> Option<i64> {
+    if let [b'.', fraction @ ..] = rest {
+        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if digits == 0 || digits > 9 {
+            return None;
+        }
+        let mut unit = MICROS_PER_SECOND / 10;
+        for byte in &fraction[..digits] {
+            micros += digit(*byte)? * unit;
+            unit /= 10;
+        }
+        rest = &fraction[digits..];
+    }
+    let offset_minutes = match *rest {
+        [] | [b'Z'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] | [sign @ (b'+' | b'-'), h1, h2, m1, m2] => {
+            let (hours, minutes) = (two_digits(h1, h2)?, two_digits(m1, m2)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let offset = hours * 60 + minutes;
+            if sign == b'+' { offset } else { -offset }
+        }
+        _ => return None,
+    };
+    in_range(micros - offset_minutes * MICROS_PER_MINUTE)
+}
+
+/// Microseconds since 1970 of an epoch number.
+pub(super) fn epoch_number(text: &str, unit: TimestampUnit) -> Option<i64> {
+    number::epoch_micros(text, unit).and_then(|micros| i64::try_from(micros).ok()).and_then(in_range)
+}
+
+/// Microseconds since 1970 of Kafka's milliseconds.
+pub(super) fn epoch_millis(millis: i64) -> Option<i64> {
+    millis.checked_mul(1_000).and_then(in_range)
+}
+
+/// Days since 1970 of `yyyy-MM-dd`.
+pub(super) fn date(text: &str) -> Option<i32> {
+    let days = days(text.as_bytes().try_into().ok()?)?;
+    i32::try_from(days).ok()
+}
+
+fn in_range(micros: i64) -> Option<i64> {
+    (FIRST_MICROS..=LAST_MICROS).contains(&micros).then_some(micros)
+}
+
+fn minute_micros(text: &[u8; MINUTE_LENGTH]) -> Option<i64> {
+    let [date @ .., b'T' | b' ', h1, h2, b':', m1, m2] = text else { return None };
+    let days = days(date)?;
+    let (hour, minute) = (two_digits(*h1, *h2)?, two_digits(*m1, *m2)?);
+    if hour > 23 || minute > 59 {
+        return None;
+    }
+    Some(((days * 24 + hour) * 60 + minute) * MICROS_PER_MINUTE)
+}
+
+fn days(text: &[u8; 10]) -> Option<i64> {
+    let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = *text else { return None };
+    let year = two_digits(y1, y2)? * 100 + two_digits(y3, y4)?;
+    let (month, day) = (two_digits(m1, m2)?, two_digits(d1, d2)?);
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_in_month = match month {
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        _ => return None,
+    };
+    if year == 0 || day == 0 || day > days_in_month {
+        return None;
+    }
+    Some(days_from_civil(year, month, day))
+}
+
+/// Days since 1970-01-01 in the proleptic Gregorian calendar, for years from 1 on.
+///
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`: years begin in March, so that
+/// the leap day is the last one of a year.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    const DAYS_PER_ERA: i64 = 146_097;
+    /// Days from 0000-03-01 to 1970-01-01.
+    const DAYS_TO_1970: i64 = 719_468;
+    let (year, month_from_march) = if month <= 2 { (year - 1, month + 9) } else { (year, month - 3) };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * DAYS_PER_ERA + day_of_era - DAYS_TO_1970
+}
+
+#[inline(always)]
+fn digit(byte: u8) -> Option<i64> {
+    let value = byte.wrapping_sub(b'0');
+    (value < 10).then_some(i64::from(value))
+}
+
+#[inline(always)]
+fn two_digits(tens: u8, ones: u8) -> Option<i64> {
+    Some(digit(tens)? * 10 + digit(ones)?)
+}
