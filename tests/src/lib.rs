@@ -1,1 +1,22 @@
-//! Tests.
+//! What the tests need from the world: a real broker, child processes, independent readers, and folders that go away.
+//!
+//! The tests themselves are in `tests/` (one binary, `main.rs`). `tests/run` starts a broker, says in environment
+//! variables where everything is ([`environment`]), and counts. A test that needs more than `cargo test` gives begins
+//! with [`needs_broker!`] and is counted as skipped where there is none; nothing passes silently.
+
+pub mod broker;
+pub mod consume;
+pub mod environment;
+pub mod folders;
+pub mod process;
+pub mod produce;
+pub mod readers;
+pub mod skip;
+pub mod wait;
+
+pub use broker::{Broker, unique_topic};
+pub use folders::JobFolders;
+pub use process::{Ended, Runner};
+pub use produce::{Producer, Record};
+pub use readers::{Reading, Watcher, python_reader};
+pub use wait::wait_for;

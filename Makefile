@@ -1,0 +1,57 @@
+# The menu. `make` prints it; each line below that has two hashes is an entry.
+
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET)/release/data-platform
+# The whole workspace, always: a part of it alone turns on other features of shared dependencies, and then DataFusion is
+# compiled a second time.
+BUILD := cargo build --release --workspace
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test check generate bench bench-spark soak simulate kafka kafka-stop clean
+
+help: ## this menu
+	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
+	awk -F ':.*## ' -v on="$$on" -v off="$$off" '/^[a-z-]+:.*## / { printf "  %s%-12s%s %s\n", on, $$1, off, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## see it work: broker, events, job and tables in one process (ARGS="--for 60s" ends by itself)
+	$(BINARY) demo $(ARGS)
+
+build: ## compile everything (release)
+	@tests/env/tools.sh build
+	@[ -e $(BINARY) ] || echo "The first build takes about 25 minutes on 2 cores: DataFusion. Later ones take a minute or two."
+	$(BUILD)
+
+test: ## all tests, on a real Kafka broker and with independent readers (NAME=part of a name)
+	tests/run $(NAME)
+
+soak: ## the random tests with many rounds: hours
+	tests/run --soak $(NAME)
+
+simulate: ## the commit protocol on a simulated store, 10,000 seeds
+	DATA_PLATFORM_SIMULATION_SEEDS=10000 cargo test --release --workspace simulation
+
+check: ## formatting and lints of Rust, scripts and Python, as far as the tools are there
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh; else echo "no shellcheck: scripts not checked"; fi
+	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers; else echo "no ruff: Python not checked"; fi
+
+generate: build ## events into the broker of KAFKA_BOOTSTRAP_SERVER (default localhost:29092; ARGS="--rate 1000")
+	$(BINARY) generate $(ARGS)
+
+kafka: ## a real broker on localhost:29092 to play with; its data stay in target/kafka
+	@tests/env/tools.sh test
+	tests/env/kafka/kafka.sh up 29092 $(TARGET)/kafka
+
+kafka-stop: ## stop it
+	tests/env/kafka/kafka.sh down $(TARGET)/kafka
+
+bench: ## speed and memory on a real broker, beside DuckDB on the same records
+	bench/run $(ARGS)
+
+bench-spark: ## the same beside Spark Structured Streaming
+	BENCH_SPARK=1 bench/run $(ARGS)
+
+clean: ## remove what was built (25 minutes to build again)
+	cargo clean

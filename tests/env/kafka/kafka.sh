@@ -1,0 +1,328 @@
+#!/usr/bin/env bash
+# A real Apache Kafka broker for the tests: one KRaft node from Maven Central, no container. Needs JDK 17 and Maven.
+#
+#   kafka.sh jars                    fetch the jars (once) and print their folder
+#   kafka.sh up PORT DIR [OPTION...] start a broker that keeps everything in DIR; wait until it answers; print host:port
+#   kafka.sh down DIR                stop it (SIGTERM) and wait for its end
+#   kafka.sh kill DIR                kill it (SIGKILL) and wait for its end
+#   kafka.sh sweep DIR               kill every broker whose folder lies below DIR
+#
+# PORT 0 chooses a free port. DIR/addresses says where the listeners are ("NAME host:port" per line), DIR/broker.log
+# what the broker logged. `up` on a folder that has a broker starts it again with its first settings, ports and data;
+# if it runs already, nothing happens.
+#
+# Options of the first `up`:
+#   --ssl              a listener SSL: TLS, and clients must show a certificate
+#   --sasl-ssl         a listener SASL_SSL: TLS, then login
+#   --sasl-plaintext   a listener SASL_PLAINTEXT: login without TLS
+#   --user NAME:WORD   a user who may log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 (default: alice:alice-secret);
+#                      neither part has a comma or a quote
+#   --certificates DIR what certificates.sh made (default: DIR/certificates, made when needed)
+#   --set KEY=VALUE    a further line of server.properties; wins over ours
+#
+# Environment: DATA_PLATFORM_CACHE (~/.cache/data-platform), KAFKA_WAIT (seconds to wait for a broker: 60),
+# KAFKA_JAVA_OPTIONS (further options of the JVM; -XX:TieredStopAtLevel=4 for long benchmarks).
+set -euo pipefail
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}/kafka
+HOST=127.0.0.1
+POM=$HERE/pom.xml
+# Another pom is another folder: a version bump never mixes jars.
+HOME_DIR=$CACHE/broker-$(sha256sum <"$POM" | head -c 12)
+LIBS=$HOME_DIR/libs
+ARCHIVE=$HOME_DIR/classes.jsa
+
+say() { echo "kafka.sh: $*" >&2; }
+die() { say "$*"; exit 1; }
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}" >&2; exit 2; }
+
+# --- the jars -----------------------------------------------------------------------------------------------------
+
+# The folder appears by one rename, so it is whole or not there; of two first callers the second waits for the lock.
+fetch_jars() {
+  [[ -d $LIBS ]] && return
+  command -v mvn >/dev/null || die "Maven is missing (Debian: apt-get install maven)"
+  mkdir -p "$CACHE"
+  exec 9>"$CACHE/.lock"
+  flock 9
+  if [[ ! -d $LIBS ]]; then
+    say "fetching the broker's jars with Maven (about 45 MB, once)"
+    local partial
+    partial=$(mktemp -d "$CACHE/.partial.XXXXXX")
+    if ! timeout 900 mvn -B -q -f "$POM" dependency:copy-dependencies -DincludeScope=runtime \
+      -DoutputDirectory="$partial/libs" >"$partial/maven.log" 2>&1; then
+      tail -n 20 "$partial/maven.log" >&2
+      rm -rf "$partial"
+      die "Maven could not fetch the jars"
+    fi
+    rm -rf "$HOME_DIR" "$partial/maven.log"
+    mv "$partial" "$HOME_DIR"
+  fi
+  exec 9>&-
+}
+
+# Loading 6,000 classes is most of a broker's start. An archive of them (class data sharing) halves its time and CPU.
+# A JVM silently ignores an archive of another JVM, so it is made again when the JVM changed.
+archive_classes() {
+  local jvm
+  jvm=$(java -version 2>&1)
+  [[ -f $ARCHIVE && $(cat "$ARCHIVE.jvm" 2>/dev/null) == "$jvm" ]] && return
+  exec 9>"$CACHE/.lock"
+  flock 9
+  if [[ ! -f $ARCHIVE || $(cat "$ARCHIVE.jvm" 2>/dev/null) != "$jvm" ]]; then
+    say "preparing a faster broker start (once)"
+    rm -f "$ARCHIVE"
+    local training
+    training=$(mktemp -d)
+    # A subshell, since a broker that does not start ends the shell it was started in.
+    local options="-XX:ArchiveClassesAtExit=$ARCHIVE.partial"
+    if (KAFKA_JAVA_OPTIONS=$options up 0 "$training/broker") >/dev/null 2>"$training/log"; then
+      stop "$training/broker" TERM
+      [[ -f $ARCHIVE.partial ]] && mv "$ARCHIVE.partial" "$ARCHIVE" && printf '%s' "$jvm" >"$ARCHIVE.jvm"
+    else
+      say "no class archive: $(tail -n 1 "$training/log")"
+    fi
+    rm -rf "$training"
+  fi
+  exec 9>&-
+}
+
+# --- the process --------------------------------------------------------------------------------------------------
+
+# The pid of the broker of folder $1, if it runs. A pid alone proves nothing, since pids are used again.
+running() {
+  local pid
+  pid=$(cat "$1/broker.pid" 2>/dev/null) || return 1
+  [[ -n $pid && -d /proc/$pid ]] || return 1
+  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "kafka.Kafka $1/server.properties" && echo "$pid"
+}
+
+# An open socket is not yet a broker: asks for ApiVersions (v0, correlation id 1) on port $1 and reads the same id back.
+answers() {
+  # shellcheck disable=SC2016  # the inner shell expands them
+  timeout 2 bash -c '
+    exec 3<>"/dev/tcp/$0/$1" || exit 1
+    printf "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff" >&3
+    [ "$(head -c 8 <&3 | od -An -tx1 -j4 | tr -d " \n")" = 00000001 ]' "$HOST" "$1" 2>/dev/null
+}
+
+# $1 free ports, one per line. They lie below the range of outgoing connections: while a broker is down nobody else is
+# given its port, and a client that keeps trying cannot connect to itself.
+free_ports() {
+  local low used port count=0
+  read -r low _ </proc/sys/net/ipv4/ip_local_port_range
+  ((low > 16000)) || low=32768
+  used=$(awk 'FNR > 1 { split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
+  while ((count < $1)); do
+    port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000)))
+    if ! grep -qi "^$(printf %04x "$port")$" <<<"$used"; then
+      used+=$'\n'$(printf %04x "$port")
+      echo "$port"
+      count=$((count + 1))
+    fi
+  done
+}
+
+# --- up -----------------------------------------------------------------------------------------------------------
+
+# Writes server.properties and formats the log folder.
+first_configuration() {
+  local port=$1 dir=$2
+  shift 2
+  local listeners=(PLAINTEXT) users=() extra=() certificates=$dir/certificates
+  while (($# > 0)); do
+    case $1 in
+      --ssl) listeners+=(SSL) ;;
+      --sasl-ssl) listeners+=(SASL_SSL) ;;
+      --sasl-plaintext) listeners+=(SASL_PLAINTEXT) ;;
+      --user) users+=("$2"); shift ;;
+      --certificates) certificates=$(realpath "$2"); shift ;;
+      --set) extra+=("$2"); shift ;;
+      *) say "unknown option $1"; usage ;;
+    esac
+    shift
+  done
+  ((${#users[@]} > 0)) || users=(alice:alice-secret)
+
+  local ports bound=() map=() index
+  mapfile -t ports < <(free_ports $((${#listeners[@]} + 1)))
+  ((port == 0)) || ports[0]=$port
+  : >"$dir/addresses.partial"
+  for index in "${!listeners[@]}"; do
+    bound+=("${listeners[index]}://$HOST:${ports[index]}")
+    map+=("${listeners[index]}:${listeners[index]}")
+    echo "${listeners[index]} $HOST:${ports[index]}" >>"$dir/addresses.partial"
+  done
+  local controller=${ports[-1]} advertised
+  advertised=$(IFS=,; echo "${bound[*]}")
+
+  {
+    cat <<PROPERTIES
+process.roles=broker,controller
+node.id=1
+listeners=$advertised,CONTROLLER://$HOST:$controller
+advertised.listeners=$advertised
+listener.security.protocol.map=$(IFS=,; echo "${map[*]}"),CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+controller.listener.names=CONTROLLER
+controller.quorum.bootstrap.servers=$HOST:$controller
+log.dirs=$dir/log
+auto.create.topics.enable=false
+# One node: internal topics have one replica, and few partitions so that a start is short.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+# After kill -9 the next start must wait until the old session is over: 2 s, not 9 s.
+broker.session.timeout.ms=2000
+broker.heartbeat.interval.ms=400
+num.network.threads=1
+num.io.threads=2
+num.recovery.threads.per.data.dir=1
+# Tests write events of any date: only a topic's own setting may remove them, and then at once, not after minutes.
+log.retention.ms=-1
+log.retention.check.interval.ms=500
+log.initial.task.delay.ms=500
+log.segment.delete.delay.ms=500
+log.cleaner.backoff.ms=500
+log.cleaner.dedupe.buffer.size=16777216
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# Larger than any limit on a record that a job may set, so that tests can go beyond that.
+message.max.bytes=33554432
+PROPERTIES
+    if [[ " ${listeners[*]} " == *SSL* ]]; then
+      cat <<PROPERTIES
+ssl.keystore.type=PEM
+ssl.keystore.location=$certificates/server-keystore.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$certificates/ca.pem
+listener.name.ssl.ssl.client.auth=required
+PROPERTIES
+    fi
+    local listener plain user
+    plain="org.apache.kafka.common.security.plain.PlainLoginModule required"
+    for user in "${users[@]}"; do
+      plain+=" user_${user%%:*}=\"${user#*:}\""
+    done
+    for listener in sasl_ssl sasl_plaintext; do
+      [[ " ${listeners[*]} " == *" ${listener^^} "* ]] || continue
+      cat <<PROPERTIES
+listener.name.$listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.$listener.plain.sasl.jaas.config=$plain;
+listener.name.$listener.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.$listener.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+PROPERTIES
+    done
+    ((${#extra[@]} == 0)) || printf '%s\n' "${extra[@]}"
+  } >"$dir/server.properties.partial"
+
+  local scram=()
+  if [[ " ${listeners[*]} " == *SSL* ]]; then
+    "$HERE/certificates.sh" "$certificates"
+  fi
+  if [[ " ${listeners[*]} " == *SASL* ]]; then
+    for user in "${users[@]}"; do
+      scram+=(--add-scram "SCRAM-SHA-256=[name=${user%%:*},password=${user#*:}]")
+      scram+=(--add-scram "SCRAM-SHA-512=[name=${user%%:*},password=${user#*:}]")
+    done
+  fi
+  # A cluster id is 16 random bytes in URL-safe base64; one that began with "-" would be read as an option.
+  local cluster
+  cluster=A$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' | tail -c +2)
+  rm -rf "$dir/log"
+  if ! "${JAVA[@]}" kafka.tools.StorageTool format --standalone -t "$cluster" -c "$dir/server.properties.partial" \
+    ${scram[@]+"${scram[@]}"} >"$dir/format.log" 2>&1; then
+    cat "$dir/format.log" >&2
+    die "the log folder could not be formatted"
+  fi
+  # server.properties comes last: a folder that has it is complete.
+  mv "$dir/addresses.partial" "$dir/addresses"
+  mv "$dir/server.properties.partial" "$dir/server.properties"
+}
+
+up() {
+  local port=$1 dir=$2
+  shift 2
+  mkdir -p "$dir"
+  dir=$(realpath "$dir")
+  # The path of each jar, sorted: the class archive holds for exactly this class path.
+  local classpath
+  classpath=$(printf '%s:' "$LIBS"/*.jar)
+  JAVA=(java -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dlog4j2.configurationFile="$HERE/log4j2.xml")
+  [[ -f $ARCHIVE ]] && JAVA+=(-XX:SharedArchiveFile="$ARCHIVE")
+  JAVA+=(-cp "${classpath%:}")
+
+  [[ -f $dir/server.properties ]] || first_configuration "$port" "$dir" "$@"
+  local address pid options=() waited
+  address=$(awk '$1 == "PLAINTEXT" { print $2 }' "$dir/addresses")
+  if ! pid=$(running "$dir"); then
+    answers "${address##*:}" && die "another broker answers on $address"
+    read -r -a options <<<"${KAFKA_JAVA_OPTIONS:-}"
+    # A session of its own: Ctrl-C at the terminal reaches the test driver, which stops brokers last.
+    setsid nohup "${JAVA[0]}" ${options[@]+"${options[@]}"} "${JAVA[@]:1}" kafka.Kafka "$dir/server.properties" \
+      >>"$dir/broker.log" 2>&1 </dev/null 9>&- &
+    pid=$!
+    echo "$pid" >"$dir/broker.pid"
+  fi
+  for ((waited = 0; waited < ${KAFKA_WAIT:-60} * 10; waited++)); do
+    if answers "${address##*:}"; then
+      echo "$address"
+      return
+    fi
+    if [[ ! -d /proc/$pid ]]; then
+      tail -n 20 "$dir/broker.log" >&2
+      die "the broker ended; its log is $dir/broker.log"
+    fi
+    sleep 0.1
+  done
+  tail -n 20 "$dir/broker.log" >&2
+  kill -9 "$pid" 2>/dev/null
+  die "the broker did not answer within ${KAFKA_WAIT:-60} s; its log is $dir/broker.log"
+}
+
+# --- stop ---------------------------------------------------------------------------------------------------------
+
+# Whether nothing is left of process $1. Its command line goes first, its sockets last, with the last of its threads;
+# then it is a zombie of one thread, until somebody collects it.
+gone() {
+  [[ -d /proc/$1 ]] || return 0
+  local tasks=("/proc/$1/task"/*)
+  ((${#tasks[@]} <= 1)) && ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
+}
+
+# stop DIR SIGNAL: sends it and waits for the end; a broker that does not end by SIGTERM within 20 s is killed.
+stop() {
+  local dir pid waited
+  dir=$(realpath -m "$1")
+  pid=$(running "$dir") || return 0
+  kill "-$2" "$pid" 2>/dev/null || return 0
+  for ((waited = 0; waited < 800; waited++)); do
+    ! gone "$pid" || return 0
+    ((waited == 400)) && { say "the broker in $dir does not stop: killing it"; kill -9 "$pid" 2>/dev/null || return 0; }
+    sleep 0.05
+  done
+  die "pid $pid does not end"
+}
+
+sweep() {
+  local file
+  [[ -d $1 ]] || return 0
+  while IFS= read -r file; do
+    stop "$(dirname "$file")" KILL
+  done < <(find "$1" -name broker.pid -type f)
+}
+
+case ${1:-} in
+  jars) (($# == 1)) || usage; fetch_jars; archive_classes; echo "$LIBS" ;;
+  up) (($# >= 3)) || usage; fetch_jars; shift; up "$@" ;;
+  down) (($# == 2)) || usage; stop "$2" TERM ;;
+  kill) (($# == 2)) || usage; stop "$2" KILL ;;
+  sweep) (($# == 2)) || usage; sweep "$2" ;;
+  *) usage ;;
+esac

@@ -1,0 +1,68 @@
+//! The variables with which `tests/run` tells the tests where things are. This is the only reader of them.
+
+use std::env;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `host:port` of the broker that all tests share; absent under a bare `cargo test`.
+#[must_use]
+pub fn shared_kafka() -> Option<String> {
+    env::var("DATA_PLATFORM_TEST_KAFKA").ok()
+}
+
+/// The interpreter of the independent readers; absent under a bare `cargo test`.
+#[must_use]
+pub fn python() -> Option<PathBuf> {
+    env::var_os("DATA_PLATFORM_TEST_PYTHON").map(PathBuf::from)
+}
+
+/// The file that gets one line for each skipped test; absent under a bare `cargo test`.
+#[must_use]
+pub fn skipped_tests() -> Option<PathBuf> {
+    env::var_os("DATA_PLATFORM_TEST_SKIPPED").map(PathBuf::from)
+}
+
+/// Where tests make their folders. `tests/run` kills every broker below it at the end.
+#[must_use]
+pub fn temporary_folder() -> PathBuf {
+    env::var_os("DATA_PLATFORM_TEST_FOLDERS").map_or_else(env::temp_dir, PathBuf::from)
+}
+
+/// Whether folders of tests stay for a look afterwards.
+#[must_use]
+pub fn keeps_folders() -> bool {
+    env::var_os("DATA_PLATFORM_TEST_KEEP").is_some()
+}
+
+/// The folder `tests` of the repository.
+#[must_use]
+pub fn tests_folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program of this workspace, built beside the running test: `data-platform`, `data-platform-faults`.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    // The test binary is target/<profile>/deps/main-<hash>.
+    let test = env::current_exe().expect("a running program has a path");
+    test.ancestors().nth(2).expect("cargo puts test binaries into <profile>/deps").join(name)
+}
+
+/// How many rounds a random test makes: few in `make test`, many in `make soak`.
+#[must_use]
+pub fn rounds(normal: u32, soak: u32) -> u32 {
+    if env::var_os("DATA_PLATFORM_TEST_SOAK").is_some() { soak } else { normal }
+}
+
+/// A seed for a random test, from the clock, or `DATA_PLATFORM_TEST_SEED` to repeat a failure. It is printed: libtest
+/// shows what a failed test printed.
+#[must_use]
+pub fn seed() -> u64 {
+    let given = env::var("DATA_PLATFORM_TEST_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = given.unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
+        now.as_secs() * 1_000_003 + u64::from(now.subsec_nanos())
+    });
+    println!("to repeat: DATA_PLATFORM_TEST_SEED={seed}");
+    seed
+}

@@ -1,0 +1,63 @@
+//! Folders of a test: they lie below one place and go away with the test, unless it failed.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use crate::environment;
+
+/// The folders of one job, as the runner lays them out: outputs, checkpoints, and whatever the test adds.
+#[derive(Debug)]
+pub struct JobFolders {
+    root: Option<TempDir>,
+}
+
+impl JobFolders {
+    /// New, empty folders.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn new() -> anyhow::Result<Self> {
+        let folders = Self { root: Some(temporary("job-")?) };
+        std::fs::create_dir(folders.outputs()).context("make the outputs folder")?;
+        std::fs::create_dir(folders.checkpoints()).context("make the checkpoints folder")?;
+        Ok(folders)
+    }
+
+    /// The folder that holds all others.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        self.root.as_ref().expect("the folder is there until it is dropped").path()
+    }
+
+    /// What `OUTPUTS_DIR` names.
+    #[must_use]
+    pub fn outputs(&self) -> PathBuf {
+        self.root().join("outputs")
+    }
+
+    /// What `CHECKPOINT_DIR` names.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root().join("checkpoints")
+    }
+}
+
+impl Drop for JobFolders {
+    fn drop(&mut self) {
+        if let Some(root) = self.root.take()
+            && (thread::panicking() || environment::keeps_folders())
+        {
+            println!("the folders of this test stay: {}", root.keep().display());
+        }
+    }
+}
+
+/// A folder below the place for all tests.
+pub(crate) fn temporary(prefix: &str) -> anyhow::Result<TempDir> {
+    let parent = environment::temporary_folder();
+    std::fs::create_dir_all(&parent).with_context(|| format!("make {}", parent.display()))?;
+    TempDir::with_prefix_in(prefix, &parent).with_context(|| format!("make a folder in {}", parent.display()))
+}
