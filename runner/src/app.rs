@@ -104,7 +104,10 @@ fn dispatch(command: Command, faults: Arc<dyn Faults>) -> Result<u8, CommandErro
         Command::Checkpoint(command) => commands::checkpoint::checkpoint(&command),
         Command::Audit(args) => commands::audit::audit(&args),
         Command::Crds => {
-            print(&data_platform_crds::crd::yaml());
+            for (_, crd) in data_platform_crds::crd::all() {
+                let yaml = data_platform_crds::crd::to_yaml(&crd).map_err(|error| CommandError::failed(error.to_string()))?;
+                print(&format!("---\n{yaml}"));
+            }
             Ok(0)
         }
         Command::Version => {

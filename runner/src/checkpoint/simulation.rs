@@ -1,7 +1,7 @@
 //! The commit protocol under seeded chaos: several processes on one simulated disk, crashes of processes and of the
 //! machine at every pause, lost replies, failures, sleepers that wake up late, damaged state. Readers look after every step.
 //!
-//! `SIMULATION_SEEDS` sets the number of seeds (default 1,000), `SIMULATION_SEED` runs a single one.
+//! `DATA_PLATFORM_SIMULATION_SEEDS` sets the number of seeds (default 1,000), `SIMULATION_SEED` runs a single one.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -303,7 +303,7 @@ fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("SIMULATION_SEEDS").unwrap_or(1_000),
+        None => 0..number("DATA_PLATFORM_SIMULATION_SEEDS").unwrap_or(1_000),
     }
 }
 
