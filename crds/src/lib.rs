@@ -3,7 +3,7 @@
 //! Pure: no I/O, no clock, no Kubernetes client. The operator and the runner meet only here. What the API server checks
 //! (schema and CEL rules derived from these types) is the same as what `data-platform validate` checks offline.
 
-// KubeSchema repeats each struct, `pub` and all, inside a function: hence the lint.
+// Where `unreachable_pub` is allowed, KubeSchema repeats each struct, `pub` and all, inside a function.
 pub mod check;
 #[allow(unreachable_pub)]
 pub mod column;
@@ -26,6 +26,7 @@ pub mod sink;
 pub mod source;
 #[allow(unreachable_pub)]
 pub mod streaming_job;
+pub mod template;
 pub mod validate;
 
 /// API group of every kind.

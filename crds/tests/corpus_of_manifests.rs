@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use data_platform_crds::check::check;
+use data_platform_crds::check::{Manifest, check};
 use data_platform_crds::problem::{Location, Problem};
 
 mod corpus;
@@ -79,6 +79,15 @@ fn a_problem_is_at_the_line_that_must_change() {
     ] {
         let problems = check(&edited(from, to)).unwrap_err();
         assert_eq!(problems[0].location, Some(Location { line, column }), "{to:?}: {}", problems[0]);
+    }
+}
+
+#[test]
+fn problems_come_in_the_order_of_the_file() {
+    for case in corpus::wrong() {
+        let Ok(manifests) = Manifest::read(&case.text) else { continue };
+        let lines: Vec<_> = manifests[0].check().unwrap_err().iter().map(|problem| problem.location).collect();
+        assert!(lines.is_sorted(), "{}: {lines:?}", case.name);
     }
 }
 

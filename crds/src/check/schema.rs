@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::words;
+use super::{words, yaml};
 use crate::crd;
 use crate::field_path::FieldPath;
 use crate::problem::{Problem, did_you_mean, one_of};
@@ -58,16 +58,19 @@ impl Checker<'_> {
                 self.check_text(schema, text, path);
                 value.clone()
             }
-            ("integer", Value::Number(number)) if number.is_i64() => {
-                self.check_number(schema, number.as_i64().unwrap_or_default(), path);
-                value.clone()
+            ("integer", Value::Number(number)) if yaml::integer(number).is_some() => {
+                let number = yaml::integer(number).unwrap_or_default();
+                self.check_number(schema, number, path);
+                number.into()
             }
             ("boolean", Value::Bool(_)) => value.clone(),
             ("", Value::String(text)) if takes_int_or_string => {
                 self.check_text(schema, text, path);
                 value.clone()
             }
-            ("", Value::Number(number)) if takes_int_or_string && number.is_i64() => value.clone(),
+            ("", Value::Number(number)) if takes_int_or_string && yaml::integer(number).is_some() => {
+                yaml::integer(number).unwrap_or_default().into()
+            }
             ("", _) if !takes_int_or_string => value.clone(),
             (expected, found) => {
                 let expected = if takes_int_or_string { "quantity" } else { expected };
@@ -104,6 +107,10 @@ impl Checker<'_> {
                 if let Some(meant) = meant {
                     let value = self.check(&properties[meant], value, &here);
                     object.insert(meant.to_owned(), value);
+                    // Rules see the value under the name that was meant.
+                    if self.tainted.iter().any(|field| here.contains(field)) {
+                        self.tainted.insert(path.field(meant));
+                    }
                 }
             }
         }

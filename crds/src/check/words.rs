@@ -117,3 +117,49 @@ pub(super) fn misfit(pattern: &str, text: &str) -> Option<(String, String)> {
         None => (format!("{text} does not match {pattern}"), "change it so that it matches".to_owned()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::crd;
+
+    #[test]
+    fn every_pattern_of_a_schema_is_explained_in_words() {
+        fn patterns<'a>(schema: &'a Value, found: &mut Vec<&'a str>) {
+            match schema {
+                Value::Object(fields) => {
+                    found.extend(fields.get("pattern").and_then(Value::as_str));
+                    fields.values().for_each(|child| patterns(child, found));
+                }
+                Value::Array(items) => items.iter().for_each(|item| patterns(item, found)),
+                _ => {}
+            }
+        }
+        for kind in crate::job::KINDS {
+            let mut found = Vec::new();
+            patterns(crd::schema(kind).unwrap(), &mut found);
+            assert!(!found.is_empty());
+            for found in found {
+                assert!(pattern::in_words(found).is_some(), "{kind}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_is_sent_elsewhere_only_if_there_is_one_place() {
+        let root = crd::schema("StreamingJob").unwrap();
+        assert_eq!(place_of("startingOffsets", root).as_deref(), Some("spec.kafka"));
+        assert_eq!(place_of("watermarkDelay", root).as_deref(), Some("spec.sources[].eventTime"));
+        assert_eq!(place_of("name", root), None);
+        assert_eq!(place_of("nowhere", root), None);
+    }
+
+    #[test]
+    fn a_long_value_is_cut() {
+        assert_eq!(shown(&json!("short")), "\"short\"");
+        let long = shown(&json!("é".repeat(1000)));
+        assert_eq!((long.chars().count(), long.ends_with('…')), (61, true));
+    }
+}

@@ -67,6 +67,10 @@ impl Places {
     }
 }
 
+/// Lists and objects within each other. Placement, the deepest part of a job, has ten; 64 overflow the 2 MiB stack of a
+/// thread where nothing is inlined.
+const DEPTH_MAX: usize = 32;
+
 /// Reads every document of a file; empty ones are left out.
 ///
 /// # Errors
@@ -74,6 +78,7 @@ impl Places {
 /// Text that is not YAML, with its place.
 pub(crate) fn read(text: &str) -> Result<Vec<Document>, Problem> {
     let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
         with_snippet: false,
@@ -187,11 +192,17 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 }
 
-/// A number without a fraction is an integer in JSON, however it is written. `None`: infinite, or not a number.
+/// A number without a fraction is an integer, however it is written. `None`: infinite, or not a number.
 fn number(value: f64) -> Option<Number> {
+    let number = Number::from_f64(value)?;
+    Some(integer(&number).map_or(number, Number::from))
+}
+
+/// The integer that a number is. `None`: it has a fraction, or is out of range.
+pub(crate) fn integer(number: &Number) -> Option<i64> {
     // Up to 2^53 every integer is exact in a double.
-    let is_integer = value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
-    if is_integer { Some((value as i64).into()) } else { Number::from_f64(value) }
+    let is_exact = |value: &f64| value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0;
+    number.as_i64().or_else(|| number.as_f64().filter(is_exact).map(|value| value as i64))
 }
 
 struct Reader<'a> {
@@ -342,6 +353,14 @@ mod tests {
         assert!(documents[0].problems.is_empty(), "{:?}", documents[0].problems);
         let expected = json!({"base": {"x": 1, "y": 2}, "other": {"x": 3, "y": 2}, "same": {"x": 1, "y": 2}});
         assert_eq!(documents[0].value, expected);
+    }
+
+    #[test]
+    fn text_that_nests_without_end_is_refused() {
+        let block: String = (0..5_000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        for text in ["[".repeat(100_000), "{a: ".repeat(100_000), "- ".repeat(100_000), block] {
+            assert!(read(&text).is_err());
+        }
     }
 
     #[test]
