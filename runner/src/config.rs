@@ -191,7 +191,7 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
     let (job, warnings) = manifest.check()?;
     let Job::Streaming(mut job) = job;
     if let Some(template) = job.spec.template {
-        job.spec = templates::expand(template, &job.spec, manifest.value())?;
+        job.spec = templates::expand(template, &job.spec)?;
     }
     let declared = job.spec.parameters.clone();
     job.spec = expand_parameters(&job.spec, &declared, &source.parameters)?;

@@ -3,9 +3,10 @@
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::Mutex;
 
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{Directive, EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt;
@@ -27,9 +28,10 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Res
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
         };
-        // The engine's own lines are of no use to a job's owner below a warning.
-        let quiet = if level == LevelFilter::TRACE { "" } else { "datafusion=warn,sqlparser=warn,hyper=warn" };
-        EnvFilter::builder().with_default_directive(level.into()).parse_lossy(quiet)
+        // What others say is of no use to a job's owner below a warning.
+        let quiet = ["datafusion", "sqlparser", "hyper", "rdkafka"].map(|name| Directive::from_str(&format!("{name}=warn")));
+        let filter = EnvFilter::default().add_directive(level.into());
+        quiet.into_iter().flatten().fold(filter, EnvFilter::add_directive)
     };
     let terminal = io::stderr().is_terminal();
     let json = match format {

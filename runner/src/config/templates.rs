@@ -5,7 +5,7 @@ use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::job::Job;
 use data_platform_crds::problem::{Problem, did_you_mean};
 use data_platform_crds::streaming_job::{StreamingJobSpec, StreamingTemplate};
-use serde_json::Value;
+use data_platform_crds::template::over_template;
 
 const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
 
@@ -47,44 +47,16 @@ pub fn find(name: &str) -> Result<&'static str, String> {
     }
 }
 
-/// A job that names a template, with the template's fields where it has none of its own.
+/// A job that names a template, laid over it.
 ///
 /// # Errors
-/// A problem, when this version does not have the template.
-pub fn expand(
-    template: StreamingTemplate,
-    spec: &StreamingJobSpec,
-    manifest: &Value,
-) -> Result<StreamingJobSpec, Vec<Problem>> {
+/// Problems, when this version does not have the template, or the job does not fit it.
+pub fn expand(template: StreamingTemplate, spec: &StreamingJobSpec) -> Result<StreamingJobSpec, Vec<Problem>> {
     let place = FieldPath::root().field("spec").field("template");
     let name = serde_json::to_value(template).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
-    let text = find(&name).map_err(|message| vec![Problem::error(place.clone(), message, "write the job without template")])?;
+    let text = find(&name).map_err(|message| vec![Problem::error(place, message, "write the job without template")])?;
     let Job::Streaming(built_in) = Manifest::read(text)?.remove(0).check()?.0;
-    let mut merged = serde_json::to_value(&built_in.spec).expect("a spec is always JSON");
-    // What the user wrote, not what the schema filled in, wins over the template.
-    if let Some(own) = manifest.get("spec") {
-        merge(&mut merged, own);
-    }
-    if let Some(merged) = merged.as_object_mut() {
-        merged.remove("template");
-    }
-    let mut merged: StreamingJobSpec = serde_json::from_value(merged)
-        .map_err(|error| vec![Problem::error(place, error.to_string(), "correct the fields that change the template")])?;
-    for (name, value) in &spec.parameters {
-        merged.parameters.insert(name.clone(), value.clone());
-    }
-    Ok(merged)
-}
-
-fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from.clone(),
-    }
+    over_template(spec, &built_in.spec)
 }
 
 #[cfg(test)]
@@ -113,7 +85,7 @@ mod tests {
                     parameters: {window: 5 seconds}\n";
         let manifest = Manifest::read(text).unwrap().remove(0);
         let Job::Streaming(job) = manifest.check().unwrap().0;
-        let spec = expand(job.spec.template.unwrap(), &job.spec, manifest.value()).unwrap();
+        let spec = expand(job.spec.template.unwrap(), &job.spec).unwrap();
         assert_eq!(spec.template, None);
         assert_eq!(spec.trigger.interval.to_string(), "1s");
         assert_eq!(spec.parameters["window"], "5 seconds");

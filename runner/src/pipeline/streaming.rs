@@ -250,6 +250,9 @@ impl StreamingJob {
                         continue;
                     }
                     session.rest().await?;
+                    if session.settings.mode != RunMode::Continuous {
+                        continue;
+                    }
                     let pause =
                         super::plan::until_next_trigger(began.elapsed(), session.settings.trigger, backlog_left);
                     // A trigger of 0 still leaves the brokers some air.

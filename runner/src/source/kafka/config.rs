@@ -155,6 +155,8 @@ pub fn consumer_settings(
     default(&mut settings, "max.partition.fetch.bytes", fetch.to_string());
     default(&mut settings, "fetch.queue.backoff.ms", QUEUE_BACKOFF_MS.to_owned());
     default(&mut settings, "fetch.error.backoff.ms", "100".to_owned());
+    // A broker answers one fetch after the other: one that waits at the end of some partitions holds up the others.
+    default(&mut settings, "fetch.wait.max.ms", "100".to_owned());
     let group = spec.group_id.clone().unwrap_or_else(|| format!("processing-{}", purpose.job));
     let isolation = match spec.isolation_level {
         IsolationLevel::ReadCommitted => "read_committed",
