@@ -168,6 +168,9 @@ pub struct RunArgs {
     /// Do not lock the checkpoint folder; the job log alone keeps runners apart.
     #[arg(long, env = "DATA_PLATFORM_NO_LOCK", hide = true)]
     pub no_lock: bool,
+    /// Log records between two bases.
+    #[arg(long, env = "DATA_PLATFORM_RECORDS_PER_BASE", default_value_t = crate::checkpoint::decide::RECORDS_PER_BASE, hide = true)]
+    pub records_per_base: u64,
     /// File for a last message when the process ends.
     #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
     pub termination_message: Option<PathBuf>,

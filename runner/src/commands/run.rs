@@ -9,7 +9,7 @@ use data_platform_crds::kafka::StartingOffsets;
 
 use crate::app::CommandError;
 use crate::args::{PlaceArgs, RunArgs};
-use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::decide::{Candidate, RECORDS_PER_BASE};
 use crate::checkpoint::record::Rank;
 use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, SystemClock};
@@ -158,6 +158,7 @@ pub(crate) fn options(args: &RunArgs) -> Result<RunOptions, CommandError> {
         stay_up: args.stay_up,
         patience: Duration::from_secs(args.patience),
         lock: !args.no_lock,
+        records_per_base: args.records_per_base,
         ..options_of_places(&args.place)?
     })
 }
@@ -179,6 +180,7 @@ pub(crate) fn options_of_places(args: &PlaceArgs) -> Result<RunOptions, CommandE
         stay_up: false,
         patience: Duration::from_secs(30),
         lock: true,
+        records_per_base: RECORDS_PER_BASE,
         secrets: Secrets::new(secrets_folder()),
     })
 }

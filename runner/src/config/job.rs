@@ -10,7 +10,7 @@ use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::{BadRecordAction, SourceSpec};
 use serde::Serialize;
 
-use crate::checkpoint::decide::{Candidate, RECORDS_PER_BASE};
+use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::{Plan, checksum};
 use crate::checkpoint::store::open::Location;
 use crate::config::{ConfigError, LoadedJob, job_problems};
@@ -74,6 +74,8 @@ pub struct RunOptions {
     pub patience: Duration,
     /// Take the lock of a local checkpoint folder.
     pub lock: bool,
+    /// Log records between two bases.
+    pub records_per_base: u64,
     /// Where secrets lie.
     pub secrets: Secrets,
 }
@@ -232,7 +234,7 @@ impl PlannedJob {
             stay_up: options.stay_up,
             patience: options.patience,
             lock: options.lock,
-            records_per_base: RECORDS_PER_BASE,
+            records_per_base: options.records_per_base,
         })
     }
 

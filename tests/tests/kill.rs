@@ -1,0 +1,149 @@
+//! Killed at every step of a commit, and at random: no row lost, none twice, and plain readers never see an error.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use data_platform_runner::faults::Step;
+use data_platform_runner::generate::EventSettings;
+use data_platform_runner::random::Random;
+use data_platform_tests::{Broker, Ended, Watcher, environment, needs_broker, wait_for};
+use rustix::process::Signal;
+
+use crate::events::{Stream, TIMEOUT, committed_versions};
+
+const KILLED: Ended = Ended::Signal(9);
+/// Small micro-batches and few records between two bases, so that every step comes soon.
+const SMALL: [(&str, &str); 2] = [("DATA_PLATFORM_RECORDS_PER_BASE", "8"), ("LOG_LEVEL", "info")];
+
+fn small(stream: &Stream, fault: &str, log: &std::path::Path) -> data_platform_tests::process::RunnerCommand {
+    let mut command = stream.job_with_faults().env("FAULT_KILL", fault).env("FAULT_LOG", log);
+    for (name, value) in SMALL {
+        command = command.env(name, value);
+    }
+    command.arg("--starting-offsets").arg("earliest").arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=500")
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_commit_changes_nothing() -> anyhow::Result<()> {
+    let settings = EventSettings { messy: 0.01, ..EventSettings::default() };
+    let mut stream = Stream::new(needs_broker!(), "kill-steps", 3, settings, 20.0)?;
+    stream.produce(120_000)?;
+    let watcher = Watcher::start(&stream.output())?;
+    let log = stream.folders.root().join("faults.log");
+    let mut points: BTreeMap<String, Ended> = BTreeMap::new();
+    for step in Step::ALL.into_iter().filter(|step| *step != Step::DeadLetters) {
+        for moment in ["before", "after"] {
+            let point = format!("{}:{moment}", step.name());
+            // The first time, and once in the middle of things.
+            let fault = format!("{point}:{}", if matches!(step, Step::Start | Step::Own | Step::Restore) { 1 } else { 2 });
+            let (ended, runner) = small(&stream, &fault, &log).arg("--drain").run(TIMEOUT)?;
+            // A step that did not come a second time was not reached: the first time will do.
+            let ended = if ended == Ended::Code(0) {
+                stream.produce(3_000)?;
+                small(&stream, &format!("{point}:1"), &log).arg("--drain").run(TIMEOUT)?.0
+            } else {
+                ended
+            };
+            anyhow::ensure!(ended == KILLED || step == Step::Start, "{point}: {ended:?}\n{}", runner.last_lines());
+            points.insert(point, ended);
+        }
+    }
+    let summary = stream.drain()?;
+    watcher.finish()?.expect_success()?;
+    stream.check_exact(&summary)?;
+    let faults = std::fs::read_to_string(&log)?;
+    let killed = points.values().filter(|ended| **ended == KILLED).count();
+    println!("{killed} kills at {} points: {faults}", points.len());
+    assert!(killed >= 50, "only {killed} of {} points were reached: {points:?}", points.len());
+    assert_eq!(faults.lines().count(), killed, "every kill leaves a trace");
+    Ok(())
+}
+
+#[test]
+fn a_kill_before_the_first_commit_loses_nothing_that_came_after_the_start() -> anyhow::Result<()> {
+    let mut stream = Stream::new(needs_broker!(), "kill-latest", 3, EventSettings::default(), 20.0)?;
+    stream.produce(1_000)?;
+    let log = stream.folders.root().join("faults.log");
+    let latest = |fault: &str| {
+        let job = stream.job_with_faults().env("FAULT_KILL", fault).env("FAULT_LOG", &log);
+        job.arg("--starting-offsets").arg("latest").run(TIMEOUT)
+    };
+    // Before record 0 there is nothing to lose: the next start resolves its offsets anew.
+    assert_eq!(latest("start:before:1")?.0, KILLED);
+    for fault in ["start:after:1", "own:before:1", "own:after:1", "plan:before:1"] {
+        assert_eq!(latest(fault)?.0, KILLED, "{fault}");
+    }
+    // Between record 0 and the first commit.
+    stream.produce(5_000)?;
+    let job = stream.job_with_faults().env("FAULT_KILL", "decide:before:1").env("FAULT_LOG", &log);
+    assert_eq!(job.arg("--starting-offsets").arg("latest").run(TIMEOUT)?.0, KILLED);
+    stream.produce(5_000)?;
+    let summary = crate::events::finish(stream.job().arg("--drain").arg("--starting-offsets").arg("latest"))?;
+    assert_eq!(summary["records"], 10_000, "all that came after the first start, and nothing before: {summary}");
+    assert_eq!(std::fs::read_to_string(&log)?.lines().count(), 6);
+    Ok(())
+}
+
+#[test]
+fn random_kills_while_records_come_change_nothing() -> anyhow::Result<()> {
+    let seed = environment::seed();
+    let mut random = Random::new(seed);
+    let settings = EventSettings { seed, messy: 0.005, ..EventSettings::default() };
+    let mut stream = Stream::new(needs_broker!(), "kill-random", 4, settings, 30.0)?;
+    let watcher = Watcher::start(&stream.output())?;
+    let rounds = environment::rounds(25, 200);
+    for _ in 0..rounds {
+        stream.produce(1_500)?;
+        let job = stream.job().arg("--starting-offsets").arg("earliest").env("DATA_PLATFORM_RECORDS_PER_BASE", "10");
+        let job = job.arg("--set").arg("spec.trigger.interval=50ms").arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=200");
+        let mut runner = job.start()?;
+        // Not a wait for something: the moment of the kill is what is random.
+        let moment = Duration::from_millis(20 + random.below(700));
+        assert_eq!(runner.wait(moment).ok(), None, "it ended by itself: {}", runner.last_lines());
+        runner.kill()?;
+    }
+    let summary = stream.drain()?;
+    let report = watcher.finish()?.expect_success()?;
+    println!("{rounds} kills, {report}");
+    stream.check_exact(&summary)
+}
+
+#[test]
+fn a_broker_that_is_killed_delays_the_job_and_changes_nothing() -> anyhow::Result<()> {
+    let _shared = needs_broker!();
+    let broker = Broker::private(&[])?;
+    let mut stream = Stream::new(broker, "kill-broker", 3, EventSettings::default(), 30.0)?;
+    stream.produce(10_000)?;
+    let job = stream.job().arg("--starting-offsets").arg("earliest").arg("--set").arg("spec.trigger.interval=50ms");
+    let mut runner = job.arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=500").start()?;
+    for _ in 0..2 {
+        let before = committed_versions(&stream);
+        runner.wait_for("commits", TIMEOUT, |_| (committed_versions(&stream) > before + 2).then_some(()))?;
+        stream.broker.kill()?;
+        stream.broker.restart()?;
+        stream.produce(2_000)?;
+    }
+    let before = committed_versions(&stream);
+    runner.wait_for("commits after the last kill", TIMEOUT, |_| (committed_versions(&stream) > before).then_some(()))?;
+    runner.signal(Signal::TERM)?;
+    assert_eq!(runner.wait(TIMEOUT)?, Ended::Code(0), "{}", runner.last_lines());
+    let summary = stream.drain()?;
+    stream.check_exact(&summary)
+}
+
+#[test]
+fn a_stop_keeps_windows_open_and_the_next_start_goes_on() -> anyhow::Result<()> {
+    let mut stream = Stream::new(needs_broker!(), "stop", 3, EventSettings::default(), 20.0)?;
+    for _ in 0..4 {
+        stream.produce(2_000)?;
+        let before = committed_versions(&stream);
+        let job = stream.job().arg("--starting-offsets").arg("earliest").arg("--set").arg("spec.trigger.interval=20ms");
+        let mut runner = job.start()?;
+        runner.wait_for("a commit", TIMEOUT, |_| (committed_versions(&stream) > before + 1).then_some(()))?;
+        runner.signal(Signal::TERM)?;
+        assert_eq!(runner.wait(Duration::from_secs(20))?, Ended::Code(0), "{}", runner.last_lines());
+        wait_for("the last line", Duration::from_secs(5), || runner.stderr().contains("windows stay open").then_some(()))?;
+    }
+    let summary = stream.drain()?;
+    stream.check_exact(&summary)
+}
