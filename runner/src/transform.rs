@@ -1,1 +1,47 @@
 //! Transforms: the user's SQL, split at the window into what runs on every micro-batch and what runs on closed windows.
+//!
+//! A query is planned once ([`StreamQuery::plan`]) and runs as an [`Operator`], which takes decoded micro-batches and
+//! holds the open windows. Pure: no I/O and no clock of its own; `now()` reads the [`BatchClock`] that the caller sets.
+//!
+//! ```text
+//! text -> syntax -> session -> refuse -> split -> steps, plan, aggregation
+//!         tree      logical    what no   at the   compiled: trunk -> fan-out -> window -> above
+//!                   plan       stream    window
+//!                              can do
+//! ```
+//!
+//! `GROUP BY tumble(event_time, INTERVAL '1 minute'), key…` makes the window. In the SELECT that has it, `window_start`
+//! and `window_end` are known in the SELECT list, HAVING and ORDER BY. Below the window rows are computed one by one;
+//! above it rows of one window may be sorted, ranked and aggregated again. The rest is refused by `refuse`.
+
+mod aggregation;
+mod clock;
+mod collect_set;
+mod error;
+mod explain;
+mod guard;
+mod held_window;
+mod nth_value;
+mod operator;
+mod output;
+mod plan;
+mod planning_error;
+mod query;
+mod refuse;
+mod session;
+mod sets;
+mod split;
+mod steps;
+mod suggest;
+mod syntax;
+mod window;
+
+pub use clock::BatchClock;
+pub use error::{Error, Position, QueryError, Result};
+pub use explain::{Explanation, WindowExplanation};
+pub use operator::{Ingested, OpenWindow, Operator};
+pub use query::{SourceTable, StreamQuery};
+pub use window::WindowSpec;
+
+#[cfg(test)]
+mod tests;

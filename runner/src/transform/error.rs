@@ -1,0 +1,153 @@
+//! What can go wrong: a query that cannot run as a stream ([`QueryError`]), and rows it cannot compute ([`Error`]).
+
+use std::fmt;
+
+use datafusion::error::DataFusionError;
+
+/// A place in the query's text; both count from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Line.
+    pub line: u64,
+    /// Column.
+    pub column: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Why a query is refused. The job's author must change something; trying again does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.text())]
+pub struct QueryError {
+    /// What is wrong, naming the clause, function, table or column.
+    pub message: String,
+    /// Where in the text, if known.
+    pub position: Option<Position>,
+    /// What would work instead, if anything does.
+    pub cure: Option<String>,
+}
+
+impl QueryError {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), position: None, cure: None }
+    }
+
+    pub(super) fn at(mut self, position: impl Into<Option<Position>>) -> Self {
+        self.position = position.into();
+        self
+    }
+
+    pub(super) fn cure(mut self, cure: impl Into<String>) -> Self {
+        self.cure = Some(cure.into());
+        self
+    }
+
+    /// What DataFusion says, without the words that tell its own modules apart.
+    pub(super) fn from_datafusion(error: &DataFusionError) -> Self {
+        let text = error.find_root().strip_backtrace();
+        let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
+        for prefix in
+            ["Error during planning: ", "This feature is not implemented: ", "Internal error: ", "SQL error: "]
+        {
+            text = text.strip_prefix(prefix).unwrap_or(text);
+        }
+        let mut lines = text.lines();
+        let message = lines.next().unwrap_or(text).trim_end_matches('.').to_owned();
+        let rest = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+        Self { message: lower_first(&message), position: None, cure: (!rest.is_empty()).then_some(rest) }
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.message.clone();
+        if let Some(position) = self.position {
+            text += &format!(" ({position})");
+        }
+        if let Some(cure) = &self.cure {
+            text += &format!(": {cure}");
+        }
+        text
+    }
+}
+
+/// Messages begin with a small letter.
+pub(super) fn lower_first(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// Why rows could not be computed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An expression of the query failed on a value, such as a cast of text that is no number.
+    #[error("could not compute the query's {part}")]
+    Evaluate {
+        /// Which part of the query.
+        part: &'static str,
+        /// DataFusion's reason.
+        #[source]
+        source: Box<DataFusionError>,
+    },
+    /// The batch does not have the columns of [`StreamQuery::input_columns`](super::StreamQuery::input_columns).
+    #[error("the batch has the columns ({found}), the query reads ({expected})")]
+    Input {
+        /// Types that the query reads.
+        expected: String,
+        /// Types of the batch.
+        found: String,
+    },
+    /// A row without event time reached a windowed query; the decoder must have rejected it.
+    #[error("the event time is null in row {row} of the batch")]
+    NullEventTime {
+        /// Row in the batch as the WHERE left it, from 0.
+        row: usize,
+    },
+    /// Kept state has another shape than this query's state: it was written by another version and is to be rebuilt.
+    #[error("the state has the columns ({found}), the query keeps ({expected})")]
+    State {
+        /// Types of the query's state.
+        expected: String,
+        /// Types of the rows given.
+        found: String,
+    },
+    /// A snapshot was asked of a window that is not open.
+    #[error("no window that starts at {start} us is open")]
+    NotOpen {
+        /// Start of the window, microseconds since 1970.
+        start: i64,
+    },
+}
+
+impl Error {
+    /// For `map_err`: names the part of the query in which DataFusion failed.
+    pub(super) fn in_part(part: &'static str) -> impl Fn(DataFusionError) -> Self {
+        move |source| Self::Evaluate { part, source: Box::new(source) }
+    }
+}
+
+/// Result of computing rows.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_says_what_where_and_what_to_do() {
+        let error = QueryError::new("no column usr").at(Position { line: 2, column: 7 }).cure("did you mean user?");
+        assert_eq!(error.to_string(), "no column usr (line 2, column 7): did you mean user?");
+        assert_eq!(QueryError::new("too long").to_string(), "too long");
+    }
+
+    #[test]
+    fn the_words_of_datafusion_lose_their_prefix() {
+        let error = QueryError::from_datafusion(&DataFusionError::Plan(
+            "Invalid function 'cont'.\nDid you mean 'count'?".into(),
+        ));
+        assert_eq!(error.message, "invalid function 'cont'");
+        assert_eq!(error.cure.as_deref(), Some("Did you mean 'count'?"));
+    }
+}

@@ -1,0 +1,128 @@
+//! How a query runs, in words: what is computed for each record, where state is kept, what happens to closed windows.
+
+use std::fmt;
+use std::time::Duration;
+
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
+
+use super::SourceTable;
+use super::operator::Parts;
+use super::output::type_name;
+use super::split::{Names, WindowIn};
+use super::window::{Edge, WindowSpec};
+
+/// How a query runs. Each list is in the order in which rows go through it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Explanation {
+    /// Declared columns that are decoded.
+    pub reads: Vec<String>,
+    /// What is done with each record, before any state.
+    pub below: Vec<String>,
+    /// The window, where all state is kept.
+    pub window: Option<WindowExplanation>,
+    /// What is done with the rows of a closed window.
+    pub above: Vec<String>,
+    /// Name and type of each output column.
+    pub output: Vec<(String, String)>,
+}
+
+/// A window and what is kept for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowExplanation {
+    /// The event-time column.
+    pub event_time: String,
+    /// Length.
+    pub size: Duration,
+    /// What makes a group within a window.
+    pub keys: Vec<String>,
+    /// What is kept for each group.
+    pub aggregates: Vec<String>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "reads   {}", self.reads.join(", "))?;
+        for (index, line) in self.below.iter().enumerate() {
+            writeln!(f, "{}{line}", if index == 0 { "record  " } else { "        " })?;
+        }
+        if let Some(window) = &self.window {
+            writeln!(f, "window  {:?} of {}", window.size, window.event_time)?;
+            let keys = if window.keys.is_empty() { "(the window alone)".into() } else { window.keys.join(", ") };
+            writeln!(f, "  keys  {keys}")?;
+            writeln!(f, "  state {}", window.aggregates.join(", "))?;
+        }
+        for (index, line) in self.above.iter().enumerate() {
+            writeln!(f, "{}{line}", if index == 0 { "closed  " } else { "        " })?;
+        }
+        for (index, (name, data_type)) in self.output.iter().enumerate() {
+            writeln!(f, "{}{name} {data_type}", if index == 0 { "output  " } else { "        " })?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn rows(plan: &LogicalPlan, parts: &Parts, source: &SourceTable) -> Explanation {
+    let mut below = vec![];
+    describe(plan, &mut below);
+    Explanation { reads: reads(parts, source), below, window: None, above: vec![], output: output(parts) }
+}
+
+pub(super) fn windowed(
+    window: &WindowIn<'_>,
+    spec: WindowSpec,
+    names: Names,
+    parts: &Parts,
+    source: &SourceTable,
+) -> Explanation {
+    let mut below = vec![];
+    describe(&window.aggregate.input, &mut below);
+    let mut above = vec![];
+    window.above.iter().for_each(|node| above.extend(describe_node(node)));
+    let event_time = source.event_time.clone().unwrap_or_default();
+    let size = Duration::from_micros(spec.size().unsigned_abs());
+    let kept = WindowExplanation { event_time, size, keys: names.keys, aggregates: names.aggregates };
+    Explanation { reads: reads(parts, source), below, window: Some(kept), above, output: output(parts) }
+}
+
+fn reads(parts: &Parts, source: &SourceTable) -> Vec<String> {
+    parts.trunk.columns.iter().map(|column| source.schema.field(*column).name().clone()).collect()
+}
+
+fn output(parts: &Parts) -> Vec<(String, String)> {
+    let fields = parts.output.schema.fields().iter();
+    fields.map(|field| (field.name().clone(), type_name(field.data_type()))).collect()
+}
+
+fn describe(plan: &LogicalPlan, lines: &mut Vec<String>) {
+    plan.inputs().into_iter().for_each(|input| describe(input, lines));
+    lines.extend(describe_node(plan));
+}
+
+fn describe_node(plan: &LogicalPlan) -> Option<String> {
+    match plan {
+        LogicalPlan::Projection(projection) => Some(format!("select {}", list(&projection.expr))),
+        LogicalPlan::Filter(filter) => Some(format!("keep where {}", filter.predicate.human_display())),
+        LogicalPlan::Unnest(unnest) => {
+            let columns = unnest.exec_columns.iter().map(|column| column.name.replace("__unnest_placeholder", ""));
+            Some(format!("one row for each item of {}", columns.collect::<Vec<_>>().join(", ")))
+        }
+        LogicalPlan::Union(union) => Some(format!("the rows of {} branches", union.inputs.len())),
+        LogicalPlan::Sort(sort) => {
+            let keys: Vec<String> = sort.expr.iter().map(ToString::to_string).collect();
+            Some(format!("sort by {}", keys.join(", ")))
+        }
+        LogicalPlan::Window(window) => Some(format!("compute {}", list(&window.window_expr))),
+        LogicalPlan::Aggregate(aggregate) => {
+            Some(format!("group by {} and compute {}", list(&aggregate.group_expr), list(&aggregate.aggr_expr)))
+        }
+        LogicalPlan::Distinct(Distinct::All(_)) => Some("keep each row once".to_owned()),
+        _ => None,
+    }
+}
+
+fn list(exprs: &[Expr]) -> String {
+    let text = exprs.iter().map(|expr| expr.human_display().to_string()).collect::<Vec<_>>().join(", ");
+    [Edge::Start, Edge::End]
+        .into_iter()
+        .fold(text, |text, edge| text.replace(&format!("{}()", edge.sign_name()), edge.name()))
+}

@@ -1,0 +1,202 @@
+//! Functions that make much from little, such as `repeat('x', 1000000000)`, with a limit on what they make.
+//!
+//! Everything else a scalar function returns is about as large as its arguments, and how often one value can be used
+//! inside another is limited when the query is planned (`refuse`). So a micro-batch stays of the size it came in.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use datafusion::common::exec_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
+};
+
+/// Bytes that one call may make from one micro-batch of 8,192 rows: 8 kB a row. The memory limit of a small job is
+/// 256 MiB, of which a column may have a quarter.
+const MADE_BYTES_MAX: i64 = 64 << 20;
+
+/// How many bytes a call makes of one row, from its arguments' sizes and numbers.
+type Estimate = fn(&Row<'_>) -> i64;
+
+/// One row of the arguments.
+struct Row<'a> {
+    arguments: &'a [Argument],
+    row: usize,
+}
+
+/// An argument: its values, and the same as whole numbers where they are numbers, times or intervals.
+struct Argument {
+    array: ArrayRef,
+    numbers: Option<Int64Array>,
+}
+
+impl Argument {
+    fn new(array: ArrayRef) -> Result<Self> {
+        let numbers = match array.data_type() {
+            integer if integer.is_integer() => {
+                Some(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {
+                let nanoseconds = cast(&array, &DataType::Timestamp(TimeUnit::Nanosecond, None))?;
+                Some(cast(&nanoseconds, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                Some(array.as_primitive::<IntervalMonthDayNanoType>().unary(|interval| {
+                    // A month has at least 28 days: rather too many steps than too few.
+                    let days = i64::from(interval.months) * 28 + i64::from(interval.days);
+                    days.saturating_mul(86_400_000_000_000).saturating_add(interval.nanoseconds)
+                }))
+            }
+            _ => None,
+        };
+        Ok(Self { array, numbers })
+    }
+}
+
+impl Row<'_> {
+    fn number(&self, argument: usize) -> i64 {
+        let numbers = self.arguments.get(argument).and_then(|argument| argument.numbers.as_ref());
+        numbers.filter(|numbers| numbers.is_valid(self.row)).map_or(0, |numbers| numbers.value(self.row))
+    }
+
+    fn text(&self, argument: usize) -> Option<&str> {
+        let array = &self.arguments.get(argument)?.array;
+        match array.data_type() {
+            _ if array.is_null(self.row) => None,
+            DataType::Utf8 => Some(array.as_string::<i32>().value(self.row)),
+            DataType::LargeUtf8 => Some(array.as_string::<i64>().value(self.row)),
+            DataType::Utf8View => Some(array.as_string_view().value(self.row)),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self, argument: usize) -> i64 {
+        self.text(argument).map_or(8, str::len) as i64
+    }
+}
+
+fn estimate_of(name: &str) -> Option<Estimate> {
+    Some(match name {
+        "repeat" => |row| row.bytes(0).saturating_mul(row.number(1)),
+        "array_repeat" => |row| row.bytes(0).max(1).saturating_mul(row.number(1)),
+        // Padding is cut to the length, which is counted in characters of at most four bytes.
+        "lpad" | "rpad" => |row| row.number(1).saturating_mul(4),
+        "array_resize" => |row| row.number(1).saturating_mul(row.bytes(2).max(8)),
+        "range" | "generate_series" => |row| {
+            // With one argument it is the end. A step of 0 is an error of the function itself.
+            let only_end = row.arguments.len() == 1;
+            let (start, end) = if only_end { (0, row.number(0)) } else { (row.number(0), row.number(1)) };
+            let step = if row.arguments.len() > 2 { row.number(2).saturating_abs().max(1) } else { 1 };
+            (end.saturating_sub(start).saturating_abs() / step).saturating_mul(8)
+        },
+        "replace" => |row| {
+            let (Some(text), Some(sought)) = (row.text(0), row.text(1)) else { return 0 };
+            row.bytes(2).saturating_mul(text.matches(sought).count() as i64)
+        },
+        // Only the flag g replaces more than once. Patterns match words rather than characters, hence the 16.
+        "regexp_replace" => |row| match row.text(3) {
+            Some(flags) if flags.contains('g') => (row.bytes(0) / 16 + 1).saturating_mul(row.bytes(2)),
+            _ => row.bytes(2),
+        },
+        _ => return None,
+    })
+}
+
+/// The function itself, or with its limit.
+pub(super) fn guarded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
+    match estimate_of(function.name()) {
+        Some(estimate) => Arc::new(ScalarUDF::new_from_impl(Guarded { function, estimate })),
+        None => function,
+    }
+}
+
+/// The name of the guarded function if all arguments of a call are constants: such a call can be tried when the query
+/// is planned.
+pub(super) fn constant_call(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::ScalarFunction(call) if call.func.inner().is::<Guarded>() => {
+            let constant = call.args.iter().all(|argument| matches!(argument, Expr::Literal(..)));
+            constant.then(|| call.func.name())
+        }
+        _ => None,
+    }
+}
+
+struct Guarded {
+    function: Arc<ScalarUDF>,
+    estimate: Estimate,
+}
+
+impl Guarded {
+    fn check(&self, args: &ScalarFunctionArgs) -> Result<()> {
+        // Constants only: one row stands for all.
+        let rows =
+            if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { args.number_rows };
+        let arguments = args.args.iter().map(|arg| Argument::new(arg.to_array(rows)?)).collect::<Result<Vec<_>>>()?;
+        let mut made: i64 = 0;
+        for row in 0..rows {
+            made = made.saturating_add((self.estimate)(&Row { arguments: &arguments, row }).max(0));
+        }
+        if made > MADE_BYTES_MAX {
+            let name = self.function.name();
+            return exec_err!("{name} would make {made} bytes from one batch, at most {MADE_BYTES_MAX} are allowed");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("function", &self.function).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Guarded {
+    fn eq(&self, other: &Self) -> bool {
+        self.function == other.function
+    }
+}
+
+impl Eq for Guarded {}
+
+impl Hash for Guarded {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.function.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Guarded {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        self.function.aliases()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.function.return_type(arg_types)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        self.function.return_field_from_args(args)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.function.coerce_types(arg_types)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.check(&args)?;
+        self.function.invoke_with_args(args)
+    }
+}

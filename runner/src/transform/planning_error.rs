@@ -1,0 +1,136 @@
+//! DataFusion's planning errors in the words of this crate, with their place in the text and a cure.
+
+use datafusion::common::SchemaError;
+use datafusion::error::DataFusionError;
+
+use super::SourceTable;
+use super::error::{Position, QueryError};
+use super::session::Session;
+use super::suggest;
+use super::syntax::Places;
+use super::window::Edge;
+
+/// What a translation needs to know of the query.
+pub(super) struct Translation<'a> {
+    pub(super) places: &'a Places,
+    pub(super) session: &'a Session,
+    pub(super) source: &'a SourceTable,
+}
+
+impl Translation<'_> {
+    pub(super) fn of(&self, error: &DataFusionError) -> QueryError {
+        if let DataFusionError::SchemaError(schema, _) = error.find_root() {
+            match schema.as_ref() {
+                SchemaError::FieldNotFound { field, valid_fields } => {
+                    let names: Vec<&str> = valid_fields.iter().map(|field| field.name.as_str()).collect();
+                    if Edge::from_name(&field.name).is_some() && field.relation.is_some() {
+                        return QueryError::new(format!("the window's {} belongs to no table", field.name))
+                            .at(self.places.column(&field.name))
+                            .cure(format!("write {} alone", field.name));
+                    }
+                    return self.unknown_column(&field.name, &names);
+                }
+                SchemaError::AmbiguousReference { field } => {
+                    return QueryError::new(format!("the column {} could be several", field.name))
+                        .at(self.places.column(&field.name))
+                        .cure("write the table's name before it");
+                }
+                _ => {}
+            }
+        }
+        let found = QueryError::from_datafusion(error);
+        let message = found.message.as_str();
+        if let Some(name) = after(message, "invalid function '", '\'') {
+            return self.unknown_function(name);
+        }
+        if message.starts_with("unnest should be rewritten") {
+            return QueryError::new("unnest stands in the SELECT list, nowhere else")
+                .at(self.places.function("unnest"))
+                .cure("unnest in a subquery, and use its column in the outer SELECT");
+        }
+        if message.contains("must appear in the GROUP BY")
+            && let Some(column) = after(message, "column \"", '"').map(last_part)
+        {
+            return QueryError::new(format!("the column {column} is neither in GROUP BY nor inside an aggregate"))
+                .at(self.places.column(column))
+                .cure(format!("add it to GROUP BY, or use max({column}) or collect_set({column})"));
+        }
+        if message.starts_with("projections require unique expression names")
+            && let Some(name) = after(message, "expression \"", '"').map(last_part)
+        {
+            return QueryError::new(format!("the output has two columns {name}"))
+                .at(self.places.column(name))
+                .cure("give one of them another name: … AS name");
+        }
+        if let Some(name) =
+            after(message, "function '", '\'').filter(|_| message.contains("failed to match any signature"))
+        {
+            return self.wrong_types(name, message);
+        }
+        let position = self.quoted_place(message);
+        found.at(position)
+    }
+
+    fn unknown_column(&self, name: &str, columns: &[&str]) -> QueryError {
+        let error = QueryError::new(format!("there is no column {name}")).at(self.places.column(name));
+        if Edge::from_name(name).is_none() {
+            let declared: Vec<&str> = self.source.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let columns = if columns.is_empty() { declared } else { columns.to_vec() };
+            return error.cure(suggest::hint(name, &columns, "the columns are"));
+        }
+        error.cure(if self.places.tumble.is_some() {
+            format!(
+                "{name} is known where the window is grouped: in the SELECT list, HAVING and ORDER BY of the SELECT \
+                 that has tumble; select it there to use it further up"
+            )
+        } else {
+            format!("{name} comes with a window: GROUP BY tumble(<event time>, INTERVAL '1 minute'), …")
+        })
+    }
+
+    fn unknown_function(&self, name: &str) -> QueryError {
+        let error = QueryError::new(format!("there is no function {name}")).at(self.places.function(name));
+        error.cure(match name {
+            "collect_list" => "use array_agg(x ORDER BY y), or collect_set(x) for the distinct values".to_owned(),
+            "unix_timestamp" => "use to_unixtime(t)".to_owned(),
+            "get_json_object" | "from_json" | "json_tuple" => "declare the field as a column with its path".to_owned(),
+            _ => match suggest::nearest(name, self.session.function_names()) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "the functions are those of DataFusion, and tumble and collect_set".to_owned(),
+            },
+        })
+    }
+
+    /// "requires Int64, but received String" for each form of the function, in one line.
+    fn wrong_types(&self, name: &str, message: &str) -> QueryError {
+        let pairs: Vec<(&str, &str)> = message
+            .split(" requires ")
+            .skip(1)
+            .filter_map(|rest| {
+                let (wanted, rest) = rest.split_once(", but received ")?;
+                Some((wanted, rest.split([' ', '.', ',']).next()?))
+            })
+            .collect();
+        let received = pairs.first().map_or("these types", |(_, received)| received);
+        let mut wanted: Vec<&str> = pairs.iter().map(|(wanted, _)| *wanted).collect();
+        wanted.dedup();
+        let error = QueryError::new(format!("{name} does not take {received}")).at(self.places.function(name));
+        if wanted.is_empty() { error } else { error.cure(format!("it takes {}: CAST the value", wanted.join(", "))) }
+    }
+
+    /// The place of the first function or column that a message quotes.
+    fn quoted_place(&self, message: &str) -> Option<Position> {
+        let quoted = message.split(['\'', '"', '`']).skip(1).step_by(2);
+        quoted.map(last_part).find_map(|name| self.places.function(name).or(self.places.column(name)))
+    }
+}
+
+fn after<'a>(message: &'a str, before: &str, end: char) -> Option<&'a str> {
+    let (_, rest) = message.split_once(before)?;
+    rest.split_once(end).map(|(name, _)| name)
+}
+
+/// A column's name without its table.
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}

@@ -1,0 +1,177 @@
+//! A user's query as a streaming query: read, checked, split and compiled once, before the first record.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::logical_expr::LogicalPlan;
+
+use super::clock::BatchClock;
+use super::error::{QueryError, Result};
+use super::explain::Explanation;
+use super::operator::{Operator, Parts};
+use super::output::Output;
+use super::planning_error::Translation;
+use super::refuse::Context;
+use super::session::{Session, describe};
+use super::window::{Edge, WindowSpec};
+use super::{explain, split, suggest, syntax};
+
+/// Stack of the planning thread. Parsing and planning recurse over the query; the limits of `syntax` keep them within
+/// a few megabytes, but the parser builds chains such as `1 + 1 + …` before anybody can count them, and dropping one
+/// recurses too. Only pages that are touched cost memory.
+const STACK_BYTES: usize = 256 << 20;
+
+/// The table that a query reads.
+#[derive(Clone, Debug)]
+pub struct SourceTable {
+    /// Name in the query.
+    pub name: String,
+    /// All declared columns.
+    pub schema: SchemaRef,
+    /// The column that windows and the watermark follow: `Timestamp(us, "UTC")`.
+    pub event_time: Option<String>,
+}
+
+/// A query that can run as a stream.
+#[derive(Clone)]
+pub struct StreamQuery {
+    parts: Arc<Parts>,
+    normal_form: String,
+    explanation: Explanation,
+}
+
+impl StreamQuery {
+    /// Plans `sql` over one source. `now()` will read `clock`.
+    ///
+    /// *Errors*: the query cannot run as a stream; the error says why, where, and what would work.
+    pub fn plan(sql: &str, source: &SourceTable, clock: BatchClock) -> Result<Self, QueryError> {
+        let planned = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("plan".into()).stack_size(STACK_BYTES);
+            let thread = thread.spawn_scoped(scope, || plan_here(sql, source, &clock));
+            thread.map(|thread| thread.join())
+        });
+        match planned {
+            Ok(Ok(planned)) => planned,
+            Ok(Err(_)) => Err(QueryError::new("planning the query failed, which is a fault of the planner")
+                .cure("write it in another way, and report it")),
+            Err(error) => Err(QueryError::new(format!("no thread could be started to plan the query: {error}"))),
+        }
+    }
+
+    /// Declared columns that the query reads, ascending. Batches given to [`Operator::ingest`] have exactly these, in
+    /// this order. With a window the event time is always among them.
+    pub fn input_columns(&self) -> &[usize] {
+        &self.parts.trunk.columns
+    }
+
+    /// Columns of the output: timestamps are `Timestamp(us, "UTC")`; there are no dictionaries, no unsigned numbers, no
+    /// intervals; text may be views. Every column is nullable.
+    pub fn output_schema(&self) -> SchemaRef {
+        self.parts.output.schema.clone()
+    }
+
+    /// The query's window, if it has one.
+    pub fn window(&self) -> Option<WindowSpec> {
+        self.parts.window.as_ref().map(|window| window.spec)
+    }
+
+    /// The query's text without blanks, comments and the case of unquoted words; a part of the job's fingerprint.
+    pub fn normal_form(&self) -> &str {
+        &self.normal_form
+    }
+
+    /// Columns of a window's state: keys, then what the aggregates keep. One schema for all windows.
+    pub fn state_schema(&self) -> Option<SchemaRef> {
+        self.parts.window.as_ref().map(|window| window.aggregation.state_schema.clone())
+    }
+
+    /// How the query runs, for people.
+    pub fn explain(&self) -> &Explanation {
+        &self.explanation
+    }
+
+    /// A new operator without state.
+    pub fn operator(&self) -> Operator {
+        Operator::new(Arc::clone(&self.parts))
+    }
+}
+
+fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<StreamQuery, QueryError> {
+    let event_time = event_time_of(source)?;
+    let syntax = syntax::parse(sql, &source.name, &source.schema)?;
+    let places = &syntax.places;
+    let session = Session::new(source, clock)
+        .map_err(|error| QueryError::new(format!("no session could be made: {}", describe(&error))))?;
+    let translation = Translation { places, session: &session, source };
+    let failed = |error| translation.of(&error);
+    let plan = session.plan(syntax.query).map_err(failed)?;
+    let context = Context { places, source_name: &source.name, event_time: source.event_time.as_deref() };
+    context.check_types(&plan)?;
+    let evaluate = |expr: &_| session.evaluate_constant(expr);
+
+    let Some(window) = split::find_window(&plan).map_err(|error| error.at(places.tumble))? else {
+        if places.tumble.is_some() {
+            return Err(QueryError::new("the table that has the window is not read")
+                .at(places.tumble)
+                .cure("select from it"));
+        }
+        context.check_rows(&plan, false)?;
+        context.check_uses(&plan, None)?;
+        context.check_made(&plan, &evaluate)?;
+        let output = Output::new(plan.schema().as_arrow())?;
+        let parts = split::compile_rows(&plan, &source.schema, output, &session).map_err(failed)?;
+        let explanation = explain::rows(&plan, &parts, source);
+        return Ok(StreamQuery { parts: Arc::new(parts), normal_form: syntax.normal_form, explanation });
+    };
+    let input: &LogicalPlan = &window.aggregate.input;
+    context.check_rows(input, true)?;
+    context.check_window_aggregate(window.aggregate)?;
+    context.check_above(&window.above, window.node)?;
+    context.check_uses(input, None)?;
+    context.check_uses(&plan, Some(window.aggregate))?;
+    context.check_made(&plan, &evaluate)?;
+    check_edge_names(input, source).map_err(|error| error.at(places.tumble))?;
+    let over = split::window_of(window.aggregate, &source.schema, source.event_time.as_deref(), &session)
+        .map_err(|error| error.at(places.tumble))?;
+    let spec = over.0;
+    let output = Output::new(plan.schema().as_arrow())?;
+    let event_time = event_time.unwrap_or_default();
+    let (parts, names) =
+        split::compile_window(&plan, &window, over, (&source.schema, event_time), output, &session).map_err(failed)?;
+    let explanation = explain::windowed(&window, spec, names, &parts, source);
+    Ok(StreamQuery { parts: Arc::new(parts), normal_form: syntax.normal_form, explanation })
+}
+
+/// Position of the event time among the declared columns.
+fn event_time_of(source: &SourceTable) -> Result<Option<usize>, QueryError> {
+    let Some(name) = &source.event_time else { return Ok(None) };
+    let Some((index, field)) = source.schema.column_with_name(name) else {
+        let columns: Vec<&str> = source.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let message = format!("the event time {name} is no column of source {}", source.name);
+        return Err(QueryError::new(message).cure(suggest::hint(name, &columns, "its columns are")));
+    };
+    match field.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Ok(Some(index)),
+        other => {
+            let message = format!("the event time {name} of source {} is of type {other}", source.name);
+            Err(QueryError::new(message).cure("declare it as timestamp"))
+        }
+    }
+}
+
+/// A column of these names could not be told from the window's edges.
+fn check_edge_names(input: &LogicalPlan, source: &SourceTable) -> Result<(), QueryError> {
+    for edge in [Edge::Start, Edge::End] {
+        let name = edge.name();
+        if input.schema().fields().iter().any(|field| field.name() == name) {
+            return Err(QueryError::new(format!(
+                "a column below the window is called {name}, as the window's edge is"
+            ))
+            .cure(format!(
+                "read what you need under other names: FROM (SELECT {name} AS other_name, … FROM {}) AS renamed",
+                source.name
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The only DataFusion session: which functions a query may call, and the step from syntax tree to logical plan.
+//!
+//! There is no catalog, no file format and no table function in it: a query can read its source and nothing else.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchema, TableReference, internal_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
+use datafusion::logical_expr::logical_plan::{Projection, TableScanBuilder};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF, TableSource};
+use datafusion::optimizer::OptimizerRule;
+use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::sqlparser::ast::{self, Query, TableFactor};
+
+use super::clock::BatchClock;
+use super::{SourceTable, clock, collect_set, guard, nth_value, window};
+
+/// Rows per batch inside plans; micro-batches have the same size.
+pub(super) const BATCH_ROWS: usize = 8192;
+
+/// Operators and calls inside each other in a compiled expression: somewhat more than a plan may have (`refuse`), since
+/// types are coerced.
+const EXPRESSION_DEPTH_MAX: usize = 800;
+
+/// Functions of DataFusion that have no meaning on a stream of records, or take a type as text, of any depth.
+const REMOVED: [&str; 4] = ["input_file_name", "file_row_index", "arrow_cast", "arrow_try_cast"];
+
+/// Functions of DataFusion that take a closure are compiled anew in every crate that calls them, with all of the syntax
+/// tree behind them. Instead there is one state for each set of rules; its methods are compiled already.
+pub(super) struct Session {
+    /// All rules of DataFusion.
+    state: SessionState,
+    /// Coerces types, nothing else.
+    analyzing: SessionState,
+    /// Only rules that keep a chain of projections and filters: filters stay where they are, since rows are counted
+    /// before and after them.
+    chaining: SessionState,
+}
+
+impl Session {
+    pub(super) fn new(source: &SourceTable, clock: &BatchClock) -> Result<Self> {
+        let mut scalar: Vec<Arc<ScalarUDF>> = SessionStateDefaults::default_scalar_functions();
+        scalar.retain(|function| !REMOVED.contains(&function.name()));
+        let mut scalar: Vec<Arc<ScalarUDF>> = scalar.into_iter().map(guard::guarded).collect();
+        scalar.extend(clock::functions(clock).into_iter().chain(window::functions()).map(Arc::new));
+        let mut aggregates: Vec<Arc<AggregateUDF>> = SessionStateDefaults::default_aggregate_functions();
+        aggregates.extend([collect_set::collect_set(), nth_value::nth_value()]);
+
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_batch_size(BATCH_ROWS)
+            .with_information_schema(false)
+            .with_create_default_catalog_and_schema(false)
+            .set_str("datafusion.execution.time_zone", window::UTC);
+        let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk).build_arc()?;
+        let relation = SourceRelation { name: source.name.clone(), table: Arc::new(Table(source.schema.clone())) };
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_expr_planners(SessionStateDefaults::default_expr_planners())
+            .with_relation_planners(vec![Arc::new(relation)])
+            .with_scalar_functions(scalar)
+            .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
+            .with_aggregate_functions(aggregates)
+            .with_window_functions(SessionStateDefaults::default_window_functions())
+            .build();
+        let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+            Arc::new(SimplifyExpressions::new()),
+            Arc::new(CommonSubexprEliminate::new()),
+            Arc::new(OptimizeProjections::new()),
+        ];
+        let with_rules =
+            |rules| SessionStateBuilder::new_from_existing(state.clone()).with_optimizer_rules(rules).build();
+        let (analyzing, chaining) = (with_rules(vec![]), with_rules(rules));
+        Ok(Self { state, analyzing, chaining })
+    }
+
+    /// The logical plan of a query, with types coerced.
+    ///
+    /// DataFusion offers this step only as an async function, whose code the calling crate has to compile: two minutes
+    /// of CPU in each of our binaries, twelve seconds this way (measured 2026-11). The same planner is reached without
+    /// it through an expression: a query is planned as the subquery of an EXISTS that nobody evaluates.
+    pub(super) fn plan(&self, query: Box<Query>) -> Result<LogicalPlan> {
+        let exists = ast::ExprWithAlias { expr: ast::Expr::Exists { subquery: query, negated: false }, alias: None };
+        let expr = self.state.create_logical_expr_from_sql_expr(exists, &DFSchema::empty())?;
+        let Expr::Exists(exists) = expr else { return internal_err!("EXISTS was planned as {expr}") };
+        self.analyzing.optimize(&exists.subquery.subquery)
+    }
+
+    /// The same plan with constants computed and columns that nobody reads left out; a chain stays a chain.
+    pub(super) fn optimize_chain(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.chaining.optimize(plan)
+    }
+
+    /// The same plan with all that DataFusion knows.
+    pub(super) fn optimize(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.state.optimize(plan)
+    }
+
+    /// Compiles an optimized plan.
+    pub(super) fn physical_plan(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+        let plan = futures::executor::block_on(self.state.query_planner().create_physical_plan(plan, &self.state))?;
+        check_plan_depth(&plan)?;
+        Ok(plan)
+    }
+
+    /// What a compiled plan runs in.
+    pub(super) fn task_context(&self) -> Arc<TaskContext> {
+        self.state.task_ctx()
+    }
+
+    /// Compiles an expression over the columns of a schema.
+    pub(super) fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        let expr =
+            create_physical_expr(expr, schema, self.state.execution_props(), &PhysicalPlanningContext::default())?;
+        check_depth(&expr)?;
+        Ok(expr)
+    }
+
+    /// Computes what is constant in an expression.
+    pub(super) fn simplify(&self, expr: Expr, schema: &Arc<DFSchema>) -> Result<Expr> {
+        let config = Arc::clone(self.state.config_options());
+        let context = SimplifyContext::builder().with_schema(Arc::clone(schema)).with_config_options(config).build();
+        ExprSimplifier::new(context).simplify(expr)
+    }
+
+    /// Tries to compute a constant expression.
+    pub(super) fn evaluate_constant(&self, expr: &Expr) -> Result<()> {
+        let one_row = RecordBatchOptions::new().with_row_count(Some(1));
+        let one_row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &one_row)?;
+        self.physical(expr, &DFSchema::empty())?.evaluate(&one_row).map(|_| ())
+    }
+
+    /// Names that a query may call, for "did you mean".
+    pub(super) fn function_names(&self) -> Vec<&str> {
+        let state = &self.state;
+        let names = state
+            .scalar_functions()
+            .keys()
+            .chain(state.aggregate_functions().keys())
+            .chain(state.window_functions().keys());
+        let mut names: Vec<&str> = names.map(String::as_str).filter(|name| !name.contains(' ')).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+}
+
+/// A table of which only the columns are known: enough to plan. Data reaches the compiled steps directly.
+#[derive(Debug)]
+pub(super) struct Table(pub(super) SchemaRef);
+
+impl TableSource for Table {
+    fn schema(&self) -> SchemaRef {
+        self.0.clone()
+    }
+}
+
+/// Gives the planner the source. It is asked before the query's own WITH tables, hence `syntax` refuses a WITH table
+/// of the same name.
+#[derive(Debug)]
+struct SourceRelation {
+    name: String,
+    table: Arc<Table>,
+}
+
+impl RelationPlanner for SourceRelation {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let TableFactor::Table { name, .. } = &relation else {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        };
+        let [part] = &name.0[..] else { return plan_err!("there is no table {name}") };
+        let Some(ident) = part.as_ident() else { return plan_err!("there is no table {name}") };
+        if !ident.value.eq_ignore_ascii_case(&self.name) {
+            return Ok(RelationPlanning::Original(Box::new(relation)));
+        }
+        let table = TableReference::bare(context.normalize_ident(ident.clone()));
+        let source: Arc<dyn TableSource> = self.table.clone();
+        let plan = scan(table, source, None)?;
+        let TableFactor::Table { alias, .. } = relation else { return internal_err!("a table is no table") };
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+    }
+}
+
+/// Reads columns of a table.
+pub(super) fn scan(
+    name: TableReference,
+    table: Arc<dyn TableSource>,
+    columns: Option<Vec<usize>>,
+) -> Result<LogicalPlan> {
+    TableScanBuilder::new(name, table).with_projection(columns).build().map(LogicalPlan::TableScan)
+}
+
+/// Computes expressions over a plan.
+pub(super) fn project(input: LogicalPlan, exprs: Vec<Expr>) -> Result<LogicalPlan> {
+    Projection::try_new(exprs, Arc::new(input)).map(LogicalPlan::Projection)
+}
+
+/// Compiled expressions are computed, and dropped, by recursion on the pipeline's ordinary stack. The text limits their
+/// depth too, but expressions of nested subqueries are merged.
+fn check_depth(expr: &Arc<dyn PhysicalExpr>) -> Result<()> {
+    fn depth(expr: &Arc<dyn PhysicalExpr>) -> usize {
+        1 + expr.children().into_iter().map(depth).max().unwrap_or(0)
+    }
+    if depth(expr) > EXPRESSION_DEPTH_MAX {
+        return plan_err!("an expression nests deeper than {EXPRESSION_DEPTH_MAX}");
+    }
+    Ok(())
+}
+
+fn check_plan_depth(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    plan.apply_expressions(&mut |expr| {
+        check_depth(expr)?;
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    plan.children().into_iter().try_for_each(check_plan_depth)
+}
+
+/// What went wrong, as text of one line, for errors that are no fault of the query.
+pub(super) fn describe(error: &DataFusionError) -> String {
+    error.find_root().strip_backtrace().lines().next().unwrap_or_default().to_owned()
+}
