@@ -37,6 +37,7 @@ pub struct SourceTable {
 pub struct StreamQuery {
     parts: Arc<Parts>,
     normal_form: String,
+    state_form: Option<String>,
     explanation: Explanation,
 }
 
@@ -80,6 +81,12 @@ impl StreamQuery {
         &self.normal_form
     }
 
+    /// The part of the query's text that the state depends on; `None` for a query without a window, which has no state.
+    /// Two queries with the same one may go on with each other's state.
+    pub fn state_form(&self) -> Option<&str> {
+        self.state_form.as_deref()
+    }
+
     /// Columns of a window's state: keys, then what the aggregates keep. One schema for all windows.
     pub fn state_schema(&self) -> Option<SchemaRef> {
         self.parts.window.as_ref().map(|window| window.aggregation.state_schema.clone())
@@ -104,6 +111,7 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
         .map_err(|error| QueryError::new(format!("no session could be made: {}", describe(&error))))?;
     let translation = Translation { places, session: &session, source };
     let failed = |error| translation.of(&error);
+    let state_form = syntax.state_form(&|name| session.is_aggregate(name));
     let plan = session.plan(syntax.query).map_err(failed)?;
     let context = Context { places, source_name: &source.name, event_time: source.event_time.as_deref() };
     context.check_types(&plan)?;
@@ -121,7 +129,8 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
         let output = Output::new(plan.schema().as_arrow())?;
         let parts = split::compile_rows(&plan, &source.schema, output, &session).map_err(failed)?;
         let explanation = explain::rows(&plan, &parts, source);
-        return Ok(StreamQuery { parts: Arc::new(parts), normal_form: syntax.normal_form, explanation });
+        let (normal_form, state_form) = (syntax.normal_form, None);
+        return Ok(StreamQuery { parts: Arc::new(parts), normal_form, state_form, explanation });
     };
     let input: &LogicalPlan = &window.aggregate.input;
     context.check_rows(input, true)?;
@@ -139,7 +148,8 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
     let (parts, names) =
         split::compile_window(&plan, &window, over, (&source.schema, event_time), output, &session).map_err(failed)?;
     let explanation = explain::windowed(&window, spec, names, &parts, source);
-    Ok(StreamQuery { parts: Arc::new(parts), normal_form: syntax.normal_form, explanation })
+    let (normal_form, state_form) = (syntax.normal_form, Some(state_form));
+    Ok(StreamQuery { parts: Arc::new(parts), normal_form, state_form, explanation })
 }
 
 /// Position of the event time among the declared columns.

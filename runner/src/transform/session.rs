@@ -147,6 +147,11 @@ impl Session {
         self.physical(expr, &DFSchema::empty())?.evaluate(&one_row).map(|_| ())
     }
 
+    /// Whether a function of this name aggregates.
+    pub(super) fn is_aggregate(&self, name: &str) -> bool {
+        self.state.aggregate_functions().contains_key(name)
+    }
+
     /// Names that a query may call, for "did you mean".
     pub(super) fn function_names(&self) -> Vec<&str> {
         let state = &self.state;

@@ -5,6 +5,7 @@
 //! such columns, lets them pass wherever an aggregated SELECT may name its groups.
 
 mod parts;
+mod state_form;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -34,6 +35,14 @@ pub(super) struct Syntax {
     pub(super) query: Box<Query>,
     pub(super) normal_form: String,
     pub(super) places: Places,
+    tokens: Vec<TokenWithSpan>,
+}
+
+impl Syntax {
+    /// What of the text the state depends on, given which names are aggregates.
+    pub(super) fn state_form(&self, is_aggregate: &dyn Fn(&str) -> bool) -> String {
+        state_form::state_form(&self.tokens, is_aggregate)
+    }
 }
 
 /// Where names and clauses stand in the text, for errors that are found later.
@@ -91,7 +100,7 @@ pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Sy
     check_nesting(&tokens)?;
     let normal_form = normal_form(&tokens);
 
-    let mut parser = Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(tokens.clone());
     let mut query = parser.parse_query().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();
@@ -104,7 +113,7 @@ pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Sy
     if let std::ops::ControlFlow::Break(error) = walk.walk_query(&mut query) {
         return Err(*error);
     }
-    Ok(Syntax { query, normal_form, places: walk.places })
+    Ok(Syntax { query, normal_form, places: walk.places, tokens })
 }
 
 /// The first word says what a statement does; only a query may run.
@@ -186,7 +195,12 @@ fn opens_type(token: &Token) -> bool {
 /// The text without blanks, comments and the case of unquoted words: equal for queries that differ only in these. Made
 /// from the tokens and not from the syntax tree, so that a newer parser does not change it.
 fn normal_form(tokens: &[TokenWithSpan]) -> String {
-    let words = tokens.iter().filter_map(|token| match &token.token {
+    tokens.iter().filter_map(|token| word_of(&token.token)).collect::<Vec<_>>().join(" ")
+}
+
+/// A token in the normal form; `None` for what is no part of it.
+fn word_of(token: &Token) -> Option<String> {
+    match token {
         Token::Whitespace(_) | Token::EOF | Token::SemiColon => None,
         Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_lowercase()),
         Token::SingleQuotedString(text) => Some(format!("'{}'", text.replace('\'', "''"))),
@@ -196,8 +210,7 @@ fn normal_form(tokens: &[TokenWithSpan]) -> String {
             let is_quoted = text.contains(['\'', '"', '`', '$']);
             Some(if is_quoted { format!("{}:{text}", text.len()) } else { text })
         }
-    });
-    words.collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// Declared names that have capitals, by their lower case: SQL lowers unquoted names, JSON events are often camelCase.
