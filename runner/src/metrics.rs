@@ -231,3 +231,61 @@ impl JobMetrics {
 fn raise(counter: &GenericCounter<AtomicU64>, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
+    use crate::clock::SystemClock;
+    use crate::pipeline::status::PartitionStatus;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    fn busy() -> JobStatus {
+        let source = SourceCounters {
+            read: 10,
+            tombstone: 1,
+            dead_letter: BTreeMap::from([("syntax".to_owned(), 2)]),
+            ..SourceCounters::default()
+        };
+        let output = OutputCounters { late: 3, accepted: 4, rows: 2, files: 1, ..OutputCounters::default() };
+        let totals = Counters {
+            sources: BTreeMap::from([("s".to_owned(), source)]),
+            outputs: BTreeMap::from([("o".to_owned(), output)]),
+        };
+        let (topic, end, watermark) = ("t".to_owned(), Some(12), Some(1_000_000));
+        let partition = PartitionStatus { topic, position: 7, end, watermark, ..PartitionStatus::default() };
+        let last_commit = Some(CommitStatus { version: 9, clock: 2_000_000, ..CommitStatus::default() });
+        JobStatus { totals, partitions: vec![partition], watermark, last_commit, commits: 5, ..JobStatus::default() }
+    }
+
+    #[test]
+    fn the_page_of_metrics_and_the_program_agree() {
+        let metrics = JobMetrics::new("n", "j");
+        let commit = CommitStatus { batch_ms: 5, commit_ms: 3, ..CommitStatus::default() };
+        metrics.commit(&commit, Some(1));
+        let text = metrics.text(&busy(), &MemoryBudget::of(1 << 30), &SystemClock).unwrap();
+        let shown = text.lines().filter_map(|line| line.strip_prefix("# TYPE dataplatform_")?.split(' ').next());
+        let shown: BTreeSet<_> = shown.map(|name| format!("dataplatform_{name}")).collect();
+        let page = include_str!("../../docs/metrics.md");
+        let listed = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        let listed: BTreeSet<_> = listed.map(str::to_owned).collect();
+        assert_eq!(shown, listed);
+        for line in [
+            "dataplatform_records_read_total{job=\"j\",namespace=\"n\",source=\"s\"} 10",
+            "dataplatform_records_dropped_total{job=\"j\",namespace=\"n\",reason=\"late\"} 3",
+            "dataplatform_consumer_lag_records{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 5",
+            "dataplatform_checkpoint_version{job=\"j\",namespace=\"n\"} 9",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn counters_follow_the_totals_and_never_fall() {
+        let metrics = JobMetrics::new("n", "j");
+        let read = |status: &JobStatus| metrics.text(status, &MemoryBudget::of(1 << 30), &SystemClock).unwrap();
+        assert!(read(&busy()).contains("dataplatform_checkpoints_total{job=\"j\",namespace=\"n\"} 5"));
+        assert!(read(&JobStatus::default()).contains("dataplatform_checkpoints_total{job=\"j\",namespace=\"n\"} 5"));
+        assert!(read(&JobStatus { commits: 8, ..busy() }).contains("checkpoints_total{job=\"j\",namespace=\"n\"} 8"));
+    }
+}

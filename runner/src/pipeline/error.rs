@@ -77,6 +77,40 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 30] = [
+        Self::InvalidSpec,
+        Self::NotSupported,
+        Self::KafkaUnreachable,
+        Self::AuthenticationFailed,
+        Self::TopicNotFound,
+        Self::NotAuthorized,
+        Self::StartingOffsetsInvalid,
+        Self::OffsetsGone,
+        Self::TopicTruncated,
+        Self::TopicRecreated,
+        Self::OtherCluster,
+        Self::SecretMissing,
+        Self::BadRecord,
+        Self::TooManyBadRecords,
+        Self::CheckpointMissing,
+        Self::CheckpointCorrupt,
+        Self::CheckpointOfOtherJob,
+        Self::QueryChanged,
+        Self::CheckpointInUse,
+        Self::Fenced,
+        Self::StateLost,
+        Self::StorageDenied,
+        Self::StorageFull,
+        Self::StorageFailed,
+        Self::StorageUnsuitable,
+        Self::OutputChanged,
+        Self::DeadLetterTopicFailed,
+        Self::QueryFailed,
+        Self::SettingsRefused,
+        Self::InternalError,
+    ];
+
     /// The word in conditions, `/status` and messages.
     pub fn name(self) -> String {
         format!("{self:?}")
@@ -303,5 +337,21 @@ impl From<crate::transform::Error> for JobError {
             format!("the query fails on a record: {error}"),
             "change the query so that it takes every value (a CASE, try_cast, a WHERE), or declare the column differently",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_explained_with_its_cure() {
+        let page = include_str!("../../../docs/reasons.md");
+        for reason in Reason::ALL {
+            let line = page.lines().find(|line| line.starts_with(&format!("| `{}` |", reason.name())));
+            let line = line.unwrap_or_else(|| panic!("docs/reasons.md does not explain {}", reason.name()));
+            assert_eq!(line.matches('|').count(), 4, "{line}");
+        }
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Reason::ALL.len());
     }
 }

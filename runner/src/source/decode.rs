@@ -18,7 +18,7 @@
 //! - A field that is declared, or leads to one, may stand once at the top level; below it the last of several wins.
 //! - Half a surrogate pair (`"\ud800"`) is a syntax error everywhere, since no text can hold it.
 //!
-//! Source: DOMAIN.md "Topics" and "Exact rules, Records".
+//! Source: docs/domain.md, Topics, and Exact rules, Records.
 
 use std::sync::Arc;
 

@@ -188,7 +188,7 @@ pub(super) fn is_number(text: &str) -> bool {
 
 /// The power of ten of microseconds in a unit, for a number of so many whole units.
 fn micros_scale(unit: TimestampUnit, whole: u128) -> i64 {
-    /// 1e11 seconds are the year 5138, 1e11 milliseconds 1973. Source: DOMAIN.md, Exact rules, Records.
+    /// 1e11 seconds are the year 5138, 1e11 milliseconds 1973. Source: docs/domain.md, Exact rules, Records.
     const MILLISECONDS_FROM: u128 = 100_000_000_000;
     match unit {
         TimestampUnit::Auto if whole < MILLISECONDS_FROM => 6,

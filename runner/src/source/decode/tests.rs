@@ -34,7 +34,7 @@ fn source_with(fields: Value) -> SourceSpec {
     serde_json::from_value(spec).unwrap()
 }
 
-/// `topic_app_events` of DOMAIN.md.
+/// `topic_app_events` of docs/domain.md.
 fn app_events() -> SourceSpec {
     source_with(json!({
         "columns": [

@@ -1,4 +1,4 @@
-//! The forms of a timestamp: DOMAIN.md, Topics and Exact rules.
+//! The forms of a timestamp: docs/domain.md, Topics and Exact rules.
 
 use super::*;
 
