@@ -33,6 +33,8 @@ const ROW_GROUP_BYTES: usize = 16 << 20;
 /// Files that are open at once. One more closes the oldest: a job that partitions by a column of many values writes more
 /// and smaller files rather than filling the memory.
 const OPEN_FILES_MAX: usize = 32;
+/// Encoded bytes that all open files of a table may hold; above it the largest is closed.
+const OPEN_BYTES_MAX: usize = 3 * ROW_GROUP_BYTES;
 
 /// What is written into every file beside its rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -207,7 +209,19 @@ impl TableWriter {
         let size = file.written + file.writer.in_progress_size() as u64;
         encoded.map_err(|error| self.encode_error(error))?;
         drained?;
-        if size >= self.settings.target_file_bytes { self.close(&directory).await } else { Ok(()) }
+        if size >= self.settings.target_file_bytes {
+            return self.close(&directory).await;
+        }
+        self.limit_memory().await
+    }
+
+    async fn limit_memory(&mut self) -> Result<(), SinkError> {
+        let held = |file: &OpenFile| file.writer.memory_size();
+        if self.open.len() < 2 || self.open.values().map(held).sum::<usize>() <= OPEN_BYTES_MAX {
+            return Ok(());
+        }
+        let largest = self.open.iter().max_by_key(|(_, file)| held(file)).map(|(directory, _)| directory.clone());
+        self.close(&largest.expect("several files are open")).await
     }
 
     async fn open_file(&mut self, directory: &str) -> Result<OpenFile, SinkError> {

@@ -67,6 +67,8 @@ struct Writers {
     table: TableWriter,
     dead_letters: Option<TableWriter>,
     counters: OutputCounters,
+    /// The log was asked to decide: from then on only the log knows whether these files count.
+    submitted: bool,
 }
 
 impl Session<'_> {
@@ -169,7 +171,20 @@ impl Session<'_> {
         self.bounds = self.reader.bounds()?;
         self.bounds_age = Some(Instant::now());
         if self.settings.mode != RunMode::Continuous {
+            self.check_complete()?;
             self.target = Some(map_partitions(&self.bounds, |bounds| bounds.end));
+        }
+        Ok(())
+    }
+
+    /// A bounded run promises all that is there: every partition must have told its end.
+    fn check_complete(&self) -> Result<(), JobError> {
+        for (topic, known) in &self.identity.topics {
+            let told = self.bounds.get(topic).map_or(0, BTreeMap::len);
+            if told < known.partitions as usize {
+                let detail = format!("{topic}: {told} of {} partitions answered", known.partitions);
+                return Err(SourceError::Failed { operation: "ask for offsets", detail }.into());
+            }
         }
         Ok(())
     }
@@ -205,7 +220,7 @@ impl Session<'_> {
         let store = self.log.output(&root)?;
         let faults = std::sync::Arc::clone(&self.environment.faults);
         let table = TableWriter::new(table, store, attempt, footer, faults)?;
-        Ok(Writers { attempt, table, dead_letters: None, counters: OutputCounters::default() })
+        Ok(Writers { attempt, table, dead_letters: None, counters: OutputCounters::default(), submitted: false })
     }
 
     fn dead_letter_writer(&mut self, plan: &BatchPlan, attempt: Attempt) -> Result<Option<TableWriter>, JobError> {
@@ -411,6 +426,7 @@ impl Session<'_> {
         let commit = self.commit_record(plan, ranges, watermark, state, outputs, counters, drained);
         let (rows, files) = (writers.counters.rows, commit.outputs.values().map(|output| output.files.len() as u64).sum());
         let has_snapshot = commit.state.is_some();
+        writers.submitted = true;
         let version = self.log.commit(commit).await?;
         self.after_commit(plan, has_snapshot);
         self.log.publish_pending().await?;
@@ -599,8 +615,7 @@ impl Session<'_> {
 
     /// Removes what an attempt staged that was certainly not decided.
     async fn give_up(&mut self, writers: Writers) {
-        let decided = self.log.state().version >= writers.attempt.version;
-        if decided {
+        if writers.submitted {
             return;
         }
         let letters = writers.dead_letters.iter().map(|writer| (&self.settings.bad_records, writer.staged()));
