@@ -1,7 +1,8 @@
 //! JSON records to Arrow columns, one record at a time.
 //!
-//! Pure: no I/O, no clock. A source's thread calls [`Decoder::decode`] for each record it polled and [`Decoder::finish`]
-//! for a batch. A record that is bad for any reason leaves no trace in the batch; the caller counts it and keeps it.
+//! Pure: no I/O, no clock. A source's thread calls [`Decoder::decode`] for each record it polled and
+//! [`Decoder::finish`] for a batch. A record that is bad for any reason leaves no trace in the batch; the caller counts
+//! it and keeps it.
 //!
 //! ```text
 //! Record ── UTF-8 ── fields: one pass, checks all, finds the declared fields ── columns: check, append ── RecordBatch
@@ -17,8 +18,6 @@
 //! - On the way along a path, null or nothing gives null; any other value that is not an object is of the wrong type.
 //! - A field that is declared, or leads to one, may stand once at the top level; below it the last of several wins.
 //! - Half a surrogate pair (`"\ud800"`) is a syntax error everywhere, since no text can hold it.
-//!
-//! Source: docs/domain.md, Topics, and Exact rules, Records.
 
 use std::sync::Arc;
 

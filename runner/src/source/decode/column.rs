@@ -428,5 +428,5 @@ fn timestamp_value(text: &str, slot: Slot, unit: TimestampUnit, scratch: &mut Sc
         _ => return Err(slot.fault(BadReason::WrongType, "expected a timestamp as text or number")),
     };
     micros
-        .ok_or_else(|| slot.fault(BadReason::Timestamp, "a timestamp of no known form, or outside the years 1 to 9999"))
+        .ok_or_else(|| slot.fault(BadReason::Timestamp, "a timestamp of no known form or outside the years 1 to 9999"))
 }

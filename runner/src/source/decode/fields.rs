@@ -66,8 +66,8 @@ struct Node {
 }
 
 impl Fields {
-    /// Fields for columns, each with its path (names from the top of the record on, 1 to [`PATH_LEVELS_MAX`] of them), in
-    /// declared order; and the place of each one's field.
+    /// Fields for columns, each with its path (names from the top of the record on, 1 to [`PATH_LEVELS_MAX`] of them),
+    /// in declared order; and the place of each one's field.
     pub(super) fn new<'a>(paths: impl Iterator<Item = (usize, &'a [String])>, max_depth: usize) -> (Self, Vec<Place>) {
         let mut nodes = vec![Node::default()];
         let mut places = Vec::new();

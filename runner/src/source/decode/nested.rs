@@ -1,7 +1,7 @@
 //! Columns of the types that hold other types: list, struct, map.
 //!
-//! Their values were checked when the record was read, and lie in it unparsed; here they are walked. Calls nest as deep as
-//! the declared type (16 at most), never as deep as a record.
+//! Their values were checked when the record was read, and lie in it unparsed; here they are walked. Calls nest as deep
+//! as the declared type (16 at most), never as deep as a record.
 
 use std::borrow::Cow;
 use std::sync::Arc;

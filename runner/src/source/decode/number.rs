@@ -5,6 +5,7 @@
 use data_platform_crds::column::TimestampUnit;
 
 use super::bad::BadReason;
+use super::scan::{self, Kind};
 
 /// Why a number is not the column's: the reason and the words for it.
 pub(super) type NumberFault = (BadReason, &'static str);
@@ -26,14 +27,12 @@ struct Exact {
     exponent: i64,
     /// The power of ten of the last digit that is not 0, kept or not; 0 for zero.
     lowest: i64,
-    /// Whether all digits that are not 0 were kept.
-    complete: bool,
 }
 
 impl Exact {
     fn integer(value: i64) -> Self {
         let digits = u128::from(value.unsigned_abs());
-        Self { negative: value < 0, digits, exponent: 0, lowest: 0, complete: true }
+        Self { negative: value < 0, digits, exponent: 0, lowest: 0 }
     }
 
     fn parse(number: &str) -> Self {
@@ -48,7 +47,7 @@ impl Exact {
             None => (bytes, 0),
         };
         let point = mantissa.iter().position(|&byte| byte == b'.').unwrap_or(mantissa.len());
-        let mut exact = Self { negative, digits: 0, exponent: 0, lowest: 0, complete: true };
+        let mut exact = Self { negative, digits: 0, exponent: 0, lowest: 0 };
         let mut kept = 0;
         for (index, &byte) in mantissa.iter().enumerate() {
             if byte == b'.' {
@@ -64,7 +63,6 @@ impl Exact {
                 continue;
             }
             if kept == DIGITS_MAX {
-                exact.complete &= digit == 0;
                 continue;
             }
             exact.digits = exact.digits * 10 + u128::from(digit);
@@ -74,7 +72,8 @@ impl Exact {
         exact
     }
 
-    /// The absolute value times 10^`scale`, without what is then left behind the point; `None` if it has over 38 digits.
+    /// The absolute value times 10^`scale`, without what is then left behind the point; `None` if it has over 38
+    /// digits.
     fn scaled(self, scale: i64) -> Option<u128> {
         if self.digits == 0 {
             return Some(0);
@@ -174,21 +173,24 @@ pub(super) fn decimal(number: &str, precision: u8, scale: i8) -> Result<i128, Nu
     let scale = i64::from(scale);
     let exact = Exact::parse(number);
     let end = 10_u128.pow(u32::from(precision));
-    let fits = exact.complete && exact.lowest >= -scale;
+    // Digits that were not kept are beyond 38, so the number is either too fine or too great.
     match exact.scaled(scale) {
-        Some(absolute) if fits && absolute < end => Ok(exact.signed(absolute)),
+        Some(absolute) if exact.lowest >= -scale && absolute < end => Ok(exact.signed(absolute)),
         _ => Err((BadReason::OutOfRange, "a number with more digits than the decimal holds")),
     }
 }
 
 /// Whether a text is a JSON number and nothing else: what a decimal in quotes must be.
 pub(super) fn is_number(text: &str) -> bool {
-    matches!(super::scan::value(text.as_bytes(), 0, 0), Ok((slot, end)) if slot.kind() == super::scan::Kind::Number && end == text.len())
+    match scan::value(text.as_bytes(), 0, 0) {
+        Ok((value, end)) => value.kind() == Kind::Number && end == text.len(),
+        Err(_) => false,
+    }
 }
 
 /// The power of ten of microseconds in a unit, for a number of so many whole units.
 fn micros_scale(unit: TimestampUnit, whole: u128) -> i64 {
-    /// 1e11 seconds are the year 5138, 1e11 milliseconds 1973. Source: docs/domain.md, Exact rules, Records.
+    /// 1e11 seconds are the year 5138, 1e11 milliseconds 1973: events of today are far from both.
     const MILLISECONDS_FROM: u128 = 100_000_000_000;
     match unit {
         TimestampUnit::Auto if whole < MILLISECONDS_FROM => 6,

@@ -117,9 +117,7 @@ pub enum PlanError {
     #[error("maxDepth is {0}, not between 1 and {DEPTH_MAX}")]
     Depth(i32),
     /// A value that is not parsed has no fields.
-    #[error(
-        "the column {0:?} holds a field, but the source's format is raw: its columns hold the value as a whole, or what Kafka keeps beside it"
-    )]
+    #[error("the column {0:?} holds a field of the value, but the source's format is raw: values are not parsed")]
     FieldOfRaw(String),
     /// The format has a decoder of its own.
     #[error("the format {0:?} is not read by the JSON decoder")]
@@ -241,7 +239,10 @@ fn check_origin(spec: &ColumnSpec) -> Result<(), PlanError> {
 fn is_headers_type(column_type: &ColumnType) -> bool {
     let ColumnType::Array(item) = column_type else { return false };
     let ColumnType::Struct(fields) = item.as_ref() else { return false };
-    matches!(fields.as_slice(), [(key, ColumnType::String), (value, ColumnType::Binary)] if key == "key" && value == "value")
+    match fields.as_slice() {
+        [(key, ColumnType::String), (value, ColumnType::Binary)] => key == "key" && value == "value",
+        _ => false,
+    }
 }
 
 /// The names from the top of the value down to the field.

@@ -1,4 +1,5 @@
-//! The grammar of JSON (RFC 8259) over bytes: checks, and says where values lie; it builds nothing and calls itself never.
+//! The grammar of JSON (RFC 8259) over bytes: checks, and says where values lie; it builds nothing and calls itself
+//! never.
 //!
 //! Positions are byte positions in the whole record. The scanner accepts exactly the texts of the grammar, with two
 //! restrictions of meaning: a `\u` surrogate must be half of a pair (a lone one is no text), and nesting has a limit.
@@ -122,7 +123,8 @@ pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Reads the value that begins at `at` (no white space), which may nest `levels` deep; gives it and the position behind.
+/// Reads the value that begins at `at` (no white space), which may nest `levels` deep; gives it and the position
+/// behind.
 #[inline(always)]
 pub(super) fn value(bytes: &[u8], at: usize, levels: usize) -> Result<(Slot, usize), Fault> {
     match byte_at(bytes, at) {
@@ -274,8 +276,8 @@ pub(super) fn key(bytes: &[u8], at: usize) -> Result<(Kind, usize, usize), Fault
     Ok((kind, end, skip_space(bytes, colon + 1)))
 }
 
-/// The objects and arrays around the innermost open one, as one bit for each: no recursion, so no record can exhaust the
-/// stack.
+/// The objects and arrays around the innermost open one, as one bit for each: no recursion, so no record can exhaust
+/// the stack.
 struct Outer {
     is_object: [u64; DEPTH_MAX / 64],
     depth: usize,

@@ -34,7 +34,8 @@ mod sse2 {
             }
             at += WIDTH;
         }
-        // The rest is shorter than a chunk: look at the last whole chunk of the record again, and forget what lies before.
+        // The rest is shorter than a chunk: look at the last whole chunk of the record again, and forget what lies
+        // before.
         match bytes.last_chunk() {
             Some(chunk) => {
                 let seen = at + WIDTH - bytes.len();
@@ -49,8 +50,8 @@ mod sse2 {
     #[allow(unsafe_code)]
     #[inline(always)]
     fn ends(chunk: &[u8; WIDTH]) -> u32 {
-        // SAFETY: SSE2 is a part of x86-64. The reference is valid for the 16 bytes that are loaded, and this load asks for
-        // no alignment.
+        // SAFETY: SSE2 is a part of x86-64. The reference is valid for the 16 bytes that are loaded, and this load asks
+        // for no alignment.
         unsafe {
             let chunk = _mm_loadu_si128(chunk.as_ptr().cast());
             let quote = _mm_cmpeq_epi8(chunk, _mm_set1_epi8(b'"' as i8));
@@ -131,7 +132,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_fast_searches_find_what_the_slow_one_finds(bytes in proptest::collection::vec(any::<u8>(), 0..100), from in 0usize..110) {
+        fn the_fast_searches_find_what_the_slow_one_finds(
+            bytes in proptest::collection::vec(any::<u8>(), 0..100),
+            from in 0usize..110,
+        ) {
             let from = from.min(bytes.len());
             let expected = find_slowly(&bytes, from);
             prop_assert_eq!(find_string_end(&bytes, from), expected);

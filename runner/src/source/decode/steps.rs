@@ -1,10 +1,10 @@
 //! Guesses at the next field of an object: records of one topic look alike.
 //!
-//! After a field comes the field that came after it last time, with the same bytes between comma and value (`"user_id":`,
-//! white space included). A [`Step`] keeps these bytes and the field that they name; each step knows the one that
-//! followed it last. A right guess costs one comparison of 32 bytes instead of reading a key and looking it up. A wrong one
-//! costs time, never correctness: the bytes were read by the grammar once, behind a comma or the opening brace of the same
-//! object, where what they are depends on nothing but themselves.
+//! After a field comes the field that came after it last time, with the same bytes between comma and value
+//! (`"user_id":`, white space included). A [`Step`] keeps these bytes and the field that they name; each step knows the
+//! one that followed it last. A right guess costs one comparison of 32 bytes instead of reading a key and looking it
+//! up. A wrong one costs time, never correctness: the bytes were read by the grammar once, behind a comma or the
+//! opening brace of the same object, where what they are depends on nothing but themselves.
 
 use std::ops::Range;
 
@@ -69,8 +69,8 @@ impl Steps {
         StepId::try_from(self.steps.len() - 1).expect("there are two steps for each of at most 16,385 fields")
     }
 
-    /// Looks whether what followed `current` before stands at `at` again; gives the step, its field, and where the value
-    /// begins.
+    /// Looks whether what followed `current` before stands at `at` again; gives the step, its field, and where the
+    /// value begins.
     #[inline(always)]
     pub(super) fn guess(&self, current: StepId, bytes: &[u8], at: usize) -> Option<(StepId, Target, usize)> {
         let id = self.steps[current as usize].next;
@@ -158,5 +158,64 @@ impl Step {
             u128::from_le_bytes(part)
         };
         (sixteen(chunk) ^ sixteen(&self.bytes)) & sixteen(&self.mask)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELD: Target = Target::Leaf(7);
+
+    fn learn(steps: &mut Steps, current: StepId, text: &str, own_step: Option<StepId>) -> StepId {
+        let target = if own_step.is_some() { FIELD } else { Target::Undeclared };
+        let range = 0..text.find(':').map_or(text.len(), |colon| colon + 1);
+        steps.learn(current, &Key { object: 0, record: text.as_bytes(), range, target, own_step })
+    }
+
+    #[test]
+    fn what_was_learned_is_guessed_at_the_end_of_a_record_and_before_it() {
+        let mut steps = Steps::new();
+        let (start, long, short) = (steps.add(0), steps.add(0), steps.add(0));
+        learn(&mut steps, start, "\"a name of 28 characters, and\":1", Some(long));
+        learn(&mut steps, long, "\"a longer one\":1", Some(short));
+        learn(&mut steps, long, "\"a\":1", Some(short));
+        for behind in ["1}".to_owned(), " ".repeat(40)] {
+            let record = format!("\"a\":{behind}");
+            let guess = steps.guess(long, record.as_bytes(), 0).map(|(id, _, value_at)| (id, value_at));
+            assert_eq!(guess, Some((short, 4)), "{record}");
+            assert!(steps.guess(start, record.as_bytes(), 0).is_none());
+            let guess = steps.guess_without_one(start, record.as_bytes(), 0).map(|(id, _, value_at)| (id, value_at));
+            assert_eq!(guess, Some((short, 4)), "{record}");
+            for wrong in ["\"a\"x", "\"b\":", "'a\":", "\"a :", ""] {
+                assert!(steps.guess(long, format!("{wrong}{behind}").as_bytes(), 0).is_none(), "{wrong}{behind}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_without_end_take_no_memory_without_end() {
+        let mut steps = Steps::new();
+        let start = steps.add(0);
+        for n in 0..1_000 {
+            learn(&mut steps, start, &format!("\"undeclared {n}\":"), None);
+            learn(&mut steps, start, &format!("\"undeclared, and too long to be kept {n}\":"), None);
+        }
+        assert_eq!(steps.steps.len(), 2 + UNDECLARED_STEPS_MAX);
+        let known = learn(&mut steps, start, "\"undeclared 5\":", None);
+        assert_eq!(steps.steps[start as usize].next, known);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_takes_no_room_from_others() {
+        let mut steps = Steps::new();
+        let start = steps.add(0);
+        for n in 0..1_000 {
+            assert_eq!(
+                learn(&mut steps, start, &format!("\"undeclared, and too long to be kept {n}\":"), None),
+                NO_STEP
+            );
+        }
+        assert_ne!(learn(&mut steps, start, "\"undeclared\":", None), NO_STEP);
     }
 }

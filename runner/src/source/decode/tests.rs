@@ -1,8 +1,8 @@
 //! Tests of the decoder as its callers see it. What they share is here: a source, one record, what became of it.
 
 use data_platform_crds::source::SourceSpec;
-use datafusion::arrow::array::{Array, RecordBatch};
-use datafusion::arrow::util::display::array_value_to_string;
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch};
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Value, json};
 
 use super::*;
@@ -34,7 +34,7 @@ fn source_with(fields: Value) -> SourceSpec {
     serde_json::from_value(spec).unwrap()
 }
 
-/// `topic_app_events` of docs/domain.md.
+/// The source of the application's user events.
 fn app_events() -> SourceSpec {
     source_with(json!({
         "columns": [
@@ -70,15 +70,17 @@ fn decoder(source: &SourceSpec) -> Decoder {
 
 /// What becomes of one record: its row, each cell as text, and the event time.
 ///
-/// Whatever the record, these must hold, so each case of each table tests them too: the second time, when the decoder has
-/// learned the record's fields, gives the same; a bad record leaves the rows around it alone; the columns that nobody
-/// needs make the same records bad.
+/// Whatever the record, these must hold, so each case of each table tests them too: the second time, when the decoder
+/// has learned the record's fields, gives the same; a bad record leaves the rows around it alone; the columns that
+/// nobody needs make the same records bad.
 fn decode(source: &SourceSpec, record: &Record<'_>) -> Result<(Vec<String>, Option<i64>), BadRecord> {
     let mut decoder = decoder(source);
     let first = decoder.decode(record, LATEST);
     let rows = decoder.rows();
     assert_eq!(rows, usize::from(first.is_ok()));
     assert_eq!(decoder.decode(record, LATEST), first, "a decoder that has learned the record's fields");
+    let stacks = (decoder.scratch.slots.len(), decoder.scratch.entries.len());
+    assert_eq!(stacks, (0, 0), "the stacks of nested values");
     let batch = decoder.finish();
     assert_eq!((batch.num_rows(), decoder.rows()), (2 * rows, 0));
     assert_valid(&batch);
@@ -101,10 +103,9 @@ fn assert_valid(batch: &RecordBatch) {
 
 /// The cells of a row as text.
 fn row(batch: &RecordBatch, row: usize) -> Vec<String> {
-    let cell = |column: &dyn Array| {
-        if column.is_null(row) { "NULL".to_owned() } else { array_value_to_string(column, row).unwrap() }
-    };
-    batch.columns().iter().map(|column| cell(column.as_ref())).collect()
+    let options = FormatOptions::new().with_null("NULL");
+    let cell = |column: &ArrayRef| ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
+    batch.columns().iter().map(cell).collect()
 }
 
 /// The reason why a value is bad, or its first cell.

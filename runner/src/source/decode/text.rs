@@ -46,8 +46,8 @@ fn four_hex_digits(text: &str) -> (u32, &str) {
     (u32::from_str_radix(digits, 16).unwrap_or(0xd800), rest)
 }
 
-/// Appends the bytes that a base64 text stands for: standard alphabet, padding whole or absent. `None` if it is not that;
-/// then some bytes may have been appended.
+/// Appends the bytes that a base64 text stands for: standard alphabet, padding whole or absent. `None` if it is not
+/// that; then some bytes may have been appended.
 ///
 /// Unused bits of the last character are not looked at, as in most decoders.
 /// Source: RFC 4648 section 4; section 3.2 lets a format leave the padding out.

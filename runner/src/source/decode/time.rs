@@ -1,8 +1,8 @@
 //! Dates and timestamps: the forms that producers send, to days and microseconds since 1970, UTC.
 //!
-//! Timestamp as text: `yyyy-MM-dd HH:mm:ss` with a space or `T` between, then 0 to 9 fraction digits behind a point, then no
-//! zone (UTC), `Z`, `±hh:mm` or `±hhmm`. Digits beyond the microsecond are cut. Second 60, hour 24, a date alone, digits
-//! alone, lower-case letters and years outside 1 to 9999 (after the zone is applied) are refused.
+//! Timestamp as text: `yyyy-MM-dd HH:mm:ss` with a space or `T` between, then 0 to 9 fraction digits behind a point,
+//! then no zone (UTC), `Z`, `±hh:mm` or `±hhmm`. Digits beyond the microsecond are cut. Second 60, hour 24, a date
+//! alone, digits alone, lower-case letters and years outside 1 to 9999 (after the zone is applied) are refused.
 
 use data_platform_crds::column::TimestampUnit;
 
@@ -133,8 +133,8 @@ fn days(text: &[u8; 10]) -> Option<i64> {
 
 /// Days since 1970-01-01 in the proleptic Gregorian calendar, for years from 1 on.
 ///
-/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`: years begin in March, so that
-/// the leap day is the last one of a year.
+/// Source: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `days_from_civil`: years begin in March, so
+/// that the leap day is the last one of a year.
 fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     const DAYS_PER_ERA: i64 = 146_097;
     /// Days from 0000-03-01 to 1970-01-01.

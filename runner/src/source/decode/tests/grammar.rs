@@ -134,7 +134,8 @@ fn these_values_are_not_json() {
 
 #[test]
 fn a_record_that_ends_too_early_is_truncated_wherever_it_ends() {
-    let text = r#"{"a":"x\u00e9\ud83d\ude00\n","b":[1.5e-3,true,false,null,{"c":{}}],"d":-2,"long":"a text of more than sixteen bytes"}"#;
+    let text =
+        r#"{"a":"x\u00e9\ud83d\ude00\n","b":[1.5e-3,true,false,null,{"c":{}}],"d":-2,"e":"more than sixteen bytes"}"#;
     for source in [
         source(json!([{"name": "a", "type": "string"}, {"name": "b", "type": "json"}])),
         source(json!([{"name": "z", "type": "json"}])),
@@ -167,7 +168,11 @@ fn nesting_is_counted_from_the_record_itself() {
     for max_depth in [1, 2, 3, 63, 64, 65, 127, 128, 129, 1023, 1024] {
         let source = source_with(json!({
             "maxDepth": max_depth,
-            "columns": [{"name": "a", "type": "json"}, {"name": "p", "type": "json", "path": "o.p"}, {"name": "n", "type": "int"}],
+            "columns": [
+                {"name": "a", "type": "json"},
+                {"name": "p", "type": "json", "path": "o.p"},
+                {"name": "n", "type": "int"},
+            ],
         }));
         for (open, close) in [("[", "]"), ("{\"x\":", "}")] {
             for name in ["a", "other", "o"] {
@@ -197,7 +202,11 @@ fn a_million_brackets_are_too_deep_and_nothing_more() {
     let source = source_with(json!({
         "maxRecordBytes": "8Mi",
         "maxDepth": 1024,
-        "columns": [{"name": "a", "type": "json"}, {"name": "b", "type": "array<array<int>>"}, {"name": "c", "type": "int", "path": "o.p.q"}],
+        "columns": [
+            {"name": "a", "type": "json"},
+            {"name": "b", "type": "array<array<int>>"},
+            {"name": "c", "type": "int", "path": "o.p.q"},
+        ],
     }));
     let million = 1_000_000;
     for text in [

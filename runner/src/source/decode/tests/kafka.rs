@@ -39,7 +39,7 @@ fn what_kafka_keeps_beside_the_value_is_a_column() {
             "2026-01-01T00:00:00Z",
             "user_000712",
             "757365725f303030373132",
-            "[{key: trace, value: 01ff}, {key: empty, value: }, {key: trace, value: }]",
+            "[{key: trace, value: 01ff}, {key: empty, value: }, {key: trace, value: NULL}]",
             r#" {"a": 1} "#,
             r#" {"a": 1} "#,
             "207b2261223a20317d20",
@@ -47,6 +47,26 @@ fn what_kafka_keeps_beside_the_value_is_a_column() {
         ]
     );
     assert_eq!(event_time, None);
+}
+
+#[test]
+fn columns_that_nobody_needs_keep_one_value_at_most() {
+    let source = source(json!([
+        {"name": "n", "type": "bigint"},
+        {"name": "l", "type": "array<struct<a:string>>"},
+        {"name": "escaped", "type": "string"},
+        {"name": "key", "type": "string", "from": "key"},
+        {"name": "topic", "type": "string", "from": "topic"},
+        {"name": "headers", "type": "array<struct<key:string,value:binary>>", "from": "headers"},
+    ]));
+    let mut decoder = Decoder::new(DecodePlan::new(&source, &[]).unwrap());
+    let headers = vec![("trace".to_owned(), Some(b"value".to_vec()))];
+    for n in 0..100 {
+        let text = format!(r#"{{"n":{n},"l":[{{"a":"a text that is longer"}}],"escaped":"\u0041"}}"#);
+        decoder.decode(&with_headers(&headers, text.as_bytes()), LATEST).unwrap();
+        assert!(decoder.columns.iter().all(|reader| reader.column.len() <= 1));
+    }
+    assert_eq!((decoder.rows(), decoder.bytes()), (100, 0));
 }
 
 #[test]

@@ -54,10 +54,7 @@ fn what_no_record_could_satisfy_is_refused() {
         (json!({"columns": [], "maxDepth": 0}), "maxDepth is 0, not between 1 and 1024"),
         (json!({"columns": [], "maxDepth": -1}), "maxDepth is -1"),
         (json!({"columns": [], "maxDepth": 1025}), "maxDepth is 1025"),
-        (
-            json!({"columns": [{"name": "a", "type": "string"}], "format": "raw"}),
-            "holds a field, but the source's format is raw",
-        ),
+        (json!({"columns": [{"name": "a", "type": "string"}], "format": "raw"}), "but the source's format is raw"),
         (json!({"columns": [], "format": "cdc"}), "not read by the JSON decoder"),
         (json!({"columns": [], "format": "avro"}), "not read by the JSON decoder"),
     ] {
@@ -110,15 +107,10 @@ fn the_planner_sees_the_schema_that_the_batches_have() {
     assert_eq!(plan.schema(), declared_schema(&source));
     assert_eq!(plan.event_time, Some(7));
 
-    let nullable: Vec<&str> = plan
-        .schema()
-        .fields()
-        .iter()
-        .filter(|field| !field.is_nullable())
-        .map(|field| field.name().clone().leak() as &str)
-        .collect();
-    assert_eq!(nullable, ["s", "at", "topic"]);
     let schema = plan.schema();
+    let never_null: Vec<&str> =
+        schema.fields().iter().filter(|field| !field.is_nullable()).map(|field| field.name().as_str()).collect();
+    assert_eq!(never_null, ["s", "at", "topic"]);
     let type_of = |name: &str| schema.field_with_name(name).unwrap().data_type().clone();
     assert_eq!(type_of("s"), DataType::Utf8View);
     assert_eq!(type_of("at"), DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())));
@@ -129,7 +121,7 @@ fn the_planner_sees_the_schema_that_the_batches_have() {
 
     let mut decoder = Decoder::new(plan);
     assert_eq!(decoder.finish().schema(), declared_schema(&source), "an empty batch");
-    let text = br#"{"s":"x","at":0,"arr":[1],"st":{"a":1,"b":{"c":"d"}},"m":{"e":1},"dec":"1.5","day":"2026-01-01","bin":"AA=="}"#;
+    let text = br#"{"s":"x","at":0,"arr":[1],"st":{"a":1,"b":{"c":"d"}},"m":{"e":1},"dec":"1.5","bin":"AA=="}"#;
     decoder.decode(&record(text), LATEST).unwrap();
     assert_eq!(decoder.finish().schema(), declared_schema(&source));
 }
