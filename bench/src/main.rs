@@ -1,0 +1,131 @@
+//! Micro-benchmarks of the two parts of the hot path that are ours: decoding and grouping. One thread, CPU time, several
+//! rounds; prints the median of each in microseconds per record, decoding beside arrow-json on the same records.
+//!
+//! `data-platform-micro [RECORDS]` (default 1,000,000 events of 246 bytes, as `data-platform generate` writes them).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_platform_crds::check::Manifest;
+use data_platform_crds::job::Job;
+use data_platform_crds::source::SourceSpec;
+use data_platform_runner::config::templates;
+use data_platform_runner::generate::{EventGenerator, EventSettings};
+use data_platform_runner::source::decode::{DecodePlan, Decoder, declared_schema};
+use data_platform_runner::source::record::{NoHeaders, Record};
+use data_platform_runner::transform::{BatchClock, SourceTable, StreamQuery};
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{DataType, Field, Schema};
+
+const ROUNDS: usize = 7;
+const BATCH_ROWS: usize = 8_192;
+const START_MS: i64 = 1_767_225_600_000;
+/// Half an hour of event time.
+const SPAN_MS: i64 = 1_800_000;
+
+fn main() {
+    let records = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1_000_000_u64);
+    let mut generator = EventGenerator::new(EventSettings::default());
+    let event = |number: u64| generator.event(START_MS + (number as i64) * SPAN_MS / records as i64).value.unwrap_or_default();
+    let events: Vec<Vec<u8>> = (0..records).map(event).collect();
+    let bytes: usize = events.iter().map(Vec::len).sum();
+    println!("{records} events of {} bytes, one thread, median of {ROUNDS} rounds", bytes / events.len().max(1));
+
+    let source = source();
+    let query = query(&source);
+    let mut batches = Vec::new();
+    let ours = median(|| batches = decode(&source, &query, &events));
+    report("decode", ours, records, bytes);
+    report("decode with arrow-json", median(|| arrow_json(&events)), records, bytes);
+    let grouping = median(|| group(&query, &batches));
+    report("group: count, collect_set in 1-minute windows", grouping, records, bytes);
+}
+
+fn source() -> SourceSpec {
+    let text = templates::find("event-aggregation").expect("the job is built in");
+    let (job, _) = Manifest::read(text).expect("it is YAML").remove(0).check().expect("it is valid");
+    let Job::Streaming(job) = job;
+    job.spec.sources[0].clone()
+}
+
+fn query(source: &SourceSpec) -> StreamQuery {
+    let sql = "SELECT window_start, user_id, event_type, app_type, count(*) AS n, collect_set(session_id) AS sessions \
+               FROM app_events GROUP BY tumble(timestamp, INTERVAL '1 minute'), user_id, event_type, app_type";
+    let event_time = source.event_time.as_ref().map(|time| time.column.clone());
+    let table = SourceTable { name: source.name.clone(), schema: declared_schema(source), event_time };
+    StreamQuery::plan(sql, &table, BatchClock::default()).expect("the query runs as a stream")
+}
+
+fn decode(source: &SourceSpec, query: &StreamQuery, events: &[Vec<u8>]) -> Vec<RecordBatch> {
+    let plan = DecodePlan::new(source, query.input_columns()).expect("the columns are declared");
+    let mut decoder = Decoder::new(plan);
+    let mut batches = Vec::with_capacity(events.len() / BATCH_ROWS + 1);
+    for (offset, value) in events.iter().enumerate() {
+        let record = Record {
+            topic: "t",
+            partition: 0,
+            offset: offset as i64,
+            timestamp_ms: None,
+            key: None,
+            value: Some(value),
+            headers: &NoHeaders,
+        };
+        decoder.decode(&record, i64::MAX).expect("generated events are good");
+        if decoder.rows() == BATCH_ROWS {
+            batches.push(decoder.finish());
+        }
+    }
+    batches.push(decoder.finish());
+    batches
+}
+
+/// The same columns by arrow-json, message by message, times as text.
+fn arrow_json(events: &[Vec<u8>]) {
+    let names = ["user_id", "session_id", "event_type", "app_type", "timestamp"];
+    let fields: Vec<_> = names.iter().map(|name| Field::new(*name, DataType::Utf8View, false)).collect();
+    let builder = arrow_json::ReaderBuilder::new(Arc::new(Schema::new(fields))).with_batch_size(BATCH_ROWS);
+    let mut decoder = builder.build_decoder().expect("a schema of text");
+    for chunk in events.chunks(BATCH_ROWS) {
+        for value in chunk {
+            decoder.decode(value).expect("generated events are JSON");
+        }
+        std::hint::black_box(decoder.flush().expect("and have these fields"));
+    }
+}
+
+fn group(query: &StreamQuery, batches: &[RecordBatch]) {
+    let mut operator = query.operator();
+    for (number, batch) in batches.iter().enumerate() {
+        operator.ingest(batch, None, number as u64 + 1).expect("generated events have every field");
+    }
+    std::hint::black_box(operator.close(i64::MAX).expect("every window closes"));
+}
+
+/// CPU time of this thread: the first number of the kernel's schedule statistics, in nanoseconds.
+fn thread_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.expect("Linux tells how long a thread ran"))
+}
+
+fn median(mut work: impl FnMut()) -> Duration {
+    let mut times: Vec<_> = (0..ROUNDS)
+        .map(|_| {
+            let began = thread_time();
+            work();
+            thread_time() - began
+        })
+        .collect();
+    times.sort_unstable();
+    times[ROUNDS / 2]
+}
+
+fn report(name: &str, time: Duration, records: u64, bytes: usize) {
+    let seconds = time.as_secs_f64();
+    println!(
+        "{name:<48} {:>6.3} µs/record  {:>6.2} M records/CPU-s  {:>5.0} MB/CPU-s",
+        seconds * 1e6 / records as f64,
+        records as f64 / seconds / 1e6,
+        bytes as f64 / seconds / 1e6
+    );
+}
