@@ -26,7 +26,8 @@ const SPAN_MS: i64 = 1_800_000;
 fn main() {
     let records = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(1_000_000_u64);
     let mut generator = EventGenerator::new(EventSettings::default());
-    let event = |number: u64| generator.event(START_MS + (number as i64) * SPAN_MS / records as i64).value.unwrap_or_default();
+    let event =
+        |number: u64| generator.event(START_MS + (number as i64) * SPAN_MS / records as i64).value.unwrap_or_default();
     let events: Vec<Vec<u8>> = (0..records).map(event).collect();
     let bytes: usize = events.iter().map(Vec::len).sum();
     println!("{records} events of {} bytes, one thread, median of {ROUNDS} rounds", bytes / events.len().max(1));

@@ -105,7 +105,8 @@ fn dispatch(command: Command, faults: Arc<dyn Faults>) -> Result<u8, CommandErro
         Command::Audit(args) => commands::audit::audit(&args),
         Command::Crds => {
             for (_, crd) in data_platform_crds::crd::all() {
-                let yaml = data_platform_crds::crd::to_yaml(&crd).map_err(|error| CommandError::failed(error.to_string()))?;
+                let yaml =
+                    data_platform_crds::crd::to_yaml(&crd).map_err(|error| CommandError::failed(error.to_string()))?;
                 print(&format!("---\n{yaml}"));
             }
             Ok(0)

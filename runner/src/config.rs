@@ -145,7 +145,11 @@ pub fn load(source: &JobSource) -> Result<Vec<LoadedJob>, ConfigError> {
 
 fn empty_file() -> Problem {
     let path = data_platform_crds::field_path::FieldPath::root();
-    Problem::error(path, "the file holds no job", "write one, or begin with `data-platform templates event-aggregation`")
+    Problem::error(
+        path,
+        "the file holds no job",
+        "write one, or begin with `data-platform templates event-aggregation`",
+    )
 }
 
 fn built_in(source: &JobSource) -> Result<(String, String), ConfigError> {
@@ -197,7 +201,11 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
     job.spec = expand_parameters(&job.spec, &declared, &source.parameters)?;
     let mut problems = supported::check(&job.spec);
     locate(&manifest, &mut problems);
-    if problems.is_empty() { Ok(LoadedJob { file: file.to_owned(), manifest, job: *job, warnings }) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(LoadedJob { file: file.to_owned(), manifest, job: *job, warnings })
+    } else {
+        Err(problems)
+    }
 }
 
 /// Fills in where the fields stand.

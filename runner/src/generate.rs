@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn every_timestamp_form_is_read_back_as_the_time_that_was_meant() {
-        let mut generator = EventGenerator::new(EventSettings { every_timestamp_form: true, ..EventSettings::default() });
+        let mut generator =
+            EventGenerator::new(EventSettings { every_timestamp_form: true, ..EventSettings::default() });
         let mut decoder = Decoder::new(DecodePlan::new(&source(), &[0, 4]).unwrap());
         for i in 0..2_000 {
             let event = generator.event(START + i * 37);

@@ -3,7 +3,9 @@
 //! Counters show the totals of the job log, so a restart does not set them back.
 
 use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
-use prometheus::{Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 use crate::clock::Clock;
 use crate::pipeline::memory::{MemoryBudget, resident_bytes};
@@ -108,7 +110,11 @@ impl JobMetrics {
             rows_written: make.counters("rows_written_total", "Rows written to an output.", &["output"]),
             files_written: make.counters("files_written_total", "Files written to an output.", &["output"]),
             bytes_written: make.counters("written_bytes_total", "Bytes of these files.", &["output"]),
-            lag: make.numbers("consumer_lag_records", "Records that Kafka has and the job has not committed.", &["topic", "partition"]),
+            lag: make.numbers(
+                "consumer_lag_records",
+                "Records that Kafka has and the job has not committed.",
+                &["topic", "partition"],
+            ),
             lag_total: make.number("consumer_lag_records_sum", "The same over all partitions."),
             watermark: make.gauge("watermark_timestamp_seconds", "The job's watermark: older events are late."),
             watermark_lag: make.gauge("watermark_lag_seconds", "How far the watermark is behind the clock."),
@@ -125,8 +131,16 @@ impl JobMetrics {
             reloads: make.counter("reloads_total", "Restarts from the job log inside this process, after an error."),
             ready: make.number("job_ready", "1 while the job reads and commits."),
             memory: make.numbers("memory_bytes", "Memory: rss, limit, state, queue.", &["kind"]),
-            batch_seconds: make.histogram("batch_duration_seconds", "From planning a micro-batch to its publication.", &DURATION_BUCKETS),
-            commit_seconds: make.histogram("checkpoint_duration_seconds", "From staging a micro-batch to its publication.", &DURATION_BUCKETS),
+            batch_seconds: make.histogram(
+                "batch_duration_seconds",
+                "From planning a micro-batch to its publication.",
+                &DURATION_BUCKETS,
+            ),
+            commit_seconds: make.histogram(
+                "checkpoint_duration_seconds",
+                "From staging a micro-batch to its publication.",
+                &DURATION_BUCKETS,
+            ),
             latency_seconds: make.histogram(
                 "event_latency_seconds",
                 "From the latest event of a micro-batch to its commit.",
@@ -219,8 +233,12 @@ impl JobMetrics {
             self.checkpoint_version.set(number(commit.version));
         }
         self.ready.set(i64::from(status.ready));
-        let kinds =
-            [("rss", resident_bytes()), ("limit", memory.limit), ("state", status.state_bytes), ("queue", memory.queue)];
+        let kinds = [
+            ("rss", resident_bytes()),
+            ("limit", memory.limit),
+            ("state", status.state_bytes),
+            ("queue", memory.queue),
+        ];
         for (kind, bytes) in kinds {
             self.memory.with_label_values(&[kind]).set(number(bytes));
         }

@@ -29,7 +29,8 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Res
             LogLevel::Trace => LevelFilter::TRACE,
         };
         // What others say is of no use to a job's owner below a warning.
-        let quiet = ["datafusion", "sqlparser", "hyper", "rdkafka"].map(|name| Directive::from_str(&format!("{name}=warn")));
+        let quiet =
+            ["datafusion", "sqlparser", "hyper", "rdkafka"].map(|name| Directive::from_str(&format!("{name}=warn")));
         let filter = EnvFilter::default().add_directive(level.into());
         quiet.into_iter().flatten().fold(filter, EnvFilter::add_directive)
     };
@@ -40,9 +41,24 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Res
         LogFormat::Json => true,
     };
     let to_stderr: Box<dyn Layer<Registry> + Send + Sync> = if json {
-        Box::new(fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false).with_writer(io::stderr).with_filter(filter()))
+        Box::new(
+            fmt::layer()
+                .json()
+                .flatten_event(true)
+                .with_current_span(true)
+                .with_span_list(false)
+                .with_writer(io::stderr)
+                .with_filter(filter()),
+        )
     } else {
-        Box::new(fmt::layer().with_ansi(terminal).with_timer(TimeOfDay).with_target(false).with_writer(io::stderr).with_filter(filter()))
+        Box::new(
+            fmt::layer()
+                .with_ansi(terminal)
+                .with_timer(TimeOfDay)
+                .with_target(false)
+                .with_writer(io::stderr)
+                .with_filter(filter()),
+        )
     };
     let to_file = match file {
         Some(path) => {

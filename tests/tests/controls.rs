@@ -35,7 +35,10 @@ fn without_staging_a_kill_before_the_decision_is_seen() -> anyhow::Result<()> {
     let mut stream = Stream::new(needs_broker!(), "no-staging", 3, EventSettings::default(), 60.0)?;
     stream.produce(6_000)?;
     for times in 2..6 {
-        let job = stream.job_with_faults().env("FAULT_WITHOUT", "staging").env("FAULT_KILL", format!("decide:before:{times}"));
+        let job = stream
+            .job_with_faults()
+            .env("FAULT_WITHOUT", "staging")
+            .env("FAULT_KILL", format!("decide:before:{times}"));
         let job = job.arg("--starting-offsets").arg("earliest").arg("--drain");
         let (ended, runner) = job.arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=1000").run(TIMEOUT)?;
         if ended == Ended::Code(2) {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use data_platform_runner::generate::{EventGenerator, EventSettings};
 use data_platform_tests::readers::Expected;
-use data_platform_tests::{Broker, Ended, JobFolders, Producer, Record, Runner, environment, process::RunnerCommand, unique_topic};
+use data_platform_tests::{
+    Broker, Ended, JobFolders, Producer, Record, Runner, environment, process::RunnerCommand, unique_topic,
+};
 
 /// Longest run of a bounded job in a test.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
@@ -28,7 +30,13 @@ pub struct Stream {
 
 impl Stream {
     /// An empty topic. `step_ms` is the event time between two events.
-    pub fn new(broker: Broker, name: &str, partitions: i32, settings: EventSettings, step_ms: f64) -> anyhow::Result<Self> {
+    pub fn new(
+        broker: Broker,
+        name: &str,
+        partitions: i32,
+        settings: EventSettings,
+        step_ms: f64,
+    ) -> anyhow::Result<Self> {
         let topic = unique_topic(&format!("{name}-app_events"));
         broker.create_topic(&topic, partitions, &[])?;
         let generator = EventGenerator::new(settings);

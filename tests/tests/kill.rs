@@ -35,7 +35,8 @@ fn a_kill_at_any_step_of_a_commit_changes_nothing() -> anyhow::Result<()> {
         for moment in ["before", "after"] {
             let point = format!("{}:{moment}", step.name());
             // The first time, and once in the middle of things.
-            let fault = format!("{point}:{}", if matches!(step, Step::Start | Step::Own | Step::Restore) { 1 } else { 2 });
+            let fault =
+                format!("{point}:{}", if matches!(step, Step::Start | Step::Own | Step::Restore) { 1 } else { 2 });
             let (ended, runner) = small(&stream, &fault, &log).arg("--drain").run(TIMEOUT)?;
             // A step that did not come a second time was not reached: the first time will do.
             let ended = if ended == Ended::Code(0) {
@@ -95,7 +96,8 @@ fn random_kills_while_records_come_change_nothing() -> anyhow::Result<()> {
     for _ in 0..rounds {
         stream.produce(1_500)?;
         let job = stream.job().arg("--starting-offsets").arg("earliest").env("DATA_PLATFORM_RECORDS_PER_BASE", "10");
-        let job = job.arg("--set").arg("spec.trigger.interval=50ms").arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=200");
+        let job =
+            job.arg("--set").arg("spec.trigger.interval=50ms").arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=200");
         let mut runner = job.start()?;
         // Not a wait for something: the moment of the kill is what is random.
         let moment = Duration::from_millis(20 + random.below(700));
@@ -124,7 +126,8 @@ fn a_broker_that_is_killed_delays_the_job_and_changes_nothing() -> anyhow::Resul
         stream.produce(2_000)?;
     }
     let before = committed_versions(&stream);
-    runner.wait_for("commits after the last kill", TIMEOUT, |_| (committed_versions(&stream) > before).then_some(()))?;
+    runner
+        .wait_for("commits after the last kill", TIMEOUT, |_| (committed_versions(&stream) > before).then_some(()))?;
     runner.signal(Signal::TERM)?;
     assert_eq!(runner.wait(TIMEOUT)?, Ended::Code(0), "{}", runner.last_lines());
     let summary = stream.drain()?;
@@ -142,7 +145,9 @@ fn a_stop_keeps_windows_open_and_the_next_start_goes_on() -> anyhow::Result<()> 
         runner.wait_for("a commit", TIMEOUT, |_| (committed_versions(&stream) > before + 1).then_some(()))?;
         runner.signal(Signal::TERM)?;
         assert_eq!(runner.wait(Duration::from_secs(20))?, Ended::Code(0), "{}", runner.last_lines());
-        wait_for("the last line", Duration::from_secs(5), || runner.stderr().contains("windows stay open").then_some(()))?;
+        wait_for("the last line", Duration::from_secs(5), || {
+            runner.stderr().contains("windows stay open").then_some(())
+        })?;
     }
     let summary = stream.drain()?;
     stream.check_exact(&summary)

@@ -76,7 +76,9 @@ fn visible_files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_dir() {
-            files.extend(visible_files(&entry.path())?.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+            files.extend(
+                visible_files(&entry.path())?.into_iter().map(|(path, bytes)| (format!("{name}/{path}"), bytes)),
+            );
         } else if name.ends_with(".parquet") {
             files.insert(name, std::fs::read(entry.path())?);
         }
@@ -97,7 +99,9 @@ pub fn wake_a_zombie(stream: &mut Stream, without: &str) -> anyhow::Result<(Ende
     let collected = |_: &Runner| {
         let base = std::fs::read_dir(stream.checkpoint().join("base")).map(|entries| entries.count()).unwrap_or(0);
         let oldest = std::fs::read_dir(stream.checkpoint().join("log")).ok()?;
-        let oldest = oldest.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse::<u64>().ok()).min()?;
+        let oldest = oldest
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse::<u64>().ok())
+            .min()?;
         (base >= 2 && oldest > slot).then_some(())
     };
     other.wait_for("two bases and the sleeper's slot collected", TIMEOUT, collected)?;

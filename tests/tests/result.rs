@@ -10,7 +10,8 @@ const STEP_MS: f64 = 3.0;
 
 #[test]
 fn the_output_is_what_an_independent_computation_gives() -> anyhow::Result<()> {
-    let settings = EventSettings { messy: 0.01, every_timestamp_form: true, disorder_ms: 20_000, ..EventSettings::default() };
+    let settings =
+        EventSettings { messy: 0.01, every_timestamp_form: true, disorder_ms: 20_000, ..EventSettings::default() };
     let mut stream = Stream::new(needs_broker!(), "result", 6, settings, STEP_MS)?;
     stream.produce(200_000)?;
     let summary = stream.drain()?;

@@ -11,7 +11,8 @@ use crate::events::{Stream, TIMEOUT};
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     let listing = fs::read_dir(folder);
-    let mut files: Vec<_> = listing.map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect()).unwrap_or_default();
+    let mut files: Vec<_> =
+        listing.map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect()).unwrap_or_default();
     files.sort();
     files
 }

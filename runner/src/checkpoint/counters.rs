@@ -117,9 +117,9 @@ impl Counters {
     /// Outputs that take no records from the query (the dead letters) are not asked.
     pub fn is_conserved(&self, query_outputs: &[&str]) -> bool {
         let passed: u64 = self.sources.values().map(SourceCounters::passed).sum();
-        query_outputs.iter().all(|name| {
-            self.outputs.get(*name).map_or(passed == 0, |o| o.filtered + o.late + o.accepted == passed)
-        })
+        query_outputs
+            .iter()
+            .all(|name| self.outputs.get(*name).map_or(passed == 0, |o| o.filtered + o.late + o.accepted == passed))
     }
 }
 

@@ -299,9 +299,10 @@ mod tests {
 
     #[test]
     fn state_objects_of_a_newer_owner_are_never_garbage() {
-        let listed: Vec<_> = [paths::state_object(5, 1, 1, 0), paths::state_object(6, 1, 2, 0), paths::state_object(9, 2, 1, 0)]
-            .map(|path| ObjectEntry { path, bytes: 0 })
-            .into();
+        let listed: Vec<_> =
+            [paths::state_object(5, 1, 1, 0), paths::state_object(6, 1, 2, 0), paths::state_object(9, 2, 1, 0)]
+                .map(|path| ObjectEntry { path, bytes: 0 })
+                .into();
         let kept = BTreeSet::from([listed[1].path.clone()]);
         assert_eq!(garbage_state(&listed, &kept, 8), [listed[0].path.clone()]);
     }

@@ -256,7 +256,8 @@ impl JobState {
 
 /// Applies a function to every value.
 pub fn map_partitions<T, U>(partitions: &Partitions<T>, change: impl Fn(&T) -> U) -> Partitions<U> {
-    let topic = |values: &BTreeMap<i32, T>| values.iter().map(|(partition, value)| (*partition, change(value))).collect();
+    let topic =
+        |values: &BTreeMap<i32, T>| values.iter().map(|(partition, value)| (*partition, change(value))).collect();
     partitions.iter().map(|(name, values)| (name.clone(), topic(values))).collect()
 }
 

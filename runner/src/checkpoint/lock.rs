@@ -47,7 +47,9 @@ impl FolderLock {
                 let mut holder = String::new();
                 let read = file.read_to_string(&mut holder);
                 let known = read.is_ok() && !holder.trim().is_empty();
-                return Err(LockError::Held { holder: if known { holder.trim().to_owned() } else { "unknown".to_owned() } });
+                return Err(LockError::Held {
+                    holder: if known { holder.trim().to_owned() } else { "unknown".to_owned() },
+                });
             }
             // A file system without locks: the log alone keeps runners apart.
             Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK) => return Ok(Self { _file: file }),

@@ -69,7 +69,9 @@ mod tests {
     fn versions_are_read_from_names_and_foreign_names_are_ignored() {
         assert_eq!(version_of(&log_record(42)), Some(42));
         assert_eq!(version_of(&base(u64::MAX)), Some(u64::MAX));
-        for foreign in ["log/42.json", "log/00000000000000000042.json.tmp", "log/.00000000000000000042.json", "log/x", ""] {
+        for foreign in
+            ["log/42.json", "log/00000000000000000042.json.tmp", "log/.00000000000000000042.json", "log/x", ""]
+        {
             assert_eq!(version_of(foreign), None, "{foreign}");
         }
     }

@@ -52,7 +52,13 @@ enum End {
 }
 
 /// One process: starts from the log, commits until everything is read, and starts again from the log after any error.
-async fn run_process(disk: Rc<RefCell<Disk>>, number: u64, rank: Rank, without: Option<Guard>, seed: u64) -> Result<End, String> {
+async fn run_process(
+    disk: Rc<RefCell<Disk>>,
+    number: u64,
+    rank: Rank,
+    without: Option<Guard>,
+    seed: u64,
+) -> Result<End, String> {
     let faults: Arc<dyn Faults> = Arc::new(Without(without));
     let outputs = Rc::clone(&disk);
     let open = move |root: &str| -> Result<SharedStore, StoreError> { Ok(SimulatedStore::open(&outputs, root)) };

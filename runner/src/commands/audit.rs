@@ -1,4 +1,6 @@
 //! `audit`.
 use crate::app::CommandError;
 use crate::args::AuditArgs;
-pub(crate) fn audit(_: &AuditArgs) -> Result<u8, CommandError> { Err(CommandError::failed("later")) }
+pub(crate) fn audit(_: &AuditArgs) -> Result<u8, CommandError> {
+    Err(CommandError::failed("later"))
+}

@@ -1,4 +1,6 @@
 //! `checkpoint`.
 use crate::app::CommandError;
 use crate::args::CheckpointCommand;
-pub(crate) fn checkpoint(_: &CheckpointCommand) -> Result<u8, CommandError> { Err(CommandError::failed("later")) }
+pub(crate) fn checkpoint(_: &CheckpointCommand) -> Result<u8, CommandError> {
+    Err(CommandError::failed("later"))
+}

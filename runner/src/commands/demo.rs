@@ -190,7 +190,12 @@ fn picture(status: &JobStatus, elapsed: Duration) -> String {
         ["records/s".into(), number(status.records_per_second), "records read".into(), number(read)],
         ["lag".into(), number(status.lag().unsigned_abs()), "dead letters".into(), number(letters)],
         ["watermark".into(), watermark, "rows written".into(), number(output.rows)],
-        ["open windows".into(), format!("{} with {} groups", status.open_windows, number(status.state_groups)), "files".into(), number(output.files)],
+        [
+            "open windows".into(),
+            format!("{} with {} groups", status.open_windows, number(status.state_groups)),
+            "files".into(),
+            number(output.files),
+        ],
         ["last batch".into(), batch, "memory".into(), bytes(resident_bytes())],
     ];
     for row in rows {
@@ -226,7 +231,8 @@ fn finish(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, produc
         options.outputs,
         planned.table.output,
     ));
-    let counted = output.accepted + output.late + output.filtered + source.dead_letters() + source.tombstone + source.future;
+    let counted =
+        output.accepted + output.late + output.filtered + source.dead_letters() + source.tombstone + source.future;
     if produced != source.read || counted != source.read {
         return Err(CommandError::failed(format!(
             "{produced} events were written, {} were read and {counted} are accounted for: some are lost",

@@ -35,7 +35,11 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
     line(&mut out, "decoded columns", &explanation.reads.join(", "));
     if let Some(time) = &planned.source.event_time {
         line(&mut out, "event time", &time.column);
-        line(&mut out, "watermark", &format!("latest event - {}, per partition; the least of them counts", time.watermark_delay));
+        line(
+            &mut out,
+            "watermark",
+            &format!("latest event - {}, per partition; the least of them counts", time.watermark_delay),
+        );
     }
 
     heading(&mut out, "Computes");
@@ -70,7 +74,10 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
             time.watermark_delay, window.size
         );
         line(&mut out, "a window closes", &wait);
-        let idle = format!("a partition without backlog counts as idle after {} and no longer holds windows open", time.idle_timeout);
+        let idle = format!(
+            "a partition without backlog counts as idle after {} and no longer holds windows open",
+            time.idle_timeout
+        );
         line(&mut out, "idle partitions", &idle);
         line(&mut out, "the last window", "stays open until later events come, or --drain closes it");
     }

@@ -39,7 +39,8 @@ impl EventProducer {
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
             .set("message.timeout.ms", "60000");
-        let producer = settings.create().map_err(|error| CommandError::failed(format!("cannot make a producer: {error}")))?;
+        let producer =
+            settings.create().map_err(|error| CommandError::failed(format!("cannot make a producer: {error}")))?;
         Ok(Self { producer, topic: topic.to_owned(), partitions })
     }
 
@@ -58,7 +59,9 @@ impl EventProducer {
                     self.producer.poll(Duration::from_millis(20));
                     record = back;
                 }
-                Err((error, _)) => return Err(CommandError::failed(format!("cannot write to {}: {error}", self.topic))),
+                Err((error, _)) => {
+                    return Err(CommandError::failed(format!("cannot write to {}: {error}", self.topic)));
+                }
             }
         }
     }
@@ -78,13 +81,12 @@ impl EventProducer {
 /// Creates a topic if it is not there.
 pub(crate) fn create_topic(servers: &str, topic: &str, partitions: i32) -> Result<(), CommandError> {
     let failed = |error: String| CommandError::failed(format!("cannot create the topic {topic} at {servers}: {error}"));
-    let client: AdminClient<DefaultClientContext> = ClientConfig::new()
-        .set("bootstrap.servers", servers)
-        .create()
-        .map_err(|error| failed(error.to_string()))?;
+    let client: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", servers).create().map_err(|error| failed(error.to_string()))?;
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
-    let created = futures::executor::block_on(client.create_topics([&new], &options)).map_err(|error| failed(error.to_string()))?;
+    let created = futures::executor::block_on(client.create_topics([&new], &options))
+        .map_err(|error| failed(error.to_string()))?;
     for result in created {
         match result {
             Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -129,7 +131,10 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
     };
     let start_ms = start.map(|time| time.timestamp_millis());
     let time_of = |number: u64| match start_ms {
-        Some(start) => start + (number as i128 * i128::from(args.span) * 1_000 / i128::from(args.count.unwrap_or(1_000_000))) as i64,
+        Some(start) => {
+            start
+                + (number as i128 * i128::from(args.span) * 1_000 / i128::from(args.count.unwrap_or(1_000_000))) as i64
+        }
         None => SystemClock.now() / 1_000 - (args.disorder.max(0.0) * 1e3) as i64,
     };
     if args.stdout {

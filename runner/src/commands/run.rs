@@ -65,7 +65,12 @@ impl Running {
     }
 
     /// Runs the job on this thread.
-    pub(crate) fn run(&self, planned: &PlannedJob, options: &RunOptions, faults: &Arc<dyn Faults>) -> Result<Ended, JobError> {
+    pub(crate) fn run(
+        &self,
+        planned: &PlannedJob,
+        options: &RunOptions,
+        faults: &Arc<dyn Faults>,
+    ) -> Result<Ended, JobError> {
         let settings = planned.settings(options)?;
         let metrics = Arc::clone(&self.metrics);
         let environment = Environment {
@@ -141,7 +146,8 @@ fn configuration(planned: &PlannedJob, options: &RunOptions) -> std::collections
 /// Options of a run, from the command line and the environment.
 pub(crate) fn options(args: &RunArgs) -> Result<RunOptions, CommandError> {
     let starting_offsets = args.starting_offsets.as_deref().map(str::parse::<StartingOffsets>).transpose();
-    let starting_offsets = starting_offsets.map_err(|error| CommandError::user(format!("--starting-offsets: {error}")))?;
+    let starting_offsets =
+        starting_offsets.map_err(|error| CommandError::user(format!("--starting-offsets: {error}")))?;
     let mode = match (args.test_mode, args.drain) {
         (true, _) => RunMode::TestMode,
         (_, true) => RunMode::Drain,
@@ -244,15 +250,20 @@ pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async move {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
             else {
                 return;
             };
-            let first = async { tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 } };
+            let first = async {
+                tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 }
+            };
             let _code = first.await;
             tracing::info!("stopping: the micro-batch is finished or given up, what is decided is published");
             stop.stop();
-            let second = async { tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 } };
+            let second = async {
+                tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 }
+            };
             let code = tokio::time::timeout(timeout, second).await.unwrap_or(1);
             tracing::warn!("ending at once; the next start finishes what is decided");
             std::process::exit(code);

@@ -256,7 +256,8 @@ impl PlannedJob {
                 let (topic, kafka, secrets) = (topic.clone(), self.kafka(), options.secrets.clone());
                 let (servers, job) = (self.bootstrap_servers(options), self.name().to_owned());
                 BadRecords::Topic(Box::new(move || {
-                    let purpose = ClientPurpose { job: &job, bootstrap_servers: &servers, queue_bytes: 0, partitions: 1 };
+                    let purpose =
+                        ClientPurpose { job: &job, bootstrap_servers: &servers, queue_bytes: 0, partitions: 1 };
                     let settings = client_settings(&kafka, &purpose, &secrets).map_err(|error| {
                         JobError::user(Reason::SecretMissing, error.to_string(), "create the file or the Secret")
                     })?;
@@ -275,9 +276,11 @@ fn starting_offsets(kafka: &KafkaSpec, options: &RunOptions) -> Result<StartingO
     match (&options.starting_offsets, options.mode) {
         (Some(offsets), _) => Ok(offsets.clone()),
         (None, RunMode::TestMode) => Ok(StartingOffsets::Earliest),
-        (None, _) => kafka.starting_offsets.parse().map_err(|error: data_platform_crds::kafka::StartingOffsetsError| {
-            JobError::user(Reason::StartingOffsetsInvalid, error.to_string(), "correct kafka.startingOffsets")
-        }),
+        (None, _) => {
+            kafka.starting_offsets.parse().map_err(|error: data_platform_crds::kafka::StartingOffsetsError| {
+                JobError::user(Reason::StartingOffsetsInvalid, error.to_string(), "correct kafka.startingOffsets")
+            })
+        }
     }
 }
 

@@ -26,7 +26,9 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
         let place = spec().field("sources").index(index).field("format");
         match source.format {
             SourceFormat::Json => {}
-            SourceFormat::Cdc => refuse(place, "format cdc", "declare the fields with format: json and paths such as source.table"),
+            SourceFormat::Cdc => {
+                refuse(place, "format cdc", "declare the fields with format: json and paths such as source.table")
+            }
             SourceFormat::Avro => refuse(place, "format avro", "use format: json"),
             SourceFormat::Raw => refuse(place, "format raw", "use format: json with a column that has from: value"),
         }
@@ -38,7 +40,11 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
         refuse(spec().field("deduplicate"), "deduplicate", "leave it out, or count(DISTINCT event_id) in the window");
     }
     if !job.outputs.is_empty() {
-        refuse(spec().field("outputs"), "several outputs of one job", "write query and sink, and one job for each output");
+        refuse(
+            spec().field("outputs"),
+            "several outputs of one job",
+            "write query and sink, and one job for each output",
+        );
     }
     if let Some(sink) = &job.sink {
         let place = spec().field("sink").field("format");
@@ -69,7 +75,10 @@ mod tests {
         for (key, value) in change.as_object().unwrap() {
             job[key] = value.clone();
         }
-        check(&serde_json::from_value(job).unwrap()).iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+        check(&serde_json::from_value(job).unwrap())
+            .iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect()
     }
 
     #[test]
@@ -81,7 +90,10 @@ mod tests {
         let source = json!({"name": "s", "topics": ["t"], "format": "avro", "columns": [{"name": "a", "type": "int"}]});
         assert_eq!(problems(json!({"sources": [source, source]})).len(), 3);
         let reference = json!([{"name": "r", "format": "csv", "path": "p"}]);
-        assert_eq!(problems(json!({"references": reference})), ["spec.references: joining with reference tables comes in a later version"]);
+        assert_eq!(
+            problems(json!({"references": reference})),
+            ["spec.references: joining with reference tables comes in a later version"]
+        );
         assert_eq!(problems(json!({"lateRows": {"action": "deadLetter"}})).len(), 1);
         assert_eq!(problems(json!({"deduplicate": {"keys": ["a"], "within": "1m"}})).len(), 1);
     }

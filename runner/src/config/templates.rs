@@ -53,7 +53,8 @@ pub fn find(name: &str) -> Result<&'static str, String> {
 /// Problems, when this version does not have the template, or the job does not fit it.
 pub fn expand(template: StreamingTemplate, spec: &StreamingJobSpec) -> Result<StreamingJobSpec, Vec<Problem>> {
     let place = FieldPath::root().field("spec").field("template");
-    let name = serde_json::to_value(template).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
+    let name =
+        serde_json::to_value(template).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let text = find(&name).map_err(|message| vec![Problem::error(place, message, "write the job without template")])?;
     let Job::Streaming(built_in) = Manifest::read(text)?.remove(0).check()?.0;
     over_template(spec, &built_in.spec)

@@ -184,7 +184,9 @@ impl JobError {
                     "the topic {topic} was deleted and created again: the checkpoint knows it as {expected}, now it is \
                      {found}; its offsets mean other records now"
                 ),
-                format!("to go on with the new topic from offset 0: data-platform checkpoint rewind {job} --topic-recreated {topic}"),
+                format!(
+                    "to go on with the new topic from offset 0: data-platform checkpoint rewind {job} --topic-recreated {topic}"
+                ),
             )),
         }
     }
@@ -209,9 +211,11 @@ impl From<SourceError> for JobError {
                 message,
                 "check kafka.sasl (mechanism, user name, password) and kafka.tls (ca, certificate, key)",
             ),
-            SourceError::TopicMissing { .. } => {
-                Self::passing(Reason::TopicNotFound, message, "create the topic, or correct the name under sources[].topics")
-            }
+            SourceError::TopicMissing { .. } => Self::passing(
+                Reason::TopicNotFound,
+                message,
+                "create the topic, or correct the name under sources[].topics",
+            ),
             SourceError::NotAuthorized { topic, .. } => Self::user(
                 Reason::NotAuthorized,
                 message,
@@ -231,19 +235,27 @@ impl From<SourceError> for JobError {
                      at its end: data-platform checkpoint rewind --topic-recreated {topic}"
                 ),
             ),
-            SourceError::StartingOffsets(_) => {
-                Self::user(Reason::StartingOffsetsInvalid, message, "correct kafka.startingOffsets (or --starting-offsets)")
+            SourceError::StartingOffsets(_) => Self::user(
+                Reason::StartingOffsetsInvalid,
+                message,
+                "correct kafka.startingOffsets (or --starting-offsets)",
+            ),
+            SourceError::Secret(_) => Self::user(
+                Reason::SecretMissing,
+                message,
+                "create the file or the Secret; a job in a pod takes it up by itself",
+            ),
+            SourceError::Settings(_) => {
+                Self::user(Reason::SettingsRefused, message, "correct kafka.config or kafka.tls")
             }
-            SourceError::Secret(_) => {
-                Self::user(Reason::SecretMissing, message, "create the file or the Secret; a job in a pod takes it up by itself")
-            }
-            SourceError::Settings(_) => Self::user(Reason::SettingsRefused, message, "correct kafka.config or kafka.tls"),
             SourceError::BadRecord { .. } => Self::user(
                 Reason::BadRecord,
                 message,
                 "correct the producer; or set badRecords.action to deadLetter to keep such records aside and go on",
             ),
-            SourceError::Stopped => Self { reason: Reason::InternalError, message, cure: String::new(), retry: Retry::Reload },
+            SourceError::Stopped => {
+                Self { reason: Reason::InternalError, message, cure: String::new(), retry: Retry::Reload }
+            }
             SourceError::Failed { .. } => {
                 Self::passing(Reason::KafkaUnreachable, message, "it is tried again; if it stays, look at the brokers")
             }
@@ -255,9 +267,11 @@ impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Unknown { .. } | StoreError::Failed { .. } => {
-                Self::passing(Reason::StorageFailed, message, "it is tried again; if it stays, look at the disk or the store")
-            }
+            StoreError::Unknown { .. } | StoreError::Failed { .. } => Self::passing(
+                Reason::StorageFailed,
+                message,
+                "it is tried again; if it stays, look at the disk or the store",
+            ),
             StoreError::Full { .. } => {
                 Self::passing(Reason::StorageFull, message, "make room, or raise the quota; the job goes on by itself")
             }
@@ -320,7 +334,9 @@ impl From<SinkError> for JobError {
         let message = error.to_string();
         match error {
             SinkError::Store(error) => error.into(),
-            SinkError::Encode { .. } => Self::user(Reason::QueryFailed, message, "correct the query or sink.partitionBy"),
+            SinkError::Encode { .. } => {
+                Self::user(Reason::QueryFailed, message, "correct the query or sink.partitionBy")
+            }
             SinkError::Topic { .. } => Self::passing(
                 Reason::DeadLetterTopicFailed,
                 message,

@@ -22,7 +22,8 @@ const SNAPSHOT_INTERVAL: i64 = 60_000_000;
 
 /// Whether the next commit should hold the whole state.
 pub fn is_due(groups: u64, records_since: u64, micros_since: i64) -> bool {
-    records_since > 0 && (groups.saturating_mul(RECORDS_PER_GROUP) <= records_since || micros_since >= SNAPSHOT_INTERVAL)
+    records_since > 0
+        && (groups.saturating_mul(RECORDS_PER_GROUP) <= records_since || micros_since >= SNAPSHOT_INTERVAL)
 }
 
 /// Rows of state as an object: an Arrow IPC stream, compressed.

@@ -60,7 +60,8 @@ pub fn job_watermark(
     let active = partitions.iter().enumerate().filter(|(_, partition)| holds(partition));
     // `None` orders before every time: a partition that holds without a watermark is the one that holds it back.
     let least = active.min_by_key(|(_, partition)| partition.watermark);
-    let (holder, watermark) = least.map_or((None, Some(latest)), |(index, partition)| (Some(index), partition.watermark));
+    let (holder, watermark) =
+        least.map_or((None, Some(latest)), |(index, partition)| (Some(index), partition.watermark));
     let held_by = if watermark == Some(latest) { None } else { holder };
     JobWatermark { watermark: previous.max(watermark), held_by }
 }

@@ -38,7 +38,9 @@ pub enum PartitionError {
         columns: String,
     },
     /// Its type has no directory name.
-    #[error("partitionBy: the column {column:?} is of type {data_type}; a directory is named after text, integers, booleans, dates or timestamps")]
+    #[error(
+        "partitionBy: the column {column:?} is of type {data_type}; a directory is named after text, integers, booleans, dates or timestamps"
+    )]
     Type {
         /// The column.
         column: String,
@@ -175,10 +177,8 @@ fn value_text(array: &ArrayRef, row: usize) -> Option<String> {
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        let special = matches!(
-            c,
-            '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' | '\u{7f}'
-        );
+        let special =
+            matches!(c, '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' | '\u{7f}');
         if special || c < ' ' {
             let _ = write!(escaped, "%{:02X}", u32::from(c));
         } else {

@@ -196,7 +196,8 @@ impl TableWriter {
     async fn write_part(&mut self, directory: String, rows: &RecordBatch) -> Result<(), SinkError> {
         if !self.open.contains_key(&directory) {
             if self.open.len() >= OPEN_FILES_MAX {
-                let oldest = self.open.iter().min_by_key(|(_, file)| file.order).map(|(directory, _)| directory.clone());
+                let oldest =
+                    self.open.iter().min_by_key(|(_, file)| file.order).map(|(directory, _)| directory.clone());
                 self.close(&oldest.expect("the map is full")).await?;
             }
             let file = self.open_file(&directory).await?;

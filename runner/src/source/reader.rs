@@ -212,7 +212,10 @@ fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, i
             Request::Read(request, parts) => {
                 let read = AssertUnwindSafe(|| read(&mut *source, &mut decoder, stop, &request, &parts));
                 let result = catch_unwind(read).unwrap_or_else(|_| {
-                    Err(SourceError::Failed { operation: "decode", detail: "a bug in the decoder (see the log)".to_owned() })
+                    Err(SourceError::Failed {
+                        operation: "decode",
+                        detail: "a bug in the decoder (see the log)".to_owned(),
+                    })
                 });
                 // What an abandoned micro-batch left must not become part of the next.
                 decoder.finish();
@@ -272,8 +275,12 @@ struct DecodeCounters {
 
 impl DecodeCounters {
     fn into_source_counters(self) -> SourceCounters {
-        let mut counters =
-            SourceCounters { read: self.read, bytes: self.bytes, tombstone: self.tombstone, ..SourceCounters::default() };
+        let mut counters = SourceCounters {
+            read: self.read,
+            bytes: self.bytes,
+            tombstone: self.tombstone,
+            ..SourceCounters::default()
+        };
         for (reason, number) in BadReason::ALL.into_iter().zip(self.bad) {
             match (reason, number) {
                 (_, 0) => {}
@@ -329,7 +336,11 @@ impl<'a> Decoding<'a> {
         }
         let rows = self.decoder.rows();
         let large = || rows % BYTES_CHECK_ROWS == 0 && rows > 0 && self.decoder.bytes() >= BATCH_BYTES;
-        if rows >= BATCH_ROWS || large() { self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish()))) } else { Ok(()) }
+        if rows >= BATCH_ROWS || large() {
+            self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish())))
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]

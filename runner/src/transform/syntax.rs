@@ -100,7 +100,8 @@ pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Sy
     check_nesting(&tokens)?;
     let normal_form = normal_form(&tokens);
 
-    let mut parser = Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(tokens.clone());
+    let mut parser =
+        Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(tokens.clone());
     let mut query = parser.parse_query().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();

@@ -2,9 +2,9 @@
 
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::LogError;
+use crate::checkpoint::paths;
 use crate::checkpoint::record::{self, Record};
 use crate::checkpoint::store::{SharedStore, StoreError};
-use crate::checkpoint::paths;
 
 /// What a log says.
 #[derive(Clone, Debug)]

@@ -31,13 +31,18 @@ impl JobLog {
         let bytes = record::encode(version, &self.state);
         let path = paths::base(version);
         let created =
-            step(&*faults, Step::Base, async { self.access.store.create(&path, Bytes::from(bytes.clone())).await }).await?;
+            step(&*faults, Step::Base, async { self.access.store.create(&path, Bytes::from(bytes.clone())).await })
+                .await?;
         if created == Created::AlreadyExists && self.access.store.get(&path).await?.as_deref() != Some(&bytes[..]) {
             // Left by another version of the program, or damaged: the next version gets a base.
             return Ok(());
         }
-        let reference =
-            BaseReference { epoch: self.state.epoch(), version, bytes: bytes.len() as u64, xxh3: record::checksum(&bytes) };
+        let reference = BaseReference {
+            epoch: self.state.epoch(),
+            version,
+            bytes: bytes.len() as u64,
+            xxh3: record::checksum(&bytes),
+        };
         step(&*faults, Step::BaseRecord, self.append(&Record::Base(reference))).await?;
         self.newest_base = Some(version);
         Ok(())

@@ -50,7 +50,8 @@ impl LocalStore {
     /// When the working directory is gone.
     pub fn open(root: &Path, faults: Arc<dyn Faults>) -> Result<Self, StoreError> {
         let root = std::path::absolute(root);
-        let root = root.map_err(|source| StoreError::io("find the working directory for", "a relative path", source))?;
+        let root =
+            root.map_err(|source| StoreError::io("find the working directory for", "a relative path", source))?;
         let url = format!("file://{}", root.display());
         let (naming, durable) = (OnceCell::new(), RefCell::default());
         Ok(Self { root, url, faults, naming, durable, temporary: AtomicU64::new(0) })
@@ -402,7 +403,10 @@ mod tests {
         let (_folder, store) = store();
         for path in ["../x", "/x", "a/../../x", ""] {
             let refused = store.create(path, Bytes::new()).await;
-            assert!(matches!(refused, Err(StoreError::Unsuitable(_) | StoreError::Failed { .. })), "{path}: {refused:?}");
+            assert!(
+                matches!(refused, Err(StoreError::Unsuitable(_) | StoreError::Failed { .. })),
+                "{path}: {refused:?}"
+            );
         }
     }
 

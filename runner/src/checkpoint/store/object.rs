@@ -94,9 +94,9 @@ impl Store for RemoteStore {
         match self.store.put_opts(&self.path(path)?, content.into(), PutMode::Create.into()).await {
             Ok(_) => Ok(Created::Yes),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(Created::AlreadyExists),
-            Err(error @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::NotImplemented { .. })) => {
-                Err(self.error("create", path, error))
-            }
+            Err(
+                error @ (Error::PermissionDenied { .. } | Error::Unauthenticated { .. } | Error::NotImplemented { .. }),
+            ) => Err(self.error("create", path, error)),
             // A time-out, a reset, a 5xx: the request may have been carried out.
             Err(_) => Err(StoreError::Unknown { operation: "create", path: format!("{}/{path}", self.url) }),
         }

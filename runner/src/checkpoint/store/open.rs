@@ -43,7 +43,8 @@ impl Location {
         }
         let url = Url::parse(text).map_err(|error| unreadable(error.to_string()))?;
         if url.scheme() == "file" {
-            let path = url.to_file_path().map_err(|()| unreadable("a file URL has the form file:///folder".to_owned()))?;
+            let path =
+                url.to_file_path().map_err(|()| unreadable("a file URL has the form file:///folder".to_owned()))?;
             return Ok(Self::Folder(path));
         }
         Ok(Self::Remote(url))
@@ -69,7 +70,8 @@ impl Location {
             Self::Folder(path) => Self::Folder(path.with_file_name(name)),
             Self::Remote(url) => {
                 let mut url = url.clone();
-                let parent = url.path().trim_end_matches('/').rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
+                let parent =
+                    url.path().trim_end_matches('/').rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
                 url.set_path(&format!("{parent}/{name}"));
                 Self::Remote(url)
             }

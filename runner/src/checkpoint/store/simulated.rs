@@ -183,7 +183,12 @@ impl SimulatedStore {
     }
 
     /// Pauses, has the effect, pauses, and loses the reply if a fault says so.
-    async fn run<T>(&self, operation: &'static str, path: &str, effect: impl FnOnce(&mut Disk) -> T) -> Result<T, StoreError> {
+    async fn run<T>(
+        &self,
+        operation: &'static str,
+        path: &str,
+        effect: impl FnOnce(&mut Disk) -> T,
+    ) -> Result<T, StoreError> {
         let path = self.path(path);
         let fault = self.fault();
         pause().await;

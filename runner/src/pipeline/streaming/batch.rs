@@ -94,7 +94,8 @@ impl Session<'_> {
 
     /// Nothing to read: the watermark may still move, since a partition became idle.
     async fn time_alone(&mut self, plan: &BatchPlan, began: Instant) -> Result<Step, JobError> {
-        let done = if self.settings.mode == RunMode::Continuous { Step::Done { backlog_left: false } } else { Step::Finished };
+        let done =
+            if self.settings.mode == RunMode::Continuous { Step::Done { backlog_left: false } } else { Step::Finished };
         let watermark = self.watermark(plan, &ReadSummary::default()).watermark;
         if watermark == self.log.state().watermark {
             return Ok(done);
@@ -200,7 +201,13 @@ impl Session<'_> {
             let topic = topic.to_owned();
             return Err(SourceError::OffsetsGone { topic, partition, position, earliest }.into());
         }
-        tracing::warn!(topic, partition, from = position, to = earliest, "offsets are gone from Kafka; going on behind them");
+        tracing::warn!(
+            topic,
+            partition,
+            from = position,
+            to = earliest,
+            "offsets are gone from Kafka; going on behind them"
+        );
         Ok(())
     }
 
@@ -208,7 +215,8 @@ impl Session<'_> {
     fn memory_used(&self) -> u64 {
         let memory = &self.settings.memory;
         let state = self.operator.size_bytes() as u64;
-        let by_state = u64::try_from(u128::from(memory.limit) * 7 / 10 * u128::from(state) / u128::from(memory.state.max(1)));
+        let by_state =
+            u64::try_from(u128::from(memory.limit) * 7 / 10 * u128::from(state) / u128::from(memory.state.max(1)));
         resident_bytes().max(by_state.unwrap_or(u64::MAX))
     }
 
@@ -245,7 +253,12 @@ impl Session<'_> {
         }
     }
 
-    async fn read_and_commit(&mut self, plan: &BatchPlan, writers: &mut Writers, began: Instant) -> Result<(), JobError> {
+    async fn read_and_commit(
+        &mut self,
+        plan: &BatchPlan,
+        writers: &mut Writers,
+        began: Instant,
+    ) -> Result<(), JobError> {
         let faults = std::sync::Arc::clone(&self.environment.faults);
         faults.reached(FaultStep::Read, Moment::Before);
         let skew = self.settings.event_time.as_ref().map_or(i64::MAX, |time| time.max_future_skew.as_micros());
@@ -335,7 +348,8 @@ impl Session<'_> {
         let mut times = Vec::new();
         for (topic, partitions) in &self.positions {
             for (partition, position) in partitions {
-                let known = state.partitions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or_default();
+                let known =
+                    state.partitions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or_default();
                 let range = self.range(topic, *partition, plan, summary);
                 let end = self.bounds.get(topic).and_then(|known| known.get(partition)).map(|bounds| bounds.end);
                 let reached = range.map_or(*position, |range| range.end);
@@ -419,12 +433,18 @@ impl Session<'_> {
         let outputs = self.finish_files(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
         let records = summary.counters.read;
-        let latest = summary.partitions.values().flat_map(|known| known.values()).filter_map(|p| p.greatest_event_time).max();
+        let latest =
+            summary.partitions.values().flat_map(|known| known.values()).filter_map(|p| p.greatest_event_time).max();
         let counters = self.counters(plan, writers, &outputs, summary);
         self.records_since_snapshot += records;
-        let state = if self.snapshot_is_due(plan.clock, drained) { Some(self.write_state(writers.attempt).await?) } else { None };
+        let state = if self.snapshot_is_due(plan.clock, drained) {
+            Some(self.write_state(writers.attempt).await?)
+        } else {
+            None
+        };
         let commit = self.commit_record(plan, ranges, watermark, state, outputs, counters, drained);
-        let (rows, files) = (writers.counters.rows, commit.outputs.values().map(|output| output.files.len() as u64).sum());
+        let (rows, files) =
+            (writers.counters.rows, commit.outputs.values().map(|output| output.files.len() as u64).sum());
         let has_snapshot = commit.state.is_some();
         writers.submitted = true;
         let version = self.log.commit(commit).await?;
@@ -466,7 +486,9 @@ impl Session<'_> {
         let mut outputs = BTreeMap::new();
         let table = writers.table.finish().await?;
         outputs.insert(self.settings.table.output.clone(), table);
-        if let (Some(mut letters), BadRecords::Table(table, _)) = (writers.dead_letters.take(), &self.settings.bad_records) {
+        if let (Some(mut letters), BadRecords::Table(table, _)) =
+            (writers.dead_letters.take(), &self.settings.bad_records)
+        {
             letters.set_watermark(watermark);
             let written = letters.finish().await;
             writers.dead_letters = Some(letters);
@@ -585,11 +607,12 @@ impl Session<'_> {
     }
 
     fn after_commit(&mut self, plan: &BatchPlan, has_snapshot: bool) {
-        self.positions = self.log.state().partitions.iter().fold(std::mem::take(&mut self.positions), |mut positions, known| {
-            let partitions = positions.entry(known.0.clone()).or_default();
-            partitions.extend(known.1.iter().map(|(partition, state)| (*partition, state.position)));
-            positions
-        });
+        self.positions =
+            self.log.state().partitions.iter().fold(std::mem::take(&mut self.positions), |mut positions, known| {
+                let partitions = positions.entry(known.0.clone()).or_default();
+                partitions.extend(known.1.iter().map(|(partition, state)| (*partition, state.position)));
+                positions
+            });
         if has_snapshot {
             self.records_since_snapshot = 0;
             self.snapshot_clock = plan.clock;
@@ -619,7 +642,8 @@ impl Session<'_> {
             return;
         }
         let letters = writers.dead_letters.iter().map(|writer| (&self.settings.bad_records, writer.staged()));
-        let mut staged = vec![(self.settings.plan.outputs[&self.settings.table.output].clone(), writers.table.staged())];
+        let mut staged =
+            vec![(self.settings.plan.outputs[&self.settings.table.output].clone(), writers.table.staged())];
         for (bad_records, files) in letters {
             if let BadRecords::Table(table, _) = bad_records {
                 staged.push((self.settings.plan.outputs[&table.output].clone(), files));

@@ -199,7 +199,10 @@ impl<'a> Session<'a> {
 pub(super) fn too_many_bad(breaker: crate::checkpoint::record::Breaker) -> JobError {
     JobError::user(
         Reason::TooManyBadRecords,
-        format!("{} of the last {} records could not be read: probably their schema changed", breaker.bad, breaker.records),
+        format!(
+            "{} of the last {} records could not be read: probably their schema changed",
+            breaker.bad, breaker.records
+        ),
         "look at the dead letters; correct the producer or the declared columns, then start the job again with the \
          changed job or with --reset-breaker",
     )

@@ -85,7 +85,11 @@ pub struct ClientPurpose<'a> {
 ///
 /// # Errors
 /// [`SecretError`] when a secret cannot be read.
-pub fn client_settings(spec: &KafkaSpec, purpose: &ClientPurpose<'_>, secrets: &Secrets) -> Result<ClientConfig, SecretError> {
+pub fn client_settings(
+    spec: &KafkaSpec,
+    purpose: &ClientPurpose<'_>,
+    secrets: &Secrets,
+) -> Result<ClientConfig, SecretError> {
     let mut settings = ClientConfig::new();
     settings
         .set("bootstrap.servers", purpose.bootstrap_servers)

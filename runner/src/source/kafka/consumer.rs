@@ -73,7 +73,9 @@ impl ClientContext for Context {
             | RDKafkaErrorCode::SaslAuthenticationFailed
             | RDKafkaErrorCode::SSL
             | RDKafkaErrorCode::UnsupportedSASLMechanism
-            | RDKafkaErrorCode::ClusterAuthorizationFailed => self.note(|errors| errors.refused = Some(reason.to_owned())),
+            | RDKafkaErrorCode::ClusterAuthorizationFailed => {
+                self.note(|errors| errors.refused = Some(reason.to_owned()))
+            }
             _ => self.note(|errors| errors.unreachable = Some(reason.to_owned())),
         }
     }
@@ -145,7 +147,8 @@ impl KafkaSource {
     /// # Errors
     /// When the topic pattern is not a regular expression.
     pub fn new(settings: KafkaSourceSettings<'_>) -> Result<Self, SourceError> {
-        let pattern = settings.source.topic_pattern.as_ref().map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
+        let pattern =
+            settings.source.topic_pattern.as_ref().map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
         let pattern = pattern.transpose().map_err(|error| SourceError::Settings(format!("topicPattern: {error}")))?;
         Ok(Self {
             partitions: BTreeMap::new(),
@@ -261,7 +264,10 @@ impl KafkaSource {
         })?;
         let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
         self.broker = broker;
-        broker.ok_or_else(|| SourceError::Unreachable { servers: self.servers.clone(), detail: "no broker is up".to_owned() })
+        broker.ok_or_else(|| SourceError::Unreachable {
+            servers: self.servers.clone(),
+            detail: "no broker is up".to_owned(),
+        })
     }
 
     fn matching_topics(
@@ -273,7 +279,11 @@ impl KafkaSource {
         let matching: Vec<_> = names.into_iter().filter(|name| pattern.is_match(name)).collect();
         if matching.is_empty() {
             let (topic, servers) = (pattern.to_string(), self.servers.clone());
-            return Err(SourceError::TopicMissing { topic, servers, hint: "; no topic matches the pattern".to_owned() });
+            return Err(SourceError::TopicMissing {
+                topic,
+                servers,
+                hint: "; no topic matches the pattern".to_owned(),
+            });
         }
         Ok(matching)
     }
@@ -287,7 +297,12 @@ impl KafkaSource {
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     }
 
-    fn topic_error(&mut self, client: &BaseConsumer<Context>, topic: String, error: &native::RequestError) -> SourceError {
+    fn topic_error(
+        &mut self,
+        client: &BaseConsumer<Context>,
+        topic: String,
+        error: &native::RequestError,
+    ) -> SourceError {
         match error.code {
             RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
                 let names = self.all_topics(client).unwrap_or_default();
@@ -435,12 +450,9 @@ struct Progress {
 fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position: i64, text: String) -> SourceError {
     match code {
         // The position lies before the first offset or behind the last one; planning again finds out which.
-        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => SourceError::OffsetsGone {
-            topic: topic.to_owned(),
-            partition,
-            position,
-            earliest: position,
-        },
+        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+            SourceError::OffsetsGone { topic: topic.to_owned(), partition, position, earliest: position }
+        }
         RDKafkaErrorCode::TopicAuthorizationFailed => {
             SourceError::NotAuthorized { topic: topic.to_owned(), detail: text }
         }
@@ -478,7 +490,8 @@ impl Source for KafkaSource {
                 let ends = self.every_partition(&OffsetQuestion::End);
                 let (found, ends) = (self.all_offsets(&questions)?, self.all_offsets(&ends)?);
                 // -1: no record at or after that time.
-                let end = |topic: &String, partition: &i32| ends.get(topic).and_then(|known| known.get(partition)).copied();
+                let end =
+                    |topic: &String, partition: &i32| ends.get(topic).and_then(|known| known.get(partition)).copied();
                 let mut offsets = found;
                 for (topic, partitions) in &mut offsets {
                     for (partition, offset) in partitions {
@@ -554,7 +567,8 @@ impl Source for KafkaSource {
         visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
     ) -> Result<Partitions<PartitionRead>, SourceError> {
         let client = self.client()?;
-        let begin = |range: &(i64, i64)| Progress { start: range.0, next: range.0, end: range.1, records: 0, done: false };
+        let begin =
+            |range: &(i64, i64)| Progress { start: range.0, next: range.0, end: range.1, records: 0, done: false };
         let mut reads = map_partitions(ranges, begin);
         for (topic, partitions) in &mut reads {
             for (partition, read) in partitions {
@@ -688,7 +702,10 @@ mod tests {
         source.assign(&start).unwrap();
         let first = read(&mut source, &ranges(&[(0, (0, 30)), (1, (0, 50))]));
         assert_eq!(first.len(), 80);
-        assert_eq!(first.iter().filter(|(partition, _)| *partition == 0).map(|(_, o)| *o).collect::<Vec<_>>(), Vec::from_iter(0..30));
+        assert_eq!(
+            first.iter().filter(|(partition, _)| *partition == 0).map(|(_, o)| *o).collect::<Vec<_>>(),
+            Vec::from_iter(0..30)
+        );
         let second = read(&mut source, &ranges(&[(0, (30, 100))]));
         assert_eq!(second.first(), Some(&(0, 30)));
         assert_eq!(second.len(), 70);

@@ -49,9 +49,8 @@ impl PartitionQueue {
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         messages.pointers.reserve(max);
         // SAFETY: there is room for `max` pointers; the call writes as many as it returns.
-        let number = unsafe {
-            sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, messages.pointers.as_mut_ptr(), max)
-        };
+        let number =
+            unsafe { sys::rd_kafka_consume_batch_queue(self.queue, timeout_ms, messages.pointers.as_mut_ptr(), max) };
         let number = usize::try_from(number).unwrap_or(0);
         // SAFETY: `number <= max` pointers were written.
         unsafe { messages.pointers.set_len(number) };
@@ -233,7 +232,8 @@ pub(crate) fn list_offsets(
     let refused = unsafe { sys::rd_kafka_AdminOptions_set_isolation_level(options.0, level) };
     check(refused)?;
     // SAFETY: client, list and options are alive during the call; the answer comes to the queue.
-    let event = ask(client, timeout, |queue| unsafe { sys::rd_kafka_ListOffsets(client, list.ptr(), options.0, queue) })?;
+    let event =
+        ask(client, timeout, |queue| unsafe { sys::rd_kafka_ListOffsets(client, list.ptr(), options.0, queue) })?;
     let mut answers: OffsetAnswers = BTreeMap::new();
     // SAFETY: the event is of the kind that was asked for and lives until the end of this function.
     unsafe {
@@ -309,11 +309,7 @@ pub(crate) fn describe_topics(
 struct Options(*mut sys::rd_kafka_AdminOptions_t);
 
 impl Options {
-    fn new(
-        client: *mut RDKafka,
-        operation: sys::rd_kafka_admin_op_t,
-        timeout: Duration,
-    ) -> Result<Self, RequestError> {
+    fn new(client: *mut RDKafka, operation: sys::rd_kafka_admin_op_t, timeout: Duration) -> Result<Self, RequestError> {
         // SAFETY: the client is alive.
         let options = Self(unsafe { sys::rd_kafka_AdminOptions_new(client, operation) });
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);

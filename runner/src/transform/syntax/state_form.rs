@@ -112,7 +112,8 @@ mod tests {
         state_form(&tokens, &|name| ["count", "sum", "min", "row_number"].contains(&name))
     }
 
-    const QUERY: &str = "SELECT window_start, k, count(*) AS n FROM s WHERE a > 1 GROUP BY tumble(t, INTERVAL '1 minute'), k";
+    const QUERY: &str =
+        "SELECT window_start, k, count(*) AS n FROM s WHERE a > 1 GROUP BY tumble(t, INTERVAL '1 minute'), k";
 
     #[test]
     fn what_is_computed_from_closed_windows_may_change() {
