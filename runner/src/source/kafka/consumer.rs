@@ -110,6 +110,8 @@ pub struct KafkaSource {
     queue_bytes: usize,
     partitions_expected: usize,
     identity: Identity,
+    /// Answers questions about topics.
+    broker: Option<i32>,
     patient: bool,
     trouble: Trouble,
 }
@@ -158,6 +160,7 @@ impl KafkaSource {
             queue_bytes: settings.queue_bytes,
             partitions_expected: settings.partitions_known,
             identity: Identity::default(),
+            broker: None,
             patient: settings.patient,
             trouble: settings.trouble,
         })
@@ -187,6 +190,7 @@ impl KafkaSource {
     /// Forgets the connection, so that the next call makes a new one: after an error, and when a secret changed.
     fn disconnect(&mut self) {
         self.partitions.clear();
+        self.broker = None;
         self.client = None;
     }
 
@@ -226,8 +230,12 @@ impl KafkaSource {
             Some(pattern) => self.matching_topics(&client, &pattern)?,
             None => self.topics.clone(),
         };
-        let described = native::describe_topics(Self::native(&client), &names, REQUEST_TIMEOUT);
-        let described = described.map_err(|error| self.no_answer("describe topics", &error))?;
+        let broker = self.broker(&client)?;
+        let described = native::describe_topics(Self::native(&client), broker, &names, REQUEST_TIMEOUT);
+        let described = described.map_err(|error| {
+            self.broker = None;
+            self.no_answer("describe topics", &error)
+        })?;
         let mut topics = BTreeMap::new();
         for (name, description) in described {
             match description {
@@ -238,6 +246,22 @@ impl KafkaSource {
             }
         }
         Ok(topics)
+    }
+
+    /// A broker that is there.
+    fn broker(&mut self, client: &BaseConsumer<Context>) -> Result<i32, SourceError> {
+        if let Some(broker) = self.broker {
+            return Ok(broker);
+        }
+        let topic = self.topics.first().map(String::as_str);
+        let metadata = client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| {
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+            let error = native::RequestError { code, message: error.to_string() };
+            self.no_answer("ask for the brokers", &error)
+        })?;
+        let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
+        self.broker = broker;
+        broker.ok_or_else(|| SourceError::Unreachable { servers: self.servers.clone(), detail: "no broker is up".to_owned() })
     }
 
     fn matching_topics(

@@ -262,15 +262,17 @@ fn set_raw_offset(element: &mut rdkafka::topic_partition_list::TopicPartitionLis
     debug_assert!(set.is_ok(), "{set:?}");
 }
 
-/// Describes topics; one that does not exist has an error of its own.
+/// Describes topics; one that does not exist has an error of its own. Any broker knows the answer: `broker` is asked.
 pub(crate) fn describe_topics(
     client: *mut RDKafka,
+    broker: i32,
     names: &[String],
     timeout: Duration,
 ) -> Result<BTreeMap<String, Result<TopicDescription, RequestError>>, RequestError> {
     let names: Vec<_> = names.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let options = Options::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout)?;
+    options.set_broker(broker)?;
     // SAFETY: the names are C strings and are copied by the call; the collection is destroyed below.
     let topics = unsafe { sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()) };
     // SAFETY: client, topics and options are alive during the call.
@@ -321,6 +323,15 @@ impl Options {
             sys::rd_kafka_AdminOptions_set_request_timeout(options.0, milliseconds, text.as_mut_ptr(), text.len())
         };
         if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(options) } else { Err(request_error(code)) }
+    }
+}
+
+impl Options {
+    fn set_broker(&self, broker: i32) -> Result<(), RequestError> {
+        let mut text = [0; 256];
+        // SAFETY: the options are alive, the text has its length beside it.
+        let code = unsafe { sys::rd_kafka_AdminOptions_set_broker(self.0, broker, text.as_mut_ptr(), text.len()) };
+        if code == Code::RD_KAFKA_RESP_ERR_NO_ERROR { Ok(()) } else { Err(request_error(code)) }
     }
 }
 
