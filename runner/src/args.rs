@@ -306,25 +306,36 @@ pub enum CheckpointCommand {
         place: PlaceArgs,
     },
     /// Go back: after a damaged record, or when a topic was created again. Shows what it will do; does it with --yes.
-    Rewind {
-        /// The job.
-        job: String,
-        /// Go back to the state after this version; default: the last one before the damage.
-        #[arg(long, value_name = "VERSION")]
-        to: Option<u64>,
-        /// Go on with a topic that was deleted and created again, from its first offset.
-        #[arg(long, value_name = "TOPIC")]
-        topic_recreated: Vec<String>,
-        /// Do it.
-        #[arg(long)]
-        yes: bool,
-        /// Addresses of Kafka brokers, for --topic-recreated.
-        #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT")]
-        bootstrap_servers: Option<String>,
-        /// Where outputs and checkpoints lie.
-        #[command(flatten)]
-        place: PlaceArgs,
-    },
+    Rewind(RewindArgs),
+}
+
+/// Arguments of `checkpoint rewind`.
+#[derive(Clone, Debug, Args)]
+pub struct RewindArgs {
+    /// The job.
+    pub job: String,
+    /// Go back to the state after this version; default: the last one before the damage.
+    #[arg(long, value_name = "VERSION")]
+    pub to: Option<u64>,
+    /// Go on with a topic that was deleted and created again, from its first offset; or with one that lost records which
+    /// were read, from its end.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic_recreated: Vec<String>,
+    /// Windows that are open may miss records that nobody can read again.
+    #[arg(long)]
+    pub accept_loss: bool,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+    /// The job's file, for its Kafka settings; a built-in job needs none.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Addresses of Kafka brokers. With them the offsets that the job needs are looked for.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT")]
+    pub bootstrap_servers: Option<String>,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Arguments of `audit`.

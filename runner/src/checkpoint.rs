@@ -15,7 +15,9 @@ pub mod lock;
 pub mod log;
 pub mod paths;
 pub mod record;
+pub mod rewind;
 pub mod store;
+pub mod survey;
 
 #[cfg(test)]
 mod model;

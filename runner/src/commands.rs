@@ -9,8 +9,8 @@ pub mod query;
 pub mod run;
 pub mod validate;
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{ContentArrangement, Table};
+use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent};
 
 /// Tells the C allocator to keep few arenas. glibc makes up to eight per core, each of which keeps what it was given.
 #[allow(unsafe_code)]
@@ -26,7 +26,54 @@ pub(crate) fn limit_arenas() {
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    if let Some(width) = terminal_width() {
+        table.set_width(width);
+    }
     table
+}
+
+/// A table with one line per row.
+pub(crate) fn list(header: &[&str]) -> Table {
+    let mut list = table(header);
+    list.load_preset(NOTHING);
+    list.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    list
+}
+
+/// Columns of the terminal behind standard output; `None` when there is none.
+#[allow(unsafe_code)]
+pub(crate) fn terminal_width() -> Option<u16> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call writes into `size`, which is as large as it says, or fails.
+    let answer = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (answer == 0 && size.ws_col > 0).then_some(size.ws_col)
+}
+
+/// Puts the numbers of these columns to the right.
+pub(crate) fn align_right(table: &mut Table, columns: &[usize]) {
+    for column in columns {
+        if let Some(column) = table.column_mut(*column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+/// A time in microseconds for people: `2026-01-31 12:00:07.123`, or `-`.
+pub(crate) fn time(micros: Option<i64>) -> String {
+    let time = micros.and_then(chrono::DateTime::from_timestamp_micros);
+    time.map_or_else(|| "-".to_owned(), |time| time.format("%Y-%m-%d %H:%M:%S%.3f").to_string())
+}
+
+/// How long ago a time in microseconds is, for people: `12 s ago`, `3 h ago`.
+pub(crate) fn ago(micros: i64, now: i64) -> String {
+    let seconds = now.saturating_sub(micros) / 1_000_000;
+    match seconds {
+        ..0 => "in the future".to_owned(),
+        0..120 => format!("{seconds} s ago"),
+        120..7_200 => format!("{} min ago", seconds / 60),
+        7_200..172_800 => format!("{} h ago", seconds / 3_600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
 }
 
 /// A number with thin groups of three digits: `1 234 567`.
@@ -60,6 +107,11 @@ mod tests {
     #[test]
     fn numbers_are_shown_for_people() {
         assert_eq!([0, 12, 1_234, 1_234_567].map(grouped), ["0", "12", "1 234", "1 234 567"]);
+        assert_eq!(
+            [5, 500, 9_000, 200_000].map(|seconds| ago(0, seconds * 1_000_000)),
+            ["5 s ago", "8 min ago", "2 h ago", "2 days ago"]
+        );
+        assert_eq!(time(Some(1_500)), "1970-01-01 00:00:00.001");
         assert_eq!([999, 1_500, 2_000_000, 3_100_000_000].map(bytes), ["999 B", "1.5 kB", "2.0 MB", "3.1 GB"]);
     }
 }

@@ -163,6 +163,23 @@ pub trait Faults: Send + Sync {
     fn disk_delay(&self) -> Duration;
 }
 
+/// Every guard is on, but nothing waits for the disk: for tests that write many small files and never lose power.
+#[cfg(test)]
+pub(crate) struct NoSync;
+
+#[cfg(test)]
+impl Faults for NoSync {
+    fn reached(&self, _: Step, _: Moment) {}
+
+    fn guard(&self, guard: Guard) -> bool {
+        guard != Guard::DurabilityOrder
+    }
+
+    fn disk_delay(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// No faults: what users run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoFaults;

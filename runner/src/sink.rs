@@ -3,6 +3,7 @@
 //! A sink decides nothing and publishes nothing. What it staged is invisible until the job log has decided
 //! (see `checkpoint`); what a topic acknowledged may come twice after a crash, and says so in its headers.
 
+pub mod footer;
 pub mod hive;
 pub mod table;
 pub mod topic;

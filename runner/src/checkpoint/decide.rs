@@ -65,6 +65,26 @@ pub fn slot(attempt: &[u8], answer: Option<Created>, found: Option<&[u8]>) -> Sl
     }
 }
 
+/// Which slot of the log follows a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextSlot {
+    /// The next version, as always.
+    Following(u64),
+    /// Versions are missing. Only a `rewind` may stand behind such a gap.
+    BehindGap(u64),
+    /// The log ends.
+    End,
+}
+
+/// Decides where to read on after `version`, given the versions of all records, ascending.
+pub fn next_slot(listed: &[u64], version: u64) -> NextSlot {
+    match listed.get(listed.partition_point(|known| *known <= version)) {
+        Some(next) if *next == version + 1 => NextSlot::Following(*next),
+        Some(next) => NextSlot::BehindGap(*next),
+        None => NextSlot::End,
+    }
+}
+
 /// What a newer base means for a record that was just created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseCheck {
@@ -255,6 +275,14 @@ mod tests {
         assert_eq!(slot(b"x", None, Some(b"y")), SlotDecision::Reload);
         assert_eq!(slot(b"x", None, None), SlotDecision::TryAgain);
         assert_eq!(slot(b"x", exists, None), SlotDecision::Reload);
+    }
+
+    #[test]
+    fn the_log_is_read_on_behind_a_gap_and_to_its_end() {
+        assert_eq!(next_slot(&[3, 4, 9], 3), NextSlot::Following(4));
+        assert_eq!(next_slot(&[3, 4, 9], 4), NextSlot::BehindGap(9));
+        assert_eq!(next_slot(&[3, 4, 9], 9), NextSlot::End);
+        assert_eq!(next_slot(&[], 0), NextSlot::End);
     }
 
     #[test]

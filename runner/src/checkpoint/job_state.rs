@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::counters::Counters;
 use crate::checkpoint::record::{
-    Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReplayFrom, Start, StateObject,
+    Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReplayFrom, Rewind, Start, StateObject,
+    TopicMove,
 };
 
 /// The job as of [`JobState::version`].
@@ -51,6 +52,24 @@ pub struct JobState {
     pub breaker: Breaker,
     /// Number of commits.
     pub commits: u64,
+    /// The job's rewinds, oldest first: what files and footers alone would not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewinds: Vec<Rewound>,
+}
+
+/// A rewind that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewound {
+    /// Version of its record.
+    pub version: u64,
+    /// The version that it went back to.
+    pub to: u64,
+    /// Partitions that went on elsewhere, and where.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub positions: Partitions<i64>,
+    /// Records `[start, end)` that windows which were open then miss.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: Partitions<(i64, i64)>,
 }
 
 /// What is known of a partition.
@@ -131,6 +150,7 @@ impl JobState {
             referenced: BTreeSet::new(),
             breaker: Breaker::default(),
             commits: 0,
+            rewinds: Vec::new(),
             start,
         }
     }
@@ -141,11 +161,14 @@ impl JobState {
     /// [`FoldError`] when the record breaks a rule of the protocol; the state is then not to be used any more.
     pub fn apply(&mut self, version: u64, record: &Record) -> Result<(), FoldError> {
         let refuse = |problem: String| Err(FoldError { version, problem });
-        if version != self.version + 1 {
-            return refuse(format!("version {} was expected", self.version + 1));
-        }
         let epoch = self.owner.as_ref().map_or(0, |owner| owner.epoch);
         match record {
+            Record::Rewind(rewind) => {
+                if let Err(problem) = self.apply_rewind(version, rewind) {
+                    return refuse(problem);
+                }
+            }
+            _ if version != self.version + 1 => return refuse(format!("version {} was expected", self.version + 1)),
             Record::Start(_) => return refuse("a start record stands only at version 0".to_owned()),
             Record::Own(own) if own.epoch != epoch + 1 => {
                 return refuse(format!("it takes epoch {} after epoch {epoch}", own.epoch));
@@ -236,6 +259,82 @@ impl JobState {
         }
         *state = PartitionState { position: range.end, watermark: range.watermark, active: Some(range.active) };
         Ok(())
+    }
+
+    /// What lies between `to` and the rewind's own version is void: only the state at `to` can take it.
+    fn apply_rewind(&mut self, version: u64, rewind: &Rewind) -> Result<(), String> {
+        if rewind.to != self.version || version <= self.version {
+            return Err(format!(
+                "it is a rewind to version {}, which is decided and not finished; `data-platform checkpoint rewind` \
+                 finishes it",
+                rewind.to
+            ));
+        }
+        if rewind.own.epoch <= self.epoch() {
+            return Err(format!("it takes epoch {} after epoch {}", rewind.own.epoch, self.epoch()));
+        }
+        if !rewind.topics.is_empty() {
+            self.forget_unreadable(&rewind.topics);
+        }
+        for (topic, moved) in &rewind.topics {
+            self.move_topic(topic, moved, rewind.own.clock);
+        }
+        self.owner = Some(rewind.own.clone());
+        let positions = rewind.topics.iter().map(|(topic, moved)| (topic.clone(), moved.positions.clone())).collect();
+        let with_loss = rewind.topics.iter().filter(|(_, moved)| !moved.lost.is_empty());
+        let lost = with_loss.map(|(topic, moved)| (topic.clone(), moved.lost.clone())).collect();
+        self.rewinds.push(Rewound { version, to: rewind.to, positions, lost });
+        Ok(())
+    }
+
+    /// Old records of a topic that goes on elsewhere cannot be read again: what the snapshot holds stays, and no rebuild
+    /// goes back behind it (see [`JobState::can_replay_all`]).
+    fn forget_unreadable(&mut self, topics: &BTreeMap<String, TopicMove>) {
+        if let Some(version) = self.usable_snapshot().map(|snapshot| snapshot.version) {
+            self.replay = self.replay.split_off(&(version + 1));
+        }
+        for (topic, moved) in topics {
+            for batch in self.replay.values_mut() {
+                let Some(ranges) = batch.partitions.get_mut(topic) else { continue };
+                ranges.retain(|partition, _| !moved.lost.contains_key(partition));
+                if ranges.is_empty() {
+                    batch.partitions.remove(topic);
+                }
+            }
+        }
+    }
+
+    fn move_topic(&mut self, topic: &str, moved: &TopicMove, clock: i64) {
+        let is_new = self.topics.insert(topic.to_owned(), moved.id.clone()).as_ref() != Some(&moved.id);
+        let known = self.partitions.entry(topic.to_owned()).or_default();
+        if is_new {
+            known.clear();
+        }
+        for (partition, position) in &moved.positions {
+            // Of a new topic nothing is known; its partitions count as active from now on.
+            let fresh = PartitionState { active: Some(clock), ..PartitionState::default() };
+            known.entry(*partition).or_insert(fresh).position = *position;
+        }
+        for output in self.outputs.values_mut() {
+            let covered = output.covered.entry(topic.to_owned()).or_default();
+            if is_new {
+                covered.clear();
+            }
+            covered.extend(&moved.positions);
+        }
+    }
+
+    /// The last snapshot, if it holds every window that is open.
+    pub fn usable_snapshot(&self) -> Option<&Snapshot> {
+        let from = self.replay_from.as_ref()?;
+        self.snapshot.as_ref().filter(|snapshot| snapshot.version >= from.version)
+    }
+
+    /// Whether the batches from `replay_from` on are all known, so that the state can be rebuilt without a snapshot. They
+    /// are, unless a topic was created again since.
+    pub fn can_replay_all(&self) -> bool {
+        let Some(from) = &self.replay_from else { return true };
+        self.replay.keys().next().is_some_and(|first| *first <= from.version)
     }
 
     fn apply_published(&mut self, upto: u64) {
@@ -342,6 +441,65 @@ mod tests {
         assert_eq!(state.pending.keys().copied().collect::<Vec<_>>(), [3]);
         apply(&mut state, Commit { published: 3, ..commit(1, 9, 9) }).unwrap();
         assert!(state.pending.is_empty());
+    }
+
+    fn rewind(to: u64, epoch: u64, topics: BTreeMap<String, TopicMove>) -> Record {
+        let Record::Own(own) = own(epoch) else { unreachable!() };
+        Record::Rewind(Box::new(Rewind { to, own, topics }))
+    }
+
+    #[test]
+    fn a_rewind_stands_behind_a_gap_and_needs_the_state_that_it_goes_back_to() {
+        let mut state = started();
+        apply(&mut state, commit(1, 5, 8)).unwrap();
+        let before = state.clone();
+        apply(&mut state, commit(1, 8, 9)).unwrap();
+        let error = state.clone().apply(10, &rewind(2, 4, BTreeMap::new())).unwrap_err();
+        assert!(error.problem.contains("not finished"), "{error}");
+        let mut back = before.clone();
+        back.apply(10, &rewind(2, 4, BTreeMap::new())).unwrap();
+        assert_eq!((back.version, back.epoch(), back.partitions["t"][&0].position), (10, 4, 8));
+        assert_eq!(back.rewinds, [Rewound { version: 10, to: 2, positions: BTreeMap::new(), lost: BTreeMap::new() }]);
+        assert!(apply(&mut back.clone(), commit(1, 8, 9)).is_err(), "the owner before is fenced");
+        apply(&mut back, commit(4, 8, 9)).unwrap();
+        assert_eq!(back.version, 11);
+        assert!(before.clone().apply(10, &rewind(2, 1, BTreeMap::new())).is_err(), "the epoch must rise");
+    }
+
+    #[test]
+    fn a_topic_that_was_created_again_goes_on_at_its_new_offsets_and_its_old_records_are_never_replayed() {
+        let mut state = started();
+        let from = |version| Some(ReplayFrom { version, offsets: Partitions::default() });
+        let object =
+            StateObject { window: 0, first_version: 2, path: "state/2".to_owned(), bytes: 1, xxh3: String::new() };
+        let with_state = Commit { state: Some(vec![object]), replay_from: from(2), ..commit(1, 5, 8) };
+        apply(&mut state, with_state).unwrap();
+        apply(&mut state, Commit { replay_from: from(2), ..commit(1, 8, 9) }).unwrap();
+        assert!(state.can_replay_all());
+        let lost = BTreeMap::from([(0, (8, 9))]);
+        let moved = TopicMove { id: "new".to_owned(), positions: BTreeMap::from([(0, 0), (1, 0)]), lost };
+        state.apply(9, &rewind(3, 2, BTreeMap::from([("t".to_owned(), moved)]))).unwrap();
+        assert_eq!(state.topics["t"], "new");
+        let fresh = PartitionState { position: 0, watermark: None, active: Some(0) };
+        assert_eq!(state.partitions["t"], BTreeMap::from([(0, fresh), (1, fresh)]));
+        assert_eq!(state.replay.keys().copied().collect::<Vec<_>>(), [3]);
+        assert!(state.replay[&3].partitions.is_empty(), "the lost range is not read again");
+        assert!(!state.can_replay_all(), "without the snapshot the state is lost");
+        apply(&mut state, Commit { replay_from: from(2), ..commit(2, 0, 4) }).unwrap();
+        assert!(!state.can_replay_all());
+    }
+
+    #[test]
+    fn a_truncated_topic_goes_on_at_its_end_and_keeps_what_is_known_of_it() {
+        let mut state = started();
+        let Commit { mut partitions, .. } = commit(1, 5, 8);
+        partitions.get_mut("t").unwrap().get_mut(&0).unwrap().watermark = Some(3);
+        apply(&mut state, Commit { partitions, ..commit(1, 5, 8) }).unwrap();
+        state.topics.insert("t".to_owned(), "id".to_owned());
+        let moved = TopicMove { id: "id".to_owned(), positions: BTreeMap::from([(0, 6)]), lost: BTreeMap::new() };
+        state.apply(9, &rewind(2, 2, BTreeMap::from([("t".to_owned(), moved)]))).unwrap();
+        assert_eq!(state.partitions["t"][&0].position, 6);
+        assert_eq!(state.partitions["t"][&0].watermark, Some(3));
     }
 
     #[test]

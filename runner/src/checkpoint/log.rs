@@ -7,6 +7,7 @@
 //! ```
 
 pub mod read;
+pub mod rewind;
 pub mod upkeep;
 
 use std::cell::Cell;
@@ -107,6 +108,16 @@ pub enum LogError {
         root: String,
         /// The contradiction.
         source: FoldError,
+    },
+    /// A rewind was decided and interrupted.
+    #[error("the job log in {root} is going back to version {to}, and that was interrupted (version {version})")]
+    RewindUnfinished {
+        /// Root of the checkpoint.
+        root: String,
+        /// Version of the `rewind` record.
+        version: u64,
+        /// Where it goes.
+        to: u64,
     },
     /// A final name is taken by something else.
     #[error("{path} is not the file that version {version} of the job log wrote there")]

@@ -10,6 +10,10 @@ pub const BASE: &str = "base";
 pub const STATE: &str = "state";
 /// Staged files, below an output's root.
 pub const STAGING: &str = "_staging";
+/// Files that a rewind took from the readers, below an output's root; what it took from the log, below the job's folder.
+const REWOUND_FILES: &str = "_rewound";
+/// Records and bases that a rewind made void, below the job's folder.
+pub const REWOUND: &str = "rewound";
 /// What is published, below an output's root.
 pub const PROGRESS: &str = "_progress.json";
 
@@ -54,11 +58,46 @@ pub fn staging_epoch(path: &str) -> Option<u64> {
     path.strip_prefix(STAGING)?.strip_prefix('/')?.split('/').next()?.parse().ok()
 }
 
+/// First eight digits of a log id, as they stand in the names of files.
+fn short(log_id: &str) -> String {
+    log_id.chars().filter(char::is_ascii_hexdigit).take(8).collect()
+}
+
 /// Final name of the `number`-th file of a commit. It carries the log id, so that a new log over old output never gives
 /// two files one name.
 pub fn final_file(job: &str, log_id: &str, version: u64, number: usize) -> String {
-    let log_id: String = log_id.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-    format!("{job}-{log_id}-{version}-{number}.parquet")
+    format!("{job}-{}-{version}-{number}.parquet", short(log_id))
+}
+
+/// Version of the commit that wrote a file, if its name says that this log wrote it and readers see it.
+pub fn final_version(path: &str, log_id: &str) -> Option<u64> {
+    if !is_visible(path) {
+        return None;
+    }
+    let name = path.rsplit('/').next()?.strip_suffix(".parquet")?;
+    let mut parts = name.rsplitn(4, '-');
+    let (_number, version, written_by) = (parts.next()?.parse::<u64>().ok()?, parts.next()?, parts.next()?);
+    if written_by == short(log_id) { version.parse().ok() } else { None }
+}
+
+/// Whether plain readers (`**/*.parquet`) take an object below an output's root for a file of the table.
+pub fn is_visible(path: &str) -> bool {
+    path.ends_with(".parquet") && !path.split('/').any(|part| part.starts_with(['_', '.']))
+}
+
+/// Where a rewind puts a file that readers must not see any more. `version` is that of the `rewind` record.
+pub fn rewound_file(log_id: &str, version: u64, path: &str) -> String {
+    format!("{}/{path}.rewound", rewound_files(log_id, version))
+}
+
+/// The folder of such files, below the output's root.
+pub fn rewound_files(log_id: &str, version: u64) -> String {
+    format!("{REWOUND_FILES}/{}-{version}", short(log_id))
+}
+
+/// Where a rewind puts a record or a base that is void.
+pub fn rewound_object(version: u64, path: &str) -> String {
+    format!("{REWOUND}/{version:020}/{path}")
 }
 
 #[cfg(test)]
@@ -82,6 +121,23 @@ mod tests {
         assert!(path.ends_with(".tmp"));
         assert_eq!(staging_epoch(&path), Some(3));
         assert_eq!(staging_epoch("date=2026-01-01/x.parquet"), None);
+    }
+
+    #[test]
+    fn a_final_name_tells_its_version_to_its_own_log_only() {
+        let (log, other) = ("0f8fad5b-d9cb-469f-a165-70867728950e", "1f8fad5b-d9cb-469f-a165-70867728950e");
+        let path = format!("date=2026-01-01/{}", final_file("a-job-7", log, 17, 2));
+        assert_eq!(final_version(&path, log), Some(17));
+        assert_eq!(final_version(&path, other), None);
+        for foreign in
+            ["part-0.parquet", "a-0f8fad5b-x-0.parquet", "a-0f8fad5b-17.parquet", "a-0f8fad5b-17-0.parquet.rewound"]
+        {
+            assert_eq!(final_version(foreign, log), None, "{foreign}");
+        }
+        let aside = rewound_file(log, 20, &path);
+        assert_eq!(aside, format!("_rewound/0f8fad5b-20/{path}.rewound"));
+        assert!(!is_visible(&aside) && !is_visible("_staging/1/x.parquet") && is_visible(&path));
+        assert_eq!(final_version(&aside, log), None);
     }
 
     #[test]

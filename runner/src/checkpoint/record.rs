@@ -33,6 +33,8 @@ pub enum Record {
     Plan(Plan),
     /// The whole job as of the version before this one lies in `base/`.
     Base(BaseReference),
+    /// The job goes on as it was at an earlier version.
+    Rewind(Box<Rewind>),
 }
 
 /// Version 0 of a log.
@@ -244,6 +246,33 @@ pub struct BaseReference {
     pub bytes: u64,
     /// xxh3 of the object, 16 hexadecimal digits.
     pub xxh3: String,
+}
+
+/// The job goes on as it was after version `to`; every record between that one and this one is void and moved aside. This
+/// record's own version is higher than any before it, so that no version is ever used twice: neither by a process that
+/// slept, nor in a file's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewind {
+    /// The version before this one in the life of the job.
+    pub to: u64,
+    /// Who may commit from here on. Its epoch is higher than any before: whoever still runs is fenced.
+    pub own: Own,
+    /// Topics that go on elsewhere than where `to` left them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub topics: BTreeMap<String, TopicMove>,
+}
+
+/// Where a topic goes on that was created again, or that lost records which were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicMove {
+    /// Its id from here on.
+    pub id: String,
+    /// Next offsets; of a topic with a new id those of all its partitions.
+    pub positions: BTreeMap<i32, i64>,
+    /// Records `[start, end)` that were read after the last snapshot of the state and that nobody can read again: windows
+    /// that are still open miss them. Empty unless somebody accepted that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost: BTreeMap<i32, (i64, i64)>,
 }
 
 /// Evidence of the circuit breaker: bad records since a clock.

@@ -232,7 +232,7 @@ impl From<SourceError> for JobError {
                 message,
                 format!(
                     "the topic lost records that were read already (was it truncated, or restored from a backup?); to go on \
-                     at its end: data-platform checkpoint rewind --topic-recreated {topic}"
+                     at its end: data-platform checkpoint rewind JOB --topic-recreated {topic}"
                 ),
             ),
             SourceError::StartingOffsets(_) => Self::user(
@@ -320,6 +320,11 @@ impl From<LogError> for JobError {
             LogError::Unreadable { .. } | LogError::Gap { .. } | LogError::Contradiction { .. } => {
                 Self::user(Reason::CheckpointCorrupt, message, rewind)
             }
+            LogError::RewindUnfinished { .. } => Self::user(
+                Reason::CheckpointCorrupt,
+                message,
+                "finish it: `data-platform checkpoint rewind JOB --yes`; it goes on where it stopped",
+            ),
             LogError::Occupied { .. } | LogError::FileLost { .. } => Self::user(
                 Reason::OutputChanged,
                 message,

@@ -1,5 +1,6 @@
 //! Reads the log: the newest readable base, then every record after it. The only way into a job, also after a crash.
 
+use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::paths;
@@ -49,6 +50,9 @@ pub async fn read(store: &SharedStore) -> Result<Option<Recovered>, LogError> {
 async fn read_once(store: &SharedStore, bases: &[u64]) -> Result<Option<Recovered>, LogError> {
     let listed = versions(store, paths::LOG).await?;
     store.sync_entries(&[paths::log_record(0), paths::base(0)]).await?;
+    if let Some(last) = listed.last().filter(|last| bases.last() < Some(last)) {
+        refuse_unfinished_rewind(store, *last).await?;
+    }
     let mut damaged_bases = Vec::new();
     let mut newest_base = None;
     let mut state = None;
@@ -72,16 +76,33 @@ async fn read_once(store: &SharedStore, bases: &[u64]) -> Result<Option<Recovere
             _ => return Err(LogError::Gap { root: store.root().to_owned(), version: 0 }),
         },
     };
-    let last_listed = listed.last().copied().unwrap_or_default();
     loop {
         let version = state.version + 1;
-        match read_record(store, version).await? {
-            Some(record) => apply(store, &mut state, version, &record)?,
-            None if version <= last_listed => {
-                return Err(LogError::Gap { root: store.root().to_owned(), version });
-            }
-            None => return Ok(Some(Recovered { state, newest_base, damaged_bases })),
+        if let Some(record) = read_record(store, version).await? {
+            apply(store, &mut state, version, &record)?;
+            continue;
         }
+        match decide::next_slot(&listed, state.version) {
+            NextSlot::End => return Ok(Some(Recovered { state, newest_base, damaged_bases })),
+            NextSlot::BehindGap(next) => match read_record(store, next).await? {
+                Some(record @ Record::Rewind(_)) => apply(store, &mut state, next, &record)?,
+                _ => return Err(LogError::Gap { root: store.root().to_owned(), version }),
+            },
+            // It was listed and is gone: a garbage collection.
+            NextSlot::Following(_) => return Err(LogError::Gap { root: store.root().to_owned(), version }),
+        }
+    }
+}
+
+/// A rewind ends with the base of its own version. Until then files that it made void may be visible.
+async fn refuse_unfinished_rewind(store: &SharedStore, version: u64) -> Result<(), LogError> {
+    let Some(bytes) = store.get(&paths::log_record(version)).await? else { return Ok(()) };
+    match record::decode(version, &bytes) {
+        Ok(Record::Rewind(rewind)) => {
+            Err(LogError::RewindUnfinished { root: store.root().to_owned(), version, to: rewind.to })
+        }
+        // A damaged record is met again where it matters.
+        _ => Ok(()),
     }
 }
 

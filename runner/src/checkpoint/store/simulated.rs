@@ -315,7 +315,10 @@ impl Store for SimulatedStore {
 
     async fn delete(&self, path: &str) -> Result<(), StoreError> {
         let full = self.path(path);
-        self.run("remove", path, |disk| drop(disk.entries.remove(&full))).await
+        self.run("remove", path, |disk| {
+            disk.entries.remove(&full);
+        })
+        .await
     }
 
     async fn delete_empty_folder(&self, _: &str) -> Result<(), StoreError> {

@@ -19,8 +19,10 @@ impl Session<'_> {
     /// Brings the operator into the state after the last commit.
     pub(super) async fn restore(&mut self) -> Result<(), JobError> {
         let state = self.log.state();
-        let Some(from) = state.replay_from.clone() else { return Ok(()) };
-        let snapshot = state.snapshot.clone().filter(|snapshot| snapshot.version >= from.version);
+        if state.replay_from.is_none() {
+            return Ok(());
+        }
+        let snapshot = state.usable_snapshot().cloned();
         let faults = &self.environment.faults;
         faults.reached(Step::Restore, Moment::Before);
         let restored = match snapshot {
@@ -30,6 +32,9 @@ impl Session<'_> {
         faults.reached(Step::Restore, Moment::After);
         let batches: Vec<_> = match restored {
             Some(version) => self.log.state().replay.range(version + 1..).map(|(v, b)| (*v, b.clone())).collect(),
+            None if !self.log.state().can_replay_all() => {
+                return Err(state_lost("a topic was created again since; its old records are gone".to_owned()));
+            }
             None => self.log.state().replay.iter().map(|(v, b)| (*v, b.clone())).collect(),
         };
         self.replay(batches)

@@ -1,0 +1,160 @@
+//! Whether every record has exactly one fate: in each commit, and in total.
+//!
+//! Pure.
+
+use crate::checkpoint::counters::{Counters, SourceCounters};
+use crate::checkpoint::record::{Commit, Plan};
+
+/// Names of the outputs that the query feeds: all but the dead letters.
+pub(super) fn query_outputs(plan: &Plan) -> Vec<&str> {
+    plan.outputs.keys().filter(|name| plan.dead_letters.as_ref() != Some(name)).map(String::as_str).collect()
+}
+
+/// Records that went on to the outputs; `None` when more left before than were read.
+fn passed(source: &SourceCounters) -> Option<u64> {
+    [source.tombstone, source.dead_letters(), source.future, source.duplicate]
+        .into_iter()
+        .try_fold(source.read, u64::checked_sub)
+}
+
+/// What does not add up in counters: read = tombstone + dead letter + future + duplicate + what each output filtered, found
+/// late or accepted.
+pub(super) fn conservation(counters: &Counters, outputs: &[&str]) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut all_passed = 0;
+    for (name, source) in &counters.sources {
+        match passed(source) {
+            Some(passed) => all_passed += passed,
+            None => problems
+                .push(format!("source {name}: {} records were read, and more than that were put aside", source.read)),
+        }
+    }
+    for name in outputs {
+        let output = counters.outputs.get(*name).cloned().unwrap_or_default();
+        let counted = output.filtered + output.late + output.accepted;
+        if counted != all_passed && problems.is_empty() {
+            problems.push(format!(
+                "output {name}: {all_passed} records reached it, {counted} are accounted for ({} filtered, {} late, {} accepted)",
+                output.filtered, output.late, output.accepted
+            ));
+        }
+    }
+    problems
+}
+
+/// What does not add up in one commit. `before` are the totals before it.
+pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<String> {
+    let mut problems = Vec::new();
+    let counters = &commit.counters;
+    let written: Vec<_> = query_outputs(plan).into_iter().filter(|name| counters.outputs.contains_key(*name)).collect();
+    problems.extend(conservation(counters, &written));
+    let ranges = || commit.partitions.values().flat_map(|ranges| ranges.values());
+    let in_ranges: u64 = ranges().map(|range| range.records).sum();
+    let read: u64 = counters.sources.values().map(|source| source.read).sum();
+    if in_ranges != read {
+        problems.push(format!("its ranges have {in_ranges} records, {read} are counted as read"));
+    }
+    let gone: i64 = ranges().filter_map(|range| Some(range.lost_until? - range.start)).sum();
+    let lost: u64 = counters.sources.values().map(|source| source.lost_offsets).sum();
+    if gone.unsigned_abs() != lost {
+        problems.push(format!("its ranges lack {gone} offsets, {lost} are counted as lost"));
+    }
+    for (name, output) in &commit.outputs {
+        let counted = counters.outputs.get(name).cloned().unwrap_or_default();
+        let rows: u64 = output.files.iter().map(|file| file.rows).sum();
+        if rows != counted.rows {
+            problems.push(format!("output {name}: its files have {rows} rows, {} are counted", counted.rows));
+        }
+    }
+    if let Some(name) = &plan.dead_letters {
+        let letters: u64 = counters.sources.values().map(SourceCounters::dead_letters).sum();
+        let rows = counters.outputs.get(name).map_or(0, |output| output.rows);
+        if letters != rows {
+            problems.push(format!("{letters} dead letters are counted, {rows} are in {name}"));
+        }
+    }
+    let mut totals = before.clone();
+    totals.add(counters);
+    if totals != commit.totals {
+        problems.push("its totals are not those before it and its own counters".to_owned());
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::counters::OutputCounters;
+    use crate::checkpoint::record::{FileCommit, OutputCommit, Range};
+    use std::collections::BTreeMap;
+
+    fn plan() -> Plan {
+        let outputs = ["o", "d"].map(|name| (name.to_owned(), format!("file:///{name}")));
+        Plan { outputs: outputs.into(), dead_letters: Some("d".to_owned()), ..Plan::default() }
+    }
+
+    fn commit() -> Commit {
+        let source = SourceCounters {
+            read: 10,
+            tombstone: 1,
+            dead_letter: BTreeMap::from([("syntax".to_owned(), 2)]),
+            lost_offsets: 3,
+            ..SourceCounters::default()
+        };
+        let output = OutputCounters { filtered: 1, late: 2, accepted: 4, rows: 5, ..OutputCounters::default() };
+        let letters = OutputCounters { rows: 2, ..OutputCounters::default() };
+        let counters = Counters {
+            sources: BTreeMap::from([("s".to_owned(), source)]),
+            outputs: BTreeMap::from([("o".to_owned(), output), ("d".to_owned(), letters)]),
+        };
+        let files = |rows| OutputCommit {
+            files: vec![FileCommit { rows, stage: String::new(), path: String::new(), bytes: 0, xxh3: String::new() }],
+            ..OutputCommit::default()
+        };
+        let range = Range { start: 5, end: 18, records: 10, lost_until: Some(8), ..Range::default() };
+        Commit {
+            partitions: BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, range)]))]),
+            outputs: BTreeMap::from([("o".to_owned(), files(5)), ("d".to_owned(), files(2))]),
+            totals: counters.clone(),
+            counters,
+            ..Commit::default()
+        }
+    }
+
+    fn problems(change: impl FnOnce(&mut Commit)) -> String {
+        let mut commit = commit();
+        change(&mut commit);
+        of_commit(&commit, &Counters::default(), &plan()).join("; ")
+    }
+
+    #[test]
+    fn a_commit_that_adds_up_has_no_problems() {
+        assert_eq!(problems(|_| ()), "");
+    }
+
+    #[test]
+    fn each_sum_that_does_not_add_up_is_named() {
+        let source = |commit: &mut Commit, change: fn(&mut SourceCounters)| {
+            change(commit.counters.sources.get_mut("s").unwrap());
+            commit.totals = commit.counters.clone();
+        };
+        assert!(problems(|c| source(c, |s| s.tombstone = 2)).contains("6 records reached it, 7 are accounted for"));
+        assert!(problems(|c| source(c, |s| s.tombstone = 11)).contains("more than that were put aside"));
+        assert!(
+            problems(|c| source(c, |s| s.lost_offsets = 0))
+                .contains("its ranges lack 3 offsets, 0 are counted as lost")
+        );
+        assert!(problems(|c| c.partitions.clear()).contains("its ranges have 0 records, 10 are counted as read"));
+        assert!(
+            problems(|c| c.outputs.get_mut("o").unwrap().files.clear())
+                .contains("its files have 0 rows, 5 are counted")
+        );
+        assert!(problems(|c| c.totals = Counters::default()).contains("its totals are not"));
+        let letters = problems(|c| {
+            c.counters.outputs.get_mut("d").unwrap().rows = 1;
+            c.outputs.get_mut("d").unwrap().files[0].rows = 1;
+            c.totals = c.counters.clone();
+        });
+        assert_eq!(letters, "2 dead letters are counted, 1 are in d");
+    }
+}

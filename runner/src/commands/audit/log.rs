@@ -1,0 +1,169 @@
+//! What the records say: ranges without gaps, counters that add up, and which files there must be.
+//!
+//! Pure: over a survey that was read.
+
+use std::collections::BTreeMap;
+
+use crate::checkpoint::job_state::{JobState, map_partitions};
+use crate::checkpoint::record::{Commit, FileCommit, Partitions, Record};
+use crate::checkpoint::survey::Survey;
+
+use super::chain::{Chains, Covered};
+use super::counting;
+
+/// A log that was followed to its end.
+pub(super) struct AuditedLog {
+    /// The job before the first record that was followed: record 0, or the oldest base that leads to the end.
+    pub(super) begin: JobState,
+    /// The job as of the last record.
+    pub(super) end: JobState,
+    /// Offsets of each partition since record 0, or since its topic was created again.
+    pub(super) covered: Partitions<Covered>,
+    /// Files that the followed commits wrote.
+    pub(super) files: Vec<ExpectedFile>,
+    /// Records that the followed commits read; only of partitions that were followed from their first offset.
+    records: Partitions<u64>,
+}
+
+/// A file that a commit wrote.
+pub(super) struct ExpectedFile {
+    /// Root of the output.
+    pub(super) root: String,
+    /// Version of the commit.
+    pub(super) version: u64,
+    /// What the commit says of it.
+    pub(super) file: FileCommit,
+    /// Offsets that its footer must name; `None` if its record is gone.
+    pub(super) offsets: Option<Partitions<(i64, i64)>>,
+    /// The commit is not known to be published.
+    pub(super) may_be_staged: bool,
+}
+
+impl AuditedLog {
+    /// Records of a partition since its first offset; `None` if older records of the log are gone.
+    pub(super) fn records_of(&self, topic: &str, partition: i32) -> Option<u64> {
+        if self.begin.version > 0 {
+            return None;
+        }
+        Some(self.records.get(topic).and_then(|known| known.get(&partition)).copied().unwrap_or_default())
+    }
+}
+
+/// Follows a log, and names everything that does not fit.
+pub(super) fn follow(survey: &Survey) -> (Option<AuditedLog>, Vec<String>) {
+    let mut problems = Vec::new();
+    let head = survey.head();
+    if let Some(damage) = &head.damage {
+        problems.push(format!(
+            "the log cannot be followed to its end: version {}: {}; see `data-platform checkpoint verify`",
+            damage.version, damage.problem
+        ));
+    }
+    if let Some((version, rewind)) = survey.unfinished_rewind() {
+        problems.push(format!("a rewind to version {} (version {version}) is not finished", rewind.to));
+    }
+    let Some(end) = head.state else { return (None, problems) };
+    let begin = begin(survey, &end);
+    let mut chains = Chains::from(&map_partitions(&begin.partitions, |state| state.position));
+    let mut files = pending_files(&begin);
+    let mut records: Partitions<u64> = Partitions::new();
+    let (reached, _) = survey.walk(begin.clone(), end.version, |before, record, after| match record {
+        Record::Commit(commit) => {
+            for (topic, ranges) in &commit.partitions {
+                for (partition, range) in ranges {
+                    let fits = chains.add(topic, *partition, range.start, range.end);
+                    problems.extend(fits.err().map(|problem| format!("version {}: {problem}", after.version)));
+                    *records.entry(topic.clone()).or_default().entry(*partition).or_default() += range.records;
+                }
+            }
+            let unsound = counting::of_commit(commit, &before.totals, &after.plan);
+            problems.extend(unsound.into_iter().map(|problem| format!("version {}: {problem}", after.version)));
+            files.extend(files_of(commit, before, after));
+        }
+        Record::Rewind(rewind) => {
+            let moved = rewind.topics.iter().map(|(topic, moved)| (topic.clone(), moved.positions.clone())).collect();
+            chains.restart(&moved);
+        }
+        _ => {}
+    });
+    for expected in &mut files {
+        expected.may_be_staged = reached.pending.contains_key(&expected.version);
+    }
+    let always: Vec<_> = counting::query_outputs(&end.plan);
+    let always: Vec<_> = always.into_iter().filter(|name| end.start.plan.outputs.contains_key(*name)).collect();
+    problems
+        .extend(counting::conservation(&end.totals, &always).into_iter().map(|problem| format!("in total: {problem}")));
+    problems.extend(chains.ends_at(&map_partitions(&end.partitions, |state| state.position)));
+    let covered = since_the_beginning(&end);
+    (Some(AuditedLog { begin, end, covered, files, records }), problems)
+}
+
+/// The oldest state from which the records lead to the end.
+fn begin(survey: &Survey, end: &JobState) -> JobState {
+    let bases = survey.bases.values().filter_map(|slot| slot.content.as_ref().ok());
+    let candidates = survey.oldest().into_iter().chain(bases.cloned());
+    let leads = |state: &JobState| survey.walk(state.clone(), end.version, |_, _, _| ()).0.version == end.version;
+    candidates.filter(leads).min_by_key(|state| state.version).unwrap_or_else(|| end.clone())
+}
+
+/// Where each partition began and stands now.
+fn since_the_beginning(end: &JobState) -> Partitions<Covered> {
+    let mut covered: Partitions<Covered> = Partitions::new();
+    for (topic, partitions) in &end.partitions {
+        for (partition, state) in partitions {
+            let at = |known: &Partitions<i64>| known.get(topic).and_then(|known| known.get(partition)).copied();
+            let moved = end.rewinds.iter().rev().find_map(|rewound| at(&rewound.positions));
+            // A partition that came later begins at its first offset that the log knows of: 0, unless Kafka had less.
+            let first = moved.or(at(&end.start.offsets)).unwrap_or_default();
+            covered.entry(topic.clone()).or_default().insert(*partition, Covered { first, next: state.position });
+        }
+    }
+    covered
+}
+
+/// Files of commits before the beginning that were decided and not noted as published.
+fn pending_files(begin: &JobState) -> Vec<ExpectedFile> {
+    let mut files = Vec::new();
+    for (version, outputs) in &begin.pending {
+        for output in outputs.values() {
+            let of = |file: &FileCommit| ExpectedFile {
+                root: output.root.clone(),
+                version: *version,
+                file: file.clone(),
+                offsets: None,
+                may_be_staged: false,
+            };
+            files.extend(output.files.iter().map(of));
+        }
+    }
+    files
+}
+
+fn files_of(commit: &Commit, before: &JobState, after: &JobState) -> Vec<ExpectedFile> {
+    let mut files = Vec::new();
+    for (name, output) in &commit.outputs {
+        let offsets = covered_by(name, commit, before, after);
+        for file in &output.files {
+            let (root, version, file) = (output.root.clone(), after.version, file.clone());
+            files.push(ExpectedFile { root, version, file, offsets: Some(offsets.clone()), may_be_staged: false });
+        }
+    }
+    files
+}
+
+/// Offsets since the last file of an output: what the footers of a commit must name.
+fn covered_by(name: &str, commit: &Commit, before: &JobState, after: &JobState) -> Partitions<(i64, i64)> {
+    let known = before.outputs.get(name).map(|output| &output.covered);
+    let mut offsets: BTreeMap<String, BTreeMap<i32, (i64, i64)>> = BTreeMap::new();
+    for (topic, partitions) in &after.partitions {
+        for (partition, state) in partitions {
+            let since = known.and_then(|known| known.get(topic)?.get(partition)).copied();
+            let first = commit.partitions.get(topic).and_then(|ranges| ranges.get(partition)).map(|range| range.start);
+            let start = since.or(first).unwrap_or(state.position);
+            if state.position > start {
+                offsets.entry(topic.clone()).or_default().insert(*partition, (start, state.position));
+            }
+        }
+    }
+    offsets
+}

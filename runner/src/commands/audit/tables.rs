@@ -1,0 +1,248 @@
+//! What lies in the outputs: every file that the log names, whole, and nothing else that readers would see.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::counters::SourceCounters;
+use crate::checkpoint::job_state::JobState;
+use crate::checkpoint::log::OpenOutput;
+use crate::checkpoint::paths;
+use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::commands::checkpoint::{FileState, check_file, read_facts};
+use crate::sink::footer::FileFacts;
+
+use super::chain::Chains;
+use super::log::{AuditedLog, ExpectedFile};
+
+/// What was found in an output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct AuditedTable {
+    /// Files of this log that readers see.
+    pub(super) files: u64,
+    /// Their length.
+    pub(super) bytes: u64,
+    /// Their rows.
+    pub(super) rows: u64,
+    /// Files that are decided and not visible yet.
+    pub(super) staged: u64,
+    /// Rows in those.
+    pub(super) staged_rows: u64,
+    /// Files that readers see and this log did not write.
+    pub(super) foreign: u64,
+}
+
+impl AuditedTable {
+    /// Adds what was found under another root of the same output.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.rows += other.rows;
+        self.staged += other.staged;
+        self.staged_rows += other.staged_rows;
+        self.foreign += other.foreign;
+    }
+}
+
+/// Looks at everything below one root.
+pub(super) async fn look(
+    log: &AuditedLog,
+    name: &str,
+    root: &str,
+    open: &OpenOutput,
+) -> Result<(AuditedTable, Vec<String>), StoreError> {
+    let store = open(root)?;
+    let mut look = Look { log, root, table: AuditedTable::default(), problems: Vec::new(), older: BTreeMap::new() };
+    let expected: BTreeMap<&str, &ExpectedFile> =
+        log.files.iter().filter(|file| file.root == root).map(|file| (file.file.path.as_str(), file)).collect();
+    for expected in expected.values() {
+        look.named_by_the_log(&store, expected).await?;
+    }
+    for entry in store.list("").await?.into_iter().filter(|entry| paths::is_visible(&entry.path)) {
+        if !expected.contains_key(entry.path.as_str()) {
+            look.not_named_by_records(&store, &entry.path, entry.bytes).await?;
+        }
+    }
+    if log.begin.outputs.get(name).is_some_and(|output| output.root == root) {
+        look.older_ranges(name);
+    }
+    Ok((look.table, look.problems))
+}
+
+struct Look<'a> {
+    log: &'a AuditedLog,
+    root: &'a str,
+    table: AuditedTable,
+    problems: Vec<String>,
+    /// Files whose records are gone, by version.
+    older: BTreeMap<u64, Vec<(String, FileFacts)>>,
+}
+
+impl Look<'_> {
+    fn problem(&mut self, path: &str, problem: impl AsRef<str>) {
+        self.problems.push(format!("{}/{path}: {}", self.root, problem.as_ref()));
+    }
+
+    fn count(&mut self, bytes: u64, rows: u64) {
+        self.table.files += 1;
+        self.table.bytes += bytes;
+        self.table.rows += rows;
+    }
+
+    async fn named_by_the_log(&mut self, store: &SharedStore, expected: &ExpectedFile) -> Result<(), StoreError> {
+        let (file, version) = (&expected.file, expected.version);
+        let state = check_file(store, file, expected.may_be_staged).await?;
+        if let Some(problem) = state.problem(file) {
+            self.problem(&file.path, format!("{problem} (version {version}, {} rows)", file.rows));
+            return Ok(());
+        }
+        let is_staged = state == FileState::Staged;
+        let facts = match read_facts(store, if is_staged { &file.stage } else { &file.path }).await? {
+            Ok(facts) => facts,
+            Err(problem) => {
+                self.problem(&file.path, format!("it is not a Parquet file: {problem}"));
+                return Ok(());
+            }
+        };
+        if is_staged {
+            self.table.staged += 1;
+            self.table.staged_rows += facts.rows;
+        } else {
+            self.count(file.bytes, facts.rows);
+        }
+        if facts.rows != file.rows {
+            self.problem(&file.path, format!("it has {} rows, the log says {}", facts.rows, file.rows));
+        }
+        self.footer(&file.path, &facts, expected);
+        if expected.offsets.is_none() {
+            self.older.entry(version).or_default().push((file.path.clone(), facts));
+        }
+        Ok(())
+    }
+
+    fn footer(&mut self, path: &str, facts: &FileFacts, expected: &ExpectedFile) {
+        let Some(footer) = &facts.footer else {
+            return self.problem(path, "its footer does not say who wrote it");
+        };
+        let log_id = &self.log.end.start.log_id;
+        if footer.log_id != *log_id || footer.version != expected.version {
+            let problem = format!("its footer names log {} version {}", footer.log_id, footer.version);
+            return self.problem(path, problem);
+        }
+        if let Some(offsets) = expected.offsets.as_ref().filter(|offsets| **offsets != footer.offsets) {
+            let text = |offsets| serde_json::to_string(offsets).expect("names and numbers are always JSON");
+            self.problem(path, format!("its footer covers {}, the log says {}", text(&footer.offsets), text(offsets)));
+        }
+    }
+
+    /// A file of an older commit, or one that does not belong here.
+    async fn not_named_by_records(&mut self, store: &SharedStore, path: &str, bytes: u64) -> Result<(), StoreError> {
+        let facts = match read_facts(store, path).await? {
+            Ok(facts) => facts,
+            Err(problem) => {
+                self.table.foreign += 1;
+                self.problem(path, format!("it is not a file of this log, and no whole Parquet file: {problem}"));
+                return Ok(());
+            }
+        };
+        let log_id = self.log.end.start.log_id.clone();
+        let Some(footer) = facts.footer.clone() else {
+            self.table.foreign += 1;
+            self.problem(path, format!("it is not a file of this log; readers see its {} rows", facts.rows));
+            return Ok(());
+        };
+        let name_says = paths::final_version(path, &log_id);
+        let begin = self.log.begin.version;
+        let is_void =
+            self.log.end.rewinds.iter().any(|rewound| (rewound.to + 1..rewound.version).contains(&footer.version));
+        if footer.log_id != log_id {
+            self.table.foreign += 1;
+            let problem = format!(
+                "log {} wrote it (version {}); readers see its {} rows",
+                footer.log_id, footer.version, facts.rows
+            );
+            self.problem(path, problem);
+        } else if footer.version > begin || name_says != Some(footer.version) {
+            self.table.foreign += 1;
+            let problem =
+                format!("the log has no such file (version {}); readers see its {} rows", footer.version, facts.rows);
+            self.problem(path, problem);
+        } else if is_void {
+            self.table.foreign += 1;
+            self.problem(
+                path,
+                format!("a rewind made version {} void; readers see its {} rows", footer.version, facts.rows),
+            );
+        } else {
+            self.count(bytes, facts.rows);
+            self.older.entry(footer.version).or_default().push((path.to_owned(), facts));
+        }
+        Ok(())
+    }
+
+    /// Before the first record that is kept: the footers follow each other from record 0 on.
+    fn older_ranges(&mut self, name: &str) {
+        let begin = &self.log.begin;
+        if begin.version == 0 {
+            return;
+        }
+        let was_there = begin.start.plan.outputs.contains_key(name);
+        let mut chains = if was_there { Chains::from(&begin.start.offsets) } else { Chains::default() };
+        let mut rewinds = begin.rewinds.iter().peekable();
+        let mut problems = Vec::new();
+        for (version, files) in &self.older {
+            while let Some(rewound) = rewinds.next_if(|rewound| rewound.version < *version) {
+                chains.restart(&rewound.positions);
+            }
+            let offsets: BTreeSet<_> =
+                files.iter().filter_map(|(_, facts)| Some(facts.footer.as_ref()?.offsets.clone())).collect();
+            if offsets.len() > 1 {
+                problems.push(format!("{}: the files of version {version} do not name the same offsets", self.root));
+            }
+            for (topic, partition, (start, end)) in offsets.iter().next().into_iter().flat_map(flat) {
+                let fits = chains.add(topic, partition, start, end);
+                problems.extend(fits.err().map(|problem| format!("{}: version {version}: {problem}", self.root)));
+            }
+        }
+        rewinds.for_each(|rewound| chains.restart(&rewound.positions));
+        if let Some(output) = begin.outputs.get(name) {
+            let ends = chains.ends_at(&output.covered);
+            problems.extend(
+                ends.into_iter().map(|problem| format!("{}: before version {}: {problem}", self.root, begin.version)),
+            );
+        }
+        self.problems.extend(problems);
+    }
+}
+
+type Flat<'a> = (&'a str, i32, (i64, i64));
+
+fn flat(offsets: &BTreeMap<String, BTreeMap<i32, (i64, i64)>>) -> impl Iterator<Item = Flat<'_>> {
+    offsets
+        .iter()
+        .flat_map(|(topic, ranges)| ranges.iter().map(move |(partition, range)| (topic.as_str(), *partition, *range)))
+}
+
+/// Rows in all files of an output are the rows that were ever counted; dead letters are the rows of their table.
+pub(super) fn rows_in_total(log: &AuditedLog, tables: &BTreeMap<String, AuditedTable>) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (name, table) in tables {
+        let counted = log.end.totals.outputs.get(name).map_or(0, |output| output.rows);
+        let found = table.rows + table.staged_rows;
+        if found != counted {
+            problems.push(format!("output {name}: its files have {found} rows, {counted} were counted"));
+        }
+    }
+    problems.extend(older_dead_letters(&log.begin));
+    problems
+}
+
+/// Commits are checked one by one; here those whose records are gone, unless the table of dead letters changed meanwhile.
+fn older_dead_letters(begin: &JobState) -> Option<String> {
+    let name = begin.plan.dead_letters.as_ref()?;
+    if begin.start.plan.dead_letters.as_ref() != Some(name) {
+        return None;
+    }
+    let letters: u64 = begin.totals.sources.values().map(SourceCounters::dead_letters).sum();
+    let rows = begin.totals.outputs.get(name).map_or(0, |output| output.rows);
+    (letters != rows)
+        .then(|| format!("up to version {}: {letters} dead letters are counted, {rows} are in {name}", begin.version))
+}

@@ -1,0 +1,78 @@
+//! Files of outputs, compared with what the log says of them.
+
+use std::fs::File;
+
+use crate::checkpoint::record::{FileCommit, checksum};
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::sink::footer::{self, FileFacts};
+
+/// A file that a commit names, as it lies there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum FileState {
+    /// As it was written.
+    Good,
+    /// Decided and staged: the next start publishes it.
+    Staged,
+    /// Neither published nor staged.
+    Missing,
+    /// Of another length.
+    Length(u64),
+    /// Of the right length, with other content.
+    Changed,
+}
+
+impl FileState {
+    /// What is wrong with it; `None` if nothing is.
+    pub(crate) fn problem(&self, file: &FileCommit) -> Option<String> {
+        match self {
+            Self::Good | Self::Staged => None,
+            Self::Missing => Some("it is missing".to_owned()),
+            Self::Length(found) => Some(format!("it has {found} bytes, {} were written", file.bytes)),
+            Self::Changed => Some("its content is not what was written".to_owned()),
+        }
+    }
+}
+
+/// Looks at a file of a commit. `may_be_staged` says that the commit is not known to be published.
+pub(crate) async fn check_file(
+    output: &SharedStore,
+    file: &FileCommit,
+    may_be_staged: bool,
+) -> Result<FileState, StoreError> {
+    let state = check_object(output, &file.path, file).await?;
+    if state != FileState::Missing || !may_be_staged {
+        return Ok(state);
+    }
+    Ok(match check_object(output, &file.stage, file).await? {
+        FileState::Good => FileState::Staged,
+        state => state,
+    })
+}
+
+async fn check_object(store: &SharedStore, path: &str, file: &FileCommit) -> Result<FileState, StoreError> {
+    match store.length(path).await? {
+        None => return Ok(FileState::Missing),
+        Some(found) if found != file.bytes => return Ok(FileState::Length(found)),
+        Some(_) => {}
+    }
+    let Some(content) = store.get(path).await? else { return Ok(FileState::Missing) };
+    Ok(if checksum(&content) == file.xxh3 { FileState::Good } else { FileState::Changed })
+}
+
+/// Opens a file of an output that lies in a folder.
+fn open_file(output: &SharedStore, path: &str) -> Option<File> {
+    let location = Location::parse(output.root()).ok()?;
+    File::open(location.folder()?.join(path)).ok()
+}
+
+/// Rows and footer of a file; the inner error says why it is not a Parquet file. Of a local file only the end is read.
+pub(crate) async fn read_facts(output: &SharedStore, path: &str) -> Result<Result<FileFacts, String>, StoreError> {
+    if let Some(file) = open_file(output, path) {
+        return Ok(footer::read(&file));
+    }
+    match output.get(path).await? {
+        Some(content) => Ok(footer::read(&content)),
+        None => Ok(Err("it is gone".to_owned())),
+    }
+}

@@ -1,0 +1,259 @@
+//! `checkpoint show`: one job's log on one screen, or one of its records in full.
+
+use std::fmt::Write as _;
+
+use crate::app::CommandError;
+use crate::checkpoint::job_state::JobState;
+use crate::checkpoint::paths;
+use crate::checkpoint::record::{Commit, Record};
+use crate::checkpoint::survey::Survey;
+use crate::commands::{ago, align_right, bytes, grouped, list, time};
+
+use super::ls::kind;
+use super::{JobPlace, store_failed};
+
+/// Records that the screen has room for.
+const RECORDS_SHOWN: usize = 10;
+/// Open windows that the screen has room for.
+const WINDOWS_SHOWN: usize = 4;
+
+/// The text of the command. `now` is in microseconds.
+pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Result<String, CommandError> {
+    let survey = Survey::read(&place.store).await.map_err(store_failed)?;
+    if let Some(version) = record {
+        return one_record(place, &survey, version);
+    }
+    let head = survey.head();
+    let mut out = String::new();
+    if let Some(damage) = &head.damage {
+        let _ = writeln!(
+            out,
+            "DAMAGED at version {}: {}\nWhat follows is the job as of the version before; `data-platform checkpoint verify` \
+             says more, `data-platform checkpoint rewind` is the way out.\n",
+            damage.version, damage.problem
+        );
+    } else if let Some((version, rewind)) = survey.unfinished_rewind() {
+        let _ = writeln!(
+            out,
+            "A rewind to version {} was decided (version {version}) and is not finished: `data-platform checkpoint rewind` \
+             goes on with it.\n",
+            rewind.to
+        );
+    }
+    let Some(state) = head.state else { return Ok(out) };
+    identity(&mut out, place, &survey, &state, now);
+    partitions(&mut out, &state);
+    open_windows(&mut out, &survey, &state);
+    pending(&mut out, &state);
+    counters(&mut out, &state);
+    records(&mut out, &survey, now);
+    Ok(out)
+}
+
+fn one_record(place: &JobPlace, survey: &Survey, version: u64) -> Result<String, CommandError> {
+    let path = paths::log_record(version);
+    let Some(slot) = survey.records.get(&version) else {
+        let (first, last) = (survey.records.keys().next(), survey.records.keys().last());
+        let known = match (first, last) {
+            (Some(first), Some(last)) => format!("the log has {first} to {last}"),
+            _ => "the log has no records".to_owned(),
+        };
+        return Err(CommandError::user(format!("{}/{path}: there is no such record; {known}", place.location)));
+    };
+    match &slot.content {
+        Ok(record) => {
+            let json = serde_json::to_string_pretty(record).expect("a record that was read is JSON again");
+            Ok(format!("{json}\n"))
+        }
+        Err(error) => Err(CommandError::failed(format!("{}/{path}: {error}", place.location))),
+    }
+}
+
+fn line(out: &mut String, name: &str, value: impl AsRef<str>) {
+    let _ = writeln!(out, "{name:<12} {}", value.as_ref());
+}
+
+fn identity(out: &mut String, place: &JobPlace, survey: &Survey, state: &JobState, now: i64) {
+    line(out, "job", &place.name);
+    line(out, "log", format!("{} in {}", state.start.log_id, place.location));
+    let bases: Vec<_> = survey.bases.keys().map(u64::to_string).collect();
+    let bases = if bases.is_empty() { "none yet".to_owned() } else { bases.join(", ") };
+    let first = survey.records.keys().next().copied().unwrap_or(state.version);
+    let size: u64 = survey.records.values().map(|slot| slot.bytes).sum();
+    line(out, "versions", format!("{first} … {} ({}), bases {bases}", state.version, bytes(size)));
+    let began = format!(
+        "{}, {} commits, the last {}",
+        time(Some(state.start.clock)),
+        grouped(state.commits),
+        ago(state.clock, now)
+    );
+    line(out, "began", began);
+    if let Some(owner) = &state.owner {
+        line(out, "owner", format!("{}, epoch {}, since {}", owner.place, owner.epoch, time(Some(owner.clock))));
+    }
+    line(out, "watermark", time(state.watermark));
+    line(out, "cluster", &state.start.cluster_id);
+    for (topic, id) in &state.topics {
+        line(out, "topic", format!("{topic} ({id})"));
+    }
+    for (name, root) in &state.plan.outputs {
+        let files = state.totals.outputs.get(name).cloned().unwrap_or_default();
+        let what = format!("{name}: {} rows in {} files, {}", grouped(files.rows), grouped(files.files), root);
+        line(out, "output", what);
+    }
+    for rewound in &state.rewinds {
+        line(out, "rewind", format!("version {} went back to version {}", rewound.version, rewound.to));
+    }
+    if state.breaker.open {
+        line(
+            out,
+            "breaker",
+            "OPEN: too many bad records; the job does not read until it is changed or --reset-breaker",
+        );
+    }
+}
+
+fn partitions(out: &mut String, state: &JobState) {
+    let mut shown = list(&["topic", "partition", "next offset", "watermark", "last record"]);
+    for (topic, partitions) in &state.partitions {
+        for (partition, known) in partitions {
+            shown.add_row([
+                topic.clone(),
+                partition.to_string(),
+                grouped(known.position.unsigned_abs()),
+                time(known.watermark),
+                time(known.active),
+            ]);
+        }
+    }
+    align_right(&mut shown, &[1, 2]);
+    let _ = writeln!(out, "\n{shown}");
+}
+
+fn open_windows(out: &mut String, survey: &Survey, state: &JobState) {
+    let state_bytes: u64 = survey.state.iter().map(|entry| entry.bytes).sum();
+    let Some(from) = &state.replay_from else {
+        line(out, "\nstate", "no window is open");
+        return;
+    };
+    let Some(snapshot) = state.usable_snapshot() else {
+        let what =
+            format!("windows are open, without a snapshot: a start reads again from version {} on", from.version);
+        line(out, "\nstate", what);
+        return;
+    };
+    let starts: Vec<_> = snapshot.objects.iter().take(WINDOWS_SHOWN).map(|object| time(Some(object.window))).collect();
+    let more = snapshot.objects.len().saturating_sub(WINDOWS_SHOWN);
+    let more = if more > 0 { format!(", {more} more") } else { String::new() };
+    let replay = state.replay.range(snapshot.version + 1..).count();
+    let what = format!(
+        "snapshot of version {}, {} windows open, {} ({} in the folder); a start reads {replay} batches again\n             \
+         windows from {}{more}",
+        snapshot.version,
+        snapshot.objects.len(),
+        bytes(snapshot.objects.iter().map(|object| object.bytes).sum()),
+        bytes(state_bytes),
+        starts.join(", "),
+    );
+    line(out, "\nstate", what);
+}
+
+fn pending(out: &mut String, state: &JobState) {
+    let files: usize =
+        state.pending.values().flat_map(|outputs| outputs.values()).map(|output| output.files.len()).sum();
+    let what = match (state.pending.keys().next(), state.pending.keys().last()) {
+        (Some(first), Some(last)) => {
+            format!(
+                "up to version {}; {files} files of versions {first} to {last} are decided and not noted as published",
+                state.published
+            )
+        }
+        _ => "everything".to_owned(),
+    };
+    line(out, "published", what);
+}
+
+fn counters(out: &mut String, state: &JobState) {
+    let mut shown = list(&["since record 0", "records", "", "rows", "files", "bytes"]);
+    for (name, source) in &state.totals.sources {
+        shown.add_row([name.clone(), grouped(source.read), "read".to_owned()]);
+        let mut fates = vec![("tombstone".to_owned(), source.tombstone)];
+        fates.extend(source.dead_letter.iter().map(|(reason, number)| (format!("dead letter: {reason}"), *number)));
+        fates.extend([("future".to_owned(), source.future), ("duplicate".to_owned(), source.duplicate)]);
+        fates.push(("offsets lost".to_owned(), source.lost_offsets));
+        for (fate, number) in fates.into_iter().filter(|(_, number)| *number > 0) {
+            shown.add_row([String::new(), grouped(number), fate]);
+        }
+    }
+    for (name, output) in &state.totals.outputs {
+        let mut fates = vec![("filtered", output.filtered), ("late", output.late), ("accepted", output.accepted)];
+        fates.retain(|(_, number)| *number > 0);
+        let written = [grouped(output.rows), grouped(output.files), bytes(output.bytes)];
+        let mut written = written.into_iter();
+        if fates.is_empty() {
+            fates.push(("", 0));
+        }
+        for (number, (fate, records)) in fates.into_iter().enumerate() {
+            let records = if fate.is_empty() { String::new() } else { grouped(records) };
+            let mut row = vec![if number == 0 { name.clone() } else { String::new() }, records, fate.to_owned()];
+            row.extend(written.by_ref());
+            shown.add_row(row);
+        }
+    }
+    align_right(&mut shown, &[1, 3, 4, 5]);
+    let _ = writeln!(out, "\n{shown}");
+}
+
+fn records(out: &mut String, survey: &Survey, now: i64) {
+    let mut shown = list(&["version", "record", "when", "what"]);
+    let skipped = survey.records.len().saturating_sub(RECORDS_SHOWN);
+    for (version, slot) in survey.records.iter().skip(skipped) {
+        let (kind, when, what) = match &slot.content {
+            Ok(record) => {
+                let (when, what) = describe(record);
+                (kind(record), when.map(|when| ago(when, now)).unwrap_or_default(), what)
+            }
+            Err(error) => ("damaged", String::new(), error.to_string()),
+        };
+        shown.add_row([version.to_string(), kind.to_owned(), when, what]);
+    }
+    align_right(&mut shown, &[0]);
+    let _ = writeln!(out, "\n{shown}");
+}
+
+fn describe(record: &Record) -> (Option<i64>, String) {
+    match record {
+        Record::Start(start) => (Some(start.clock), format!("program {}", start.program)),
+        Record::Own(own) => (Some(own.clock), format!("epoch {}, {}", own.epoch, own.place)),
+        Record::Commit(commit) => (Some(commit.clock), describe_commit(commit)),
+        Record::Published(published) => (None, format!("up to version {}", published.upto)),
+        Record::Plan(plan) => (None, format!("the job changed, fingerprint {}", plan.fingerprint)),
+        Record::Base(base) => (None, format!("of version {}, {}", base.version, bytes(base.bytes))),
+        Record::Rewind(rewind) => {
+            let topics: Vec<_> = rewind.topics.keys().map(String::as_str).collect();
+            let topics = if topics.is_empty() {
+                String::new()
+            } else {
+                format!(", topics go on elsewhere: {}", topics.join(", "))
+            };
+            (Some(rewind.own.clock), format!("back to version {}, epoch {}{topics}", rewind.to, rewind.own.epoch))
+        }
+    }
+}
+
+fn describe_commit(commit: &Commit) -> String {
+    let read: u64 = commit.counters.sources.values().map(|source| source.read).sum();
+    let rows: u64 = commit.counters.outputs.values().map(|output| output.rows).sum();
+    let files: usize = commit.outputs.values().map(|output| output.files.len()).sum();
+    let mut what = format!("{} records", grouped(read));
+    if files > 0 {
+        let _ = write!(what, ", {} rows in {files} files", grouped(rows));
+    }
+    if let Some(state) = &commit.state {
+        let _ = write!(what, ", snapshot of {} windows", state.len());
+    }
+    if commit.drained {
+        what.push_str(", drained");
+    }
+    what
+}

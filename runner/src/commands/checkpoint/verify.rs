@@ -1,0 +1,399 @@
+//! `checkpoint verify`: reads everything that a job's log is and names, and says what is not as it was written.
+//!
+//! Reads only. A job that runs meanwhile may remove what is garbage: then everything is read again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::Cursor;
+
+use bytes::Bytes;
+use datafusion::arrow::ipc::reader::StreamReader;
+
+use crate::app::CommandError;
+use crate::checkpoint::decide::{self, NextSlot};
+use crate::checkpoint::job_state::JobState;
+use crate::checkpoint::log::{OpenOutput, read_progress};
+use crate::checkpoint::paths;
+use crate::checkpoint::record::{FileCommit, OutputCommit, Record, RecordError, StateObject, checksum};
+use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::checkpoint::survey::Survey;
+use crate::commands::{bytes, grouped, list};
+
+use super::{JobPlace, check_file, output_opener, store_failed};
+
+/// How often everything is read again when the job went on meanwhile.
+const READS_MAX: u32 = 5;
+
+/// What to do about a damaged log.
+const REWIND: &str =
+    "`data-platform checkpoint rewind JOB` goes back to the last good version, and shows before what that means";
+
+/// A group of facts that were checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Check {
+    name: &'static str,
+    /// What was looked at.
+    found: String,
+    problems: Vec<Problem>,
+}
+
+/// Something that is not as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    path: String,
+    problem: String,
+    cure: String,
+}
+
+impl Check {
+    fn new(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, found: found.into(), problems: Vec::new() }
+    }
+
+    fn bad(&mut self, path: impl Into<String>, problem: impl Into<String>, cure: impl Into<String>) {
+        self.problems.push(Problem { path: path.into(), problem: problem.into(), cure: cure.into() });
+    }
+}
+
+/// The text of the command, and whether everything is good.
+pub(super) async fn verify(place: &JobPlace) -> Result<(String, bool), CommandError> {
+    let checks = stable_checks(&place.store, &output_opener()).await.map_err(store_failed)?;
+    let is_good = checks.iter().all(|check| check.problems.is_empty());
+    let mut shown = list(&["check", "found", ""]);
+    let mut details = String::new();
+    for check in &checks {
+        let verdict = if check.problems.is_empty() { "ok".to_owned() } else { format!("{} bad", check.problems.len()) };
+        shown.add_row([check.name.to_owned(), check.found.clone(), verdict]);
+        for Problem { path, problem, cure } in &check.problems {
+            let _ = writeln!(details, "\n{path}: {problem}\n  what to do: {cure}");
+        }
+    }
+    Ok((format!("{} in {}\n{shown}\n{details}", place.name, place.location), is_good))
+}
+
+/// Checks until nothing is bad, or the log stands still.
+async fn stable_checks(store: &SharedStore, open: &OpenOutput) -> Result<Vec<Check>, StoreError> {
+    let mut survey = Survey::read(store).await?;
+    for _ in 0..READS_MAX {
+        let checks = all_checks(store, open, &survey).await?;
+        let now = Survey::read(store).await?;
+        let stands_still = now.last_version() == survey.last_version() && now.bases.len() == survey.bases.len();
+        if stands_still || checks.iter().all(|check| check.problems.is_empty()) {
+            return Ok(checks);
+        }
+        survey = now;
+    }
+    all_checks(store, open, &survey).await
+}
+
+/// Every check of a job's folder and of its outputs.
+pub(super) async fn all_checks(
+    store: &SharedStore,
+    open: &OpenOutput,
+    survey: &Survey,
+) -> Result<Vec<Check>, StoreError> {
+    let mut checks = vec![records(store, survey), bases(store, survey), state_objects(store, survey).await?];
+    let Some(state) = survey.head().state else { return Ok(checks) };
+    checks.push(files(open, survey, &state).await?);
+    let (progress, staging) = outputs(open, &state).await?;
+    checks.extend([progress, staging]);
+    Ok(checks)
+}
+
+fn cure(error: &RecordError) -> String {
+    match error {
+        RecordError::Format { .. } => "use the newer data-platform that wrote it".to_owned(),
+        _ => REWIND.to_owned(),
+    }
+}
+
+/// Every record is readable, and each can follow the one before it.
+fn records(store: &SharedStore, survey: &Survey) -> Check {
+    let size: u64 = survey.records.values().map(|slot| slot.bytes).sum();
+    let versions: Vec<_> = survey.records.keys().copied().collect();
+    let range = match (versions.first(), versions.last()) {
+        (Some(first), Some(last)) => {
+            format!("{} records, versions {first} to {last}, {}", grouped(versions.len() as u64), bytes(size))
+        }
+        _ => "no records".to_owned(),
+    };
+    let mut check = Check::new("log records", range);
+    let shown = |version: u64| format!("{}/{}", store.root(), paths::log_record(version));
+    // A damaged record below a readable base is never read again by a start.
+    let newest_base = survey.bases.iter().filter(|(_, slot)| slot.content.is_ok()).map(|(version, _)| *version).last();
+    let harmless = format!(
+        "nothing: a start reads from base {} on; the next garbage collection removes it",
+        newest_base.unwrap_or_default()
+    );
+    for (version, slot) in &survey.records {
+        if let Err(error) = &slot.content {
+            let is_needed = newest_base.is_none_or(|base| *version > base);
+            check.bad(shown(*version), error.to_string(), if is_needed { cure(error) } else { harmless.clone() });
+        }
+    }
+    if let Some((version, rewind)) = survey.unfinished_rewind() {
+        check.bad(
+            shown(version),
+            format!("the rewind to version {} is not finished", rewind.to),
+            "`data-platform checkpoint rewind JOB --yes` goes on with it",
+        );
+        return check;
+    }
+    gaps(&mut check, survey, &shown);
+    match survey.head() {
+        head if head.state.is_none() => {
+            let problem = head.damage.map_or_else(String::new, |damage| damage.problem);
+            check.bad(shown(0), problem, "begin anew: move the folder away and run the job with --new-log");
+        }
+        head => {
+            // Damaged and missing records are named above; what is left are contradictions.
+            let contradiction = head
+                .damage
+                .filter(|damage| survey.records.get(&damage.version).is_some_and(|slot| slot.content.is_ok()));
+            if let Some(damage) = contradiction {
+                check.bad(shown(damage.version), damage.problem, REWIND);
+            }
+        }
+    }
+    check
+}
+
+/// Versions are missing only where a rewind says so, and below the oldest base.
+fn gaps(check: &mut Check, survey: &Survey, shown: &dyn Fn(u64) -> String) {
+    let versions: Vec<_> = survey.records.keys().copied().collect();
+    let newest_base = survey.bases.iter().filter(|(_, slot)| slot.content.is_ok()).map(|(version, _)| *version).last();
+    for version in &versions {
+        let NextSlot::BehindGap(next) = decide::next_slot(&versions, *version) else { continue };
+        let is_rewind = matches!(&survey.records[&next].content, Ok(Record::Rewind(rewind)) if rewind.to == *version);
+        if is_rewind {
+            continue;
+        }
+        let missing = if next == version + 2 {
+            "it is missing".to_owned()
+        } else {
+            format!("it and all before version {next} are missing")
+        };
+        let is_needed = newest_base.is_none_or(|base| next > base + 1);
+        let cure = if is_needed { REWIND } else { "nothing: a start reads from a later base on" };
+        check.bad(shown(version + 1), missing, cure);
+    }
+    let first = versions.first().copied().unwrap_or_default();
+    let begins = first == 0 || survey.bases.keys().any(|base| base + 1 >= first);
+    if !begins {
+        check.bad(shown(0), format!("the log begins with version {first} and no base leads to it"), REWIND);
+    }
+}
+
+/// Every base is readable, is the one that the log names, and is what the records before it add up to.
+fn bases(store: &SharedStore, survey: &Survey) -> Check {
+    let mut compared = 0;
+    let mut check = Check::new("bases", "");
+    let shown = |version: u64| format!("{}/{}", store.root(), paths::base(version));
+    for (version, slot) in &survey.bases {
+        let base = match &slot.content {
+            Ok(base) => base,
+            Err(error) => {
+                let others = survey.head().damage.is_none();
+                let cure = match error {
+                    RecordError::Format { .. } => cure(error),
+                    _ if others => "nothing: a start goes around it, and the next two bases replace it".to_owned(),
+                    _ => REWIND.to_owned(),
+                };
+                check.bad(shown(*version), error.to_string(), cure);
+                continue;
+            }
+        };
+        if let Some(Record::Base(named)) =
+            survey.records.get(&(version + 1)).and_then(|slot| slot.content.as_ref().ok())
+            && named.version == *version
+            && (named.bytes, &named.xxh3) != (slot.bytes, &slot.xxh3)
+        {
+            check.bad(shown(*version), "it is not the one that the record after it names", REWIND);
+        }
+        if let Some(folded) = folded_without(survey, *version) {
+            compared += 1;
+            if folded != *base {
+                let cure = "report this: data-platform wrote a base that its records contradict";
+                check.bad(shown(*version), "it is not what the records before it add up to", cure);
+            }
+        }
+    }
+    check.found = format!("{} bases, {compared} compared with the records before them", survey.bases.len());
+    check
+}
+
+/// The job at a version, from an older base or record 0.
+fn folded_without(survey: &Survey, version: u64) -> Option<JobState> {
+    let mut older = survey.clone();
+    older.bases.retain(|base, _| *base < version);
+    older.state_at(version)
+}
+
+/// Every state object that the kept log names is there and whole.
+async fn state_objects(store: &SharedStore, survey: &Survey) -> Result<Check, StoreError> {
+    let mut named: BTreeMap<&str, &StateObject> = BTreeMap::new();
+    for (_, record) in survey.readable() {
+        let Record::Commit(commit) = record else { continue };
+        named.extend(commit.state.iter().flatten().map(|object| (object.path.as_str(), object)));
+    }
+    let bases = survey.bases.values().filter_map(|slot| slot.content.as_ref().ok()?.snapshot.as_ref());
+    named.extend(bases.flat_map(|snapshot| &snapshot.objects).map(|object| (object.path.as_str(), object)));
+    let head = survey.head().state;
+    let live: BTreeSet<_> = head.iter().flat_map(JobState::live_objects).collect();
+    // A rewind leaves the objects of void versions to the garbage collection, also those that records aside name.
+    let unnamed = survey.state.iter().filter(|entry| !named.contains_key(entry.path.as_str())).count();
+    let size: u64 = survey.state.iter().map(|entry| entry.bytes).sum();
+    let mut found = format!("{} objects, {}", named.len(), bytes(size));
+    if unnamed > 0 {
+        let _ = write!(found, "; {unnamed} more that nothing names, until the next garbage collection");
+    }
+    let mut check = Check::new("state", found);
+    for object in named.values() {
+        if let Some(problem) = object_problem(store, object).await? {
+            let cure = if live.contains(object.path.as_str()) {
+                "nothing, as long as Kafka has the records: the next start rebuilds the state from them; else `data-platform \
+                 checkpoint rewind JOB --to VERSION` goes back to a version whose state is whole"
+            } else {
+                "nothing: a newer snapshot replaced it"
+            };
+            check.bad(format!("{}/{}", store.root(), object.path), problem, cure);
+        }
+    }
+    Ok(check)
+}
+
+/// What is wrong with a state object; `None` if nothing is.
+pub(super) async fn object_problem(store: &SharedStore, object: &StateObject) -> Result<Option<String>, StoreError> {
+    let Some(content) = store.get(&object.path).await? else { return Ok(Some("it is missing".to_owned())) };
+    if content.len() as u64 != object.bytes {
+        return Ok(Some(format!("it has {} bytes, {} were written", content.len(), object.bytes)));
+    }
+    let found = checksum(&content);
+    if found != object.xxh3 {
+        return Ok(Some(format!("its checksum is {found}, the log says {}", object.xxh3)));
+    }
+    Ok(decode(content).err().map(|problem| format!("it is not a state: {problem}")))
+}
+
+fn decode(content: Bytes) -> Result<(), String> {
+    let reader = StreamReader::try_new(Cursor::new(content), None).map_err(|error| error.to_string())?;
+    reader.into_iter().try_for_each(|batch| batch.map(drop)).map_err(|error| error.to_string())
+}
+
+/// Every file that the kept log names lies where readers find it, or is staged if it is not published yet.
+async fn files(open: &OpenOutput, survey: &Survey, state: &JobState) -> Result<Check, StoreError> {
+    let mut check = Check::new("files", "");
+    let (mut number, mut size, mut staged) = (0_u64, 0_u64, 0_u64);
+    for (version, outputs) in reachable_files(survey) {
+        let may_be_staged = state.pending.contains_key(&version);
+        for output in outputs.values().filter(|output| !output.files.is_empty()) {
+            let store = open(&output.root)?;
+            for file in &output.files {
+                let found = check_file(&store, file, may_be_staged).await?;
+                number += 1;
+                size += file.bytes;
+                staged += u64::from(found == super::FileState::Staged);
+                if let Some(problem) = found.problem(file) {
+                    check.bad(
+                        format!("{}/{}", output.root, file.path),
+                        format!("{problem} (version {version})"),
+                        file_cure(file),
+                    );
+                }
+            }
+        }
+    }
+    check.found = format!("{} of the log's files, {}", grouped(number), bytes(size));
+    if staged > 0 {
+        let _ = write!(check.found, "; {staged} staged, the next start publishes them");
+    }
+    Ok(check)
+}
+
+fn file_cure(file: &FileCommit) -> String {
+    format!(
+        "bring it back from a backup ({} bytes, {} rows); or go back to the version before it with `data-platform checkpoint \
+         rewind JOB --to VERSION`, which reads its records again",
+        file.bytes, file.rows
+    )
+}
+
+/// Files of the commits that are part of the job, as far as records are kept.
+fn reachable_files(survey: &Survey) -> BTreeMap<u64, BTreeMap<String, OutputCommit>> {
+    let mut files = BTreeMap::new();
+    let Some(oldest) = survey.oldest() else { return files };
+    // Commits that a base still waits to see published are older than any record.
+    files.extend(oldest.pending.clone());
+    let (end, _) = survey.walk(oldest, u64::MAX, |_, record, after| {
+        if let Record::Commit(commit) = record {
+            files.insert(after.version, commit.outputs.clone());
+        }
+    });
+    if let Some(head) = survey.head().state.filter(|head| head.version > end.version) {
+        // A damaged record lies between: what follows the newest base is known all the same.
+        let newest = survey.bases.iter().rev().find(|(_, slot)| slot.content.is_ok());
+        if let Some((_, slot)) = newest
+            && let Ok(base) = &slot.content
+        {
+            survey.walk(base.clone(), head.version, |_, record, after| {
+                if let Record::Commit(commit) = record {
+                    files.insert(after.version, commit.outputs.clone());
+                }
+            });
+        }
+    }
+    files
+}
+
+/// What outputs say of themselves, and what was left in their staging folders.
+async fn outputs(open: &OpenOutput, state: &JobState) -> Result<(Check, Check), StoreError> {
+    let mut progress = Check::new("_progress.json", "");
+    let mut told_by = 0;
+    let mut staged = 0;
+    for (name, root) in &state.plan.outputs {
+        let store = open(root)?;
+        let has_files = state.outputs.get(name).is_some_and(|output| output.last_file > 0);
+        let path = format!("{root}/{}", paths::PROGRESS);
+        let written_again = "nothing: the job writes it again with its next commit";
+        match read_progress(&store).await? {
+            None if !has_files => {}
+            None => progress.bad(path, "it is missing or cannot be read", written_again),
+            Some(told) if told.log_id != state.start.log_id => progress.bad(
+                path,
+                format!("another log writes this output: {}", told.log_id),
+                "give one of the two jobs another sink.path",
+            ),
+            Some(told) if told.published > state.version => progress.bad(
+                path,
+                format!(
+                    "it tells of version {}, the log ends with {}: was the log restored from a backup?",
+                    told.published, state.version
+                ),
+                REWIND,
+            ),
+            Some(told) if told.published < state.published => {
+                progress.bad(
+                    path,
+                    format!("it tells of version {}, the log of {}", told.published, state.published),
+                    written_again,
+                );
+            }
+            Some(_) => told_by += 1,
+        }
+        let pending: BTreeSet<_> = state
+            .pending
+            .values()
+            .flat_map(|outputs| outputs.values())
+            .flat_map(|output| &output.files)
+            .map(|file| &file.stage)
+            .collect();
+        let left = store.list(paths::STAGING).await?;
+        staged += left.iter().filter(|entry| !pending.contains(&entry.path)).count();
+    }
+    progress.found = format!("{told_by} of {} outputs", state.plan.outputs.len());
+    let found = match staged {
+        0 => "nothing left over".to_owned(),
+        staged => format!("{staged} files left over; the next start of the job removes those of owners before it"),
+    };
+    Ok((progress, Check::new("staging", found)))
+}

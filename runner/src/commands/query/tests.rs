@@ -1,0 +1,118 @@
+use std::fs::File;
+use std::path::Path;
+
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::parquet::arrow::ArrowWriter;
+
+use super::*;
+
+/// Writes a file of rows `(n, name)`.
+fn write(file: &Path, rows: &[(i64, Option<&str>)]) {
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let numbers: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>());
+    let names: ArrayRef = Arc::new(rows.iter().map(|row| row.1).collect::<StringArray>());
+    let batch = RecordBatch::try_from_iter_with_nullable([("n", numbers, true), ("name", names, true)]).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(file).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn outputs() -> tempfile::TempDir {
+    let outputs = tempfile::tempdir().unwrap();
+    let at = |path: &str| outputs.path().join(path);
+    write(&at("events/date=2026-01-01/hour=07/a.parquet"), &[(1, Some("a")), (2, None)]);
+    write(&at("events/date=2026-01-02/hour=12/b.parquet"), &[(3, Some("c"))]);
+    write(&at("events/_staging/x.parquet"), &[(100, Some("not to be read"))]);
+    write(&at("plain/a.parquet"), &[(7, Some("x"))]);
+    write(&at("left/same/a.parquet"), &[(1, None)]);
+    write(&at("right/same/a.parquet"), &[(2, None)]);
+    outputs
+}
+
+/// The rows of a SELECT, its values as text.
+fn rows(outputs: &Path, sql: &str) -> Result<Vec<Vec<String>>, String> {
+    let tables =
+        Arc::new(Tables::find(&Location::Folder(outputs.to_path_buf())).map_err(|error| format!("{error:?}"))?);
+    let text = |error| match error {
+        CommandError::Other(message, code) => format!("{code}: {message}"),
+        error => format!("{error:?}"),
+    };
+    let batches: Vec<RecordBatch> = block_on(async {
+        let stream = execute(&tables, sql)?;
+        let batches: Vec<_> = stream.collect().await;
+        batches.into_iter().map(|batch| batch.map_err(|error| refused(&error, &tables))).collect::<Result<_, _>>()
+    })
+    .map_err(text)?
+    .map_err(text)?;
+    let mut rows = Vec::new();
+    for batch in batches {
+        rows.extend(show::cells(&batch, "NULL").unwrap());
+    }
+    Ok(rows)
+}
+
+#[test]
+fn each_folder_is_a_table_and_its_directories_are_columns() {
+    let outputs = outputs();
+    let found = rows(outputs.path(), "SELECT n, name, date, hour FROM events ORDER BY n").unwrap();
+    assert_eq!(
+        found,
+        [["1", "a", "2026-01-01", "07"], ["2", "NULL", "2026-01-01", "07"], ["3", "c", "2026-01-02", "12"]]
+    );
+}
+
+#[test]
+fn a_select_may_join_group_and_name_parts() {
+    let outputs = outputs();
+    let sql = "WITH days AS (SELECT date, sum(n) AS total FROM events GROUP BY date) \
+               SELECT days.date, total + p.n AS all FROM days CROSS JOIN plain p WHERE total > 1 ORDER BY 2 DESC LIMIT 1";
+    let sql = sql.replace(" AS all", " AS everything");
+    assert_eq!(rows(outputs.path(), &sql).unwrap(), [["2026-01-02", "10"]]);
+    assert_eq!(rows(outputs.path(), "SELECT count(*) FROM events").unwrap(), [["3"]]);
+}
+
+#[test]
+fn tables_of_one_name_are_told_apart_by_their_way() {
+    let outputs = outputs();
+    assert_eq!(rows(outputs.path(), "SELECT n FROM \"right/same\"").unwrap(), [["2"]]);
+    let listed = listing(&Tables::find(&Location::Folder(outputs.path().to_path_buf())).unwrap());
+    for name in ["events", "plain", "left/same", "right/same"] {
+        assert!(listed.contains(name), "{listed}");
+    }
+}
+
+#[test]
+fn files_of_different_columns_are_read_together() {
+    let outputs = outputs();
+    let more: ArrayRef = Arc::new(Int64Array::from(vec![5]));
+    let batch = RecordBatch::try_from_iter([("n", more.clone()), ("more", more)]).unwrap();
+    let file = outputs.path().join("plain/b.parquet");
+    let mut writer = ArrowWriter::try_new(File::create(file).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let found = rows(outputs.path(), "SELECT n, name, more FROM plain ORDER BY n").unwrap();
+    assert_eq!(found, [["5", "NULL", "5"], ["7", "x", "NULL"]]);
+}
+
+#[test]
+fn what_cannot_be_asked_is_said_with_a_cure() {
+    let outputs = outputs();
+    std::fs::write(outputs.path().join("left/same/bad.parquet"), b"no parquet").unwrap();
+    let cases = [
+        ("SELECT * FROM event", "2: the query reads the table event, which is not there: did you mean events?"),
+        ("SELECT nn FROM events", "nn"),
+        ("SELECT * FROM", "2: the query cannot be read: Expected"),
+        ("DROP TABLE events", "2: query takes one SELECT"),
+        ("SELECT 1; SELECT 2", "2: query takes one SELECT"),
+        ("COPY events TO '/tmp/x'", "2: query takes one SELECT"),
+        ("WITH events AS (SELECT 1) SELECT * FROM events", "take another name"),
+        ("SELECT * FROM '/etc/passwd'", "which is not there"),
+        ("SELECT * FROM \"left/same\"", "bad.parquet is not a whole Parquet file"),
+    ];
+    for (sql, expected) in cases {
+        let error = rows(outputs.path(), sql).unwrap_err();
+        assert!(error.contains(expected), "{sql}: {error}");
+    }
+    let nowhere = rows(&outputs.path().join("nowhere"), "SELECT 1").unwrap_err();
+    assert!(nowhere.contains("--outputs"), "{nowhere}");
+}
