@@ -18,7 +18,7 @@ fn repository() -> PathBuf {
 /// Compares a file with what it should hold, or writes it.
 fn golden(path: &Path, expected: &str) {
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(path, expected).unwrap();
+        fs::write(path, expected).expect("the file can be written");
     }
     let found = fs::read_to_string(path).unwrap_or_default();
     assert!(found == expected, "{} is out of date: run with UPDATE_GOLDEN=1 and read the difference", path.display());

@@ -11,14 +11,14 @@ use data_platform_tests::{
 };
 
 /// Longest run of a bounded job in a test.
-pub const TIMEOUT: Duration = Duration::from_secs(120);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
 /// Event time of the first event: 2026-01-01 00:00 UTC.
-pub const START_MS: i64 = 1_767_225_600_000;
+pub(crate) const START_MS: i64 = 1_767_225_600_000;
 /// Options of the independent computation: what the manifest declares beside the required fields.
 const DECLARED: [&str; 4] = ["--also-text", "event_id,source,version", "--also-json", "properties"];
 
 /// A topic with events, and folders for a job over it.
-pub struct Stream {
+pub(crate) struct Stream {
     pub broker: Broker,
     pub topic: String,
     pub partitions: i32,
@@ -30,7 +30,7 @@ pub struct Stream {
 
 impl Stream {
     /// An empty topic. `step_ms` is the event time between two events.
-    pub fn new(
+    pub(crate) fn new(
         broker: Broker,
         name: &str,
         partitions: i32,
@@ -45,13 +45,13 @@ impl Stream {
     }
 
     /// Produces the next events.
-    pub fn produce(&mut self, number: u64) -> anyhow::Result<()> {
+    pub(crate) fn produce(&mut self, number: u64) -> anyhow::Result<()> {
         let partitions = self.partitions;
         self.produce_to(number, |user| (user % u64::from(partitions.unsigned_abs())) as i32)
     }
 
     /// Produces the next events to partitions of one's choice.
-    pub fn produce_to(&mut self, number: u64, partition: impl Fn(u64) -> i32) -> anyhow::Result<()> {
+    pub(crate) fn produce_to(&mut self, number: u64, partition: impl Fn(u64) -> i32) -> anyhow::Result<()> {
         let producer = Producer::new(&self.broker, &[("compression.type", "lz4"), ("linger.ms", "20")])?;
         for _ in 0..number {
             let event = self.generator.event(START_MS + (self.produced as f64 * self.step_ms) as i64);
@@ -66,18 +66,13 @@ impl Stream {
         producer.flush()
     }
 
-    /// Number of events so far.
-    pub fn produced(&self) -> u64 {
-        self.produced
-    }
-
     /// The job over this topic, from the earliest record.
-    pub fn job(&self) -> RunnerCommand {
+    pub(crate) fn job(&self) -> RunnerCommand {
         self.job_of("data-platform")
     }
 
     /// The same with the program that takes orders for faults.
-    pub fn job_with_faults(&self) -> RunnerCommand {
+    pub(crate) fn job_with_faults(&self) -> RunnerCommand {
         self.job_of("data-platform-faults")
     }
 
@@ -93,27 +88,27 @@ impl Stream {
     }
 
     /// Where the job's table lies.
-    pub fn output(&self) -> PathBuf {
+    pub(crate) fn output(&self) -> PathBuf {
         self.folders.outputs().join("events_aggregated_realtime")
     }
 
     /// Where the job's log lies.
-    pub fn checkpoint(&self) -> PathBuf {
+    pub(crate) fn checkpoint(&self) -> PathBuf {
         self.folders.checkpoints().join("local/event-aggregation")
     }
 
     /// Processes everything and closes every window; gives the summary.
-    pub fn drain(&self) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn drain(&self) -> anyhow::Result<serde_json::Value> {
         finish(self.job().arg("--drain").arg("--starting-offsets").arg("earliest"))
     }
 
     /// What the output must be, computed from the raw records by somebody else.
-    pub fn expected(&self) -> anyhow::Result<Expected> {
+    pub(crate) fn expected(&self) -> anyhow::Result<Expected> {
         Expected::of_topic(&self.broker, &self.topic, &DECLARED)
     }
 
     /// The output is exact for both plain readers, and every record of the topic has one fate.
-    pub fn check_exact(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
+    pub(crate) fn check_exact(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
         let expected = self.expected()?;
         expected.compare(&self.output(), &[])?.expect_success()?;
         check_counts(summary, &expected)
@@ -122,7 +117,7 @@ impl Stream {
 
 impl Stream {
     /// The output is exact but for what was late: every event is in a row or was counted as late.
-    pub fn check_conserved(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
+    pub(crate) fn check_conserved(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
         let expected = self.expected()?;
         check_counts(summary, &expected)?;
         let report = expected.compare(&self.output(), &["--late"])?.expect_success()?;
@@ -137,7 +132,7 @@ impl Stream {
 }
 
 /// Every record is in exactly one of the summary's counts, and those are what the records say.
-pub fn check_counts(summary: &serde_json::Value, expected: &Expected) -> anyhow::Result<()> {
+pub(crate) fn check_counts(summary: &serde_json::Value, expected: &Expected) -> anyhow::Result<()> {
     let count = |name: &str| summary[name].as_u64().with_context(|| format!("{name} in {summary}"));
     let fates = ["tombstones", "dead_letters", "future", "filtered", "late", "accepted"];
     let total = fates.iter().map(|name| count(name)).sum::<anyhow::Result<u64>>()?;
@@ -155,14 +150,14 @@ pub fn check_counts(summary: &serde_json::Value, expected: &Expected) -> anyhow:
 }
 
 /// Runs a bounded job to its good end; gives the summary that it prints.
-pub fn finish(command: RunnerCommand) -> anyhow::Result<serde_json::Value> {
+pub(crate) fn finish(command: RunnerCommand) -> anyhow::Result<serde_json::Value> {
     let (ended, runner) = command.run(TIMEOUT)?;
     anyhow::ensure!(ended == Ended::Code(0), "it ended with {ended:?}: {}", runner.last_lines());
     serde_json::from_str(&runner.stdout()).with_context(|| runner.last_lines())
 }
 
 /// Number of commits in a job's log, as its newest records say.
-pub fn committed_versions(stream: &Stream) -> usize {
+pub(crate) fn committed_versions(stream: &Stream) -> usize {
     let listing = std::fs::read_dir(stream.checkpoint().join("log"));
     listing.map(|entries| entries.count()).unwrap_or(0)
 }

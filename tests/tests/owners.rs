@@ -88,7 +88,7 @@ fn visible_files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
 
 /// Stops a runner right before its decision, lets another one take over, write bases and collect the very slot that the
 /// sleeper will write, and wakes the sleeper up.
-pub fn wake_a_zombie(stream: &mut Stream, without: &str) -> anyhow::Result<(Ended, bool)> {
+pub(crate) fn wake_a_zombie(stream: &mut Stream, without: &str) -> anyhow::Result<(Ended, bool)> {
     stream.produce(3_000)?;
     let log = stream.folders.root().join("faults.log");
     let sleeper = stream.job_with_faults().env("FAULT_STOP", "decide:before:3").env("FAULT_LOG", &log);

@@ -62,7 +62,7 @@ fn case(text: &'static str) -> Case {
             "=" => whole = format!("{whole}{rest}\n"),
             "!" => {
                 let parts: Vec<&str> = rest.splitn(3, " | ").map(str::trim).collect();
-                let [path, message, cure] = parts[..] else { panic!("{}: {line}", case.name) };
+                let [path, message, cure] = parts[..].try_into().expect("a problem is `path | message | cure`");
                 case.problems.push(Expected { path, message, cure });
             }
             "s" => case.server_accepts = line == "server accepts",

@@ -147,7 +147,7 @@ fn watch(status: &dyn Fn() -> JobStatus, stop: &StopSignal, _: &AtomicU64, time:
             let up = if lines_before > 0 { format!("\u{1b}[{lines_before}A\u{1b}[J") } else { String::new() };
             print(&format!("{up}{picture}"));
             lines_before = picture.lines().count();
-        } else if began.elapsed().as_millis() / PICTURE.as_millis() % 10 == 0 {
+        } else if (began.elapsed().as_millis() / PICTURE.as_millis()).is_multiple_of(10) {
             print(&one_line(&status(), began.elapsed()));
         }
         let over = time.is_some_and(|time| began.elapsed() >= time);

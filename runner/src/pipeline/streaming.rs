@@ -143,8 +143,11 @@ pub struct Environment {
     /// Makes a source, given the number of partitions that the log knows.
     pub make_source: MakeSource,
     /// Sees every commit, and the microseconds from its latest event.
-    pub observe: Box<dyn Fn(&CommitStatus, Option<i64>)>,
+    pub observe: Observe,
 }
+
+/// Sees a commit, and the microseconds from its latest event.
+pub type Observe = Box<dyn Fn(&CommitStatus, Option<i64>)>;
 
 /// Makes a source, given the number of partitions that the log knows.
 pub type MakeSource = Box<dyn Fn(usize) -> Result<Box<dyn Source>, SourceError>>;

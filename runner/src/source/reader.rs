@@ -335,7 +335,7 @@ impl<'a> Decoding<'a> {
             Err(bad) => self.bad(record, &bad)?,
         }
         let rows = self.decoder.rows();
-        let large = || rows % BYTES_CHECK_ROWS == 0 && rows > 0 && self.decoder.bytes() >= BATCH_BYTES;
+        let large = || rows.is_multiple_of(BYTES_CHECK_ROWS) && rows > 0 && self.decoder.bytes() >= BATCH_BYTES;
         if rows >= BATCH_ROWS || large() {
             self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish())))
         } else {

@@ -2,8 +2,6 @@
 //!
 //! Pure.
 
-use std::collections::BTreeMap;
-
 use crate::checkpoint::record::Partitions;
 
 /// What was covered of one partition.
@@ -74,6 +72,8 @@ impl Chains {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn one(offset: i64) -> Partitions<i64> {
@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(chains.add("t", 0, 11, 14).unwrap_err(), "t partition 0: offsets [11, 12) are covered twice");
         chains.add("t", 0, 14, 15).unwrap();
         chains.add("t", 1, 7, 9).unwrap();
-        assert_eq!(chains.covered()["t"][&0], Covered { first: 5, next: 15 });
+        assert_eq!(chains.0["t"][&0], Covered { first: 5, next: 15 });
     }
 
     #[test]
@@ -103,6 +103,6 @@ mod tests {
         );
         chains.restart(&one(0));
         chains.add("t", 0, 0, 3).unwrap();
-        assert_eq!(chains.covered()["t"][&0], Covered { first: 0, next: 3 });
+        assert_eq!(chains.0["t"][&0], Covered { first: 0, next: 3 });
     }
 }

@@ -155,7 +155,7 @@ impl Fixture {
         let mut totals = log.state().totals.clone();
         totals.add(&counters);
         let first = log.state().replay.keys().last().copied().unwrap_or(attempt.version);
-        let state = if number % 2 == 0 { Some(vec![write_state(log, attempt).await]) } else { None };
+        let state = if number.is_multiple_of(2) { Some(vec![write_state(log, attempt).await]) } else { None };
         let clock = NOON + start * 1_000_000;
         let commit = Commit {
             clock,

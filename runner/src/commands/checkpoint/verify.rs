@@ -120,7 +120,8 @@ fn records(store: &SharedStore, survey: &Survey) -> Check {
     let mut check = Check::new("log records", range);
     let shown = |version: u64| format!("{}/{}", store.root(), paths::log_record(version));
     // A damaged record below a readable base is never read again by a start.
-    let newest_base = survey.bases.iter().filter(|(_, slot)| slot.content.is_ok()).map(|(version, _)| *version).last();
+    let newest_base =
+        survey.bases.iter().filter(|(_, slot)| slot.content.is_ok()).map(|(version, _)| *version).next_back();
     let harmless = format!(
         "nothing: a start reads from base {} on; the next garbage collection removes it",
         newest_base.unwrap_or_default()
@@ -161,7 +162,8 @@ fn records(store: &SharedStore, survey: &Survey) -> Check {
 /// Versions are missing only where a rewind says so, and below the oldest base.
 fn gaps(check: &mut Check, survey: &Survey, shown: &dyn Fn(u64) -> String) {
     let versions: Vec<_> = survey.records.keys().copied().collect();
-    let newest_base = survey.bases.iter().filter(|(_, slot)| slot.content.is_ok()).map(|(version, _)| *version).last();
+    let newest_base =
+        survey.bases.iter().filter(|(_, slot)| slot.content.is_ok()).map(|(version, _)| *version).next_back();
     for version in &versions {
         let NextSlot::BehindGap(next) = decide::next_slot(&versions, *version) else { continue };
         let is_rewind = matches!(&survey.records[&next].content, Ok(Record::Rewind(rewind)) if rewind.to == *version);
