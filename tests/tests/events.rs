@@ -77,7 +77,12 @@ impl Stream {
     }
 
     fn job_of(&self, program: &str) -> RunnerCommand {
-        Runner::program(&environment::program(program), ["run", "event-aggregation"])
+        self.on_topic(Runner::program(&environment::program(program), ["run", "event-aggregation"]))
+    }
+
+    /// A command of the runner that reads this topic and writes to these folders.
+    pub(crate) fn on_topic(&self, command: RunnerCommand) -> RunnerCommand {
+        command
             .arg("--set")
             .arg(format!("spec.sources[0].topics[0]={}", self.topic))
             .arg("--http")

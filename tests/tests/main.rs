@@ -4,6 +4,7 @@ mod controls;
 mod environment;
 mod events;
 mod kill;
+mod memory;
 mod owners;
 mod result;
 mod state;

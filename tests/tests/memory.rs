@@ -1,0 +1,87 @@
+//! A pod's memory limit: a long backlog and a slow disk under 256 MiB, enforced by a real cgroup.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use data_platform_runner::generate::EventSettings;
+use data_platform_tests::{Ended, Runner, environment, needs_broker, skip};
+
+use crate::events::{Stream, TIMEOUT, finish};
+
+const LIMIT_BYTES: u64 = 256 << 20;
+const RECORDS: u64 = 2_000_000;
+/// Enough for a staged file of ten thousand rows to take as long as on a busy network disk.
+const DISK_DELAY_MS: &str = "30";
+
+/// A cgroup with a memory limit, of version 1 or 2; removed when dropped.
+struct Cgroup {
+    folder: PathBuf,
+    peak: &'static str,
+}
+
+impl Cgroup {
+    /// `None` where this process may not make one.
+    fn new(limit: u64) -> Option<Self> {
+        let versions = [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
+            ("/sys/fs/cgroup", "memory.max", "memory.peak"),
+        ];
+        versions.into_iter().find_map(|(root, limit_file, peak)| {
+            let folder = Path::new(root).join(format!("data-platform-test-{}", std::process::id()));
+            fs::create_dir(&folder).ok()?;
+            let cgroup = Self { folder, peak };
+            fs::write(cgroup.folder.join(limit_file), limit.to_string()).ok()?;
+            Some(cgroup)
+        })
+    }
+
+    fn number(&self, file: &str) -> u64 {
+        let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
+        text.trim().parse().unwrap_or_default()
+    }
+
+    /// Processes that were killed for want of memory.
+    fn killed(&self) -> u64 {
+        let files = ["memory.oom_control", "memory.events"].map(|file| fs::read_to_string(self.folder.join(file)));
+        let text: String = files.into_iter().flatten().collect();
+        text.lines().filter_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok()).sum()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+#[test]
+fn a_long_backlog_and_a_slow_disk_fit_into_256_mib() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let Some(cgroup) = Cgroup::new(LIMIT_BYTES) else { skip!("no cgroup with a memory limit can be made here") };
+    // 30 minutes of event time and 2,000 users, as in the benchmark: some 60,000 groups are open at a time.
+    let mut stream = Stream::new(broker, "memory", 6, EventSettings::default(), 0.9)?;
+    stream.produce(RECORDS)?;
+    let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
+    let program = environment::program("data-platform-faults");
+    let (shell, folder) = (Path::new("/bin/sh"), cgroup.folder.to_string_lossy().into_owned());
+    let job = Runner::program(shell, ["-c", enter, &folder, &program.to_string_lossy(), "run", "event-aggregation"]);
+    let job = stream.on_topic(job).env("FAULT_DISK_DELAY_MS", DISK_DELAY_MS).arg("--drain");
+    let summary = finish(job.arg("--starting-offsets").arg("earliest"))?;
+    let peak = cgroup.number(cgroup.peak);
+    println!("peak {} MB of {} MB", peak / 1_000_000, LIMIT_BYTES / 1_000_000);
+    assert_eq!(cgroup.killed(), 0);
+    assert!(peak > 20 << 20, "the job ran in the cgroup: {peak}");
+    assert_eq!(summary["records"], RECORDS);
+    stream.check_exact(&summary)
+}
+
+#[test]
+fn a_process_that_takes_more_than_its_cgroup_has_is_killed() -> anyhow::Result<()> {
+    // What the other test relies on: the limit is real here.
+    let Some(cgroup) = Cgroup::new(16 << 20) else { skip!("no cgroup with a memory limit can be made here") };
+    let take = r#"echo $$ > "$0/cgroup.procs" && exec head -c 200000000 /dev/zero | tail"#;
+    let shell = Runner::program(Path::new("/bin/sh"), ["-c", take, &cgroup.folder.to_string_lossy()]);
+    let (ended, _) = shell.run(TIMEOUT)?;
+    assert!(cgroup.killed() > 0 || ended != Ended::Code(0), "{ended:?}");
+    Ok(())
+}
