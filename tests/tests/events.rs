@@ -1,7 +1,7 @@
 //! Seeded events in a topic of their own, and the event-aggregation job over them: what most tests begin with.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use data_platform_runner::generate::{EventGenerator, EventSettings};
@@ -62,6 +62,19 @@ impl Stream {
             };
             let record = record.key(event.key).partition(partition(event.user)).timestamp_ms(event.time_ms);
             producer.send(&self.topic, &record)?;
+        }
+        producer.flush()
+    }
+
+    /// Produces events that happen now.
+    pub(crate) fn produce_now(&mut self, number: u64) -> anyhow::Result<()> {
+        let producer = Producer::new(&self.broker, &[])?;
+        for _ in 0..number {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
+            let event = self.generator.event(i64::try_from(now)?);
+            let value = event.value.context("these events are not messy")?;
+            let partition = (event.user % u64::from(self.partitions.unsigned_abs())) as i32;
+            producer.send(&self.topic, &Record::new(value).key(event.key).partition(partition))?;
         }
         producer.flush()
     }
@@ -132,6 +145,18 @@ impl Stream {
         let (late, accepted) = (summary["late"].as_u64(), summary["accepted"].as_u64());
         let all = late.context("late")? + accepted.context("accepted")?;
         anyhow::ensure!(all == expected.count("accepted"), "{summary} for {:#}", expected.counts);
+        Ok(())
+    }
+}
+
+impl Stream {
+    /// The job's own proof: `audit` and `checkpoint verify` find nothing wrong.
+    pub(crate) fn check_proved(&self) -> anyhow::Result<()> {
+        for command in [&["audit"][..], &["checkpoint", "verify"]] {
+            let job = Runner::command(command.iter().chain(&["event-aggregation"])).folders(&self.folders);
+            let (ended, runner) = job.run(TIMEOUT)?;
+            anyhow::ensure!(ended == Ended::Code(0), "{command:?}: {}\n{}", runner.stdout(), runner.last_lines());
+        }
         Ok(())
     }
 }

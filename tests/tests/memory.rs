@@ -27,7 +27,7 @@ impl Cgroup {
             ("/sys/fs/cgroup", "memory.max", "memory.peak"),
         ];
         versions.into_iter().find_map(|(root, limit_file, peak)| {
-            let folder = Path::new(root).join(format!("data-platform-test-{}", std::process::id()));
+            let folder = Path::new(root).join(format!("data-platform-test-{}-{limit}", std::process::id()));
             fs::create_dir(&folder).ok()?;
             let cgroup = Self { folder, peak };
             fs::write(cgroup.folder.join(limit_file), limit.to_string()).ok()?;
