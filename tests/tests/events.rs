@@ -1,10 +1,11 @@
 //! Seeded events in a topic of their own, and the event-aggregation job over them: what most tests begin with.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use data_platform_runner::generate::{EventGenerator, EventSettings};
+use data_platform_runner::generate::{EventGenerator, EventSettings, GeneratedEvent};
 use data_platform_tests::readers::Expected;
 use data_platform_tests::{
     Broker, Ended, JobFolders, Producer, Record, Runner, environment, process::RunnerCommand, unique_topic,
@@ -26,6 +27,7 @@ pub(crate) struct Stream {
     generator: EventGenerator,
     produced: u64,
     step_ms: f64,
+    skipped_ms: i64,
 }
 
 impl Stream {
@@ -41,7 +43,7 @@ impl Stream {
         broker.create_topic(&topic, partitions, &[])?;
         let generator = EventGenerator::new(settings);
         let folders = JobFolders::new()?;
-        Ok(Self { broker, topic, partitions, folders, generator, produced: 0, step_ms })
+        Ok(Self { broker, topic, partitions, folders, generator, produced: 0, step_ms, skipped_ms: 0 })
     }
 
     /// Produces the next events.
@@ -52,10 +54,41 @@ impl Stream {
 
     /// Produces the next events to partitions of one's choice.
     pub(crate) fn produce_to(&mut self, number: u64, partition: impl Fn(u64) -> i32) -> anyhow::Result<()> {
+        self.produce_seen(number, partition, |_| {})
+    }
+
+    /// Produces the next events; tells how many each user has in each minute, as `(minute, user)`.
+    pub(crate) fn produce_counted(&mut self, number: u64) -> anyhow::Result<BTreeMap<(i64, String), u64>> {
+        let partitions = u64::from(self.partitions.unsigned_abs());
+        let mut counts = BTreeMap::new();
+        self.produce_seen(
+            number,
+            |user| (user % partitions) as i32,
+            |event| {
+                let user = String::from_utf8_lossy(&event.key).into_owned();
+                *counts.entry((event.time_ms.div_euclid(60_000), user)).or_default() += 1;
+            },
+        )?;
+        Ok(counts)
+    }
+
+    /// Lets event time pass without events: after a drain, which closed every window, the next begin in new ones.
+    pub(crate) fn skip(&mut self, time: Duration) {
+        self.skipped_ms += time.as_millis() as i64;
+    }
+
+    fn produce_seen(
+        &mut self,
+        number: u64,
+        partition: impl Fn(u64) -> i32,
+        mut see: impl FnMut(&GeneratedEvent),
+    ) -> anyhow::Result<()> {
         let producer = Producer::new(&self.broker, &[("compression.type", "lz4"), ("linger.ms", "20")])?;
         for _ in 0..number {
-            let event = self.generator.event(START_MS + (self.produced as f64 * self.step_ms) as i64);
+            let time_ms = START_MS + self.skipped_ms + (self.produced as f64 * self.step_ms) as i64;
+            let event = self.generator.event(time_ms);
             self.produced += 1;
+            see(&event);
             let record = match event.value {
                 Some(value) => Record::new(value),
                 None => Record::tombstone(),

@@ -450,7 +450,9 @@ impl Session<'_> {
         let version = self.log.commit(commit).await?;
         self.after_commit(plan, has_snapshot);
         self.log.publish_pending().await?;
+        self.environment.faults.reached(FaultStep::GroupOffsets, Moment::Before);
         self.reader.tell_group(&self.positions);
+        self.environment.faults.reached(FaultStep::GroupOffsets, Moment::After);
         self.log.maintain(self.settings.records_per_base).await?;
         let commit_status = CommitStatus {
             version,
