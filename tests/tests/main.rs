@@ -1,5 +1,6 @@
 //! Every test that needs a broker, another process or an independent reader. One binary: it links the engine once.
 
+mod bad_input;
 mod controls;
 mod demo;
 mod environment;
