@@ -262,7 +262,7 @@ pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
             else {
                 return;
             };
-            drop(listens.send(()));
+            let _ = listens.send(());
             let first = async {
                 tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 }
             };
