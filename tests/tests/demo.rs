@@ -1,4 +1,4 @@
-//! What a newcomer sees: the demo shows rows and loses nothing, and the commands of the README work as they are written.
+//! What a newcomer sees: the demo shows rows and loses nothing, and the commands of the README work as written.
 
 use std::path::Path;
 use std::process::Command;

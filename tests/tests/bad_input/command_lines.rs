@@ -188,9 +188,8 @@ fn wrong_runs() -> Vec<Wrong> {
         .variable("HTTP_ADDRESS", "here"),
         wrong(
             "a secret that is not there",
-            &run(
-                "--set 'spec.kafka.sasl={mechanism: SCRAM-SHA-512, username: {file: /nowhere/user}, password: {file: /nowhere/password}}'",
-            ),
+            &run("--set 'spec.kafka.sasl={mechanism: SCRAM-SHA-512, username: {file: /nowhere/user}, \
+                 password: {file: /nowhere/password}}'"),
             &["cannot read the user name from /nowhere/user", "No such file", "create the file or the Secret"],
         ),
         wrong(

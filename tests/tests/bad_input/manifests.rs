@@ -1,4 +1,4 @@
-//! Wrong files of jobs and wrong queries: `validate` and `run` refuse them with the same words, before anything is opened.
+//! Wrong files of jobs and wrong queries: `validate` and `run` refuse them in the same words, before anything is opened.
 
 use std::fs;
 use std::path::Path;
@@ -36,8 +36,8 @@ const QUERY: &str = "SELECT window_start, team, count(*) AS n\n    FROM events\n
                      minute'), team\n";
 
 /// The columns of [`GOOD`], and those of values that are not taken apart.
-const COLUMNS: &str = "{name: team, type: string, required: true}\n        - {name: amount, type: double}\n        - {name: at, \
-                       type: timestamp, required: true}";
+const COLUMNS: &str = "{name: team, type: string, required: true}\n        - {name: amount, type: double}\n        \
+                       - {name: at, type: timestamp, required: true}";
 const RAW_COLUMNS: &str =
     "{name: team, type: string, from: value}\n        - {name: at, type: timestamp, from: recordTime}";
 
@@ -67,7 +67,8 @@ fn file(name: &'static str, text: impl Into<String>, says: &'static [&'static st
 fn wrong_files() -> Vec<Wrong> {
     let template = |name: &str| {
         format!(
-            "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {{name: a}}\nspec: {{template: {name}}}\n"
+            "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {{name: a}}\n\
+             spec: {{template: {name}}}\n"
         )
     };
     vec![
@@ -252,7 +253,8 @@ fn wrong_files() -> Vec<Wrong> {
 
 /// Valid, but this version cannot do it: one message each, never silence.
 fn later_files() -> Vec<Wrong> {
-    let template = "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {name: a}\nspec:\n  template: clickstream-analysis\n";
+    let template = "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {name: a}\n\
+                    spec:\n  template: clickstream-analysis\n";
     vec![
         file(
             "a template of later",
