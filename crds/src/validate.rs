@@ -17,7 +17,7 @@ use crate::sink::{SinkFormat, SinkSpec};
 use crate::source::{BadRecordAction, LateRowAction, ReferenceFormat, ReferenceSpec, SourceSpec};
 use crate::streaming_job::StreamingJobSpec;
 
-mod kafka;
+pub mod kafka;
 mod places;
 
 /// Longest time that a job may wait for late events or remember keys: a month of state is a mistake in the unit.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use data_platform_crds::validate::kafka::bootstrap_servers;
 
 /// Spark-grade streaming jobs from one page of YAML: Kafka, SQL, exactly-once tables.
 #[derive(Debug, Parser)]
@@ -103,6 +104,12 @@ pub struct JobArgs {
     pub parameters: Vec<(String, String)>,
 }
 
+/// Addresses of brokers, by the rule of the job's own field.
+fn brokers(text: &str) -> Result<String, String> {
+    bootstrap_servers(text).map_err(|(message, cure)| format!("{message}: {cure}"))?;
+    Ok(text.to_owned())
+}
+
 fn name_and_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.trim().to_owned(), value.to_owned()))
@@ -132,7 +139,7 @@ pub struct RunArgs {
     #[command(flatten)]
     pub place: PlaceArgs,
     /// Addresses of Kafka brokers; wins over the job's.
-    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT")]
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT", value_parser = brokers)]
     pub bootstrap_servers: Option<String>,
     /// Process what is there now, from the earliest record, close the windows that the watermark has passed, print a
     /// summary and end.
@@ -216,7 +223,13 @@ pub struct GenerateArgs {
     #[arg(long, default_value = "topic_app_events")]
     pub topic: String,
     /// Addresses of Kafka brokers.
-    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", default_value = "localhost:29092", value_name = "HOST:PORT")]
+    #[arg(
+        long,
+        env = "KAFKA_BOOTSTRAP_SERVER",
+        default_value = "localhost:29092",
+        value_name = "HOST:PORT",
+        value_parser = brokers
+    )]
     pub bootstrap_servers: String,
     /// Create the topic with this many partitions if it is not there.
     #[arg(long, default_value_t = 6)]
@@ -331,7 +344,7 @@ pub struct RewindArgs {
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Addresses of Kafka brokers. With them the offsets that the job needs are looked for.
-    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT")]
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT", value_parser = brokers)]
     pub bootstrap_servers: Option<String>,
     /// Where outputs and checkpoints lie.
     #[command(flatten)]

@@ -10,10 +10,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use data_platform_crds::check::Manifest;
+use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::job::Job;
 use data_platform_crds::parameters::expand_parameters;
-use data_platform_crds::problem::Problem;
+use data_platform_crds::problem::{Problem, did_you_mean};
 use data_platform_crds::streaming_job::StreamingJob;
+
+/// What to do about a file that cannot be read.
+const GIVE_A_FILE: &str = "give the file of a job after -f, or the name of a built-in job without -f";
+
+/// What to do about a file without a job.
+const WRITE_ONE: &str = "write one, or begin with `data-platform templates event-aggregation`";
 
 /// Where a job comes from, and what the command line changes in it.
 #[derive(Clone, Debug, Default)]
@@ -80,29 +87,26 @@ impl ConfigError {
 /// [`ConfigError`] with every problem.
 pub fn load_one(source: &JobSource) -> Result<LoadedJob, ConfigError> {
     let mut jobs = load(source)?;
-    match (jobs.len(), &source.name) {
-        (1, _) => Ok(jobs.remove(0)),
-        (_, Some(name)) if !source.files.is_empty() => {
-            let names: Vec<_> = jobs.iter().map(|job| name_of(&job.job)).collect();
-            match names.iter().position(|known| known == name) {
-                Some(index) => Ok(jobs.remove(index)),
-                None => Err(ConfigError::usage(format!(
-                    "there is no job {name:?} in {}; there are {}",
-                    shown(&source.files),
-                    names.join(", ")
-                ))),
+    let names: Vec<_> = jobs.iter().map(|job| name_of(&job.job)).collect();
+    let wanted = source.name.as_ref().filter(|_| !source.files.is_empty());
+    match (wanted, &names[..]) {
+        (_, []) => Err(ConfigError::usage(format!("there is no job in {}: {WRITE_ONE}", shown(&source.files)))),
+        (Some(name), _) => match names.iter().position(|known| known == name) {
+            Some(index) => Ok(jobs.remove(index)),
+            None => {
+                let meant = did_you_mean(name, names.iter().map(String::as_str));
+                let hint = meant.map(|meant| format!(" did you mean {meant}?")).unwrap_or_default();
+                let (files, names) = (shown(&source.files), names.join(", "));
+                Err(ConfigError::usage(format!("there is no job {name:?} in {files};{hint} there is {names}")))
             }
-        }
-        (0, _) => Err(ConfigError::usage(format!("there is no job in {}", shown(&source.files)))),
-        _ => {
-            let names: Vec<_> = jobs.iter().map(|job| name_of(&job.job)).collect();
-            Err(ConfigError::usage(format!(
-                "there are several jobs in {}: say which one, as in `data-platform run {} -f …`; there are {}",
-                shown(&source.files),
-                names[0],
-                names.join(", ")
-            )))
-        }
+        },
+        (None, [_]) => Ok(jobs.remove(0)),
+        (None, _) => Err(ConfigError::usage(format!(
+            "there are several jobs in {}: say which one, as in `data-platform run {} -f …`; there are {}",
+            shown(&source.files),
+            names[0],
+            names.join(", ")
+        ))),
     }
 }
 
@@ -135,7 +139,10 @@ pub fn load(source: &JobSource) -> Result<Vec<LoadedJob>, ConfigError> {
         };
         for manifest in manifests {
             match load_manifest(&file, manifest, source) {
-                Ok(job) => jobs.push(job),
+                Ok(job) => match same_name(&jobs, &job) {
+                    Some(problem) => problems.push((file.clone(), problem)),
+                    None => jobs.push(job),
+                },
                 Err(found) => problems.extend(found.into_iter().map(|problem| (file.clone(), problem))),
             }
         }
@@ -143,13 +150,20 @@ pub fn load(source: &JobSource) -> Result<Vec<LoadedJob>, ConfigError> {
     if problems.is_empty() { Ok(jobs) } else { Err(ConfigError::Problems(problems)) }
 }
 
+/// Two jobs of one name would share a checkpoint, and nobody could say which one is meant.
+fn same_name(jobs: &[LoadedJob], job: &LoadedJob) -> Option<Problem> {
+    let other = jobs.iter().find(|other| name_of(&other.job) == name_of(&job.job))?;
+    let path = FieldPath::root().field("metadata").field("name");
+    let line = other.manifest.location(&path).map(|at| format!(":{}", at.line)).unwrap_or_default();
+    let message = format!("another job is called {} too: {}{line}", name_of(&job.job), other.file);
+    let mut problem = Problem::error(path.clone(), message, "give each job a name of its own");
+    problem.location = job.manifest.location(&path);
+    Some(problem)
+}
+
 fn empty_file() -> Problem {
-    let path = data_platform_crds::field_path::FieldPath::root();
-    Problem::error(
-        path,
-        "the file holds no job",
-        "write one, or begin with `data-platform templates event-aggregation`",
-    )
+    let path = FieldPath::root();
+    Problem::error(path, "the file holds no job", WRITE_ONE)
 }
 
 fn built_in(source: &JobSource) -> Result<(String, String), ConfigError> {
@@ -167,8 +181,9 @@ fn read_files(files: &[PathBuf]) -> Result<Vec<(String, String)>, ConfigError> {
     let mut texts = Vec::new();
     for path in files {
         for file in yaml_files(path)? {
-            let text = std::fs::read_to_string(&file)
-                .map_err(|error| ConfigError::usage(format!("cannot read {}: {error}", file.display())))?;
+            let text = std::fs::read_to_string(&file).map_err(|error| {
+                ConfigError::usage(format!("cannot read {}: {error}: {GIVE_A_FILE}", file.display()))
+            })?;
             texts.push((file.display().to_string(), text));
         }
     }
@@ -195,12 +210,12 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
     let (job, warnings) = manifest.check()?;
     let Job::Streaming(mut job) = job;
     if let Some(template) = job.spec.template {
-        job.spec = templates::expand(template, &job.spec)?;
+        job.spec = templates::expand(template, &job.spec).map_err(|problems| located(&manifest, problems))?;
     }
     let declared = job.spec.parameters.clone();
-    job.spec = expand_parameters(&job.spec, &declared, &source.parameters)?;
-    let mut problems = supported::check(&job.spec);
-    locate(&manifest, &mut problems);
+    let expanded = expand_parameters(&job.spec, &declared, &source.parameters);
+    job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
+    let problems = located(&manifest, supported::check(&job.spec));
     if problems.is_empty() {
         Ok(LoadedJob { file: file.to_owned(), manifest, job: *job, warnings })
     } else {
@@ -209,7 +224,7 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
 }
 
 /// Fills in where the fields stand.
-pub(crate) fn locate(manifest: &Manifest, problems: &mut [Problem]) {
+fn locate(manifest: &Manifest, problems: &mut [Problem]) {
     for problem in problems {
         if problem.location.is_none() {
             problem.location = manifest.location(&problem.path);
@@ -217,8 +232,12 @@ pub(crate) fn locate(manifest: &Manifest, problems: &mut [Problem]) {
     }
 }
 
+fn located(manifest: &Manifest, mut problems: Vec<Problem>) -> Vec<Problem> {
+    locate(manifest, &mut problems);
+    problems
+}
+
 /// Problems of one job with its file.
-pub(crate) fn job_problems(job: &LoadedJob, mut problems: Vec<Problem>) -> ConfigError {
-    locate(&job.manifest, &mut problems);
-    ConfigError::problems(&job.file, problems)
+pub(crate) fn job_problems(job: &LoadedJob, problems: Vec<Problem>) -> ConfigError {
+    ConfigError::problems(&job.file, located(&job.manifest, problems))
 }

@@ -8,6 +8,7 @@ pub mod broker;
 pub mod consume;
 pub mod environment;
 pub mod folders;
+pub mod pages;
 pub mod process;
 pub mod produce;
 pub mod readers;
@@ -16,6 +17,7 @@ pub mod wait;
 
 pub use broker::{Broker, unique_topic};
 pub use folders::JobFolders;
+pub use pages::Pages;
 pub use process::{Ended, Runner};
 pub use produce::{Producer, Record};
 pub use readers::{Reading, Watcher, python_reader};

@@ -17,8 +17,19 @@ use crate::{Broker, JobFolders, environment, folders, wait_for};
 const LINES_SHOWN: usize = 40;
 
 /// Settings of the person at the keyboard that must not reach a test.
-const FOREIGN_SETTINGS: [&str; 5] =
-    ["KAFKA_BOOTSTRAP_SERVER", "LOG_LEVEL", "CHECKPOINT_DIR", "OUTPUTS_DIR", "NO_COLOR"];
+const FOREIGN_SETTINGS: [&str; 11] = [
+    "KAFKA_BOOTSTRAP_SERVER",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "LOG_FILE",
+    "CHECKPOINT_DIR",
+    "OUTPUTS_DIR",
+    "NAMESPACE",
+    "SECRETS_DIR",
+    "HTTP_ADDRESS",
+    "PATIENCE_SECONDS",
+    "NO_COLOR",
+];
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,11 @@
 //! Every test that needs a broker, another process or an independent reader. One binary: it links the engine once.
 
+mod bad_input;
 mod controls;
+mod demo;
 mod environment;
 mod events;
+mod http;
 mod kill;
 mod memory;
 mod owners;

@@ -52,7 +52,10 @@ impl Validation {
 }
 
 /// Checks `host:port` separated by commas.
-fn bootstrap_servers(text: &str) -> Result<(), (String, String)> {
+///
+/// # Errors
+/// What is wrong, and what to do about it.
+pub fn bootstrap_servers(text: &str) -> Result<(), (String, String)> {
     for server in text.split(',').map(str::trim) {
         let example = "write host:port separated by commas, such as kafka-0:9092,kafka-1:9092".to_owned();
         if server.contains("://") {

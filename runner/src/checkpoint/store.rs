@@ -84,6 +84,16 @@ pub enum StoreError {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// Something of another kind has the name.
+    #[error("{operation} {path}: a file is where a folder must be, or a folder where a file must be ({source})")]
+    InTheWay {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        path: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
     /// Anything else that may pass.
     #[error("{operation} {path}: {source}")]
     Failed {
@@ -162,6 +172,9 @@ impl StoreError {
         match source.kind() {
             ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Self::Full { operation, path, source },
             ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Self::Denied { operation, path, source },
+            ErrorKind::NotADirectory | ErrorKind::IsADirectory | ErrorKind::AlreadyExists => {
+                Self::InTheWay { operation, path, source }
+            }
             _ => Self::Failed { operation, path, source: Box::new(source) },
         }
     }

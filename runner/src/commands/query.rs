@@ -72,7 +72,8 @@ fn execute(tables: &Arc<Tables>, sql: &str) -> Result<SendableRecordBatchStream,
 /// One query, nothing else.
 fn parse(sql: &str, tables: &Tables) -> Result<Box<Query>, CommandError> {
     let statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| {
-        CommandError::user(format!("the query cannot be read: {}", error.to_string().replace("sql parser error: ", "")))
+        let found = error.to_string().replace("sql parser error: ", "");
+        CommandError::user(format!("the query cannot be read: {found}: write one SELECT"))
     })?;
     let [Statement::Query(query)] = &statements[..] else {
         return Err(CommandError::user("query takes one SELECT; it reads and changes nothing"));

@@ -220,7 +220,12 @@ pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comman
         match running.serve(&args.http) {
             Ok(address) => tracing::info!(%address, "health pages"),
             Err(error) if options.mode == RunMode::Continuous && args.stay_up => {
-                return Err(CommandError::failed(format!("cannot listen on {}: {error}", args.http)));
+                let cure = "stop what listens there, or choose another address with --http or HTTP_ADDRESS";
+                return Err(CommandError::failed(format!("cannot listen on {}: {error}: {cure}", args.http)));
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+                let cure = "write host:port with --http or HTTP_ADDRESS, such as 127.0.0.1:9999, or off";
+                return Err(CommandError::user(format!("cannot listen on {}: {error}: {cure}", args.http)));
             }
             // On a laptop several jobs may run side by side.
             Err(error) => tracing::warn!(address = args.http, %error, "no health pages: choose another --http address"),
@@ -242,9 +247,11 @@ pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comman
     }
 }
 
-/// The first SIGTERM or SIGINT asks the job to stop, the second ends the process at once, and so does `timeout`.
+/// The first SIGTERM or SIGINT asks the job to stop, the second ends the process at once (143, 130), and so does
+/// `timeout` (1). Signals are heard when this returns.
 pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
     let stop = stop.clone();
+    let (listens, listening) = std::sync::mpsc::channel();
     let listen = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return };
@@ -255,6 +262,7 @@ pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
             else {
                 return;
             };
+            let _ = listens.send(());
             let first = async {
                 tokio::select! { _ = terminate.recv() => 143, _ = interrupt.recv() => 130 }
             };
@@ -271,6 +279,8 @@ pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
     };
     // Without this thread signals have their usual effect.
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(listen);
+    // From here on a signal is heard; the thread that cannot listen hangs up.
+    let _ = listening.recv();
 }
 
 /// The last message for whoever started the process.

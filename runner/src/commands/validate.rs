@@ -4,15 +4,12 @@ use crate::app::{CommandError, print};
 use crate::args::ValidateArgs;
 use crate::commands::table;
 use crate::config::job::PlannedJob;
-use crate::config::{ConfigError, load, templates};
+use crate::config::{ConfigError, load, load_one, templates};
 
 /// Checks every job of the files, as the API server and the runner would.
 pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
-    let mut source = args.job.source();
-    if !source.files.is_empty() {
-        source.name = None;
-    }
-    let jobs = load(&source)?;
+    let source = args.job.source();
+    let jobs = if source.name.is_some() { vec![load_one(&source)?] } else { load(&source)? };
     let mut problems = Vec::new();
     let mut lines = String::new();
     for job in jobs {

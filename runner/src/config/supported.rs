@@ -59,7 +59,39 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
         let place = spec().field("lateRows").field("action");
         refuse(place, "keeping late rows", "use action: drop; late rows are counted");
     }
+    places(job, &mut problems);
+    if job.storage.is_some() {
+        let instead = "leave it out and set OUTPUTS_DIR and CHECKPOINT_DIR";
+        problems.push(not_yet(spec().field("storage"), "storage of one job", instead));
+    }
+    if job.log_level.is_some() {
+        problems.push(not_yet(spec().field("logLevel"), "logLevel", "leave it out and set LOG_LEVEL, or --log-level"));
+    }
+    if job.suspend || job.replicas == Some(0) {
+        let field = if job.suspend { "suspend" } else { "replicas" };
+        problems.push(not_yet(
+            spec().field(field),
+            "a job that waits",
+            "leave it out, and start the job when it is to run",
+        ));
+    }
     problems
+}
+
+/// Outputs lie in folders: this program has no client of an object store.
+fn places(job: &StreamingJobSpec, problems: &mut Vec<Problem>) {
+    let sink = job.sink.as_ref().and_then(|sink| Some((spec().field("sink").field("path"), sink.path.as_deref()?)));
+    let letters = job.bad_records.path.as_deref();
+    let letters = letters.map(|path| (spec().field("badRecords").field("path"), path));
+    for (place, path) in sink.into_iter().chain(letters) {
+        if let Some((scheme, _)) = path.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+            problems.push(not_yet(
+                place,
+                &format!("writing to {scheme}://"),
+                "write a path below the outputs folder, or file:///…",
+            ));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -94,6 +126,14 @@ mod tests {
             problems(json!({"references": reference})),
             ["spec.references: joining with reference tables comes in a later version"]
         );
+        let bucket = problems(json!({"sink": {"path": "s3://b/t"}, "badRecords": {"path": "gs://b/t"}}));
+        assert_eq!(bucket.len(), 2, "{bucket:?}");
+        assert!(bucket[0].starts_with("spec.sink.path: writing to s3:// comes"), "{bucket:?}");
+        assert!(problems(json!({"sink": {"path": "file:///data/t"}})).is_empty());
+        for ignored in [json!({"suspend": true}), json!({"replicas": 0}), json!({"logLevel": "debug"})] {
+            assert_eq!(problems(ignored.clone()).len(), 1, "{ignored}");
+        }
+        assert_eq!(problems(json!({"storage": {"outputs": "file:///data"}})).len(), 1);
         assert_eq!(problems(json!({"lateRows": {"action": "deadLetter"}})).len(), 1);
         assert_eq!(problems(json!({"deduplicate": {"keys": ["a"], "within": "1m"}})).len(), 1);
     }

@@ -3,6 +3,8 @@
 //! Every error ends here: it has a reason from a closed list (the operator's conditions use the same words), a message
 //! that says what and where, and a cure that says what to do.
 
+use std::error::Error as _;
+
 use crate::checkpoint::decide::ClusterCheck;
 use crate::checkpoint::lock::LockError;
 use crate::checkpoint::log::LogError;
@@ -280,6 +282,11 @@ impl From<StoreError> for JobError {
                 message,
                 "let the user that runs the job write there, or choose another OUTPUTS_DIR or CHECKPOINT_DIR",
             ),
+            StoreError::InTheWay { .. } => Self::user(
+                Reason::StorageDenied,
+                message,
+                "move it away, or choose another OUTPUTS_DIR, CHECKPOINT_DIR or sink.path",
+            ),
             StoreError::Unsuitable(_) => {
                 Self::user(Reason::StorageUnsuitable, message, "choose a file system or a store that can do this")
             }
@@ -353,17 +360,38 @@ impl From<SinkError> for JobError {
 
 impl From<crate::transform::Error> for JobError {
     fn from(error: crate::transform::Error) -> Self {
+        let why = error.source().map(|source| format!(": {}", without_values(&source.to_string()))).unwrap_or_default();
         Self::user(
             Reason::QueryFailed,
-            format!("the query fails on a record: {error}"),
+            format!("the query fails on a record: {error}{why}"),
             "change the query so that it takes every value (a CASE, try_cast, a WHERE), or declare the column differently",
         )
     }
 }
 
+/// A message without what stands in quotes: that is a record's, and messages go where records must not.
+fn without_values(message: &str) -> String {
+    let mut parts = message.split('\'');
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    while let (Some(_), after) = (parts.next(), parts.next()) {
+        shown.push_str("'…'");
+        shown.push_str(after.unwrap_or_default());
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_that_fails_says_why_but_not_on_which_value() {
+        let source = datafusion::error::DataFusionError::Execution("cannot cast 'alice' to Int64".to_owned());
+        let error = crate::transform::Error::Evaluate { part: "rows", source: Box::new(source) };
+        let message = JobError::from(error).message;
+        assert!(message.contains("the query's rows") && message.ends_with("cannot cast '…' to Int64"), "{message}");
+        assert_eq!(without_values("'a' and 'b"), "'…' and '…'");
+    }
 
     #[test]
     fn every_reason_is_explained_with_its_cure() {

@@ -187,11 +187,13 @@ impl StreamingJob {
                     self.environment.status.enter(Phase::Ended, "Ended", "");
                     return Ok(ended);
                 }
-                Err(_) if self.environment.stop.is_stopped() => {
-                    self.environment.status.enter(Phase::Ended, "Ended", "");
-                    return Ok(Ended::Stopped);
-                }
+                Err(_) if self.environment.stop.is_stopped() => {}
                 Err(error) => self.recover(error, &mut trouble)?,
+            }
+            // Also while it waited: another start could take as long as a request to a broker that does not answer.
+            if self.environment.stop.is_stopped() {
+                self.environment.status.enter(Phase::Ended, "Ended", "");
+                return Ok(Ended::Stopped);
             }
         }
     }

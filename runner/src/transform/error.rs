@@ -50,9 +50,8 @@ impl QueryError {
     pub(super) fn from_datafusion(error: &DataFusionError) -> Self {
         let text = error.find_root().strip_backtrace();
         let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
-        for prefix in
-            ["Error during planning: ", "This feature is not implemented: ", "Internal error: ", "SQL error: "]
-        {
+        let own = ["Error during planning: ", "This feature is not implemented: ", "Internal error: ", "SQL error: "];
+        for prefix in own.into_iter().chain(["Arrow error: ", "Parser error: "]) {
             text = text.strip_prefix(prefix).unwrap_or(text);
         }
         let mut lines = text.lines();
@@ -149,5 +148,7 @@ mod tests {
         ));
         assert_eq!(error.message, "invalid function 'cont'");
         assert_eq!(error.cure.as_deref(), Some("Did you mean 'count'?"));
+        let arrow = datafusion::arrow::error::ArrowError::ParseError("Invalid input: 1 furlong".into());
+        assert_eq!(QueryError::from_datafusion(&arrow.into()).message, "invalid input: 1 furlong");
     }
 }

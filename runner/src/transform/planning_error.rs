@@ -31,9 +31,10 @@ impl Translation<'_> {
                     return self.unknown_column(&field.name, &names);
                 }
                 SchemaError::AmbiguousReference { field } => {
-                    return QueryError::new(format!("the column {} could be several", field.name))
+                    // Joins are refused before, so it is a column and what was given its name.
+                    return QueryError::new(format!("two columns are called {}", field.name))
                         .at(self.places.column(&field.name))
-                        .cure("write the table's name before it");
+                        .cure("give one of them another name: … AS name");
                 }
                 _ => {}
             }

@@ -1,0 +1,148 @@
+//! What a newcomer sees: the demo shows rows and loses nothing, and the commands of the README work as written.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use data_platform_tests::process::expect_code;
+use data_platform_tests::{Ended, JobFolders, Runner, environment, needs_broker};
+
+const TIMEOUT: Duration = Duration::from_secs(120);
+const README: &str = include_str!("../../README.md");
+
+/// The number before a word: `12 345 events` has 12345 before `events`. Groups of digits are separated by blanks.
+fn number_before(text: &str, word: &str) -> anyhow::Result<u64> {
+    let (before, _) = text.split_once(word).with_context(|| format!("{word:?} in {text:?}"))?;
+    let begins = before.rfind(|c: char| !c.is_ascii_digit() && !c.is_whitespace()).map_or(0, |at| at + 1);
+    let digits: String = before[begins..].chars().filter(char::is_ascii_digit).collect();
+    digits.parse().with_context(|| format!("a number before {word:?} in {text:?}"))
+}
+
+/// The rows of a query over an outputs folder, as CSV without its header.
+fn query(outputs: &Path, sql: &str) -> anyhow::Result<Vec<String>> {
+    let command = Runner::command(["query", "--format", "csv", "--outputs"]).arg(outputs).arg(sql);
+    let (ended, runner) = command.run(TIMEOUT)?;
+    expect_code(ended, 0, &runner)?;
+    Ok(runner.stdout().lines().skip(1).map(str::to_owned).collect())
+}
+
+#[test]
+fn the_demo_shows_rows_and_accounts_for_every_event() -> anyhow::Result<()> {
+    let folders = JobFolders::new()?;
+    let demo = folders.root().join("demo");
+    let command = Runner::command(["demo", "--for", "20s", "--folder"]).arg(&demo).folders(&folders);
+    let (ended, runner) = command.run(TIMEOUT)?;
+    expect_code(ended, 0, &runner)?;
+    let shown = runner.stdout();
+    let live: Vec<_> = shown.lines().filter(|line| line.contains(" windows open ")).collect();
+    let most_rows = live.iter().filter_map(|line| number_before(line, " rows").ok()).max();
+    ensure!(most_rows > Some(0), "no rows were shown while it ran: {live:#?}");
+    let first_rows =
+        shown.lines().skip_while(|line| *line != "The first rows:").filter(|line| line.contains("page_view")).count();
+    ensure!(first_rows > 0 && shown.contains("window_start"), "no rows were printed: {shown}");
+
+    let (_, account) = shown.split_once("\n\n").context("an account")?;
+    let account =
+        account.lines().find(|line| line.contains("events were written to the broker")).context("an account")?;
+    let number = |word: &str| number_before(account, word);
+    let (produced, read, counted) = (number(" events were written")?, number(": ")?, number(" counted in")?);
+    ensure!(produced > 20_000, "2,000 events a second for 20 s: {account}");
+    let others =
+        number(" late")? + number(" dead letters")? + number(" tombstones")? + number(" too far in the future")?;
+    ensure!(produced == read && read == counted + others, "not every event is accounted for: {account}");
+    ensure!(number(" dead letters")? > 0, "some of the demo's events are bad: {account}");
+
+    // What it wrote is what it said.
+    let outputs = demo.join("outputs");
+    let table = "events_aggregated_realtime";
+    let sums = query(&outputs, &format!("SELECT count(*) AS n, sum(event_count) AS events FROM {table}"))?;
+    ensure!(sums == [format!("{},{counted}", number(" rows")?)], "{sums:?} for {account}");
+    let letters = query(&outputs, &format!("SELECT count(*) AS n FROM {table}_dead_letters"))?;
+    ensure!(letters == [number(" dead letters")?.to_string()], "{letters:?} for {account}");
+    let keys = "window_start, user_id, event_type, app_type";
+    let twice = format!("SELECT {keys} FROM {table} GROUP BY {keys} HAVING count(*) > 1");
+    ensure!(query(&outputs, &twice)?.is_empty(), "a row came twice");
+
+    // The command that it ends with works from where it was started.
+    let suggested =
+        shown.lines().find(|line| line.trim_start().starts_with("data-platform query")).context("a command")?;
+    let answer = shell(suggested, &folders, None)?;
+    ensure!(answer.contains("page_view"), "{suggested}: {answer}");
+    Ok(())
+}
+
+/// The commands of a fenced block of the quick start, without comments.
+fn quick_start() -> anyhow::Result<Vec<String>> {
+    let (_, section) = README.split_once("\n## Quick start\n").context("a quick start")?;
+    let section = section.split("\n## ").next().unwrap_or(section);
+    let blocks = section.split("```sh\n").skip(1).filter_map(|block| block.split("\n```").next());
+    let commands = blocks.flat_map(str::lines).map(|line| line.split("  #").next().unwrap_or(line).trim().to_owned());
+    Ok(commands.filter(|line| !line.is_empty()).collect())
+}
+
+/// Runs a line as a person would, in the job's root, with `data-platform` on the path.
+fn shell(line: &str, folders: &JobFolders, broker: Option<&str>) -> anyhow::Result<String> {
+    let program = environment::program("data-platform");
+    let programs = program.parent().context("a program lies in a folder")?.display().to_string();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).current_dir(folders.root()).env("PATH", format!("{programs}:{path}"));
+    // Not the settings of who runs the tests; the pages of other jobs may have the usual port.
+    for name in ["OUTPUTS_DIR", "CHECKPOINT_DIR", "LOG_LEVEL"] {
+        command.env_remove(name);
+    }
+    command.env("HTTP_ADDRESS", "127.0.0.1:0");
+    if let Some(broker) = broker {
+        command.env("KAFKA_BOOTSTRAP_SERVER", broker);
+    }
+    let output = command.output().with_context(|| format!("run {line}"))?;
+    let (shown, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{line}: {}\n{shown}\n{errors}", output.status);
+    Ok(shown.into_owned())
+}
+
+#[test]
+fn the_commands_of_the_quick_start_work_as_they_are_written() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let folders = JobFolders::new()?;
+    let commands = quick_start()?;
+    let (make, mut ours): (Vec<_>, Vec<_>) = commands.into_iter().partition(|line| line.starts_with("make"));
+    assert_eq!(make, ["make run"]);
+    assert_eq!(ours.len(), 3, "{ours:?}");
+    // What it would do; the demo itself has its own test.
+    let repository = environment::tests_folder().join("..");
+    let planned = Command::new("make").args(["--dry-run", "run", "ARGS=--for 5s"]).current_dir(repository).output()?;
+    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(planned.trim_end().ends_with("release/data-platform demo --for 5s"), "{planned}");
+
+    // As it is written, but for the number of events: 100,000 at this rate take 20 s.
+    assert!(ours[0].contains("--count 100000"), "{ours:?}");
+    ours[0] = ours[0].replace("--count 100000", "--count 20000");
+    let mut answers = Vec::new();
+    for line in &ours {
+        answers.push(shell(line, &folders, Some(broker.address()))?);
+    }
+    let summary: serde_json::Value = serde_json::from_str(&answers[1])?;
+    ensure!(summary["accepted"].as_u64() >= Some(20_000), "{summary}");
+    ensure!(summary["rows"].as_u64() > Some(0), "{summary}");
+    ensure!(["page_view", "click", "purchase"].iter().all(|kind| answers[2].contains(kind)), "{}", answers[2]);
+
+    // And the job that a person begins with is the template.
+    let (_, text) =
+        README.split_once("`data-platform templates event-aggregation > job.yaml`").context("the beginning")?;
+    ensure!(!text.is_empty());
+    shell(
+        "data-platform templates event-aggregation > job.yaml && data-platform validate -f job.yaml",
+        &folders,
+        None,
+    )?;
+    let (ended, runner) = Runner::command(["run", "-f", "job.yaml", "--drain"])
+        .broker(&broker)
+        .folders(&folders)
+        .arg("--http")
+        .arg("off")
+        .run(TIMEOUT)?;
+    ensure!(ended == Ended::Code(0), "{}", runner.last_lines());
+    Ok(())
+}
