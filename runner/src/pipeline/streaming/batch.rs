@@ -12,7 +12,7 @@ use crate::checkpoint::log::Attempt;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, OutputCommit, Partitions, Range, ReplayFrom, StateObject};
 use crate::faults::{Guard, Moment, Step as FaultStep};
-use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::plan;
 use crate::pipeline::snapshot;
@@ -211,6 +211,14 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// What an error of the reader means for the job. Offsets that vanished after they were planned are found to be gone,
+    /// and counted, when the job plans again.
+    fn read_error(&self, error: SourceError) -> JobError {
+        let plan_again = matches!(error, SourceError::OffsetsGone { .. }) && !self.settings.fail_on_data_loss;
+        let error = JobError::from(error);
+        if plan_again { JobError { retry: Retry::Reload, ..error } } else { error }
+    }
+
     /// What the process uses, or what its state uses relative to its share, whichever is scarcer.
     fn memory_used(&self) -> u64 {
         let memory = &self.settings.memory;
@@ -270,7 +278,7 @@ impl Session<'_> {
         };
         let reading = self.reader.read(request)?;
         let mut summary = loop {
-            match reading.next()? {
+            match reading.next().map_err(|error| self.read_error(error))? {
                 Part::Rows(rows) => self.ingest(&rows, writers).await?,
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
                 Part::Done(summary) => break *summary,

@@ -438,6 +438,27 @@ impl KafkaSource {
         known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
     }
 
+    /// The broker has no offset `position`: it is gone since the batch was planned, or the partition ends before it.
+    fn why_out_of_range(&mut self, topic: &str, partition: i32, position: i64) -> SourceError {
+        let topic = topic.to_owned();
+        let mut ask = |question| {
+            let questions = BTreeMap::from([(topic.clone(), BTreeMap::from([(partition, question)]))]);
+            let answers = self.all_offsets(&questions)?;
+            Ok(answers.get(&topic).and_then(|known| known.get(&partition)).copied().unwrap_or(position))
+        };
+        match (ask(OffsetQuestion::Earliest), ask(OffsetQuestion::End)) {
+            (Err(error), _) | (_, Err(error)) => error,
+            (Ok(earliest), _) if earliest > position => {
+                SourceError::OffsetsGone { topic, partition, position, earliest }
+            }
+            (_, Ok(end)) if end < position => SourceError::BehindEnd { topic, partition, position, end },
+            (Ok(earliest), Ok(end)) => {
+                let detail = format!("{topic} partition {partition} has [{earliest}, {end}) but refuses {position}");
+                SourceError::Failed { operation: "read", detail }
+            }
+        }
+    }
+
     fn read_partition(
         &mut self,
         topic: &str,
@@ -473,6 +494,10 @@ impl KafkaSource {
                     known.end_seen = known.end_seen.max(message.offset());
                     continue;
                 }
+                // Fetched at a position that was given up since: offsets were gone, and reading goes on behind them.
+                if is_out_of_range(code) && (0..read.start).contains(&message.offset()) {
+                    continue;
+                }
                 return Err(partition_error(topic, partition, code, read.next, message.error_text()));
             }
             read.next = read.next.max(message.offset() + 1);
@@ -501,10 +526,14 @@ struct Progress {
     done: bool,
 }
 
+fn is_out_of_range(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+}
+
 fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position: i64, text: String) -> SourceError {
     match code {
-        // The position lies before the first offset or behind the last one; planning again finds out which.
-        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+        // The position lies before the first offset or behind the last one; see `why_out_of_range`.
+        code if is_out_of_range(code) => {
             SourceError::OffsetsGone { topic: topic.to_owned(), partition, position, earliest: position }
         }
         RDKafkaErrorCode::TopicAuthorizationFailed => {
@@ -641,7 +670,12 @@ impl Source for KafkaSource {
                     // Only one queue may wait in each round, and only when nothing came in the one before.
                     let wait = if quiet_since.elapsed() > QUEUE_WAIT && !waited { QUEUE_WAIT } else { Duration::ZERO };
                     waited |= !wait.is_zero();
-                    something |= self.read_partition(topic, *partition, read, wait, visit)?;
+                    something |= match self.read_partition(topic, *partition, read, wait, visit) {
+                        Err(SourceError::OffsetsGone { position, .. }) => {
+                            return Err(self.why_out_of_range(topic, *partition, position));
+                        }
+                        result => result?,
+                    };
                 }
             }
             if left == 0 {
