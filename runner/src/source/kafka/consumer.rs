@@ -588,14 +588,22 @@ impl Source for KafkaSource {
             StartingOffsets::Explicit(given) => self.explicit(given)?,
         };
         let question = |start: &StartOffset| match start {
-            StartOffset::Latest => OffsetQuestion::End,
-            _ => OffsetQuestion::Earliest,
+            StartOffset::Earliest => OffsetQuestion::Earliest,
+            StartOffset::Latest | StartOffset::At(_) => OffsetQuestion::End,
         };
         let mut offsets = self.all_offsets(&map_partitions(&starts, question))?;
-        for (topic, partitions) in starts {
+        for (topic, partitions) in &starts {
             for (partition, start) in partitions {
-                if let StartOffset::At(offset) = start {
-                    offsets.entry(topic.clone()).or_default().insert(partition, offset);
+                let StartOffset::At(offset) = *start else { continue };
+                let known = offsets.entry(topic.clone()).or_default();
+                // Refused here and not when it is read: what record 0 says cannot be corrected.
+                match known.insert(*partition, offset) {
+                    Some(end) if offset > end => {
+                        let problem =
+                            format!("{topic} partition {partition} ends at offset {end}, before offset {offset}");
+                        return Err(SourceError::StartingOffsets(problem));
+                    }
+                    _ => {}
                 }
             }
         }
