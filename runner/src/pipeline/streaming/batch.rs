@@ -21,8 +21,8 @@ use crate::pipeline::streaming::start::{Session, too_many_bad};
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark::{JobWatermark, PartitionTime, WatermarkRule, job_watermark};
 use crate::sink::table::{Footer, TableWriter};
-use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
+use crate::source::{Identity, SourceError};
 
 /// Known ends of partitions are asked for again after this time even while there is enough to read: a partition counts
 /// as caught up only against an end that is not old.
@@ -166,8 +166,8 @@ impl Session<'_> {
             return Ok(());
         }
         if self.bounds_age.is_some() {
-            self.identity = self.reader.identity()?;
-            self.check_identity()?;
+            let identity = self.reader.identity()?;
+            self.take_identity(identity)?;
         }
         self.bounds = self.reader.bounds()?;
         self.bounds_age = Some(Instant::now());
@@ -188,6 +188,15 @@ impl Session<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of who answers now. A topic of a pattern may go away; one that is named is an error of the source.
+    fn take_identity(&mut self, identity: Identity) -> Result<(), JobError> {
+        for topic in self.identity.topics.keys().filter(|topic| !identity.topics.contains_key(*topic)) {
+            tracing::warn!(topic, "a topic of the pattern is gone; what it had that was not read is lost");
+        }
+        self.identity = identity;
+        self.check_identity()
     }
 
     fn check_identity(&self) -> Result<(), JobError> {
@@ -287,8 +296,7 @@ impl Session<'_> {
         faults.reached(FaultStep::Read, Moment::After);
         if let Some(identity) = summary.identity.take() {
             // A topic that was created again while it was read has given the wrong records.
-            self.identity = identity;
-            self.check_identity()?;
+            self.take_identity(identity)?;
         }
         let watermark = self.watermark(plan, &summary).watermark;
         self.commit_batch(plan, writers, summary, watermark, began, false).await
@@ -361,10 +369,12 @@ impl Session<'_> {
                 let range = self.range(topic, *partition, plan, summary);
                 let end = self.bounds.get(topic).and_then(|known| known.get(partition)).map(|bounds| bounds.end);
                 let reached = range.map_or(*position, |range| range.end);
+                // A topic that is not read any more has no end to reach; it leaves like one that is idle.
+                let is_read = self.identity.topics.contains_key(topic);
                 times.push(PartitionTime {
                     watermark: range.map_or(known.watermark, |range| range.watermark),
                     active: range.map_or(known.active.unwrap_or(state.start.clock), |range| range.active),
-                    caught_up: end.is_some_and(|end| reached >= end),
+                    caught_up: !is_read || end.is_some_and(|end| reached >= end),
                 });
             }
         }
