@@ -6,4 +6,6 @@ mod events;
 mod kill;
 mod owners;
 mod result;
+mod security;
+mod sources;
 mod state;
