@@ -53,6 +53,12 @@ impl Broker {
         Ok(broker)
     }
 
+    /// Another handle to this broker; only the first one stops it.
+    #[must_use]
+    pub fn handle(&self) -> Self {
+        Self { address: self.address.clone(), folder: None }
+    }
+
     /// `host:port` of its listener without TLS and login.
     #[must_use]
     pub fn address(&self) -> &str {

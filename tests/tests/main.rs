@@ -10,4 +10,6 @@ mod kill;
 mod memory;
 mod owners;
 mod result;
+mod security;
+mod sources;
 mod state;

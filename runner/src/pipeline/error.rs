@@ -352,7 +352,8 @@ impl From<SinkError> for JobError {
             SinkError::Topic { .. } => Self::passing(
                 Reason::DeadLetterTopicFailed,
                 message,
-                "create the topic and let this job write to it; until then the batch waits and nothing is lost",
+                "create the topic, let this job write to it, and raise its max.message.bytes if a record is too large; until \
+                 then the batch waits and nothing is lost",
             ),
         }
     }

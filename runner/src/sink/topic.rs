@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::{Int32Type, Int64Type};
+use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use rdkafka::ClientConfig;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
@@ -17,6 +17,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// How long one flush may take before the broker's silence is told; the batch waits and tries again.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Largest record that is handed to the broker, which has the last word: the largest `maxRecordBytes` and its headers. With
+/// the client's own limit of 1 MB a bad record above it would hold the job for ever.
+const RECORD_BYTES_MAX: &str = "138412032";
+
+/// What waits for the broker. The client's own limit of 1 GiB is no limit to a pod; smaller than this, a burst of large
+/// bad records would wait for each other, and one that is larger alone is never taken.
+const QUEUE_KBYTES_MAX: &str = "65536";
 
 #[derive(Clone, Default)]
 struct Deliveries {
@@ -54,6 +62,10 @@ impl DeadLetterTopic {
     /// When the client does not accept the settings.
     pub fn new(topic: &str, mut settings: ClientConfig) -> Result<Self, SinkError> {
         settings.set("enable.idempotence", "true").set("acks", "all").set("linger.ms", "5");
+        settings.set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX);
+        if settings.get("message.max.bytes").is_none() {
+            settings.set("message.max.bytes", RECORD_BYTES_MAX);
+        }
         let deliveries = Deliveries::default();
         let producer = settings
             .create_with_context(deliveries.clone())
@@ -78,16 +90,20 @@ impl DeadLetterTopic {
         for row in 0..letters.num_rows() {
             let partition = letters["partition"].as_primitive::<Int32Type>().value(row).to_string();
             let offset = letters["offset"].as_primitive::<Int64Type>().value(row).to_string();
+            let times = letters["timestamp"].as_primitive::<TimestampMicrosecondType>();
+            let timestamp = times.is_valid(row).then(|| (times.value(row) / 1_000).to_string());
             let mut headers = OwnedHeaders::new();
             let own = [
-                ("dataplatform.topic", text("topic").value(row)),
-                ("dataplatform.partition", &partition),
-                ("dataplatform.offset", &offset),
-                ("dataplatform.reason", text("reason").value(row)),
-                ("dataplatform.detail", text("detail").value(row)),
+                ("dataplatform.topic", Some(text("topic").value(row))),
+                ("dataplatform.partition", Some(&partition)),
+                ("dataplatform.offset", Some(&offset)),
+                // Not the letter's own time: retention would remove old ones at once.
+                ("dataplatform.timestamp", timestamp.as_deref()),
+                ("dataplatform.reason", Some(text("reason").value(row))),
+                ("dataplatform.detail", Some(text("detail").value(row))),
             ];
             for (key, value) in own {
-                headers = headers.insert(Header { key, value: Some(value) });
+                headers = headers.insert(Header { key, value });
             }
             let original = letters["headers"].as_list::<i32>().value(row);
             let original = original.as_struct();
@@ -106,12 +122,15 @@ impl DeadLetterTopic {
 
     fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), SinkError> {
         use rdkafka::types::RDKafkaErrorCode::QueueFull;
+        let mut waited = false;
         loop {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
-                Err((error, back)) if error.rdkafka_error_code() == Some(QueueFull) => {
+                // A queue that is empty and still too small stays so.
+                Err((error, back)) if error.rdkafka_error_code() == Some(QueueFull) && !waited => {
                     self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))?;
                     record = back;
+                    waited = true;
                 }
                 Err((error, _)) => return Err(self.error(error)),
             }

@@ -12,7 +12,7 @@ use crate::checkpoint::log::Attempt;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, OutputCommit, Partitions, Range, ReplayFrom, StateObject};
 use crate::faults::{Guard, Moment, Step as FaultStep};
-use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::plan;
 use crate::pipeline::snapshot;
@@ -21,8 +21,8 @@ use crate::pipeline::streaming::start::{Session, too_many_bad};
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark::{JobWatermark, PartitionTime, WatermarkRule, job_watermark};
 use crate::sink::table::{Footer, TableWriter};
-use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
+use crate::source::{Identity, SourceError};
 
 /// Known ends of partitions are asked for again after this time even while there is enough to read: a partition counts
 /// as caught up only against an end that is not old.
@@ -166,8 +166,8 @@ impl Session<'_> {
             return Ok(());
         }
         if self.bounds_age.is_some() {
-            self.identity = self.reader.identity()?;
-            self.check_identity()?;
+            let identity = self.reader.identity()?;
+            self.take_identity(identity)?;
         }
         self.bounds = self.reader.bounds()?;
         self.bounds_age = Some(Instant::now());
@@ -190,6 +190,15 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Takes note of who answers now. A topic of a pattern may go away; one that is named is an error of the source.
+    fn take_identity(&mut self, identity: Identity) -> Result<(), JobError> {
+        for topic in self.identity.topics.keys().filter(|topic| !identity.topics.contains_key(*topic)) {
+            tracing::warn!(topic, "a topic of the pattern is gone; what it had that was not read is lost");
+        }
+        self.identity = identity;
+        self.check_identity()
+    }
+
     fn check_identity(&self) -> Result<(), JobError> {
         let topics = self.identity.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect();
         let check = crate::checkpoint::decide::cluster_check(self.log.state(), &self.identity.cluster_id, &topics);
@@ -209,6 +218,14 @@ impl Session<'_> {
             "offsets are gone from Kafka; going on behind them"
         );
         Ok(())
+    }
+
+    /// What an error of the reader means for the job. Offsets that vanished after they were planned are found to be gone,
+    /// and counted, when the job plans again.
+    fn read_error(&self, error: SourceError) -> JobError {
+        let plan_again = matches!(error, SourceError::OffsetsGone { .. }) && !self.settings.fail_on_data_loss;
+        let error = JobError::from(error);
+        if plan_again { JobError { retry: Retry::Reload, ..error } } else { error }
     }
 
     /// What the process uses, or what its state uses relative to its share, whichever is scarcer.
@@ -270,7 +287,7 @@ impl Session<'_> {
         };
         let reading = self.reader.read(request)?;
         let mut summary = loop {
-            match reading.next()? {
+            match reading.next().map_err(|error| self.read_error(error))? {
                 Part::Rows(rows) => self.ingest(&rows, writers).await?,
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
                 Part::Done(summary) => break *summary,
@@ -279,8 +296,7 @@ impl Session<'_> {
         faults.reached(FaultStep::Read, Moment::After);
         if let Some(identity) = summary.identity.take() {
             // A topic that was created again while it was read has given the wrong records.
-            self.identity = identity;
-            self.check_identity()?;
+            self.take_identity(identity)?;
         }
         let watermark = self.watermark(plan, &summary).watermark;
         self.commit_batch(plan, writers, summary, watermark, began, false).await
@@ -353,10 +369,12 @@ impl Session<'_> {
                 let range = self.range(topic, *partition, plan, summary);
                 let end = self.bounds.get(topic).and_then(|known| known.get(partition)).map(|bounds| bounds.end);
                 let reached = range.map_or(*position, |range| range.end);
+                // A topic that is not read any more has no end to reach; it leaves like one that is idle.
+                let is_read = self.identity.topics.contains_key(topic);
                 times.push(PartitionTime {
                     watermark: range.map_or(known.watermark, |range| range.watermark),
                     active: range.map_or(known.active.unwrap_or(state.start.clock), |range| range.active),
-                    caught_up: end.is_some_and(|end| reached >= end),
+                    caught_up: !is_read || end.is_some_and(|end| reached >= end),
                 });
             }
         }

@@ -12,6 +12,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::{Metadata, MetadataBroker};
 use rdkafka::types::{RDKafka, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -30,6 +31,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait on an empty queue before looking at the other partitions: short against any trigger, long enough to
 /// cost nothing while waiting.
 const QUEUE_WAIT: Duration = Duration::from_millis(5);
+
+/// How long the first request waits before errors are looked at; twice as long each time, so that a slow broker is no
+/// dead one. A refusal takes a connection and a login: 0.3 s on a busy machine.
+const FIRST_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Events of the client that are served at once: more than come while a batch is read, and cheap where none waits.
+const EVENTS_SERVED: usize = 64;
 
 /// Errors of the client that say why nothing works; newest last.
 #[derive(Clone, Debug, Default)]
@@ -69,16 +77,40 @@ impl ClientContext for Context {
         let Some(code) = error.rdkafka_error_code() else { return };
         tracing::debug!(target: "librdkafka", %code, "{reason}");
         match code {
-            RDKafkaErrorCode::Authentication
-            | RDKafkaErrorCode::SaslAuthenticationFailed
-            | RDKafkaErrorCode::SSL
-            | RDKafkaErrorCode::UnsupportedSASLMechanism
-            | RDKafkaErrorCode::ClusterAuthorizationFailed => {
-                self.note(|errors| errors.refused = Some(reason.to_owned()))
-            }
-            _ => self.note(|errors| errors.unreachable = Some(reason.to_owned())),
+            // It follows the error that says why.
+            RDKafkaErrorCode::AllBrokersDown => {}
+            _ => match refusal(code, reason) {
+                Some(refusal) => self.note(|errors| errors.refused = Some(refusal)),
+                None => self.note(|errors| errors.unreachable = Some(without_circumstances(reason).to_owned())),
+            },
         }
     }
+}
+
+/// Why a broker refuses the connection, if this error says that it does: trying again does not help.
+fn refusal(code: RDKafkaErrorCode, reason: &str) -> Option<String> {
+    let reason = without_circumstances(reason);
+    match code {
+        RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::SaslAuthenticationFailed
+        | RDKafkaErrorCode::SSL
+        | RDKafkaErrorCode::UnsupportedSASLMechanism
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Some(reason.to_owned()),
+        // Since TLS 1.3 a broker judges the client's certificate after the handshake: to the client an alert on an open
+        // connection, which librdkafka reports like a lost one.
+        _ => {
+            let (_, alert) = reason.split_once("tls alert ").or_else(|| reason.split_once("tlsv1 alert "))?;
+            let alert = alert.split(':').next().unwrap_or(alert);
+            Some(format!(
+                "the broker wants a client certificate that it knows, or does not accept ours (TLS alert {alert:?})"
+            ))
+        }
+    }
+}
+
+/// An error of the client without what only a developer of it wants to know: `(after 3ms in state AUTH_REQ)`.
+fn without_circumstances(reason: &str) -> &str {
+    reason.rsplit_once(" (after ").map_or(reason, |(what, _)| what)
 }
 
 impl ConsumerContext for Context {
@@ -222,9 +254,37 @@ impl KafkaSource {
         client.client().native_ptr()
     }
 
-    /// Serves callbacks, so that errors of the client reach the context.
+    /// Serves callbacks, so that errors of the client reach the context. One poll serves one event, and does not say
+    /// whether it did.
     fn serve(client: &BaseConsumer<Context>) {
-        while client.poll(Duration::ZERO).is_some() {}
+        for _ in 0..EVENTS_SERVED {
+            let _ = client.poll(Duration::ZERO);
+        }
+    }
+
+    /// Asks about one topic or all, and notices a refusal at once: the client itself would go on trying until the end.
+    fn metadata(
+        &mut self,
+        client: &BaseConsumer<Context>,
+        operation: &'static str,
+        topic: Option<&str>,
+    ) -> Result<Metadata, SourceError> {
+        let began = Instant::now();
+        let mut patience = FIRST_PATIENCE;
+        loop {
+            let left = REQUEST_TIMEOUT.saturating_sub(began.elapsed());
+            let error = match client.fetch_metadata(topic, patience.min(left)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            Self::serve(client);
+            patience *= 2;
+            if self.context.errors().refused.is_some() || left <= patience {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                let error = native::RequestError { code, message: error.to_string() };
+                return Err(self.no_answer(operation, &error));
+            }
+        }
     }
 
     /// What is wrong, when a request got no answer: the client knows more than the request.
@@ -258,6 +318,8 @@ impl KafkaSource {
             self.broker = None;
             self.no_answer("describe topics", &error)
         })?;
+        // They answer: what went wrong before says nothing of what goes wrong next.
+        self.context.note(|errors| *errors = ClientErrors::default());
         let mut topics = BTreeMap::new();
         for (name, description) in described {
             match description {
@@ -275,13 +337,9 @@ impl KafkaSource {
         if let Some(broker) = self.broker {
             return Ok(broker);
         }
-        let topic = self.topics.first().map(String::as_str);
-        let metadata = client.fetch_metadata(topic, REQUEST_TIMEOUT).map_err(|error| {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            let error = native::RequestError { code, message: error.to_string() };
-            self.no_answer("ask for the brokers", &error)
-        })?;
-        let broker = metadata.brokers().first().map(rdkafka::metadata::MetadataBroker::id);
+        let topic = self.topics.first().cloned();
+        let metadata = self.metadata(client, "ask for the brokers", topic.as_deref())?;
+        let broker = metadata.brokers().first().map(MetadataBroker::id);
         self.broker = broker;
         broker.ok_or_else(|| SourceError::Unreachable {
             servers: self.servers.clone(),
@@ -308,11 +366,7 @@ impl KafkaSource {
     }
 
     fn all_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {
-        let metadata = client.fetch_metadata(None, REQUEST_TIMEOUT).map_err(|error| {
-            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-            let error = native::RequestError { code, message: error.to_string() };
-            self.no_answer("list topics", &error)
-        })?;
+        let metadata = self.metadata(client, "list topics", None)?;
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     }
 
@@ -403,6 +457,27 @@ impl KafkaSource {
         known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
     }
 
+    /// The broker has no offset `position`: it is gone since the batch was planned, or the partition ends before it.
+    fn why_out_of_range(&mut self, topic: &str, partition: i32, position: i64) -> SourceError {
+        let topic = topic.to_owned();
+        let mut ask = |question| {
+            let questions = BTreeMap::from([(topic.clone(), BTreeMap::from([(partition, question)]))]);
+            let answers = self.all_offsets(&questions)?;
+            Ok(answers.get(&topic).and_then(|known| known.get(&partition)).copied().unwrap_or(position))
+        };
+        match (ask(OffsetQuestion::Earliest), ask(OffsetQuestion::End)) {
+            (Err(error), _) | (_, Err(error)) => error,
+            (Ok(earliest), _) if earliest > position => {
+                SourceError::OffsetsGone { topic, partition, position, earliest }
+            }
+            (_, Ok(end)) if end < position => SourceError::BehindEnd { topic, partition, position, end },
+            (Ok(earliest), Ok(end)) => {
+                let detail = format!("{topic} partition {partition} has [{earliest}, {end}) but refuses {position}");
+                SourceError::Failed { operation: "read", detail }
+            }
+        }
+    }
+
     fn read_partition(
         &mut self,
         topic: &str,
@@ -438,6 +513,10 @@ impl KafkaSource {
                     known.end_seen = known.end_seen.max(message.offset());
                     continue;
                 }
+                // Fetched at a position that was given up since: offsets were gone, and reading goes on behind them.
+                if is_out_of_range(code) && (0..read.start).contains(&message.offset()) {
+                    continue;
+                }
                 return Err(partition_error(topic, partition, code, read.next, message.error_text()));
             }
             read.next = read.next.max(message.offset() + 1);
@@ -466,10 +545,14 @@ struct Progress {
     done: bool,
 }
 
+fn is_out_of_range(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+}
+
 fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position: i64, text: String) -> SourceError {
     match code {
-        // The position lies before the first offset or behind the last one; planning again finds out which.
-        RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
+        // The position lies before the first offset or behind the last one; see `why_out_of_range`.
+        code if is_out_of_range(code) => {
             SourceError::OffsetsGone { topic: topic.to_owned(), partition, position, earliest: position }
         }
         RDKafkaErrorCode::TopicAuthorizationFailed => {
@@ -524,14 +607,22 @@ impl Source for KafkaSource {
             StartingOffsets::Explicit(given) => self.explicit(given)?,
         };
         let question = |start: &StartOffset| match start {
-            StartOffset::Latest => OffsetQuestion::End,
-            _ => OffsetQuestion::Earliest,
+            StartOffset::Earliest => OffsetQuestion::Earliest,
+            StartOffset::Latest | StartOffset::At(_) => OffsetQuestion::End,
         };
         let mut offsets = self.all_offsets(&map_partitions(&starts, question))?;
-        for (topic, partitions) in starts {
+        for (topic, partitions) in &starts {
             for (partition, start) in partitions {
-                if let StartOffset::At(offset) = start {
-                    offsets.entry(topic.clone()).or_default().insert(partition, offset);
+                let StartOffset::At(offset) = *start else { continue };
+                let known = offsets.entry(topic.clone()).or_default();
+                // Refused here and not when it is read: what record 0 says cannot be corrected.
+                match known.insert(*partition, offset) {
+                    Some(end) if offset > end => {
+                        let problem =
+                            format!("{topic} partition {partition} ends at offset {end}, before offset {offset}");
+                        return Err(SourceError::StartingOffsets(problem));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -606,7 +697,12 @@ impl Source for KafkaSource {
                     // Only one queue may wait in each round, and only when nothing came in the one before.
                     let wait = if quiet_since.elapsed() > QUEUE_WAIT && !waited { QUEUE_WAIT } else { Duration::ZERO };
                     waited |= !wait.is_zero();
-                    something |= self.read_partition(topic, *partition, read, wait, visit)?;
+                    something |= match self.read_partition(topic, *partition, read, wait, visit) {
+                        Err(SourceError::OffsetsGone { position, .. }) => {
+                            return Err(self.why_out_of_range(topic, *partition, position));
+                        }
+                        result => result?,
+                    };
                 }
             }
             if left == 0 {
@@ -735,6 +831,20 @@ mod tests {
         let mut source = source("127.0.0.1:1");
         let error = source.identity().unwrap_err();
         assert!(matches!(&error, SourceError::Unreachable { servers, .. } if servers == "127.0.0.1:1"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_is_told_apart_from_a_lost_connection() {
+        use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, SSL};
+        let login = "sasl://b:1/bootstrap: SASL authentication error: no (after 352ms in state AUTH_REQ)";
+        let told = refusal(Authentication, login);
+        assert_eq!(told.as_deref(), Some("sasl://b:1/bootstrap: SASL authentication error: no"));
+        assert!(refusal(SSL, "certificate verify failed").is_some());
+        let alert = "ssl://b:1: Receive failed: x.c:918:read error:0A00045C:SSL routines::ssl/tls alert bad certificate: \
+                     SSL alert number 42 (after 3ms in state APIVERSION_QUERY)";
+        let told = refusal(BrokerTransportFailure, alert).unwrap();
+        assert!(told.ends_with("(TLS alert \"bad certificate\")"), "{told}");
+        assert_eq!(refusal(BrokerTransportFailure, "b:1: Connection refused (after 0ms in state CONNECT)"), None);
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! Which topics and partitions a job reads: several, by a pattern, and those that appear while it runs.
+
+use data_platform_tests::{needs_broker, unique_topic};
+use serde_json::{Value, json};
+
+use super::numbers::{Numbers, page, stop};
+use crate::events::TIMEOUT;
+
+#[test]
+fn partitions_that_are_added_while_it_runs_are_read_from_their_first_record() -> anyhow::Result<()> {
+    let mut job = Numbers::new(needs_broker!(), "grows", 1)?;
+    // `latest` is for the partitions that there are: of one that comes later nothing was read.
+    job.set("/kafka/startingOffsets", json!("latest"));
+    job.produce(0, 0..100)?;
+    let mut runner = job.job()?.start()?;
+    runner.wait_for("record 0", TIMEOUT, |_| (!job.log().is_empty()).then_some(()))?;
+    job.produce(0, 100..150)?;
+    job.wait_for_committed(&mut runner, 50)?;
+    job.broker.add_partitions(&job.topic, 3)?;
+    for partition in 0..3 {
+        let first = 150 + 50 * partition as u64;
+        job.produce(partition, first..first + 50)?;
+    }
+    job.wait_for_committed(&mut runner, 200)?;
+    // They stay: what is read later goes on where this ended.
+    job.produce(2, 300..400)?;
+    job.wait_for_committed(&mut runner, 300)?;
+    stop(runner)?;
+    assert_eq!(job.numbers()?, Vec::from_iter(100..400));
+    // A restart knows them from its log.
+    job.produce(1, 400..410)?;
+    let summary = job.drain()?;
+    assert_eq!((&summary["records"], &summary["lost_offsets"]), (&json!(310), &json!(0)), "{summary}");
+    assert_eq!(job.numbers()?, Vec::from_iter(100..410));
+    Ok(())
+}
+
+/// Rows of each topic.
+fn rows_by_topic(job: &Numbers) -> anyhow::Result<Vec<(String, u64)>> {
+    let rows = job.query("SELECT topic, count(DISTINCT n) AS rows FROM numbers GROUP BY topic ORDER BY topic")?;
+    let pair = |row: &Value| Some((row["topic"].as_str()?.to_owned(), row["rows"].as_u64()?));
+    Ok(rows.iter().filter_map(pair).collect())
+}
+
+#[test]
+fn several_topics_are_one_source() -> anyhow::Result<()> {
+    let mut job = Numbers::new(needs_broker!(), "several-a", 2)?;
+    let other = unique_topic("several-b");
+    job.broker.create_topic(&other, 3, &[])?;
+    job.set("/sources/0/topics", json!([job.topic, other]));
+    job.produce(1, 0..70)?;
+    job.produce_to(&other, 2, 70..100)?;
+    let summary = job.drain()?;
+    assert_eq!(summary["records"], 100, "{summary}");
+    assert_eq!(rows_by_topic(&job)?, [(job.topic.clone(), 70), (other, 30)]);
+    assert_eq!(job.numbers()?, Vec::from_iter(0..100));
+    Ok(())
+}
+
+/// Makes the job read every topic that begins with this.
+fn read_by_pattern(job: &mut Numbers, prefix: &str) {
+    job.set("/sources/0/topics", Value::Null);
+    job.set("/sources/0/topicPattern", json!(format!("{prefix}-[a-z]+")));
+}
+
+#[test]
+fn a_topic_that_appears_later_and_matches_the_pattern_is_read_from_its_first_record() -> anyhow::Result<()> {
+    let prefix = unique_topic("pattern");
+    let mut job = Numbers::new(needs_broker!(), "pattern-unused", 1)?;
+    let [early, later, foreign] = ["early", "later", "x1"].map(|end| format!("{prefix}-{end}"));
+    read_by_pattern(&mut job, &prefix);
+    job.set("/kafka/startingOffsets", json!("latest"));
+    job.broker.create_topic(&early, 1, &[])?;
+    job.produce_to(&early, 0, 0..10)?;
+    let mut runner = job.job()?.start()?;
+    runner.wait_for("record 0", TIMEOUT, |_| (!job.log().is_empty()).then_some(()))?;
+    for topic in [&later, &foreign] {
+        job.broker.create_topic(topic, 2, &[])?;
+        job.produce_to(topic, 1, 10..40)?;
+    }
+    job.produce_to(&early, 0, 40..50)?;
+    job.wait_for_committed(&mut runner, 40)?;
+    stop(runner)?;
+    assert_eq!(rows_by_topic(&job)?, [(early, 10), (later, 30)]);
+    Ok(())
+}
+
+#[test]
+fn a_topic_of_the_pattern_that_is_deleted_does_not_hold_the_others_back() -> anyhow::Result<()> {
+    let prefix = unique_topic("shrinks");
+    let mut job = Numbers::new(needs_broker!(), "shrinks-unused", 1)?;
+    let [stays, goes] = ["stays", "goes"].map(|end| format!("{prefix}-{end}"));
+    read_by_pattern(&mut job, &prefix);
+    let columns = json!([
+        {"name": "n", "type": "bigint", "required": true},
+        {"name": "at", "type": "timestamp", "required": true, "path": "n"},
+    ]);
+    job.set("/sources/0/columns", columns);
+    job.set("/sources/0/eventTime", json!({"column": "at", "watermarkDelay": "0s", "idleTimeout": "1s"}));
+    job.set(
+        "/query",
+        json!("SELECT window_end, count(*) AS n FROM numbers GROUP BY tumble(at, INTERVAL '10 seconds')"),
+    );
+    for topic in [&stays, &goes] {
+        job.broker.create_topic(topic, 1, &[])?;
+        job.produce_to(topic, 0, 0..5)?;
+    }
+    let mut runner = job.job()?.start()?;
+    job.wait_for_committed(&mut runner, 10)?;
+    job.broker.delete_topic(&goes)?;
+    // The watermark of the topic that is gone is 4 s, for ever.
+    job.produce_to(&stays, 0, 5..35)?;
+    let closed = |_: &_| job.commits().last()?["watermark"].as_i64().filter(|watermark| *watermark == 34_000_000);
+    runner.wait_for("the watermark to follow the topic that stays", TIMEOUT, closed)?;
+    let (code, health) = page(&runner, "/health").expect("it listens");
+    assert_eq!(code, 200, "{health}");
+    let says = runner.stderr();
+    stop(runner)?;
+    assert!(says.contains(&goes) && says.contains("is gone"), "it says which topic is gone: {says}");
+    let rows = job.query("SELECT sum(n) AS n FROM numbers")?;
+    assert_eq!(rows[0]["n"], 35, "two topics of five, and the windows up to 30 s: {rows:?}");
+    Ok(())
+}
