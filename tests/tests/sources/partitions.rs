@@ -1,6 +1,7 @@
 //! Which topics and partitions a job reads: several, by a pattern, and those that appear while it runs.
 
 use data_platform_tests::{needs_broker, unique_topic};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::numbers::{Numbers, page, stop};
@@ -16,11 +17,14 @@ fn partitions_that_are_added_while_it_runs_are_read_from_their_first_record() ->
     runner.wait_for("record 0", TIMEOUT, |_| (!job.log().is_empty()).then_some(()))?;
     job.produce(0, 100..150)?;
     job.wait_for_committed(&mut runner, 50)?;
+    // It sleeps, so that they have records before it can notice them.
+    runner.signal(Signal::STOP)?;
     job.broker.add_partitions(&job.topic, 3)?;
     for partition in 0..3 {
         let first = 150 + 50 * partition as u64;
         job.produce(partition, first..first + 50)?;
     }
+    runner.signal(Signal::CONT)?;
     job.wait_for_committed(&mut runner, 200)?;
     // They stay: what is read later goes on where this ended.
     job.produce(2, 300..400)?;
@@ -74,11 +78,13 @@ fn a_topic_that_appears_later_and_matches_the_pattern_is_read_from_its_first_rec
     job.produce_to(&early, 0, 0..10)?;
     let mut runner = job.job()?.start()?;
     runner.wait_for("record 0", TIMEOUT, |_| (!job.log().is_empty()).then_some(()))?;
+    runner.signal(Signal::STOP)?;
     for topic in [&later, &foreign] {
         job.broker.create_topic(topic, 2, &[])?;
         job.produce_to(topic, 1, 10..40)?;
     }
     job.produce_to(&early, 0, 40..50)?;
+    runner.signal(Signal::CONT)?;
     job.wait_for_committed(&mut runner, 40)?;
     stop(runner)?;
     assert_eq!(rows_by_topic(&job)?, [(early, 10), (later, 30)]);
