@@ -345,6 +345,18 @@ impl JobLog {
         Err(StoreError::Unknown { operation: "create", path: format!("{}/{path}", self.access.store.root()) }.into())
     }
 
+    /// Looks whether somebody else took the log over. A commit notices by itself; an owner with nothing to commit has to look.
+    ///
+    /// # Errors
+    /// [`LogError::Fenced`] when another process owns the job; [`LogError::Reload`] when a record came from elsewhere.
+    pub async fn check_owner(&self) -> Result<(), LogError> {
+        let next = self.state.version + 1;
+        match self.access.store.length(&paths::log_record(next)).await? {
+            Some(_) => self.lost_slot(next).await,
+            None => Ok(()),
+        }
+    }
+
     /// Somebody else has the slot: fenced if the log now has another owner, else only out of date.
     async fn lost_slot<T>(&self, version: u64) -> Result<T, LogError> {
         let recovered = read::read(&self.access.store).await?;

@@ -27,6 +27,9 @@ use crate::source::{Identity, SourceError};
 /// Known ends of partitions are asked for again after this time even while there is enough to read: a partition counts
 /// as caught up only against an end that is not old.
 const BOUNDS_AGE_MAX: Duration = Duration::from_secs(1);
+/// A job that has nothing to read looks this often whether another runner took it over: soon enough for people who wait for
+/// the old one to end, and one small request on an object store.
+const OWNER_AGE_MAX: Duration = Duration::from_secs(5);
 /// Commits over which the rate is measured.
 const RATE_COMMITS: usize = 8;
 
@@ -288,7 +291,12 @@ impl Session<'_> {
         let reading = self.reader.read(request)?;
         let mut summary = loop {
             match reading.next().map_err(|error| self.read_error(error))? {
-                Part::Rows(rows) => self.ingest(&rows, writers).await?,
+                Part::Rows(rows) => {
+                    if !std::mem::replace(&mut self.has_read, true) {
+                        tracing::info!("the first records are here");
+                    }
+                    self.ingest(&rows, writers).await?;
+                }
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
                 Part::Done(summary) => break *summary,
             }
@@ -676,6 +684,10 @@ impl Session<'_> {
     pub(super) async fn rest(&mut self) -> Result<(), JobError> {
         self.log.note_published().await?;
         self.log.write_progress().await?;
+        if self.owner_seen.elapsed() > OWNER_AGE_MAX {
+            self.log.check_owner().await?;
+            self.owner_seen = Instant::now();
+        }
         Ok(())
     }
 

@@ -43,6 +43,10 @@ pub(super) struct Session<'a> {
     pub(super) records_since_snapshot: u64,
     pub(super) snapshot_clock: i64,
     pub(super) rate: super::batch::Rate,
+    /// When the log was last known to be ours.
+    pub(super) owner_seen: Instant,
+    /// Records came since the start.
+    pub(super) has_read: bool,
 }
 
 impl<'a> Session<'a> {
@@ -119,6 +123,8 @@ impl<'a> Session<'a> {
             records_since_snapshot: 0,
             snapshot_clock: environment.clock.now(),
             rate: super::batch::Rate::default(),
+            owner_seen: Instant::now(),
+            has_read: false,
         })
     }
 

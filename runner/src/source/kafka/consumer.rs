@@ -655,6 +655,15 @@ impl Source for KafkaSource {
                 list.add_partition_offset(topic, *partition, Offset::Offset(*position)).map_err(failed)?;
             }
         }
+        // The client must know the partitions before their queues are split off: it makes them anew when it learns of them
+        // between two assignments, and then fetches into a queue that nobody reads (seen with librdkafka 2.12).
+        for topic in positions.keys() {
+            client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|error| {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                let error = native::RequestError { code, message: error.to_string() };
+                self.no_answer("ask for the partitions", &error)
+            })?;
+        }
         // Queues are split off before the assignment: whatever it fetches lies in them.
         for (topic, partitions) in positions {
             for partition in partitions.keys() {
