@@ -1,12 +1,15 @@
 //! Killed at every step of a commit, and at random: no row lost, none twice, and plain readers never see an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use anyhow::Context;
 use data_platform_runner::faults::Step;
 use data_platform_runner::generate::EventSettings;
 use data_platform_runner::random::Random;
-use data_platform_tests::{Broker, Ended, Watcher, environment, needs_broker, wait_for};
+use data_platform_tests::{Broker, Ended, Watcher, environment, needs_broker, unique_topic, wait_for};
+use rdkafka::Message;
+use rdkafka::message::Headers;
 use rustix::process::Signal;
 
 use crate::events::{Stream, TIMEOUT, committed_versions};
@@ -160,4 +163,45 @@ fn a_stop_keeps_windows_open_and_the_next_start_goes_on() -> anyhow::Result<()> 
     }
     let summary = stream.drain()?;
     stream.check_exact(&summary)
+}
+
+#[test]
+fn a_kill_around_dead_letters_sends_each_at_least_once() -> anyhow::Result<()> {
+    let settings = EventSettings { messy: 0.05, ..EventSettings::default() };
+    let mut stream = Stream::new(needs_broker!(), "kill-letters", 3, settings, 20.0)?;
+    let letters = unique_topic("kill-letters-bad");
+    stream.broker.create_topic(&letters, 1, &[])?;
+    let log = stream.folders.root().join("faults.log");
+    for (round, fault) in
+        ["dead_letters:before:1", "dead_letters:after:1", "decide:before:1", ""].into_iter().enumerate()
+    {
+        stream.produce(1_000)?;
+        let job = stream.job_with_faults().env("FAULT_KILL", fault).env("FAULT_LOG", &log);
+        let job = job.arg("--set").arg(format!("spec.badRecords.topic={letters}"));
+        let job = job.arg("--starting-offsets").arg("earliest").arg("--drain");
+        if round < 3 {
+            let (ended, runner) = job.run(TIMEOUT)?;
+            anyhow::ensure!(ended == KILLED, "{fault}: {ended:?}\n{}", runner.last_lines());
+        } else {
+            stream.check_exact(&crate::events::finish(job)?)?;
+        }
+    }
+    assert_eq!(std::fs::read_to_string(&log)?.lines().count(), 3);
+    // Where each letter came from, in its headers; a letter may be there twice, none is missing.
+    let mut sent = BTreeSet::new();
+    let mut number = 0;
+    stream.broker.for_each_record(&letters, |record| {
+        let headers = record.headers().context("headers")?;
+        let place = |name| {
+            let header = headers.iter().find(|header| header.key == name).and_then(|header| header.value);
+            Ok::<_, anyhow::Error>(std::str::from_utf8(header.context("a place")?)?.parse::<i64>()?)
+        };
+        sent.insert((place("dataplatform.partition")? as i32, place("dataplatform.offset")?));
+        number += 1;
+        Ok(())
+    })?;
+    let expected: BTreeSet<_> = stream.expected()?.bad_records()?.into_iter().collect();
+    assert!(expected.len() > 50 && number > expected.len(), "{number} letters of {} bad records", expected.len());
+    assert_eq!(sent, expected);
+    Ok(())
 }
