@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod consumer;
+mod context;
 mod native;

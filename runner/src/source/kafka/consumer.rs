@@ -2,21 +2,20 @@
 //! a micro-batch reads exactly the ranges that were planned and nothing waits for a group to form.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, StartOffset, StartingOffsets};
 use data_platform_crds::problem::did_you_mean;
 use data_platform_crds::source::SourceSpec;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::{Metadata, MetadataBroker};
 use rdkafka::types::{RDKafka, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::{ClientPurpose, Secrets, consumer_settings};
+use super::context::Context;
 use super::native::{self, BATCH_MESSAGES_MAX, Messages, OffsetQuestion, PartitionQueue};
 use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::record::Partitions;
@@ -38,88 +37,6 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Events of the client that are served at once: more than come while a batch is read, and cheap where none waits.
 const EVENTS_SERVED: usize = 64;
-
-/// Errors of the client that say why nothing works; newest last.
-#[derive(Clone, Debug, Default)]
-struct ClientErrors {
-    refused: Option<String>,
-    unreachable: Option<String>,
-}
-
-/// Takes the client's log and errors.
-#[derive(Clone, Default)]
-struct Context {
-    errors: Arc<Mutex<ClientErrors>>,
-}
-
-impl Context {
-    fn errors(&self) -> ClientErrors {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn note(&self, change: impl FnOnce(&mut ClientErrors)) {
-        change(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // What matters comes as an error event as well; the client's own lines are for a closer look.
-        match level {
-            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
-                tracing::trace!(target: "librdkafka", facility, "{message}");
-            }
-            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        let Some(code) = error.rdkafka_error_code() else { return };
-        tracing::debug!(target: "librdkafka", %code, "{reason}");
-        match code {
-            // It follows the error that says why.
-            RDKafkaErrorCode::AllBrokersDown => {}
-            _ => match refusal(code, reason) {
-                Some(refusal) => self.note(|errors| errors.refused = Some(refusal)),
-                None => self.note(|errors| errors.unreachable = Some(without_circumstances(reason).to_owned())),
-            },
-        }
-    }
-}
-
-/// Why a broker refuses the connection, if this error says that it does: trying again does not help.
-fn refusal(code: RDKafkaErrorCode, reason: &str) -> Option<String> {
-    let reason = without_circumstances(reason);
-    match code {
-        RDKafkaErrorCode::Authentication
-        | RDKafkaErrorCode::SaslAuthenticationFailed
-        | RDKafkaErrorCode::SSL
-        | RDKafkaErrorCode::UnsupportedSASLMechanism
-        | RDKafkaErrorCode::ClusterAuthorizationFailed => Some(reason.to_owned()),
-        // Since TLS 1.3 a broker judges the client's certificate after the handshake: to the client an alert on an open
-        // connection, which librdkafka reports like a lost one.
-        _ => {
-            let (_, alert) = reason.split_once("tls alert ").or_else(|| reason.split_once("tlsv1 alert "))?;
-            let alert = alert.split(':').next().unwrap_or(alert);
-            Some(format!(
-                "the broker wants a client certificate that it knows, or does not accept ours (TLS alert {alert:?})"
-            ))
-        }
-    }
-}
-
-/// An error of the client without what only a developer of it wants to know: `(after 3ms in state AUTH_REQ)`.
-fn without_circumstances(reason: &str) -> &str {
-    reason.rsplit_once(" (after ").map_or(reason, |(what, _)| what)
-}
-
-impl ConsumerContext for Context {
-    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            tracing::debug!(%error, "could not tell Kafka's group the offsets; only lag tools need them");
-        }
-    }
-}
 
 /// One partition: its queue, and what was taken from it too early.
 struct Partition {
@@ -319,7 +236,7 @@ impl KafkaSource {
             self.no_answer("describe topics", &error)
         })?;
         // They answer: what went wrong before says nothing of what goes wrong next.
-        self.context.note(|errors| *errors = ClientErrors::default());
+        self.context.forget();
         let mut topics = BTreeMap::new();
         for (name, description) in described {
             match description {
@@ -676,7 +593,9 @@ impl Source for KafkaSource {
                 self.partitions.entry(topic.clone()).or_default().insert(*partition, known);
             }
         }
-        client.assign(&list).map_err(failed)
+        client.assign(&list).map_err(failed)?;
+        tracing::info!("fetching from Kafka");
+        Ok(())
     }
 
     fn read(
@@ -760,108 +679,4 @@ impl Source for KafkaSource {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rdkafka::ClientConfig;
-    use rdkafka::mocking::MockCluster;
-    use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-
-    const TOPIC: &str = "t";
-
-    fn source(servers: &str) -> KafkaSource {
-        let source = serde_json::json!({"name": "s", "topics": [TOPIC], "columns": [{"name": "a", "type": "int"}]});
-        KafkaSource::new(KafkaSourceSettings {
-            job: "j",
-            kafka: &KafkaSpec::default(),
-            source: &serde_json::from_value(source).unwrap(),
-            bootstrap_servers: servers,
-            secrets: Secrets::new("/none"),
-            queue_bytes: 16 << 20,
-            partitions_known: 0,
-            patient: false,
-            trouble: Trouble::default(),
-        })
-        .unwrap()
-    }
-
-    fn produce(servers: &str, partition: i32, values: std::ops::Range<i32>) {
-        let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
-        for value in values {
-            let value = value.to_string();
-            producer.send(BaseRecord::<str, str>::to(TOPIC).partition(partition).key("k").payload(&value)).unwrap();
-        }
-        producer.flush(Duration::from_secs(10)).unwrap();
-    }
-
-    fn read(source: &mut KafkaSource, ranges: &Partitions<(i64, i64)>) -> Vec<(i32, i64)> {
-        let mut seen = Vec::new();
-        let mut visit = |record: &Record<'_>| {
-            seen.push((record.partition, record.offset));
-            Ok(())
-        };
-        source.read(ranges, &StopSignal::new(), &mut visit).unwrap();
-        seen
-    }
-
-    fn ranges(ranges: &[(i32, (i64, i64))]) -> Partitions<(i64, i64)> {
-        BTreeMap::from([(TOPIC.to_owned(), ranges.iter().copied().collect())])
-    }
-
-    #[test]
-    fn exactly_the_planned_ranges_are_read_from_each_partition() {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic(TOPIC, 2, 1).unwrap();
-        let servers = cluster.bootstrap_servers();
-        produce(&servers, 0, 0..100);
-        produce(&servers, 1, 0..50);
-        let mut source = source(&servers);
-        let identity = source.identity().unwrap();
-        assert_eq!(identity.topics[TOPIC].partitions, 2);
-        assert!(!identity.cluster_id.is_empty());
-        let start = source.resolve(&StartingOffsets::Earliest).unwrap();
-        assert_eq!(start[TOPIC], BTreeMap::from([(0, 0), (1, 0)]));
-        assert_eq!(source.resolve(&StartingOffsets::Latest).unwrap()[TOPIC], BTreeMap::from([(0, 100), (1, 50)]));
-        let bounds = source.bounds().unwrap();
-        assert_eq!(bounds[TOPIC][&0], Bounds { earliest: 0, end: 100 });
-        source.assign(&start).unwrap();
-        let first = read(&mut source, &ranges(&[(0, (0, 30)), (1, (0, 50))]));
-        assert_eq!(first.len(), 80);
-        assert_eq!(
-            first.iter().filter(|(partition, _)| *partition == 0).map(|(_, o)| *o).collect::<Vec<_>>(),
-            Vec::from_iter(0..30)
-        );
-        let second = read(&mut source, &ranges(&[(0, (30, 100))]));
-        assert_eq!(second.first(), Some(&(0, 30)));
-        assert_eq!(second.len(), 70);
-    }
-
-    #[test]
-    fn a_broker_that_is_not_there_is_named() {
-        let mut source = source("127.0.0.1:1");
-        let error = source.identity().unwrap_err();
-        assert!(matches!(&error, SourceError::Unreachable { servers, .. } if servers == "127.0.0.1:1"), "{error}");
-    }
-
-    #[test]
-    fn a_refusal_is_told_apart_from_a_lost_connection() {
-        use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, SSL};
-        let login = "sasl://b:1/bootstrap: SASL authentication error: no (after 352ms in state AUTH_REQ)";
-        let told = refusal(Authentication, login);
-        assert_eq!(told.as_deref(), Some("sasl://b:1/bootstrap: SASL authentication error: no"));
-        assert!(refusal(SSL, "certificate verify failed").is_some());
-        let alert = "ssl://b:1: Receive failed: x.c:918:read error:0A00045C:SSL routines::ssl/tls alert bad certificate: \
-                     SSL alert number 42 (after 3ms in state APIVERSION_QUERY)";
-        let told = refusal(BrokerTransportFailure, alert).unwrap();
-        assert!(told.ends_with("(TLS alert \"bad certificate\")"), "{told}");
-        assert_eq!(refusal(BrokerTransportFailure, "b:1: Connection refused (after 0ms in state CONNECT)"), None);
-    }
-
-    #[test]
-    fn a_topic_that_is_not_there_is_named_with_a_similar_one() {
-        let cluster = MockCluster::new(1).unwrap();
-        cluster.create_topic("tt", 1, 1).unwrap();
-        cluster.topic_error(TOPIC, rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
-        let error = source(&cluster.bootstrap_servers()).identity().unwrap_err();
-        assert!(matches!(&error, SourceError::TopicMissing { topic, .. } if topic == TOPIC), "{error}");
-    }
-}
+mod tests;

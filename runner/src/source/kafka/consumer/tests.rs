@@ -1,0 +1,89 @@
+use super::*;
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+const TOPIC: &str = "t";
+
+fn source(servers: &str) -> KafkaSource {
+    let source = serde_json::json!({"name": "s", "topics": [TOPIC], "columns": [{"name": "a", "type": "int"}]});
+    KafkaSource::new(KafkaSourceSettings {
+        job: "j",
+        kafka: &KafkaSpec::default(),
+        source: &serde_json::from_value(source).unwrap(),
+        bootstrap_servers: servers,
+        secrets: Secrets::new("/none"),
+        queue_bytes: 16 << 20,
+        partitions_known: 0,
+        patient: false,
+        trouble: Trouble::default(),
+    })
+    .unwrap()
+}
+
+fn produce(servers: &str, partition: i32, values: std::ops::Range<i32>) {
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", servers).create().unwrap();
+    for value in values {
+        let value = value.to_string();
+        producer.send(BaseRecord::<str, str>::to(TOPIC).partition(partition).key("k").payload(&value)).unwrap();
+    }
+    producer.flush(Duration::from_secs(10)).unwrap();
+}
+
+fn read(source: &mut KafkaSource, ranges: &Partitions<(i64, i64)>) -> Vec<(i32, i64)> {
+    let mut seen = Vec::new();
+    let mut visit = |record: &Record<'_>| {
+        seen.push((record.partition, record.offset));
+        Ok(())
+    };
+    source.read(ranges, &StopSignal::new(), &mut visit).unwrap();
+    seen
+}
+
+fn ranges(ranges: &[(i32, (i64, i64))]) -> Partitions<(i64, i64)> {
+    BTreeMap::from([(TOPIC.to_owned(), ranges.iter().copied().collect())])
+}
+
+#[test]
+fn exactly_the_planned_ranges_are_read_from_each_partition() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 2, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    produce(&servers, 0, 0..100);
+    produce(&servers, 1, 0..50);
+    let mut source = source(&servers);
+    let identity = source.identity().unwrap();
+    assert_eq!(identity.topics[TOPIC].partitions, 2);
+    assert!(!identity.cluster_id.is_empty());
+    let start = source.resolve(&StartingOffsets::Earliest).unwrap();
+    assert_eq!(start[TOPIC], BTreeMap::from([(0, 0), (1, 0)]));
+    assert_eq!(source.resolve(&StartingOffsets::Latest).unwrap()[TOPIC], BTreeMap::from([(0, 100), (1, 50)]));
+    let bounds = source.bounds().unwrap();
+    assert_eq!(bounds[TOPIC][&0], Bounds { earliest: 0, end: 100 });
+    source.assign(&start).unwrap();
+    let first = read(&mut source, &ranges(&[(0, (0, 30)), (1, (0, 50))]));
+    assert_eq!(first.len(), 80);
+    assert_eq!(
+        first.iter().filter(|(partition, _)| *partition == 0).map(|(_, o)| *o).collect::<Vec<_>>(),
+        Vec::from_iter(0..30)
+    );
+    let second = read(&mut source, &ranges(&[(0, (30, 100))]));
+    assert_eq!(second.first(), Some(&(0, 30)));
+    assert_eq!(second.len(), 70);
+}
+
+#[test]
+fn a_broker_that_is_not_there_is_named() {
+    let mut source = source("127.0.0.1:1");
+    let error = source.identity().unwrap_err();
+    assert!(matches!(&error, SourceError::Unreachable { servers, .. } if servers == "127.0.0.1:1"), "{error}");
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named_with_a_similar_one() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("tt", 1, 1).unwrap();
+    cluster.topic_error(TOPIC, rdkafka::types::RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+    let error = source(&cluster.bootstrap_servers()).identity().unwrap_err();
+    assert!(matches!(&error, SourceError::TopicMissing { topic, .. } if topic == TOPIC), "{error}");
+}

@@ -1,0 +1,116 @@
+//! What librdkafka says of its connections, and what of it means that trying again does not help.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::TopicPartitionList;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+
+/// Errors of the client that say why nothing works; newest last.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ClientErrors {
+    pub(super) refused: Option<String>,
+    pub(super) unreachable: Option<String>,
+}
+
+/// Takes the client's log and errors.
+#[derive(Clone, Default)]
+pub(super) struct Context {
+    errors: Arc<Mutex<ClientErrors>>,
+}
+
+impl Context {
+    pub(super) fn errors(&self) -> ClientErrors {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Forgets what was wrong: brokers answer again.
+    pub(super) fn forget(&self) {
+        self.note(|errors| *errors = ClientErrors::default());
+    }
+
+    fn note(&self, change: impl FnOnce(&mut ClientErrors)) {
+        change(&mut self.errors.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        // What matters comes as an error event as well; the client's own lines are for a closer look.
+        match level {
+            RDKafkaLogLevel::Debug | RDKafkaLogLevel::Info | RDKafkaLogLevel::Notice => {
+                tracing::trace!(target: "librdkafka", facility, "{message}");
+            }
+            _ => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let Some(code) = error.rdkafka_error_code() else { return };
+        tracing::debug!(target: "librdkafka", %code, "{reason}");
+        match code {
+            // It follows the error that says why.
+            RDKafkaErrorCode::AllBrokersDown => {}
+            _ => match refusal(code, reason) {
+                Some(refusal) => self.note(|errors| errors.refused = Some(refusal)),
+                None => self.note(|errors| errors.unreachable = Some(without_circumstances(reason).to_owned())),
+            },
+        }
+    }
+}
+
+/// Why a broker refuses the connection, if this error says that it does: trying again does not help.
+fn refusal(code: RDKafkaErrorCode, reason: &str) -> Option<String> {
+    let reason = without_circumstances(reason);
+    match code {
+        RDKafkaErrorCode::Authentication
+        | RDKafkaErrorCode::SaslAuthenticationFailed
+        | RDKafkaErrorCode::SSL
+        | RDKafkaErrorCode::UnsupportedSASLMechanism
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => Some(reason.to_owned()),
+        // Since TLS 1.3 a broker judges the client's certificate after the handshake: to the client an alert on an open
+        // connection, which librdkafka reports like a lost one.
+        _ => {
+            let (_, alert) = reason.split_once("tls alert ").or_else(|| reason.split_once("tlsv1 alert "))?;
+            let alert = alert.split(':').next().unwrap_or(alert);
+            Some(format!(
+                "the broker wants a client certificate that it knows, or does not accept ours (TLS alert {alert:?})"
+            ))
+        }
+    }
+}
+
+/// An error of the client without what only a developer of it wants to know: `(after 3ms in state AUTH_REQ)`.
+fn without_circumstances(reason: &str) -> &str {
+    reason.rsplit_once(" (after ").map_or(reason, |(what, _)| what)
+}
+
+impl ConsumerContext for Context {
+    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!(%error, "could not tell Kafka's group the offsets; only lag tools need them");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_apart_from_a_lost_connection() {
+        use RDKafkaErrorCode::{Authentication, BrokerTransportFailure, SSL};
+        let login = "sasl://b:1/bootstrap: SASL authentication error: no (after 352ms in state AUTH_REQ)";
+        let told = refusal(Authentication, login);
+        assert_eq!(told.as_deref(), Some("sasl://b:1/bootstrap: SASL authentication error: no"));
+        assert!(refusal(SSL, "certificate verify failed").is_some());
+        let alert = "ssl://b:1: Receive failed: x.c:918:read error:0A00045C:SSL routines::ssl/tls alert bad certificate: \
+                     SSL alert number 42 (after 3ms in state APIVERSION_QUERY)";
+        let told = refusal(BrokerTransportFailure, alert).unwrap();
+        assert!(told.ends_with("(TLS alert \"bad certificate\")"), "{told}");
+        assert_eq!(refusal(BrokerTransportFailure, "b:1: Connection refused (after 0ms in state CONNECT)"), None);
+    }
+}
