@@ -41,6 +41,7 @@ pub use error::{Error, Position, QueryError, Result};
 pub use explain::{Explanation, WindowExplanation};
 pub use operator::{Ingested, OpenWindow, Operator};
 pub use query::{SourceTable, StreamQuery};
+pub(crate) use session::{execution_plan, logical_plan, scan};
 pub use window::WindowSpec;
 
 #[cfg(test)]

@@ -48,8 +48,7 @@ impl Stream {
 
     /// Produces the next events.
     pub(crate) fn produce(&mut self, number: u64) -> anyhow::Result<()> {
-        let partitions = self.partitions;
-        self.produce_to(number, |user| (user % u64::from(partitions.unsigned_abs())) as i32)
+        self.produce_to(number, by_user(self.partitions))
     }
 
     /// Produces the next events to partitions of one's choice.
@@ -59,16 +58,11 @@ impl Stream {
 
     /// Produces the next events; tells how many each user has in each minute, as `(minute, user)`.
     pub(crate) fn produce_counted(&mut self, number: u64) -> anyhow::Result<BTreeMap<(i64, String), u64>> {
-        let partitions = u64::from(self.partitions.unsigned_abs());
         let mut counts = BTreeMap::new();
-        self.produce_seen(
-            number,
-            |user| (user % partitions) as i32,
-            |event| {
-                let user = String::from_utf8_lossy(&event.key).into_owned();
-                *counts.entry((event.time_ms.div_euclid(60_000), user)).or_default() += 1;
-            },
-        )?;
+        self.produce_seen(number, by_user(self.partitions), |event| {
+            let user = String::from_utf8_lossy(&event.key).into_owned();
+            *counts.entry((event.time_ms.div_euclid(60_000), user)).or_default() += 1;
+        })?;
         Ok(counts)
     }
 
@@ -106,7 +100,7 @@ impl Stream {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
             let event = self.generator.event(i64::try_from(now)?);
             let value = event.value.context("these events are not messy")?;
-            let partition = (event.user % u64::from(self.partitions.unsigned_abs())) as i32;
+            let partition = by_user(self.partitions)(event.user);
             producer.send(&self.topic, &Record::new(value).key(event.key).partition(partition))?;
         }
         producer.flush()
@@ -164,9 +158,7 @@ impl Stream {
         expected.compare(&self.output(), &[])?.expect_success()?;
         check_counts(summary, &expected)
     }
-}
 
-impl Stream {
     /// The output is exact but for what was late: every event is in a row or was counted as late.
     pub(crate) fn check_conserved(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
         let expected = self.expected()?;
@@ -180,9 +172,7 @@ impl Stream {
         anyhow::ensure!(all == expected.count("accepted"), "{summary} for {:#}", expected.counts);
         Ok(())
     }
-}
 
-impl Stream {
     /// The job's own proof: `audit` and `checkpoint verify` find nothing wrong.
     pub(crate) fn check_proved(&self) -> anyhow::Result<()> {
         for command in [&["audit"][..], &["checkpoint", "verify"]] {
@@ -192,6 +182,11 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// All events of a user are in one partition.
+fn by_user(partitions: i32) -> impl Fn(u64) -> i32 {
+    move |user| (user % u64::from(partitions.unsigned_abs())) as i32
 }
 
 /// Every record is in exactly one of the summary's counts, and those are what the records say.

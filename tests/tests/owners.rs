@@ -14,10 +14,9 @@ use crate::events::{Stream, TIMEOUT, committed_versions};
 const FENCED: Ended = Ended::Code(3);
 
 /// A runner whose only protection is the job log.
-fn without_lock(stream: &Stream, command: RunnerCommand) -> RunnerCommand {
+fn without_lock(command: RunnerCommand) -> RunnerCommand {
     let command = command.env("DATA_PLATFORM_NO_LOCK", "true").env("DATA_PLATFORM_RECORDS_PER_BASE", "6");
     let command = command.arg("--starting-offsets").arg("earliest").arg("--set").arg("spec.trigger.interval=20ms");
-    let _of = stream;
     command.arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=300")
 }
 
@@ -42,12 +41,12 @@ fn the_later_of_two_runners_wins_and_the_other_ends_as_fenced() -> anyhow::Resul
     let mut stream = Stream::new(needs_broker!(), "fight", 3, EventSettings::default(), 30.0)?;
     stream.produce(2_000)?;
     let watcher = Watcher::start(&stream.output())?;
-    let mut present = without_lock(&stream, stream.job()).start()?;
+    let mut present = without_lock(stream.job()).start()?;
     for round in 0..20 {
         let before = committed_versions_ever(&stream);
         stream.produce(500)?;
         present.wait_for("a commit", TIMEOUT, |_| (committed_versions_ever(&stream) > before).then_some(()))?;
-        let later = without_lock(&stream, stream.job()).start()?;
+        let later = without_lock(stream.job()).start()?;
         // Once with nothing to commit: an idle owner looks by itself. Else it meets the other in the log.
         while round > 0 && present.has_ended()?.is_none() {
             stream.produce(100)?;
@@ -96,10 +95,10 @@ pub(crate) fn wake_a_zombie(stream: &mut Stream, without: &str) -> anyhow::Resul
     stream.produce(3_000)?;
     let log = stream.folders.root().join("faults.log");
     let sleeper = stream.job_with_faults().env("FAULT_STOP", "decide:before:3").env("FAULT_LOG", &log);
-    let mut sleeper = without_lock(stream, sleeper.env("FAULT_WITHOUT", without)).start()?;
+    let mut sleeper = without_lock(sleeper.env("FAULT_WITHOUT", without)).start()?;
     sleeper.wait_for("the sleeper to sleep", TIMEOUT, |_| log.exists().then_some(()))?;
     let slot = committed_versions_ever(stream) + 1;
-    let mut other = without_lock(stream, stream.job()).start()?;
+    let mut other = without_lock(stream.job()).start()?;
     let collected = |_: &Runner| {
         let base = std::fs::read_dir(stream.checkpoint().join("base")).map(|entries| entries.count()).unwrap_or(0);
         let oldest = std::fs::read_dir(stream.checkpoint().join("log")).ok()?;

@@ -10,12 +10,10 @@ mod tables;
 use std::sync::Arc;
 
 use data_platform_crds::problem::did_you_mean;
-use datafusion::common::DFSchema;
 use datafusion::error::{DataFusionError, Result as PlanResult};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, SessionStateDefaults};
-use datafusion::logical_expr::Expr;
 use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast::{self, Query, Statement};
+use datafusion::sql::sqlparser::ast::{Query, Statement};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 use futures::StreamExt;
@@ -25,6 +23,7 @@ use crate::args::{QueryArgs, QueryFormat};
 use crate::checkpoint::store::open::Location;
 use crate::commands::checkpoint::{block_on, store_failed};
 use crate::commands::{align_right, bytes, grouped, list};
+use crate::transform;
 
 use self::show::Writer;
 use self::tables::Tables;
@@ -57,13 +56,8 @@ fn execute(tables: &Arc<Tables>, sql: &str) -> Result<SendableRecordBatchStream,
     let query = parse(sql, tables)?;
     let state = session(tables);
     let stream = || -> PlanResult<SendableRecordBatchStream> {
-        // The planner is reached through an expression: see `transform::session`, which says why.
-        let exists = ast::ExprWithAlias { expr: ast::Expr::Exists { subquery: query, negated: false }, alias: None };
-        let Expr::Exists(exists) = state.create_logical_expr_from_sql_expr(exists, &DFSchema::empty())? else {
-            return Err(DataFusionError::Internal("EXISTS was planned as something else".to_owned()));
-        };
-        let plan = state.optimize(&exists.subquery.subquery)?;
-        let plan = futures::executor::block_on(state.query_planner().create_physical_plan(&plan, &state))?;
+        let plan = state.optimize(&transform::logical_plan(&state, query)?)?;
+        let plan = transform::execution_plan(&state, &plan)?;
         plan.execute(0, state.task_ctx())
     };
     stream().map_err(|error| refused(&error, tables))

@@ -188,6 +188,33 @@ fn escape(text: &str) -> String {
     escaped
 }
 
+/// Column and value in the name of a Hive directory, `column=value`; a value of `None` is null.
+pub(crate) fn parse_directory(name: &str) -> Option<(String, Option<String>)> {
+    let (column, value) = name.split_once('=')?;
+    Some((unescape(column), (value != DEFAULT_PARTITION).then(|| unescape(value))))
+}
+
+/// Undoes [`escape`].
+fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
+        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +245,16 @@ mod tests {
         assert_eq!(split(&rows, &[]), [(String::new(), 4, 2)]);
         assert_eq!(split(&rows.slice(0, 1), &["date"]), [("date=2026-01-01/".to_owned(), 1, 1)]);
         assert!(split(&rows.slice(0, 0), &["date"]).is_empty());
+    }
+
+    #[test]
+    fn a_directory_tells_the_value_that_it_was_made_of() {
+        for value in ["../../etc", "a/b", "a=b", "%2F", "100%", "x\ny", "ü 😀", "a:b"] {
+            let directory = format!("{}={}", escape("k=k"), escape(value));
+            assert_eq!(parse_directory(&directory), Some(("k=k".to_owned(), Some(value.to_owned()))), "{directory}");
+        }
+        assert_eq!(parse_directory("k=__HIVE_DEFAULT_PARTITION__"), Some(("k".to_owned(), None)));
+        assert_eq!(parse_directory("k"), None);
     }
 
     #[test]

@@ -92,15 +92,8 @@ impl Session {
     }
 
     /// The logical plan of a query, with types coerced.
-    ///
-    /// DataFusion offers this step only as an async function, whose code the calling crate has to compile: two minutes
-    /// of CPU in each of our binaries, twelve seconds this way (measured 2026-11). The same planner is reached without
-    /// it through an expression: a query is planned as the subquery of an EXISTS that nobody evaluates.
     pub(super) fn plan(&self, query: Box<Query>) -> Result<LogicalPlan> {
-        let exists = ast::ExprWithAlias { expr: ast::Expr::Exists { subquery: query, negated: false }, alias: None };
-        let expr = self.state.create_logical_expr_from_sql_expr(exists, &DFSchema::empty())?;
-        let Expr::Exists(exists) = expr else { return internal_err!("EXISTS was planned as {expr}") };
-        self.analyzing.optimize(&exists.subquery.subquery)
+        self.analyzing.optimize(&logical_plan(&self.state, query)?)
     }
 
     /// The same plan with constants computed and columns that nobody reads left out; a chain stays a chain.
@@ -115,7 +108,7 @@ impl Session {
 
     /// Compiles an optimized plan.
     pub(super) fn physical_plan(&self, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
-        let plan = futures::executor::block_on(self.state.query_planner().create_physical_plan(plan, &self.state))?;
+        let plan = execution_plan(&self.state, plan)?;
         check_plan_depth(&plan)?;
         Ok(plan)
     }
@@ -167,6 +160,23 @@ impl Session {
     }
 }
 
+/// The logical plan of a query, as it is written.
+///
+/// DataFusion offers this step only as an async function, whose code the calling crate has to compile: two minutes of
+/// CPU in each of our binaries, twelve seconds this way (measured 2026-11). The same planner is reached without it
+/// through an expression: a query is planned as the subquery of an EXISTS that nobody evaluates.
+pub(crate) fn logical_plan(state: &SessionState, query: Box<Query>) -> Result<LogicalPlan> {
+    let exists = ast::ExprWithAlias { expr: ast::Expr::Exists { subquery: query, negated: false }, alias: None };
+    let expr = state.create_logical_expr_from_sql_expr(exists, &DFSchema::empty())?;
+    let Expr::Exists(exists) = expr else { return internal_err!("EXISTS was planned as {expr}") };
+    Ok(exists.subquery.subquery.as_ref().clone())
+}
+
+/// Compiles an optimized plan. Nothing in it waits: no table of ours does I/O to be planned.
+pub(crate) fn execution_plan(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
+    futures::executor::block_on(state.query_planner().create_physical_plan(plan, state))
+}
+
 /// A table of which only the columns are known: enough to plan. Data reaches the compiled steps directly.
 #[derive(Debug)]
 pub(super) struct Table(pub(super) SchemaRef);
@@ -208,7 +218,7 @@ impl RelationPlanner for SourceRelation {
 }
 
 /// Reads columns of a table.
-pub(super) fn scan(
+pub(crate) fn scan(
     name: TableReference,
     table: Arc<dyn TableSource>,
     columns: Option<Vec<usize>>,

@@ -33,8 +33,6 @@ impl Writer {
             QueryFormat::Table => {
                 let mut table = list(&names);
                 let numbers = schema.fields().iter().enumerate().filter(|(_, field)| field.data_type().is_numeric());
-                // Without a row the columns exist not yet.
-                table.add_row(vec![""; names.len()]);
                 align_right(&mut table, &numbers.map(|(column, _)| column).collect::<Vec<_>>());
                 Ok(Self::Table { table, rows: 0 })
             }
@@ -76,9 +74,7 @@ impl Writer {
 
     pub(super) fn finish(self) -> Result<(), CommandError> {
         let Self::Table { table, rows } = self else { return Ok(()) };
-        // The first row only made the columns.
-        let drawn = table.lines().enumerate().filter(|(line, _)| *line != 2).map(|(_, line)| line + "\n");
-        print(&drawn.collect::<String>());
+        print(&format!("{table}\n"));
         let rows_text = if rows == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(rows as u64)) };
         let more = if rows > TABLE_ROWS_MAX {
             format!(", of which {} are shown: add LIMIT, or take --format csv", grouped(TABLE_ROWS_MAX as u64))

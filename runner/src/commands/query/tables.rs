@@ -17,9 +17,8 @@ use datafusion::common::{TableReference, plan_err};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::logical_plan::TableScanBuilder;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::logical_expr::{Expr, LogicalPlan, TableType};
+use datafusion::logical_expr::{Expr, TableType};
 use datafusion::parquet::arrow::ProjectionMask;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::physical_plan::ExecutionPlan;
@@ -29,9 +28,8 @@ use datafusion::sql::sqlparser::ast::TableFactor;
 
 use crate::app::CommandError;
 use crate::checkpoint::store::open::Location;
-
-/// Directory of rows whose value is null (Hive's name for it).
-const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+use crate::sink::hive::parse_directory;
+use crate::transform::scan;
 
 /// The tables of an outputs folder.
 #[derive(Debug)]
@@ -119,30 +117,7 @@ fn is_parquet(file: &Path) -> bool {
 
 /// `column=value` of a Hive directory.
 fn partition_of(folder: &Path) -> Option<(String, Option<String>)> {
-    let name = folder.file_name()?.to_string_lossy().into_owned();
-    let (column, value) = name.split_once('=')?;
-    Some((unescape(column), (value != DEFAULT_PARTITION).then(|| unescape(value))))
-}
-
-/// Undoes `%3A` and the like.
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    parse_directory(&folder.file_name()?.to_string_lossy())
 }
 
 impl Table {
@@ -341,7 +316,7 @@ impl RelationPlanner for FoundTables {
         };
         let source = provider_as_source(Arc::new(table.open()?));
         let reference = TableReference::bare(context.normalize_ident(ident.clone()));
-        let plan = TableScanBuilder::new(reference, source).build().map(LogicalPlan::TableScan)?;
+        let plan = scan(reference, source, None)?;
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
     }
 }

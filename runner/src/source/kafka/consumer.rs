@@ -575,11 +575,7 @@ impl Source for KafkaSource {
         // The client must know the partitions before their queues are split off: it makes them anew when it learns of them
         // between two assignments, and then fetches into a queue that nobody reads (seen with librdkafka 2.12).
         for topic in positions.keys() {
-            client.fetch_metadata(Some(topic), REQUEST_TIMEOUT).map_err(|error| {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                let error = native::RequestError { code, message: error.to_string() };
-                self.no_answer("ask for the partitions", &error)
-            })?;
+            self.metadata(&client, "ask for the partitions", Some(topic))?;
         }
         // Queues are split off before the assignment: whatever it fetches lies in them.
         for (topic, partitions) in positions {
