@@ -658,10 +658,7 @@ impl Session<'_> {
             batch_ms = commit.batch_ms,
             "committed"
         );
-        self.environment.status.update(|status| {
-            status.last_commit = Some(commit);
-            status.records_per_second = rate;
-        });
+        self.environment.status.committed(commit, rate);
     }
 
     /// Removes what an attempt staged that was certainly not decided.
