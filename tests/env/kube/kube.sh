@@ -145,21 +145,22 @@ await() {
 
 # --- one node on a machine ----------------------------------------------------------------------------------------
 
-owner_lives() { # DIR: whether somebody still wants the cluster there
-  local pid
-  pid=$(cat "$1/owner" 2>/dev/null) || pid=''
-  [[ -z $pid ]] || ! gone "$pid" || return 1
-  [[ -n $(processes "$1" "${PARTS[@]}") ]]
+# wanted DIR PID: whether the cluster in DIR, of the process PID if there is one, is still of use to somebody.
+wanted() {
+  [[ -d $1 && -n $(processes "$1" "${PARTS[@]}") ]] || return 1
+  [[ -z $2 ]] || ! gone "$2"
 }
 
-# Takes the node of this machine for DIR, after removing what a crash left of another.
+holder() { [[ ! -f $LOCK ]] || cut -d' ' -f1 "$LOCK"; }
+
+# take_node SECONDS OWNER: takes the node of this machine for DIR, after removing what a crash left of another.
 take_node() {
-  local wait=$1 holder deadline=$((SECONDS + $1)) told=''
+  local wait=$1 holder='' owner='' deadline=$((SECONDS + $1)) told=''
   while true; do
     exec 8>"$LOCK.lock"
     flock 8
-    holder=$(cat "$LOCK" 2>/dev/null) || holder=''
-    if [[ -n $holder && $holder != "$DIR" ]] && ! owner_lives "$holder"; then
+    read -r holder owner < <(cat "$LOCK" 2>/dev/null) || holder=''
+    if [[ -n $holder && $holder != "$DIR" ]] && ! wanted "$holder" "$owner"; then
       say "removing what was left of the cluster in $holder"
       clear_machine "$holder"
       holder=''
@@ -169,7 +170,7 @@ take_node() {
         exec 8>&-
         die "another Kubernetes node runs on this machine: $(pods_groups | head -n 1)"
       fi
-      echo "$DIR" >"$LOCK"
+      echo "$DIR $2" >"$LOCK"
       exec 8>&-
       return
     fi
@@ -196,7 +197,7 @@ clear_machine() {
   local dir=$1 group pids=() mount key value
   # Nobody starts a container again, then nobody is left in one, then nobody looks after them.
   kill_all "$dir" "${PARTS[@]/containerd/}"
-  if [[ $(cat "$LOCK" 2>/dev/null) == "$dir" ]]; then
+  if [[ $(holder) == "$dir" ]]; then
     while IFS= read -r group; do
       mapfile -t pids < <(find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u)
       ((${#pids[@]} == 0)) || kill -KILL "${pids[@]}" 2>/dev/null || true
@@ -209,7 +210,7 @@ clear_machine() {
       umount -l "$(printf '%b' "$mount")" 2>/dev/null || true
     done < <(mounts_below "$dir")
   done
-  [[ $(cat "$LOCK" 2>/dev/null) == "$dir" ]] || return 0
+  [[ $(holder) == "$dir" ]] || return 0
   while IFS= read -r group; do
     # Processes that were killed take a moment to leave.
     for _ in {1..100}; do
@@ -407,10 +408,9 @@ up() {
   bin=$("$HERE/binaries.sh")
   PATH=$bin:$PATH
   mkdir -p "$DIR"/{run,log,pki}
-  echo "$owner" >"$DIR/owner"
   if [[ -n $with_node ]]; then
     pause=$(pause_image)
-    take_node "$wait"
+    take_node "$wait" "$owner"
     touch "$DIR/node"
   fi
   if [[ ! -f $DIR/ports ]]; then
@@ -474,7 +474,15 @@ answers() {
 down() {
   local dir
   dir=$(realpath -m "$1")
-  clear_machine "$dir"
+  if [[ $(holder) == "$dir" ]]; then
+    # Whoever waits for our end begins when all is gone.
+    exec 8>"$LOCK.lock"
+    flock 8
+    clear_machine "$dir"
+    exec 8>&-
+  else
+    clear_machine "$dir"
+  fi
   [[ -z $(mounts_below "$dir") ]] || die "mounts are left below $dir: $(mounts_below "$dir" | head -n 1)"
   [[ -d $dir ]] || return 0
   find "$dir" -mindepth 1 -maxdepth 1 ! -name log -exec rm -rf {} +
@@ -484,7 +492,7 @@ sweep() {
   local file dir holder
   dir=$(realpath -m "$1")
   # Also one whose folder was removed while it ran.
-  holder=$(cat "$LOCK" 2>/dev/null) || holder=''
+  holder=$(holder)
   [[ $holder != "$dir"/* ]] || down "$holder"
   [[ -d $dir ]] || return 0
   while IFS= read -r file; do
