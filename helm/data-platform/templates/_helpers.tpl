@@ -85,9 +85,11 @@ app.kubernetes.io/name: data-platform-operator
 {{- if and .Values.runner.serviceAccount.create (not (include "data-platform.watchesAll" .)) }}true{{ end }}
 {{- end }}
 
+{{/* What pods of jobs refer to has a name that no release is part of: a release of another name takes the jobs over as they
+are, and two releases that watch one namespace are noticed by Helm. */}}
 {{- define "data-platform.runnerServiceAccountName" -}}
 {{- if include "data-platform.makesRunnerAccounts" . }}
-{{- .Values.runner.serviceAccount.name | default (printf "%s-runner" (include "data-platform.fullname" .)) }}
+{{- .Values.runner.serviceAccount.name | default "data-platform-runner" }}
 {{- else }}
 {{- .Values.runner.serviceAccount.name | default "default" }}
 {{- end }}
@@ -104,7 +106,7 @@ app.kubernetes.io/name: data-platform-operator
 {{- if .Values.storage.claimName }}
 {{- .Values.storage.claimName }}
 {{- else if include "data-platform.makesClaims" . }}
-{{- include "data-platform.fullname" . }}-data
+{{- "data-platform" }}
 {{- end }}
 {{- end }}
 
