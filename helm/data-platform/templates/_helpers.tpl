@@ -1,0 +1,158 @@
+{{/* The name of objects: the release's, with the chart's unless it is part of it already. */}}
+{{- define "data-platform.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "data-platform.operatorName" -}}
+{{ include "data-platform.fullname" . }}-operator
+{{- end }}
+
+{{/* Name of an object of the whole cluster: releases of the same name in two namespaces do not meet. */}}
+{{- define "data-platform.clusterName" -}}
+{{ .Release.Namespace }}-{{ include "data-platform.fullname" . }}
+{{- end }}
+
+{{/* Labels by which the operator's pods are found. They never change, since a Deployment's selector cannot. */}}
+{{- define "data-platform.operatorSelector" -}}
+app.kubernetes.io/name: data-platform-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* Labels of the pods of every job, whoever made it. */}}
+{{- define "data-platform.runnerSelector" -}}
+app.kubernetes.io/name: data-platform-runner
+app.kubernetes.io/managed-by: data-platform
+{{- end }}
+
+{{/* Labels of every object of the chart, without its own name. */}}
+{{- define "data-platform.commonLabels" -}}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: data-platform
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "data-platform.labels" -}}
+app.kubernetes.io/name: data-platform-operator
+{{ include "data-platform.commonLabels" . }}
+{{- end }}
+
+{{/* Reference of an image: (dict "image" .Values.image "context" $). */}}
+{{- define "data-platform.image" -}}
+{{- $registry := .context.Values.global.imageRegistry | default .image.registry }}
+{{- with $registry }}{{ . }}/{{ end }}{{ .image.repository }}
+{{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ .image.tag | default .context.Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{/* "true" where jobs of all namespaces are run. */}}
+{{- define "data-platform.watchesAll" -}}
+{{- if has "*" .Values.watchNamespaces }}true{{ end }}
+{{- end }}
+
+{{/* The watched namespaces as a JSON list; the release's own where all are watched. */}}
+{{- define "data-platform.namespaces" -}}
+{{- $own := list .Release.Namespace }}
+{{- if include "data-platform.watchesAll" . }}
+{{- toJson $own }}
+{{- else }}
+{{- .Values.watchNamespaces | default $own | uniq | toJson }}
+{{- end }}
+{{- end }}
+
+{{- define "data-platform.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "data-platform.operatorName" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{/* "true" where the chart makes ServiceAccounts for jobs. For all namespaces, it cannot. */}}
+{{- define "data-platform.makesRunnerAccounts" -}}
+{{- if and .Values.runner.serviceAccount.create (not (include "data-platform.watchesAll" .)) }}true{{ end }}
+{{- end }}
+
+{{/* What pods of jobs refer to has a name that no release is part of: a release of another name takes the jobs over as they
+are, and two releases that watch one namespace are noticed by Helm. */}}
+{{- define "data-platform.runnerServiceAccountName" -}}
+{{- if include "data-platform.makesRunnerAccounts" . }}
+{{- .Values.runner.serviceAccount.name | default "data-platform-runner" }}
+{{- else }}
+{{- .Values.runner.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{/* "true" where the chart makes claims. For all namespaces it cannot, and URLs need none. */}}
+{{- define "data-platform.makesClaims" -}}
+{{- $storage := .Values.storage }}
+{{- if and $storage.create.enabled (not $storage.outputs) (not $storage.checkpoints) (not (include "data-platform.watchesAll" .)) }}true{{ end }}
+{{- end }}
+
+{{/* Name of the claim of each namespace, or nothing. */}}
+{{- define "data-platform.claimName" -}}
+{{- if .Values.storage.claimName }}
+{{- .Values.storage.claimName }}
+{{- else if include "data-platform.makesClaims" . }}
+{{- "data-platform" }}
+{{- end }}
+{{- end }}
+
+{{/* What a monitor says beside its selector, so that names of jobs and namespaces are those of the figures. */}}
+{{- define "data-platform.endpoint" -}}
+- port: http
+  path: /metrics
+  # Figures of a job carry its namespace and name; they are not to be renamed to exported_namespace and exported_job.
+  honorLabels: true
+  interval: {{ .interval }}
+  scrapeTimeout: {{ .scrapeTimeout }}
+  {{- with .relabelings }}
+  relabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .metricRelabelings }}
+  metricRelabelings:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+
+{{/* Namespaces in which monitors look for jobs. */}}
+{{- define "data-platform.namespaceSelector" -}}
+{{- if include "data-platform.watchesAll" . -}}
+any: true
+{{- else -}}
+matchNames: {{ include "data-platform.namespaces" . }}
+{{- end }}
+{{- end }}
+
+{{/* Combinations of values that the schema cannot refuse. Each message names the values and the cure. */}}
+{{- define "data-platform.check" -}}
+{{- $values := .Values }}
+{{- if and (include "data-platform.watchesAll" .) (gt (len $values.watchNamespaces) 1) }}
+{{- fail "watchNamespaces: \"*\" means all namespaces: write it alone, or list the namespaces" }}
+{{- end }}
+{{- if and (gt (int $values.replicas) 1) (not $values.leaderElection.enabled) }}
+{{- fail "replicas: more than one needs leaderElection.enabled: true" }}
+{{- end }}
+{{- if and $values.metrics.podMonitor.enabled $values.metrics.serviceMonitor.enabled }}
+{{- fail "metrics.podMonitor.enabled and metrics.serviceMonitor.enabled: one of them is enough; both would count everything twice" }}
+{{- end }}
+{{- if ne (not $values.storage.outputs) (not $values.storage.checkpoints) }}
+{{- fail "storage.outputs and storage.checkpoints: set both URLs, or none of them" }}
+{{- end }}
+{{- if and $values.storage.claimName $values.storage.outputs }}
+{{- fail "storage.claimName and storage.outputs: a claim or URLs, not both" }}
+{{- end }}
+{{- end }}
