@@ -102,9 +102,10 @@ fn every_manifest_passes_the_check_without_a_warning() {
     let mut checked = 0;
     for entry in fs::read_dir(repository().join("manifests")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            let file =
-                check(&fs::read_to_string(&path).unwrap()).unwrap_or_else(|problems| panic!("{path:?}: {problems:#?}"));
+        let text = fs::read_to_string(&path).unwrap();
+        // Others have what the jobs need, such as a broker.
+        if text.contains("\napiVersion: dataplatform.io/") {
+            let file = check(&text).unwrap_or_else(|problems| panic!("{path:?}: {problems:#?}"));
             assert_eq!(file.warnings, [], "{path:?}");
             checked += file.jobs.len();
         }
