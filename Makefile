@@ -8,7 +8,7 @@ BINARY := $(TARGET)/release/data-platform
 BUILD := cargo build --release --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate bench bench-spark soak simulate kafka kafka-stop clean
+.PHONY: help run build test check generate bench bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
@@ -34,8 +34,8 @@ simulate: ## the commit protocol on a simulated store, 10,000 seeds
 check: ## formatting and lints of Rust, scripts and Python, as far as the tools are there
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh; else echo "no shellcheck: scripts not checked"; fi
-	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers; else echo "no ruff: Python not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh deploy/kind-up; else echo "no shellcheck: scripts not checked"; fi
+	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers images/build images/oci.py; else echo "no ruff: Python not checked"; fi
 
 generate: build ## events into the broker of KAFKA_BOOTSTRAP_SERVER (default localhost:29092; ARGS="--rate 1000")
 	$(BINARY) generate $(ARGS)
@@ -46,6 +46,22 @@ kafka: ## a real broker on localhost:29092 to play with; its data stay in target
 
 kafka-stop: ## stop it
 	tests/env/kafka/kafka.sh down $(TARGET)/kafka
+
+images: build ## the images of runner and operator as tar files, without Docker
+	images/build $(ARGS)
+
+kube: ## a real Kubernetes of one node to play with, with both images (Linux, root); its data stay in target/kube
+	@tests/env/tools.sh --install cluster
+	@[ -e $(BINARY) ] || { echo "make build first: the images are made from what it builds"; exit 1; }
+	images/build --tag test
+	tests/env/kube/kube.sh up $(TARGET)/kube
+	tests/env/kube/kube.sh load $(TARGET)/kube $(TARGET)/images/*.tar
+
+kube-stop: ## take it away
+	tests/env/kube/kube.sh down $(TARGET)/kube
+
+kind-up: build ## everything on a kind cluster: images, chart, Kafka, events and the sample jobs
+	deploy/kind-up
 
 bench: ## speed and memory on a real broker, beside DuckDB on the same records
 	bench/run $(ARGS)

@@ -72,8 +72,8 @@ look
 if ((${#packages[@]} > 0)) && [[ $install == yes && $(id -u) == 0 ]] && has apt-get; then
   echo "==> installing ${packages[*]}" >&2
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -qq >&2
-  apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+  apt-get update -qq -o Acquire::Retries=3 >&2
+  apt-get install -y -qq -o Acquire::Retries=3 --no-install-recommends "${packages[@]}" >&2
   look
 fi
 

@@ -40,7 +40,8 @@ impl Broker {
     }
 
     /// A broker of this test alone, on free ports. `options` are those of `kafka.sh up`: `--ssl`, `--sasl-ssl`,
-    /// `--sasl-plaintext`, `--user NAME:PASSWORD`, `--set KEY=VALUE`. Takes two to four seconds.
+    /// `--sasl-plaintext`, `--user NAME:PASSWORD`, `--set KEY=VALUE`, `--host ADDRESS` (the cluster's node address, for a
+    /// broker that pods use). Takes two to four seconds.
     ///
     /// # Errors
     /// When it does not start; the message has what its script said.
@@ -63,6 +64,18 @@ impl Broker {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// `host:port` of its listener without TLS and login, as pods of the test cluster reach it.
+    ///
+    /// # Errors
+    /// When there is no cluster, or this is a private broker without `--host`.
+    pub fn address_for_pods(&self) -> anyhow::Result<String> {
+        if self.folder.is_some() {
+            anyhow::ensure!(!self.address.starts_with("127."), "this broker was started without --host");
+            return Ok(self.address.clone());
+        }
+        environment::shared_kafka_for_pods().context("the shared broker has no listener for pods")
     }
 
     /// `host:port` of another listener of a private broker: `SSL`, `SASL_SSL`, `SASL_PLAINTEXT`.

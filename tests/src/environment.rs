@@ -10,6 +10,48 @@ pub fn shared_kafka() -> Option<String> {
     env::var("DATA_PLATFORM_TEST_KAFKA").ok()
 }
 
+/// `host:port` of the same broker for pods of the test cluster; absent without one.
+#[must_use]
+pub fn shared_kafka_for_pods() -> Option<String> {
+    env::var("DATA_PLATFORM_TEST_KAFKA_FOR_PODS").ok().filter(|address| !address.is_empty())
+}
+
+/// Where the parts of the test cluster are; `Err` says why there is none.
+///
+/// # Errors
+/// The reason that `tests/run` gave.
+pub fn cluster() -> Result<ClusterPlaces, String> {
+    let place = |name: &str| env::var_os(format!("DATA_PLATFORM_TEST_{name}")).map(PathBuf::from);
+    let missing = || {
+        env::var("DATA_PLATFORM_TEST_KUBE_MISSING").unwrap_or_else(|_| "no cluster; `make test` starts one".to_owned())
+    };
+    let places = || {
+        Some(ClusterPlaces {
+            kubeconfig: place("KUBECONFIG")?,
+            kubectl: place("KUBECTL")?,
+            helm: place("HELM")?,
+            audit_log: place("KUBE_AUDIT")?,
+            node_address: env::var("DATA_PLATFORM_TEST_NODE_ADDRESS").ok()?,
+        })
+    };
+    places().ok_or_else(missing)
+}
+
+/// See [`cluster`].
+#[derive(Clone, Debug)]
+pub struct ClusterPlaces {
+    /// Who one is: an administrator.
+    pub kubeconfig: PathBuf,
+    /// The program.
+    pub kubectl: PathBuf,
+    /// The program.
+    pub helm: PathBuf,
+    /// Every request to the API server, one JSON object a line.
+    pub audit_log: PathBuf,
+    /// The address at which pods reach this machine.
+    pub node_address: String,
+}
+
 /// The interpreter of the independent readers; absent under a bare `cargo test`.
 #[must_use]
 pub fn python() -> Option<PathBuf> {

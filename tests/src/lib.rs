@@ -1,10 +1,13 @@
-//! What the tests need from the world: a real broker, child processes, independent readers, and folders that go away.
+//! What the tests need from the world: a real broker, a real Kubernetes, child processes, independent readers, and
+//! folders that go away.
 //!
-//! The tests themselves are in `tests/` (one binary, `main.rs`). `tests/run` starts a broker, says in environment
-//! variables where everything is ([`environment`]), and counts. A test that needs more than `cargo test` gives begins
-//! with [`needs_broker!`] and is counted as skipped where there is none; nothing passes silently.
+//! The tests themselves are in `tests/` (one binary, `main.rs`). `tests/run` starts a broker and a cluster, says in
+//! environment variables where everything is ([`environment`]), and counts. A test that needs more than `cargo test` gives
+//! begins with [`needs_broker!`] or [`needs_cluster!`] and is counted as skipped where there is none; nothing passes
+//! silently.
 
 pub mod broker;
+pub mod cluster;
 pub mod consume;
 pub mod environment;
 pub mod folders;
@@ -16,6 +19,7 @@ pub mod skip;
 pub mod wait;
 
 pub use broker::{Broker, unique_topic};
+pub use cluster::{Cluster, Namespace};
 pub use folders::JobFolders;
 pub use pages::Pages;
 pub use process::{Ended, Runner};

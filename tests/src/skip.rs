@@ -56,3 +56,14 @@ macro_rules! needs_broker {
         }
     };
 }
+
+/// The [`Cluster`](crate::Cluster); ends the test as skipped where none can run.
+#[macro_export]
+macro_rules! needs_cluster {
+    () => {
+        match $crate::Cluster::shared() {
+            Ok(cluster) => cluster,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
+}

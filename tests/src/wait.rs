@@ -12,7 +12,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// After `timeout`; the message says what was waited for.
-pub fn wait_for<T>(what: &str, timeout: Duration, mut attempt: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+pub fn wait_for<T>(what: &str, timeout: Duration, attempt: impl FnMut() -> Option<T>) -> anyhow::Result<T> {
+    wait_with_pause(what, timeout, PAUSE, attempt)
+}
+
+/// The same where a look costs something: `pause` lies between two.
+pub(crate) fn wait_with_pause<T>(
+    what: &str,
+    timeout: Duration,
+    pause: Duration,
+    mut attempt: impl FnMut() -> Option<T>,
+) -> anyhow::Result<T> {
     let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = attempt() {
@@ -21,6 +31,6 @@ pub fn wait_for<T>(what: &str, timeout: Duration, mut attempt: impl FnMut() -> O
         if Instant::now() >= deadline {
             bail!("waited {} s in vain for {what}", timeout.as_secs_f32());
         }
-        sleep(PAUSE);
+        sleep(pause);
     }
 }

@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
 # Makes the certificates of a test broker and its clients.
 #
-#   certificates.sh DIR
+#   certificates.sh DIR [ADDRESS]     ADDRESS: one more under which the broker is reached
 #
 # DIR gets (PEM; EC keys as PKCS #8, valid for ten years; nothing is made again when all of it is there):
 #   ca.pem                                   the authority that both sides trust
-#   server.pem server.key                    the broker: localhost, 127.0.0.1, ::1
+#   server.pem server.key                    the broker: localhost, 127.0.0.1, ::1, ADDRESS
 #   server-keystore.pem                      both in one file, as Kafka wants them
 #   client.pem client.key                    a client
 #   client-encrypted.key client-key.password the same key under a password
 #   stranger-ca.pem stranger.pem stranger.key  an authority and a client that the broker does not know
 set -euo pipefail
 
-DIR=${1:?usage: certificates.sh DIR}
+DIR=${1:?usage: certificates.sh DIR [ADDRESS]}
+ADDRESS=${2:-127.0.0.1}
 [[ -f $DIR/.complete ]] && exit 0
 mkdir -p "$DIR"
 cd "$DIR"
@@ -36,7 +37,7 @@ signed() {
 
 trap 'echo "certificates.sh: openssl failed:" >&2; cat openssl.log >&2' ERR
 authority ca
-signed server ca serverAuth DNS:localhost,IP:127.0.0.1,IP:::1
+signed server ca serverAuth DNS:localhost,IP:127.0.0.1,IP:::1,IP:"$ADDRESS"
 signed client ca clientAuth DNS:client
 cat server.key server.pem >server-keystore.pem
 printf 'test-key-password' >client-key.password

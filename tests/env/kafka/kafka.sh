@@ -17,6 +17,8 @@
 #   --sasl-plaintext   a listener SASL_PLAINTEXT: login without TLS
 #   --user NAME:WORD   a user who may log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 (default: alice:alice-secret);
 #                      neither part has a comma or a quote
+#   --host ADDRESS     every listener is at this address instead of 127.0.0.1 (the one at which pods reach this machine)
+#   --also-at ADDRESS  a further listener NODE at this address, without TLS and login
 #   --certificates DIR what certificates.sh made (default: DIR/certificates, made when needed)
 #   --set KEY=VALUE    a further line of server.properties; wins over ours
 #
@@ -98,13 +100,14 @@ running() {
   tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "kafka.Kafka $1/server.properties" && echo "$pid"
 }
 
-# An open socket is not yet a broker: asks for ApiVersions (v0, correlation id 1) on port $1 and reads the same id back.
+# An open socket is not yet a broker: asks for ApiVersions (v0, correlation id 1) at host:port $1 and reads the same id
+# back.
 answers() {
   # shellcheck disable=SC2016  # the inner shell expands them
   timeout 2 bash -c '
-    exec 3<>"/dev/tcp/$0/$1" || exit 1
+    exec 3<>"/dev/tcp/${0%:*}/${0##*:}" || exit 1
     printf "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff" >&3
-    [ "$(head -c 8 <&3 | od -An -tx1 -j4 | tr -d " \n")" = 00000001 ]' "$HOST" "$1" 2>/dev/null
+    [ "$(head -c 8 <&3 | od -An -tx1 -j4 | tr -d " \n")" = 00000001 ]' "$1" 2>/dev/null
 }
 
 # $1 free ports, one per line. They lie below the range of outgoing connections: while a broker is down nobody else is
@@ -130,13 +133,15 @@ free_ports() {
 first_configuration() {
   local port=$1 dir=$2
   shift 2
-  local listeners=(PLAINTEXT) users=() extra=() certificates=$dir/certificates
+  local listeners=(PLAINTEXT) hosts=() host=$HOST users=() extra=() certificates=$dir/certificates
   while (($# > 0)); do
     case $1 in
       --ssl) listeners+=(SSL) ;;
       --sasl-ssl) listeners+=(SASL_SSL) ;;
       --sasl-plaintext) listeners+=(SASL_PLAINTEXT) ;;
       --user) users+=("$2"); shift ;;
+      --host) host=$2; shift ;;
+      --also-at) hosts[${#listeners[@]}]=$2; listeners+=(NODE); shift ;;
       --certificates) certificates=$(realpath "$2"); shift ;;
       --set) extra+=("$2"); shift ;;
       *) say "unknown option $1"; usage ;;
@@ -145,14 +150,15 @@ first_configuration() {
   done
   ((${#users[@]} > 0)) || users=(alice:alice-secret)
 
-  local ports bound=() map=() index
+  local ports bound=() map=() index address
   mapfile -t ports < <(free_ports $((${#listeners[@]} + 1)))
   ((port == 0)) || ports[0]=$port
   : >"$dir/addresses.partial"
   for index in "${!listeners[@]}"; do
-    bound+=("${listeners[index]}://$HOST:${ports[index]}")
-    map+=("${listeners[index]}:${listeners[index]}")
-    echo "${listeners[index]} $HOST:${ports[index]}" >>"$dir/addresses.partial"
+    address=${hosts[index]:-$host}:${ports[index]}
+    bound+=("${listeners[index]}://$address")
+    map+=("${listeners[index]}:${listeners[index]/NODE/PLAINTEXT}")
+    echo "${listeners[index]} $address" >>"$dir/addresses.partial"
   done
   local controller=${ports[-1]} advertised
   advertised=$(IFS=,; echo "${bound[*]}")
@@ -224,7 +230,7 @@ PROPERTIES
 
   local scram=()
   if [[ " ${listeners[*]} " == *SSL* ]]; then
-    "$HERE/certificates.sh" "$certificates"
+    "$HERE/certificates.sh" "$certificates" "$host"
   fi
   if [[ " ${listeners[*]} " == *SASL* ]]; then
     for user in "${users[@]}"; do
@@ -262,7 +268,7 @@ up() {
   local address pid options=() waited
   address=$(awk '$1 == "PLAINTEXT" { print $2 }' "$dir/addresses")
   if ! pid=$(running "$dir"); then
-    answers "${address##*:}" && die "another broker answers on $address"
+    answers "$address" && die "another broker answers on $address"
     read -r -a options <<<"${KAFKA_JAVA_OPTIONS:-}"
     # A session of its own: Ctrl-C at the terminal reaches the test driver, which stops brokers last.
     setsid nohup "${JAVA[0]}" ${options[@]+"${options[@]}"} "${JAVA[@]:1}" kafka.Kafka "$dir/server.properties" \
@@ -271,7 +277,7 @@ up() {
     echo "$pid" >"$dir/broker.pid"
   fi
   for ((waited = 0; waited < ${KAFKA_WAIT:-60} * 10; waited++)); do
-    if answers "${address##*:}"; then
+    if answers "$address"; then
       echo "$address"
       return
     fi

@@ -3,7 +3,7 @@
 #
 #   binaries.sh        etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, coredns,
 #                      kubectl (links to one program, hyperkube, that shares what they have in common) and helm
-#   binaries.sh reason say why they cannot be built here, in one line, and end with 3; nothing where they can or are there
+#   binaries.sh reason say why they cannot be built here, in one line, and end with 3; say nothing if they can
 #
 # From nothing this takes 1,000 CPU-seconds and 3 GB of Go's own build cache; 200 MB are kept, in
 # ~/.cache/data-platform/kube. Needs Go (the version is in hyperkube/go.mod).

@@ -8,16 +8,17 @@
 #   kube.sh load DIR IMAGE...   give the node images (tar files; images/build makes ours)
 #   kube.sh kill DIR NAME       kill one part (SIGKILL): etcd, kube-apiserver, …; `up` starts it again
 #   kube.sh down DIR            stop everything and remove what it left on the machine; DIR keeps only log/
-#   kube.sh sweep DIR           the same for every cluster whose folder lies below DIR, also after a crash
+#   kube.sh sweep DIR           the same for DIR and for every cluster whose folder lies below it, also after a crash
 #
-# `up` prints one "NAME value" per line, and so does the file DIR/cluster: kubeconfig, kubectl, helm, audit (log of every
-# request, one JSON object a line), node-address (pods reach this machine there). On a folder that has a cluster `up`
-# starts what does not run. It ends with 3 where root or containers are missing.
+# `up` prints one "NAME value" per line, and so does the file DIR/cluster: kubeconfig, kubectl, helm, audit (the log of
+# every request, one JSON object a line), node-address (pods reach this machine there). On a folder that has a cluster
+# `up` starts what does not run. It ends with 3 where root or containers are missing.
 #
 # Options of the first `up`:
 #   --control-plane    without a node: needs no root, and several may run at once
 #   --owner PID        the cluster is of no use when this process has ended: the next `up` on this machine removes it
-#   --wait SECONDS     how long to wait for another cluster's end (default 0): there can be one node on a machine
+#   --wait SECONDS     how long to wait for the end of another cluster with an owner (default 0): there can be one node
+#                      on a machine
 #
 # Environment: DATA_PLATFORM_CACHE (~/.cache/data-platform), KUBE_WAIT (seconds to wait for each part: 180).
 # shellcheck disable=SC2034  # rendered() reads the settings by their names
@@ -61,11 +62,16 @@ reason() {
   probe=$(mktemp -d "$1/probe.XXXXXX")
   mkdir "$probe"/{lower,upper,work,merged}
   unshare --mount mount -t overlay overlay "$probe/merged" \
-    -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" 2>/dev/null || echo "overlay file systems cannot be mounted"
+    -o "lowerdir=$probe/lower,upperdir=$probe/upper,workdir=$probe/work" 2>/dev/null ||
+    echo "overlay file systems cannot be mounted"
   rm -rf "$probe"
   for group in /sys/fs/cgroup/memory /sys/fs/cgroup; do
     [[ -f $group/cgroup.procs ]] || continue
-    mkdir "$group/data-platform-probe" 2>/dev/null && rmdir "$group/data-platform-probe" || echo "$group cannot be written"
+    if mkdir "$group/data-platform-probe" 2>/dev/null; then
+      rmdir "$group/data-platform-probe"
+    else
+      echo "$group cannot be written"
+    fi
     break
   done
   unshare --net sh -c 'ip link add probe type bridge && nft add table inet probe' 2>/dev/null ||
@@ -175,7 +181,10 @@ take_node() {
       return
     fi
     exec 8>&-
-    ((SECONDS < deadline)) || die "the cluster in $holder runs on this machine; kube.sh down $holder stops it"
+    # One without an owner runs until somebody stops it.
+    if [[ -z $owner ]] || ((SECONDS >= deadline)); then
+      die "the cluster in $holder runs on this machine; kube.sh down $holder stops it"
+    fi
     [[ -n $told ]] || say "waiting up to $wait s for the end of the cluster in $holder"
     told=yes
     sleep 1
@@ -269,8 +278,8 @@ network() {
   local key
   if [[ ! -f $LOCK.sysctl ]]; then
     # The last four are what the kubelet sets.
-    for key in net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables vm.overcommit_memory vm.panic_on_oom kernel.panic \
-      kernel.panic_on_oops; do
+    for key in net.ipv4.ip_forward net.bridge.bridge-nf-call-iptables vm.overcommit_memory vm.panic_on_oom \
+      kernel.panic kernel.panic_on_oops; do
       echo "$key=$(sysctl -n "$key" 2>/dev/null || true)"
     done >"$LOCK.sysctl"
   fi
@@ -350,7 +359,8 @@ etcd_and_api_server() {
 controllers() {
   local pki=$DIR/pki config=$DIR/pki/kube-controller-manager.kubeconfig
   start kube-controller-manager --kubeconfig="$config" --authentication-kubeconfig="$config" \
-    --authorization-kubeconfig="$config" --bind-address=127.0.0.1 --secure-port="$CONTROLLER_PORT" --leader-elect=false \
+    --authorization-kubeconfig="$config" --bind-address=127.0.0.1 --secure-port="$CONTROLLER_PORT" \
+    --leader-elect=false \
     --service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" --cert-dir="$DIR/run" \
     --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" --profiling=false
   config=$pki/kube-scheduler.kubeconfig
@@ -386,7 +396,7 @@ storage() {
 }
 
 up() {
-  local with_node=yes owner='' wait=0 port pause=''
+  local with_node=yes owner='' wait=0 port value part pause=''
   mkdir -p "$1"
   DIR=$(realpath "$1")
   shift
@@ -400,8 +410,8 @@ up() {
     shift
   done
   [[ $DIR != *[[:space:]]* ]] || die "the folder has a blank in its name: $DIR"
-  # The system limits the path of a socket to 107 bytes; the longest is DIR/run/containerd.sock.ttrpc.
-  ((${#DIR} < 80)) || die "the path of the folder is too long for a socket in it: $DIR"
+  # The system limits the path of a socket to 107 bytes; the longest is DIR/kubelet/device-plugins/kubelet.sock.
+  ((${#DIR} < 70)) || die "the path of the folder is too long for a socket in it: $DIR"
   [[ ! -f $DIR/ports || -f $DIR/node ]] || with_node=''
   [[ -z $with_node ]] || need_node
   local bin
@@ -427,7 +437,7 @@ up() {
 
   "$HERE/certificates.sh" "$DIR/pki" "https://127.0.0.1:$API_PORT" "$NODE" 127.0.0.1 "$NODE_ADDRESS" "$API_SERVICE"
   cp "$DIR/pki/admin.kubeconfig" "$DIR/kubeconfig"
-  export KUBECONFIG=$DIR/kubeconfig
+  export KUBECONFIG=$DIR/kubeconfig KUBECACHEDIR=$DIR/clients
   if [[ -n $with_node ]]; then
     network
     runtime
@@ -447,8 +457,9 @@ up() {
   fi
   await kube-controller-manager kubectl --namespace default get serviceaccount default
   await kube-scheduler kubectl --server "https://127.0.0.1:$SCHEDULER_PORT" --insecure-skip-tls-verify get --raw /readyz
-  for port in "${PARTS[@]}"; do
-    [[ ! -f $DIR/run/$port.pid ]] || ! gone "$(cat "$DIR/run/$port.pid")" || die "$port ended; its log is $DIR/log/$port.log"
+  for part in "${PARTS[@]}"; do
+    [[ ! -f $DIR/run/$part.pid ]] || ! gone "$(cat "$DIR/run/$part.pid")" ||
+      die "$part ended; its log is $DIR/log/$part.log"
   done
   {
     echo "kubeconfig $KUBECONFIG"
@@ -493,7 +504,7 @@ sweep() {
   dir=$(realpath -m "$1")
   # Also one whose folder was removed while it ran.
   holder=$(holder)
-  [[ $holder != "$dir"/* ]] || down "$holder"
+  [[ $holder/ != "$dir"/* ]] || down "$holder"
   [[ -d $dir ]] || return 0
   while IFS= read -r file; do
     down "$(dirname "$file")"

@@ -1,0 +1,4 @@
+//! What runs on a real Kubernetes.
+
+mod admission;
+mod runner_pod;
