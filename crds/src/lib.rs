@@ -9,6 +9,7 @@ pub mod batch_job;
 pub mod check;
 #[allow(unreachable_pub)]
 pub mod column;
+pub mod condition;
 pub mod crd;
 pub mod field_path;
 pub mod job;

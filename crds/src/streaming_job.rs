@@ -266,6 +266,9 @@ pub struct StreamingJobStatus {
     /// Number of pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
+    /// Number of pods that read and commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
     /// Label selector of the pods, for the scale subresource.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -282,9 +285,49 @@ pub struct StreamingJobStatus {
     /// The last commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointStatus>,
+    /// Records that could not be read, since the job's log began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<DeadLetterStatus>,
+    /// Why there is no output although the job runs. Absent: there is some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub no_output: Option<String>,
+    /// The last error that the running runner met, also when it went on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<ErrorStatus>,
     /// How the runner ended the last time that it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_exit: Option<ExitStatus>,
+    /// Image that the job runs: an upgrade of the operator alone does not change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub image: Option<String>,
+}
+
+/// Records that could not be read, since the job's log began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterStatus {
+    /// All of them.
+    pub total_records: i64,
+    /// By what is wrong with them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub by_reason: BTreeMap<String, i64>,
+}
+
+/// An error that a runner met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorStatus {
+    /// When.
+    pub time: Time,
+    /// One word for what, such as `KafkaUnreachable`.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// What happened and what to do.
+    #[schemars(length(max = 4096))]
+    pub message: String,
 }
 
 /// How much a job reads and writes, over about the last minute.
@@ -322,6 +365,24 @@ pub struct LagStatus {
     /// Age of the oldest of them, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<i64>,
+    /// The partitions that are behind most, worst first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub worst_partitions: Vec<PartitionLag>,
+}
+
+/// How far behind a job is in one partition.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PartitionLag {
+    /// Topic.
+    #[schemars(length(max = 249))]
+    pub topic: String,
+    /// Partition.
+    pub partition: i32,
+    /// Records that Kafka has and the job has not committed. Absent: the partition does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<i64>,
 }
 
 /// The last commit of a job.

@@ -1,0 +1,187 @@
+//! The settings of the operator: flags, which win over environment variables.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use data_platform_crds::quantity::Period;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+
+/// Turns StreamingJob and BatchJob resources into Deployments, CronJobs and Jobs of the runner, and tells the truth about them.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "data-platform-operator", version, max_term_width = 100)]
+pub struct Args {
+    /// Namespace of the operator, where its Lease lies.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    pub namespace: String,
+    /// Name of the operator's pod, its identity in the Lease.
+    #[arg(long, env = "POD_NAME", default_value = "data-platform-operator")]
+    pub pod_name: String,
+    /// Namespaces whose jobs are looked after, with commas between; empty: the operator's own; *: all.
+    #[arg(long, env = "WATCH_NAMESPACES", default_value = "", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// Image of the runner.
+    #[arg(long, env = "RUNNER_IMAGE", default_value = concat!("data-platform-runner:", env!("CARGO_PKG_VERSION")))]
+    pub runner_image: String,
+    /// Pull policy of that image; empty: Kubernetes' own.
+    #[arg(long, env = "RUNNER_IMAGE_PULL_POLICY", default_value = "")]
+    pub runner_image_pull_policy: String,
+    /// Secrets with credentials for that image's registry, with commas between.
+    #[arg(long, env = "RUNNER_IMAGE_PULL_SECRETS", default_value = "", value_delimiter = ',')]
+    pub runner_image_pull_secrets: Vec<String>,
+    /// Whether an upgrade of the operator restarts running jobs with the new image.
+    #[arg(long, env = "RUNNER_ROLLOUT", default_value = "keep", value_enum)]
+    pub runner_rollout: Rollout,
+    /// ServiceAccount of jobs that name none; it needs no rights. Empty: the namespace's default.
+    #[arg(long, env = "RUNNER_SERVICE_ACCOUNT", default_value = "")]
+    pub runner_service_account: String,
+    /// Resource requirements of jobs that set none, as JSON.
+    #[arg(long, env = "RUNNER_RESOURCES", default_value = "{}", value_parser = resources)]
+    pub runner_resources: ResourceRequirements,
+    /// PersistentVolumeClaim, in each job's namespace, that holds outputs and checkpoints of jobs without storage.
+    #[arg(long, env = "STORAGE_CLAIM", default_value = "")]
+    pub storage_claim: String,
+    /// URL of the outputs of jobs without storage, instead of the claim.
+    #[arg(long, env = "STORAGE_OUTPUTS", default_value = "")]
+    pub storage_outputs: String,
+    /// URL of the checkpoints of jobs without storage, instead of the claim.
+    #[arg(long, env = "STORAGE_CHECKPOINTS", default_value = "")]
+    pub storage_checkpoints: String,
+    /// Take turns with other operators by a Lease. Without it run one operator only.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_election: bool,
+    /// Name of the Lease.
+    #[arg(long, env = "LEASE_NAME", default_value = "data-platform-operator")]
+    pub lease_name: String,
+    /// After this time without a sign of the leader another one takes over.
+    #[arg(long, env = "LEASE_DURATION", default_value = "15s", value_parser = period)]
+    pub lease_duration: Duration,
+    /// After this time without a renewal the leader stops; shorter than the duration.
+    #[arg(long, env = "RENEW_DEADLINE", default_value = "10s", value_parser = period)]
+    pub renew_deadline: Duration,
+    /// Time between two renewals.
+    #[arg(long, env = "RETRY_PERIOD", default_value = "2s", value_parser = period)]
+    pub retry_period: Duration,
+    /// Address of /livez, /readyz and /metrics.
+    #[arg(long = "http", env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
+    pub http_address: String,
+    /// Log lines from this level on: error, warn, info, debug or trace.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info", ignore_case = true)]
+    pub log_level: tracing::Level,
+    /// Form of log lines.
+    #[arg(long, env = "LOG_FORMAT", default_value = "json", value_enum)]
+    pub log_format: LogFormat,
+}
+
+/// Whether an upgrade of the operator restarts running jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rollout {
+    /// No: a job keeps its pod template until its spec or restart annotation changes.
+    Keep,
+    /// Yes, a few at a time.
+    Auto,
+}
+
+/// Form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// Text.
+    Text,
+}
+
+fn resources(text: &str) -> Result<ResourceRequirements, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn period(text: &str) -> Result<Duration, String> {
+    text.parse::<Period>().map(Period::as_duration).map_err(|error| error.to_string())
+}
+
+/// Which namespaces are looked after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// Every one.
+    All,
+    /// These.
+    Some(Vec<String>),
+}
+
+impl Args {
+    /// Which namespaces are looked after.
+    pub fn watched(&self) -> Watched {
+        let mut names: Vec<String> = filled(&self.watch_namespaces);
+        if names.iter().any(|name| name == "*") {
+            return Watched::All;
+        }
+        if names.is_empty() {
+            names.push(self.namespace.clone());
+        }
+        names.sort();
+        names.dedup();
+        Watched::Some(names)
+    }
+
+    /// What the operator gives to the pods of every job.
+    pub fn runner(&self) -> RunnerSettings {
+        let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        RunnerSettings {
+            image: self.runner_image.clone(),
+            image_pull_policy: set(&self.runner_image_pull_policy),
+            image_pull_secrets: filled(&self.runner_image_pull_secrets),
+            rollout: self.runner_rollout,
+            service_account: set(&self.runner_service_account),
+            resources: self.runner_resources.clone(),
+            claim: set(&self.storage_claim),
+            outputs: set(&self.storage_outputs),
+            checkpoints: set(&self.storage_checkpoints),
+        }
+    }
+}
+
+fn filled(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+}
+
+/// What the operator gives to the pods of every job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunnerSettings {
+    /// Image.
+    pub image: String,
+    /// Pull policy.
+    pub image_pull_policy: Option<String>,
+    /// Secrets of the image's registry.
+    pub image_pull_secrets: Vec<String>,
+    /// Whether an upgrade restarts running jobs.
+    pub rollout: Rollout,
+    /// ServiceAccount of jobs that name none.
+    pub service_account: Option<String>,
+    /// Resources of jobs that set none.
+    pub resources: ResourceRequirements,
+    /// Claim of jobs without storage.
+    pub claim: Option<String>,
+    /// URL of outputs of jobs without storage.
+    pub outputs: Option<String>,
+    /// URL of checkpoints of jobs without storage.
+    pub checkpoints: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watched_namespaces_are_those_that_were_named() {
+        let watched = |text: &str| Args::parse_from(["x", "--namespace", "own", "--watch-namespaces", text]).watched();
+        assert_eq!(watched(""), Watched::Some(vec!["own".to_owned()]));
+        assert_eq!(watched("b, a,b"), Watched::Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(watched("a,*"), Watched::All);
+    }
+
+    #[test]
+    fn resources_are_read_as_json() {
+        let args = Args::parse_from(["x", "--runner-resources", r#"{"limits": {"memory": "1Gi"}}"#]);
+        assert_eq!(args.runner().resources.limits.unwrap()["memory"].0, "1Gi");
+        assert!(Args::try_parse_from(["x", "--runner-resources", "1Gi"]).is_err());
+    }
+}

@@ -1,0 +1,198 @@
+//! What every reconcile works with: the caches of its scope, and what this process remembers of each job.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use data_platform_crds::streaming_job::{StreamingJob, StreamingJobStatus};
+use futures::channel::mpsc::UnboundedSender;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use kube::Client;
+use kube::runtime::controller::ReconcileRequest;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::apply::Writer;
+use crate::args::RunnerSettings;
+use crate::cache::{Cache, JobKey, JobKind};
+use crate::metrics::Metrics;
+use crate::observed::Observed;
+use crate::pod::PodFacts;
+use crate::poll::Reports;
+use crate::streaming_job::rollout::Made;
+use crate::streaming_job::validate::Refusal;
+
+/// Jobs that an operator with `runner.rollout: auto` restarts at the same time: a few, so that a bad image shows before
+/// it is everywhere.
+const ROLLING_MAX: usize = 5;
+/// After this time a job that was rolled no longer counts, ready or not: one that never gets ready must not stop the others.
+const ROLLING_SECONDS: u64 = 120;
+
+/// The caches of one watched namespace, or of all.
+#[derive(Debug, Default)]
+pub struct Scope {
+    /// The namespace; `None`: all.
+    pub namespace: Option<String>,
+    /// Deployments of ours.
+    pub deployments: Cache<Observed<Deployment>>,
+    /// Services of ours.
+    pub services: Cache<Observed<Service>>,
+    /// ConfigMaps of ours, their metadata only: what is in them never changes.
+    pub config_maps: Cache<Observed<ConfigMap>>,
+    /// Pods of jobs.
+    pub pods: Cache<PodFacts>,
+}
+
+impl Scope {
+    /// The scope of a namespace, or of all.
+    pub fn new(namespace: Option<String>) -> Self {
+        Self { namespace, ..Self::default() }
+    }
+
+    /// Whether every cache was read whole once.
+    pub fn is_synced(&self) -> bool {
+        self.deployments.is_synced() && self.services.is_synced() && self.config_maps.is_synced() && self.pods.is_synced()
+    }
+}
+
+/// Asks for reconciles. While nobody leads it asks for nothing: who begins to lead looks at every job.
+#[derive(Default)]
+pub struct Triggers {
+    streaming: Mutex<Option<UnboundedSender<ReconcileRequest<Observed<StreamingJob>>>>>,
+}
+
+impl Triggers {
+    /// Begins to ask.
+    pub fn open(&self, streaming: UnboundedSender<ReconcileRequest<Observed<StreamingJob>>>) {
+        *lock(&self.streaming) = Some(streaming);
+    }
+
+    /// Asks for nothing more; what was asked for is still done.
+    pub fn close(&self) {
+        *lock(&self.streaming) = None;
+    }
+
+    /// Asks for the reconcile of a job.
+    pub fn trigger(&self, job: &JobKey) {
+        if job.kind == JobKind::Streaming
+            && let Some(sender) = &*lock(&self.streaming)
+        {
+            let reference = ObjectRef::<Observed<StreamingJob>>::new(&job.name).within(&job.namespace);
+            // The receiver is gone only when the process ends.
+            let _closed = sender.unbounded_send(reference.into());
+        }
+    }
+}
+
+/// What this process remembers of a job. Nothing of it is needed: another process finds out again.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Which job of the name is meant.
+    pub uid: String,
+    /// The answer of the slow checks, for the spec with this hash.
+    pub checked: Option<(String, Result<(), Refusal>)>,
+    /// The status that was written last.
+    pub written: Option<Written>,
+    /// What the kept ConfigMap says.
+    pub made: Option<Arc<Made>>,
+    /// The last change was held back.
+    pub held_back: bool,
+    /// When the job was rolled without its user having asked.
+    pub rolled: Option<Instant>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// Reason of the condition Ready.
+    pub reason: Option<&'static str>,
+}
+
+/// A status that this process wrote.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The status.
+    pub status: StreamingJobStatus,
+    /// The resource version that the write made.
+    pub resource_version: String,
+    /// The watch has brought it back: what it brings after it is newer.
+    pub was_seen: bool,
+    /// When.
+    pub at: Instant,
+}
+
+/// What every reconcile of a scope works with.
+pub struct Context {
+    /// The client.
+    pub client: Client,
+    /// Writes, and counts them.
+    pub writer: Writer,
+    /// What the operator gives to every pod.
+    pub settings: RunnerSettings,
+    /// Who reports events.
+    pub instance: String,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Caches.
+    pub scope: Arc<Scope>,
+    /// What runners say.
+    pub reports: Arc<Reports>,
+    memory: Mutex<HashMap<JobKey, Memory>>,
+    claims: Mutex<HashMap<(String, String), (Instant, Option<bool>)>>,
+}
+
+impl Context {
+    /// A context without memories.
+    pub fn new(client: Client, settings: RunnerSettings, instance: String, metrics: Metrics, scope: Arc<Scope>) -> Self {
+        Self {
+            writer: Writer::new(client.clone(), metrics.clone()),
+            client,
+            settings,
+            instance,
+            metrics,
+            scope,
+            reports: Arc::default(),
+            memory: Mutex::default(),
+            claims: Mutex::default(),
+        }
+    }
+
+    /// Works on what is remembered of a job. Another job of the same name begins anew.
+    pub fn remember<R>(&self, job: &JobKey, uid: &str, work: impl FnOnce(&mut Memory) -> R) -> R {
+        let mut memories = lock(&self.memory);
+        let memory = memories.entry(job.clone()).or_default();
+        if memory.uid != uid {
+            *memory = Memory { uid: uid.to_owned(), ..Memory::default() };
+        }
+        work(memory)
+    }
+
+    /// Forgets a job that is gone.
+    pub fn forget(&self, job: &JobKey) {
+        lock(&self.memory).remove(job);
+    }
+
+    /// Jobs by kind and reason of their condition Ready, for the metrics.
+    pub fn reasons(&self) -> Vec<(JobKind, &'static str)> {
+        lock(&self.memory).iter().filter_map(|(job, memory)| Some((job.kind, memory.reason?))).collect()
+    }
+
+    /// Whether one more job may be rolled without its user having asked.
+    pub fn may_roll(&self, job: &JobKey) -> bool {
+        let rolling = |memory: &Memory| memory.rolled.is_some_and(|since| since.elapsed().as_secs() < ROLLING_SECONDS);
+        let memories = lock(&self.memory);
+        memories.get(job).is_some_and(rolling) || memories.values().filter(|memory| rolling(memory)).count() < ROLLING_MAX
+    }
+
+    /// Takes up what is known of a claim: `Some(is shared)`, or `None` for one that is not there.
+    pub fn note_claim(&self, namespace: &str, claim: &str, found: Option<bool>) {
+        lock(&self.claims).insert((namespace.to_owned(), claim.to_owned()), (Instant::now(), found));
+    }
+
+    /// What is known of a claim, and since when.
+    pub fn claim(&self, namespace: &str, claim: &str) -> Option<(Instant, Option<bool>)> {
+        lock(&self.claims).get(&(namespace.to_owned(), claim.to_owned())).copied()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is behind these locks is replaced whole; a panic between leaves nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

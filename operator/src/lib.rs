@@ -1,0 +1,24 @@
+//! `data-platform-operator`: turns `StreamingJob` resources into Deployments of the runner, keeps them so, and tells the
+//! truth about them in their status.
+//!
+//! No Kafka client and no SQL engine: what a job computes is the runner's. ARCHITECTURE.md has the map.
+
+pub mod app;
+pub mod apply;
+pub mod args;
+pub mod cache;
+pub mod context;
+pub mod controller;
+pub mod error;
+pub mod events;
+pub mod http;
+pub mod lease;
+pub mod metrics;
+pub mod names;
+pub mod observed;
+pub mod pod;
+pub mod poll;
+pub mod report;
+pub mod streaming_job;
+pub mod telemetry;
+pub mod watch;

@@ -1,0 +1,117 @@
+//! The names by which the operator knows its objects: labels, annotations, ports, folders. A contract with the chart, the
+//! dashboards and everybody's `kubectl -l`; pure.
+
+use std::collections::BTreeMap;
+
+use data_platform_crds::GROUP;
+use serde_json::Value;
+
+/// The field manager of everything that the operator applies.
+pub const FIELD_MANAGER: &str = "data-platform-operator";
+/// Label with the name of the job, on every child and pod.
+pub const JOB_LABEL: &str = "dataplatform.io/job";
+/// Label with the kind of the job, on every child and pod.
+pub const KIND_LABEL: &str = "dataplatform.io/kind";
+/// Label with the claim that a pod uses, by which pods of one claim find to each other.
+pub const CLAIM_LABEL: &str = "dataplatform.io/claim";
+/// The label that selects what the operator caches.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "data-platform");
+/// Annotation of a resource whose change restarts its pods.
+pub const RESTARTED_AT: &str = "dataplatform.io/restartedAt";
+/// Annotation of a child: hash of what the operator applied.
+pub const APPLIED: &str = "dataplatform.io/applied";
+/// Annotation of a child: names the generation and restart annotation of the resource that it was made from.
+pub const REVISION: &str = "dataplatform.io/revision";
+/// Name of the runner's container.
+pub const CONTAINER: &str = "runner";
+/// Port of the runner's pages.
+pub const HTTP_PORT: u16 = 9999;
+/// Where the runner's configuration is mounted.
+pub const JOB_FOLDER: &str = "/etc/data-platform/job";
+/// Key of the ConfigMap and name of the file.
+pub const JOB_FILE: &str = "job.json";
+/// Key of the ConfigMap with the pod template that was made with it; not mounted.
+pub const TEMPLATE_FILE: &str = "template.json";
+/// Where Secrets are mounted, each in a folder of its name.
+pub const SECRETS_FOLDER: &str = "/etc/data-platform/secrets";
+/// Where the claim is mounted.
+pub const DATA_FOLDER: &str = "/data";
+/// Beginning of the names of the operator's own volumes.
+pub const VOLUME_PREFIX: &str = "data-platform-";
+
+/// The labels of every child and pod of a job.
+pub fn labels(kind: &str, job: &str) -> BTreeMap<String, String> {
+    let fixed = [
+        ("app.kubernetes.io/name", "data-platform-runner"),
+        ("app.kubernetes.io/instance", job),
+        (MANAGED_BY.0, MANAGED_BY.1),
+        ("app.kubernetes.io/part-of", "data-platform"),
+        (JOB_LABEL, job),
+        (KIND_LABEL, kind),
+    ];
+    fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The labels that select the pods of a job.
+pub fn selector(kind: &str, job: &str) -> BTreeMap<String, String> {
+    labels(kind, job).into_iter().filter(|(name, _)| name == JOB_LABEL || name == KIND_LABEL).collect()
+}
+
+/// Whether a label or annotation is the operator's to set.
+pub fn is_reserved(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP || prefix.ends_with(".dataplatform.io"))
+        || labels("", "").contains_key(name)
+}
+
+/// A short hash for names and annotations, the same on every machine and in every version.
+pub fn hash(text: &str) -> String {
+    format!("{:016x}", twox_hash::XxHash3_64::oneshot(text.as_bytes()))
+}
+
+/// A value as text, the same whatever order its fields came in: an order is not kept by every build of the JSON library.
+pub fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(fields) => {
+            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
+            let fields: Vec<String> =
+                sorted.into_iter().map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value))).collect();
+            format!("{{{}}}", fields.join(","))
+        }
+        Value::Array(elements) => format!("[{}]", elements.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        leaf => leaf.to_string(),
+    }
+}
+
+/// Name of the ConfigMap, or of the one-off Job, of this content. A job's name has at most 52 characters, and a label or
+/// the name of a pod's owner at most 63: ten digits fit.
+pub fn hashed_name(job: &str, text: &str) -> String {
+    format!("{job}-{}", &hash(text)[..10])
+}
+
+/// The value of a label: names that are too long for it are replaced by their hash.
+pub fn label_value(name: &str) -> String {
+    if name.len() <= 63 { name.to_owned() } else { hash(name) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_never_changes() {
+        // Another value would restart every job of every cluster at the next upgrade.
+        assert_eq!(hash("data-platform"), "0");
+        assert_eq!(hash("").len(), 16);
+        assert_eq!(hashed_name("a", "x").len(), 12);
+    }
+
+    #[test]
+    fn the_operators_labels_are_reserved() {
+        for name in [JOB_LABEL, RESTARTED_AT, "app.kubernetes.io/managed-by", "app.kubernetes.io/name"] {
+            assert!(is_reserved(name), "{name}");
+        }
+        for name in ["team", "example.org/job", "app.kubernetes.io/version"] {
+            assert!(!is_reserved(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! [`PodFacts`]: what the operator needs to know of a pod of a job, and the reason why it does not run.
+//!
+//! Pure. The words are the kubelet's and the scheduler's.
+
+use data_platform_crds::condition::Reason;
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::cache::Cached;
+use crate::names::CONTAINER;
+use crate::observed::Observed;
+
+/// What is known of a pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    /// Name, labels, uid, times.
+    pub metadata: ObjectMeta,
+    /// Its address, once it has one.
+    pub ip: Option<String>,
+    /// The kubelet finds it ready.
+    pub ready: bool,
+    /// Its container runs.
+    pub running: bool,
+    /// How often its container was started again.
+    pub restarts: i32,
+    /// Image of the container.
+    pub image: Option<String>,
+    /// What keeps it from running, if something does.
+    pub trouble: Option<(Reason, String)>,
+    /// How its container ended the last time that it did.
+    pub last_exit: Option<Exit>,
+}
+
+/// How a runner ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    /// When.
+    pub time: Timestamp,
+    /// Exit code.
+    pub code: i32,
+    /// Why: the runner's own word, or the kubelet's.
+    pub reason: Reason,
+    /// What happened.
+    pub message: String,
+    /// What the runner said of a run.
+    pub run: Option<Termination>,
+}
+
+/// What the runner writes on every exit.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Termination {
+    /// Why it ended.
+    pub reason: String,
+    /// In words.
+    #[serde(default)]
+    pub message: String,
+    /// The interval of a batch run.
+    #[serde(default)]
+    pub interval: Option<TerminationInterval>,
+    /// Rows written.
+    #[serde(default)]
+    pub rows: i64,
+    /// Files written.
+    #[serde(default)]
+    pub files: i64,
+    /// How long it ran.
+    #[serde(default)]
+    pub seconds: f64,
+}
+
+/// The interval of a batch run: `[start, end)`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct TerminationInterval {
+    /// Its first moment.
+    pub start: String,
+    /// The first moment after it.
+    pub end: String,
+}
+
+impl Cached for PodFacts {
+    fn metadata(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+}
+
+impl PodFacts {
+    /// What is known of a pod. One that does not fit its type is as good as one that says nothing.
+    pub fn of(observed: &Observed<Pod>) -> Self {
+        let mut facts = Self { metadata: trimmed(&observed.metadata), ..Self::default() };
+        let Ok(pod) = observed.typed() else { return facts };
+        facts.image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
+        let Some(status) = pod.status else { return facts };
+        facts.ip = status.pod_ip.clone().filter(|ip| !ip.is_empty());
+        let conditions = status.conditions.unwrap_or_default();
+        facts.ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let containers = status.container_statuses.unwrap_or_default();
+        let container = containers.iter().find(|container| container.name == CONTAINER);
+        if let Some(container) = container {
+            facts.restarts = container.restart_count;
+            facts.running = container.state.as_ref().is_some_and(|state| state.running.is_some());
+            facts.last_exit = ended(container).map(Exit::of);
+        }
+        let unscheduled = conditions.iter().find(|condition| {
+            condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
+        });
+        facts.trouble = if let Some(condition) = unscheduled {
+            Some((Reason::Unschedulable, condition.message.clone().unwrap_or_default()))
+        } else if status.reason.as_deref() == Some("Evicted") {
+            Some((Reason::Evicted, status.message.unwrap_or_default()))
+        } else {
+            container.and_then(|container| waiting(container, facts.last_exit.as_ref()))
+        };
+        facts
+    }
+
+    /// Whether it is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Names one life of its container.
+    pub fn life(&self) -> String {
+        format!("{}/{}", self.metadata.uid.as_deref().unwrap_or_default(), self.restarts)
+    }
+
+    /// When it was created.
+    pub fn created(&self) -> Option<Timestamp> {
+        self.metadata.creation_timestamp.as_ref().map(|time| time.0)
+    }
+}
+
+/// Labels, names, times and owner; annotations of pods are long and nobody here reads them.
+fn trimmed(metadata: &ObjectMeta) -> ObjectMeta {
+    ObjectMeta { annotations: None, managed_fields: None, generate_name: None, ..metadata.clone() }
+}
+
+/// How the container ended: now, or before it was started again.
+fn ended(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let now = container.state.as_ref().and_then(|state| state.terminated.as_ref());
+    now.or_else(|| container.last_state.as_ref()?.terminated.as_ref())
+}
+
+/// Why a container waits.
+fn waiting(container: &ContainerStatus, exit: Option<&Exit>) -> Option<(Reason, String)> {
+    let state = container.state.as_ref()?;
+    if state.terminated.is_some() {
+        return exit.filter(|exit| exit.code != 0).map(|exit| (exit.reason, exit.message.clone()));
+    }
+    let waiting = state.waiting.as_ref()?;
+    let message = waiting.message.clone().unwrap_or_default();
+    match waiting.reason.as_deref().unwrap_or_default() {
+        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable" => {
+            Some((Reason::ImageMissing, format!("{}: {message}", container.image)))
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            let reason = if message.contains("secret") { Reason::SecretMissing } else { Reason::ContainerFailed };
+            Some((reason, message))
+        }
+        "CrashLoopBackOff" => Some(exit.map_or((Reason::CrashLoop, message), |exit| (exit.reason, exit.message.clone()))),
+        _ => None,
+    }
+}
+
+impl Exit {
+    fn of(terminated: &ContainerStateTerminated) -> Self {
+        let time = terminated.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+        let said = terminated.message.as_deref().and_then(|text| serde_json::from_str::<Termination>(text).ok());
+        let code = terminated.exit_code;
+        let (reason, message) = match (&said, terminated.reason.as_deref()) {
+            // The kernel asked nobody: what the runner said before is of another life.
+            (_, Some("OOMKilled")) => (Reason::OutOfMemory, format!("{} (exit code {code})", Reason::OutOfMemory.meaning())),
+            (Some(said), _) => match Reason::from_name(&said.reason) {
+                Some(reason) => (reason, said.message.clone()),
+                None => (Reason::CrashLoop, format!("{}: {}", said.reason, said.message)),
+            },
+            (None, word) => {
+                let text = terminated.message.as_deref().unwrap_or_default().trim();
+                let word = word.unwrap_or("it ended");
+                (Reason::CrashLoop, format!("exit code {code}, {word}: {text}"))
+            }
+        };
+        Self { time, code, reason, message, run: said }
+    }
+}
+
+/// The pod that speaks for a job: one that is not leaving before one that is, the newest among equals.
+pub fn current<'a>(pods: impl IntoIterator<Item = &'a PodFacts>) -> Option<&'a PodFacts> {
+    pods.into_iter().max_by_key(|pod| (!pod.is_leaving(), pod.created(), pod.metadata.uid.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn facts(status: Value) -> PodFacts {
+        let pod = json!({"metadata": {"name": "a-1"}, "spec": {"containers": [{"name": "runner", "image": "i"}]}, "status": status});
+        PodFacts::of(&serde_json::from_value(pod).unwrap())
+    }
+
+    fn container(state: Value, last: Value) -> PodFacts {
+        facts(json!({"containerStatuses": [{
+            "name": "runner", "image": "i", "imageID": "", "ready": false, "restartCount": 3, "state": state, "lastState": last,
+        }]}))
+    }
+
+    fn terminated(code: i32, reason: &str, message: &str) -> Value {
+        json!({"terminated": {"exitCode": code, "reason": reason, "message": message, "finishedAt": "2026-01-01T00:00:00Z"}})
+    }
+
+    #[test]
+    fn every_fault_of_a_pod_has_its_reason() {
+        let waits = |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+        for (state, last, expected) in [
+            (waits("ErrImagePull", "not found"), json!({}), Some(Reason::ImageMissing)),
+            (waits("ImagePullBackOff", ""), json!({}), Some(Reason::ImageMissing)),
+            (waits("InvalidImageName", ""), json!({}), Some(Reason::ImageMissing)),
+            (waits("ErrImageNeverPull", ""), json!({}), Some(Reason::ImageMissing)),
+            (waits("CreateContainerConfigError", "secret \"s\" not found"), json!({}), Some(Reason::SecretMissing)),
+            (waits("CreateContainerConfigError", "configmap \"c\" not found"), json!({}), Some(Reason::ContainerFailed)),
+            (waits("ContainerCreating", ""), json!({}), None),
+            (waits("CrashLoopBackOff", ""), terminated(1, "Error", "boom"), Some(Reason::CrashLoop)),
+            (waits("CrashLoopBackOff", ""), terminated(137, "OOMKilled", ""), Some(Reason::OutOfMemory)),
+            (
+                waits("CrashLoopBackOff", ""),
+                terminated(1, "Error", r#"{"reason": "StorageFull", "message": "no space"}"#),
+                Some(Reason::StorageFull),
+            ),
+            (terminated(137, "OOMKilled", ""), json!({}), Some(Reason::OutOfMemory)),
+            (terminated(0, "Completed", ""), json!({}), None),
+            (json!({"running": {}}), terminated(1, "Error", ""), None),
+        ] {
+            let found = container(state.clone(), last).trouble.map(|(reason, _)| reason);
+            assert_eq!(found, expected, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_pod_without_a_node_says_what_the_scheduler_said() {
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"});
+        assert_eq!(
+            facts(json!({"conditions": [condition]})).trouble,
+            Some((Reason::Unschedulable, "0/1 nodes".to_owned()))
+        );
+        assert_eq!(facts(json!({"reason": "Evicted", "message": "disk"})).trouble.unwrap().0, Reason::Evicted);
+    }
+
+    #[test]
+    fn a_pod_that_nobody_can_read_is_one_that_says_nothing() {
+        assert_eq!(facts(json!({"conditions": 7})).trouble, None);
+    }
+
+    #[test]
+    fn the_newest_pod_that_stays_speaks_for_the_job() {
+        let pod = |uid: &str, created: i64, leaving: bool| {
+            let time = |second| Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(second).unwrap()));
+            let metadata = ObjectMeta {
+                uid: Some(uid.to_owned()),
+                creation_timestamp: time(created),
+                deletion_timestamp: leaving.then(|| time(99)).flatten(),
+                ..ObjectMeta::default()
+            };
+            PodFacts { metadata, ..PodFacts::default() }
+        };
+        let pods = [pod("a", 1, false), pod("b", 2, false), pod("c", 3, true)];
+        assert_eq!(current(&pods).unwrap().metadata.uid.as_deref(), Some("b"));
+        assert_eq!(current(&pods[2..]).unwrap().metadata.uid.as_deref(), Some("c"));
+        assert_eq!(current(&[]), None);
+    }
+}

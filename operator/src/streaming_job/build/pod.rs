@@ -1,0 +1,182 @@
+//! The pod of a runner: restricted, read-only, without rights in Kubernetes, with probes on its pages.
+
+use data_platform_crds::resources::{EnvSpec, PodSpec, VolumeSpec};
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
+use serde_json::{Value, json};
+
+use crate::args::RunnerSettings;
+use crate::names::{
+    CLAIM_LABEL, CONTAINER, DATA_FOLDER, HTTP_PORT, JOB_FILE, JOB_FOLDER, RESTARTED_AT, SECRETS_FOLDER, VOLUME_PREFIX,
+    label_value, labels,
+};
+use crate::streaming_job::validate::ValidatedJob;
+
+/// The user of the images.
+const USER: u32 = 65532;
+/// What a pod gets beyond the job's own time to stop: the process ends, and the kubelet notices.
+const STOP_MARGIN_SECONDS: u64 = 15;
+/// The file in which the kubelet looks for the last words of a container.
+const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
+
+/// The pod template of a job, without the name of its ConfigMap.
+pub(super) fn template(job: &ValidatedJob, settings: &RunnerSettings, claim_is_shared: bool) -> Value {
+    let pod = job.job.spec.pod.clone().unwrap_or_default();
+    let mut pod_labels = pod.labels.clone();
+    pod_labels.extend(labels(super::KIND, &job.name));
+    if let Some(claim) = &job.storage.claim {
+        pod_labels.insert(CLAIM_LABEL.to_owned(), label_value(claim));
+    }
+    let mut annotations = pod.annotations.clone();
+    annotations.extend(job.restarted_at.iter().map(|time| (RESTARTED_AT.to_owned(), time.clone())));
+    let seconds = job.job.spec.stop_timeout.as_duration().as_secs().saturating_add(STOP_MARGIN_SECONDS);
+    let (volumes, mounts) = volumes(job, &pod);
+    let mut spec = json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "terminationGracePeriodSeconds": seconds,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container(&pod, settings, mounts)],
+        "volumes": volumes,
+    });
+    let mut set = |name: &str, value: Value| {
+        if !matches!(&value, Value::Null) && value != json!({}) && value != json!([]) {
+            spec[name] = value;
+        }
+    };
+    set("serviceAccountName", json!(pod.service_account_name.as_ref().or(settings.service_account.as_ref())));
+    set("priorityClassName", json!(pod.priority_class_name));
+    set("nodeSelector", json!(pod.node_selector));
+    set("tolerations", json!(pod.tolerations.iter().map(Toleration::from).collect::<Vec<_>>()));
+    set("affinity", affinity(job, pod.affinity.as_ref(), claim_is_shared));
+    let pull_secrets: Vec<Value> = settings.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    set("imagePullSecrets", json!(pull_secrets));
+    json!({"metadata": {"labels": pod_labels, "annotations": annotations}, "spec": spec})
+}
+
+/// The template with the name of its ConfigMap.
+pub(super) fn with_config_map(template: &Value, name: &str) -> Value {
+    let mut template = template.clone();
+    let volumes = template["spec"]["volumes"].as_array_mut().into_iter().flatten();
+    for volume in volumes.filter(|volume| volume["name"] == format!("{VOLUME_PREFIX}job")) {
+        volume["configMap"]["name"] = name.into();
+    }
+    template
+}
+
+fn container(pod: &PodSpec, settings: &RunnerSettings, mounts: Vec<Value>) -> Value {
+    let resources = pod.resources.as_ref().map_or_else(|| settings.resources.clone(), ResourceRequirements::from);
+    let probe = |path: &str, period: u32, failures: u32| {
+        json!({
+            "httpGet": {"path": path, "port": "http"},
+            "periodSeconds": period, "timeoutSeconds": 5, "failureThreshold": failures,
+        })
+    };
+    let mut container = json!({
+        "name": CONTAINER,
+        "image": settings.image,
+        "args": ["run", "--config", format!("{JOB_FOLDER}/{JOB_FILE}")],
+        "env": environment(&pod.env),
+        "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "resources": resources,
+        // A runner that waits for Kafka is alive: only one that does not answer at all is started again.
+        "startupProbe": probe("/livez", 1, 60),
+        "livenessProbe": probe("/livez", 10, 6),
+        "readinessProbe": probe("/readyz", 5, 2),
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "runAsNonRoot": true,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePath": TERMINATION_MESSAGE_PATH,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": mounts,
+    });
+    if let Some(policy) = &settings.image_pull_policy {
+        container["imagePullPolicy"] = policy.clone().into();
+    }
+    container
+}
+
+/// The operator's variables, which a job may not set, and the job's.
+fn environment(own: &[EnvSpec]) -> Vec<Value> {
+    let fixed = [
+        ("HTTP_ADDRESS", format!("0.0.0.0:{HTTP_PORT}")),
+        ("DATA_PLATFORM_STAY_UP", "true".to_owned()),
+        ("DATA_PLATFORM_NO_LOCK", "true".to_owned()),
+        ("TERMINATION_MESSAGE_PATH", TERMINATION_MESSAGE_PATH.to_owned()),
+    ];
+    let fixed = fixed.into_iter().map(|(name, value)| json!({"name": name, "value": value}));
+    let own = own.iter().map(|env| match (&env.value, &env.secret_key_ref) {
+        (_, Some(secret)) => {
+            json!({"name": env.name, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}})
+        }
+        (value, None) => json!({"name": env.name, "value": value.clone().unwrap_or_default()}),
+    });
+    fixed.chain(own).collect()
+}
+
+/// Volumes, and where the container sees them.
+fn volumes(job: &ValidatedJob, pod: &PodSpec) -> (Vec<Value>, Vec<Value>) {
+    let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
+    let mut add = |name: &str, path: &str, read_only: bool, source: (&str, Value)| {
+        let (kind, source) = source;
+        volumes.push(json!({"name": name, kind: source}));
+        mounts.push(json!({"name": name, "mountPath": path, "readOnly": read_only}));
+    };
+    let own = |name: &str| format!("{VOLUME_PREFIX}{name}");
+    let items = json!([{"key": JOB_FILE, "path": JOB_FILE}]);
+    add(&own("job"), JOB_FOLDER, true, ("configMap", json!({"name": "", "items": items})));
+    add(&own("tmp"), "/tmp", false, ("emptyDir", json!({})));
+    if let Some(claim) = &job.storage.claim {
+        add(&own("data"), DATA_FOLDER, false, ("persistentVolumeClaim", json!({"claimName": claim})));
+    }
+    for (i, secret) in job.secrets.iter().enumerate() {
+        // Optional: the runner says which file it misses, and takes it up when it appears. A pod without it would hang.
+        let source = json!({"secretName": secret, "optional": true});
+        add(&own(&format!("secret-{i}")), &format!("{SECRETS_FOLDER}/{secret}"), true, ("secret", source));
+    }
+    for volume in &pod.volumes {
+        add(&volume.name, &volume.mount_path, volume.read_only, source(volume));
+    }
+    (volumes, mounts)
+}
+
+fn source(volume: &VolumeSpec) -> (&'static str, Value) {
+    if let Some(claim) = &volume.claim_name {
+        return ("persistentVolumeClaim", json!({"claimName": claim}));
+    }
+    if let Some(secret) = &volume.secret_name {
+        return ("secret", json!({"secretName": secret}));
+    }
+    if let Some(config_map) = &volume.config_map_name {
+        return ("configMap", json!({"name": config_map}));
+    }
+    ("emptyDir", volume.empty_dir_size.map_or_else(|| json!({}), |size| json!({"sizeLimit": size.to_string()})))
+}
+
+/// The job's own rules, and with a claim that one node at a time can use: near the others that use it. A preference is
+/// enough: the scheduler itself knows where a volume can go, and a rule that must hold would keep the first pod, or the
+/// last one after the loss of a node, from every node.
+fn affinity(job: &ValidatedJob, own: Option<&Affinity>, claim_is_shared: bool) -> Value {
+    let mut affinity = json!(own.cloned().unwrap_or_default());
+    if let Some(claim) = job.storage.claim.as_ref().filter(|_| !claim_is_shared) {
+        let term = json!({
+            "weight": 100,
+            "podAffinityTerm": {
+                "topologyKey": "kubernetes.io/hostname",
+                "labelSelector": {"matchLabels": {CLAIM_LABEL: label_value(claim)}},
+            },
+        });
+        let preferred = &mut affinity["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"];
+        match preferred.as_array_mut() {
+            Some(terms) => terms.push(term),
+            None => *preferred = json!([term]),
+        }
+    }
+    affinity
+}

@@ -1,0 +1,175 @@
+//! The children of a job in the cluster: written where they differ, in an order that never leaves a pod without what it
+//! mounts, and removed when nothing names them any more.
+
+use std::collections::BTreeSet;
+
+use data_platform_crds::condition::Reason;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, ListParams};
+use serde_json::{Value, json};
+
+use crate::apply::{ChildKind, Desired, Step, step};
+use crate::cache::{Cache, JobKey};
+use crate::context::Context;
+use crate::error::Error;
+use crate::names::selector;
+use crate::observed::{Observed, controller};
+use crate::streaming_job::build::{self, Built, mounted};
+use crate::streaming_job::rollout::{Made, Plan};
+use crate::streaming_job::validate::{Refusal, ValidatedJob};
+
+/// The children of a job as they should be, in the order in which they are written: a pod needs its ConfigMap, and its
+/// name should lead somewhere when it starts. The Deployment comes last.
+pub(super) fn children(job: &ValidatedJob, built: &Built, made: Option<&Made>, plan: Plan) -> Vec<Desired> {
+    match made.filter(|_| plan != Plan::Roll) {
+        // The ConfigMap that is kept is not written: it is there, and never changes.
+        Some(made) => {
+            let deployment = build::deployment(job, &made.template, &made.config_map, &made.revision);
+            vec![built.service.clone(), deployment]
+        }
+        None => {
+            let deployment = build::deployment(job, &built.template, &built.config_map.name, &job.revision);
+            vec![built.config_map.clone(), built.service.clone(), deployment]
+        }
+    }
+}
+
+/// Writes what differs. `Some`: something is in the way.
+pub(super) async fn bring_about(
+    children: &[Desired],
+    job: &ValidatedJob,
+    uid: &str,
+    context: &Context,
+) -> Result<Option<Refusal>, Error> {
+    let scope = &context.scope;
+    for desired in children {
+        let blocked = match desired.kind {
+            ChildKind::ConfigMap => write(desired, &scope.config_maps, uid, context).await?,
+            ChildKind::Service => write(desired, &scope.services, uid, context).await?,
+            ChildKind::Deployment => write(desired, &scope.deployments, uid, context).await?,
+        };
+        if let Some(refusal) = blocked {
+            return Ok(Some(refusal));
+        }
+    }
+    tracing::trace!(job = job.name, "the children are as they should be");
+    Ok(None)
+}
+
+async fn write<K>(desired: &Desired, cache: &Cache<Observed<K>>, owner: &str, context: &Context) -> Result<Option<Refusal>, Error> {
+    let name = || format!("{} {}", desired.kind.name(), desired.name);
+    let cached = cache.get(&desired.namespace, &desired.name);
+    let seen = cached.as_ref().map(|object| (&object.metadata, live(desired, object)));
+    let mut decided = step(desired, seen.as_ref().map(|(metadata, live)| (*metadata, live)), owner);
+    if decided == Step::Create {
+        // The cache knows only what carries the operator's label: somebody else's object would not be in it.
+        let found = context.writer.seen(desired).await.map_err(Error::api(format!("look for the {}", name())))?;
+        if let Some(metadata) = found {
+            let live = json!({"metadata": metadata});
+            decided = step(desired, Some((&metadata, &live)), owner);
+        }
+    }
+    let uid = match decided {
+        Step::Nothing => return Ok(None),
+        Step::Create => None,
+        Step::Change { uid } => Some(uid),
+        Step::LeaveTaken { owner } => {
+            let message = format!("there is a {} already, and {owner}", name());
+            return Ok(Some((Reason::NameTaken, message)));
+        }
+        Step::WaitForDeletion => {
+            let message = format!("the {} of a job of the same name is still being deleted", name());
+            return Ok(Some((Reason::Starting, message)));
+        }
+    };
+    let written = context.writer.apply(desired, uid.as_deref()).await.map_err(Error::api(format!("apply the {}", name())))?;
+    tracing::debug!(object = name(), "applied");
+    cache.note(kept(desired.kind, written));
+    Ok(None)
+}
+
+/// What is compared of an object. Of a ConfigMap only the metadata are cached: it is immutable and named by its content.
+fn live<K>(desired: &Desired, object: &Observed<K>) -> Value {
+    let mut live = object.value();
+    if desired.kind == ChildKind::ConfigMap {
+        for field in ["data", "immutable"] {
+            live[field] = desired.object[field].clone();
+        }
+    }
+    // What a watch brings does not say of what kind it is.
+    live["apiVersion"] = desired.object["apiVersion"].clone();
+    live["kind"] = desired.object["kind"].clone();
+    live
+}
+
+/// What is cached of an answer.
+fn kept<K>(kind: ChildKind, written: Observed<K>) -> Observed<K> {
+    match kind {
+        ChildKind::ConfigMap => Observed::new(written.metadata, serde_json::Map::new()),
+        _ => written,
+    }
+}
+
+/// Removes children of the job that it no longer has: those of other names, and ConfigMaps that no pod and no Deployment
+/// names. Whether one does is asked of the API server, not of a cache: a pod that starts without it would hang.
+pub(super) async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, context: &Context) -> Result<(), Error> {
+    let scope = &context.scope;
+    let mounted_here: Vec<String> =
+        children.iter().flat_map(|child| mounted(&child.object["spec"]["template"]["spec"])).collect();
+    let is_wanted = |kind: ChildKind, name: &str| {
+        let is_kept = kind == ChildKind::ConfigMap && mounted_here.iter().any(|mounted| mounted == name);
+        is_kept || children.iter().any(|child| child.kind == kind && child.name == name)
+    };
+    let orphan = |kind: ChildKind, metadata: &ObjectMeta| {
+        let is_ours = controller(metadata).is_some_and(|owner| owner.uid == uid);
+        is_ours && metadata.deletion_timestamp.is_none() && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default())
+    };
+    let mut orphans: Vec<(ChildKind, ObjectMeta)> = Vec::new();
+    for found in scope.deployments.of_job(key) {
+        if orphan(ChildKind::Deployment, &found.metadata) {
+            orphans.push((ChildKind::Deployment, found.metadata.clone()));
+        }
+    }
+    for found in scope.services.of_job(key) {
+        if orphan(ChildKind::Service, &found.metadata) {
+            orphans.push((ChildKind::Service, found.metadata.clone()));
+        }
+    }
+    let mut config_maps: Vec<ObjectMeta> = Vec::new();
+    for found in scope.config_maps.of_job(key) {
+        if orphan(ChildKind::ConfigMap, &found.metadata) {
+            config_maps.push(found.metadata.clone());
+        }
+    }
+    if !config_maps.is_empty() {
+        let named = named(key, context).await?;
+        config_maps.retain(|metadata| !named.contains(metadata.name.as_deref().unwrap_or_default()));
+        orphans.extend(config_maps.into_iter().map(|metadata| (ChildKind::ConfigMap, metadata)));
+    }
+    for (kind, metadata) in orphans {
+        let name = metadata.name.clone().unwrap_or_default();
+        context.writer.delete(kind, &metadata).await.map_err(Error::api(format!("delete the {} {name}", kind.name())))?;
+        tracing::info!(namespace = key.namespace, job = key.name, kind = kind.name(), name, "removed what the job no longer has");
+    }
+    Ok(())
+}
+
+/// The ConfigMaps that the job's Deployment and pods name at this moment.
+async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Error> {
+    let labels: Vec<String> = selector(key.kind.name(), &key.name).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pods: Api<Observed<Pod>> = Api::namespaced(context.client.clone(), &key.namespace);
+    let pods = pods.list(&ListParams::default().labels(&labels.join(","))).await.map_err(Error::api("list the pods"))?;
+    let deployments: Api<Observed<Deployment>> = Api::namespaced(context.client.clone(), &key.namespace);
+    let deployment = deployments.get_opt(&key.name).await.map_err(Error::api("read the Deployment"))?;
+    let mut named: BTreeSet<String> = BTreeSet::new();
+    for pod in pods {
+        named.extend(mounted(&pod.value()["spec"]));
+    }
+    if let Some(deployment) = deployment {
+        named.extend(mounted(&deployment.value()["spec"]["template"]["spec"]));
+    }
+    Ok(named)
+}
+

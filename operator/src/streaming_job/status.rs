@@ -1,0 +1,316 @@
+//! From what is known of a job to its status. Pure: facts in, conditions and figures out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_platform_crds::condition::{ConditionType, Finding, Reason, Standing, conditions, shortened, whole_seconds};
+use data_platform_crds::streaming_job::{
+    CheckpointStatus, DeadLetterStatus, ErrorStatus, ExitStatus, LagStatus, PartitionLag, StreamingJobStatus,
+    ThroughputStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use crate::names::selector;
+use crate::pod::{Exit, PodFacts, current};
+use crate::report::RunnerReport;
+
+/// Partitions that a status names.
+const PARTITIONS_MAX: usize = 8;
+/// Longest text of a status other than a condition's message, in bytes.
+const TEXT_BYTES_MAX: usize = 4096;
+/// How long a job that was out of memory is called so after it came back: longer than it takes somebody to look.
+const OUT_OF_MEMORY_SECONDS: i64 = 600;
+/// How long a pod that is not ready may say nothing before that is called odd.
+const SILENCE_SECONDS: i64 = 120;
+/// Least time between two writes that only bring new figures: four a minute.
+pub const FIGURES_PERIOD: Duration = Duration::from_secs(15);
+
+/// What the operator heard from the runner of the current pod.
+#[derive(Clone, Debug, Default)]
+pub enum Heard {
+    /// Nobody asked yet.
+    #[default]
+    NotYet,
+    /// It did not answer several times.
+    Nothing,
+    /// This.
+    Report(Arc<RunnerReport>),
+}
+
+/// What is known of a job.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// What keeps the spec from being carried out.
+    pub refusal: Option<(Reason, String)>,
+    /// Why there are to be no pods.
+    pub off: Option<&'static str>,
+    /// The Deployment, if there is one.
+    pub deployment: Option<&'a Value>,
+    /// Its pods.
+    pub pods: &'a [Arc<PodFacts>],
+    /// What the runner says.
+    pub heard: Heard,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What is to be said of a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The one word.
+    pub reason: Reason,
+    /// What it means for the conditions here; mostly the reason's own.
+    pub standing: Standing,
+    /// What happened and what to do. Without figures: a status that only counts is written rarely.
+    pub message: String,
+}
+
+impl Verdict {
+    fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let message = message.into();
+        let message = if message.trim().is_empty() { reason.meaning().to_owned() } else { message };
+        let cure = reason.cure();
+        let has_cure = cure.is_empty() || message.contains(cure);
+        let message = if has_cure { message } else { format!("{message}; {cure}") };
+        Self { reason, standing: reason.standing(), message }
+    }
+
+    fn as_(self, standing: Standing) -> Self {
+        Self { standing, ..self }
+    }
+
+    /// The four conditions.
+    pub fn findings(&self) -> Vec<Finding> {
+        ConditionType::ALL
+            .into_iter()
+            .map(|condition| {
+                let holds = self.standing.holds(condition);
+                let speaks = holds || condition == ConditionType::Ready;
+                let (reason, message) =
+                    if speaks { (self.reason, self.message.clone()) } else { (Reason::AsExpected, String::new()) };
+                Finding { condition, holds, reason, message }
+            })
+            .collect()
+    }
+}
+
+/// Says of a job what its facts amount to: what comes first keeps what comes later from mattering.
+pub fn verdict(facts: &Facts<'_>) -> Verdict {
+    if let Some((reason, message)) = &facts.refusal {
+        return Verdict::new(*reason, message.clone());
+    }
+    if let Some(why) = facts.off {
+        let is_empty = facts.pods.is_empty();
+        return Verdict::new(if is_empty { Reason::Suspended } else { Reason::Stopping }, why);
+    }
+    let Some(deployment) = facts.deployment else {
+        return Verdict::new(Reason::Starting, "the objects of the job are being made");
+    };
+    let Some(pod) = current(facts.pods.iter().map(Arc::as_ref)).filter(|pod| !pod.is_leaving()) else {
+        return without_pod(deployment, facts.pods.is_empty());
+    };
+    if let Some((reason, message)) = &pod.trouble {
+        return Verdict::new(*reason, message.clone());
+    }
+    match &facts.heard {
+        Heard::Report(report) if pod.running && report.ready => working(report, pod, facts.now),
+        Heard::Report(report) if pod.running => not_working(report, pod),
+        _ if pod.ready => match facts.heard {
+            Heard::Nothing => Verdict::new(Reason::StatusUnknown, ""),
+            _ => Verdict::new(Reason::Running, ""),
+        },
+        heard => silent(pod, matches!(heard, Heard::Nothing), facts.now),
+    }
+}
+
+/// The Deployment has no pod that stays: it is about to make one, or it cannot.
+fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
+    let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
+    let failure = conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True").last();
+    if let Some(failure) = failure {
+        let message = failure["message"].as_str().unwrap_or_default();
+        let is_quota = message.contains("exceeded quota") || message.contains("must specify limits") || message.contains("failed quota");
+        return Verdict::new(if is_quota { Reason::QuotaExceeded } else { Reason::PodRefused }, message);
+    }
+    let message = if is_empty { "the pod is being made" } else { "the old pod is stopping before the new one starts" };
+    Verdict::new(Reason::Starting, message)
+}
+
+/// The runner says that it reads and commits.
+fn working(report: &RunnerReport, pod: &PodFacts, now: Timestamp) -> Verdict {
+    let is_recent = |exit: &&Exit| now.as_second() - exit.time.as_second() < OUT_OF_MEMORY_SECONDS;
+    let silent = report.silent_holders();
+    if report.is_all_dead() {
+        Verdict::new(Reason::AllDeadLettered, "")
+    } else if let Some(held) = silent.first() {
+        let others = if silent.len() > 1 { format!(" and {} more", silent.len() - 1) } else { String::new() };
+        let message = format!("{}[{}]{others} does not answer and holds the watermark back: windows stay open", held.topic, held.partition);
+        Verdict::new(Reason::WatermarkHeld, message)
+    } else if let Some(exit) = pod.last_exit.as_ref().filter(|exit| exit.reason == Reason::OutOfMemory).filter(is_recent) {
+        Verdict::new(Reason::OutOfMemory, format!("the job runs again; {}", exit.message)).as_(Standing::WorksBut)
+    } else {
+        Verdict::new(Reason::Running, "")
+    }
+}
+
+/// The runner says why it does not.
+fn not_working(report: &RunnerReport, pod: &PodFacts) -> Verdict {
+    let is_starting = report.phase == "starting" || report.reason.is_empty();
+    if let Some(exit) = pod.last_exit.as_ref().filter(|exit| is_starting && exit.reason == Reason::OutOfMemory) {
+        return Verdict::new(Reason::OutOfMemory, exit.message.clone());
+    }
+    // Its cure is the one that it gave with its last error: it knows more than the list.
+    let error = report.errors.last().filter(|error| error.reason == report.reason && !error.cure.is_empty());
+    let message = match error {
+        Some(error) => format!("{}; {}", report.message, error.cure),
+        None => report.message.clone(),
+    };
+    let verdict = |reason: Reason| match error {
+        Some(_) => Verdict { reason, standing: reason.standing(), message: message.clone() },
+        None => Verdict::new(reason, message.clone()),
+    };
+    match (Reason::from_name(&report.reason), report.phase.as_str()) {
+        (Some(Reason::Running | Reason::Starting), _) => Verdict::new(Reason::Starting, message),
+        (Some(reason), "stalled") => verdict(reason).as_(Standing::NeedsItsUser),
+        (Some(reason), "retrying") => verdict(reason).as_(Standing::Retried),
+        (Some(reason), "starting") if reason.standing() != Standing::NeedsItsUser => verdict(reason),
+        (Some(reason), _) => verdict(reason),
+        (None, "starting" | "running") => Verdict::new(Reason::Starting, message),
+        // A newer runner may have a word that this operator does not know.
+        (None, _) => Verdict::new(Reason::InternalError, format!("{}: {message}", report.reason)),
+    }
+}
+
+/// The pod is not ready, and nobody heard why.
+fn silent(pod: &PodFacts, was_asked: bool, now: Timestamp) -> Verdict {
+    if let Some(exit) = pod.last_exit.as_ref().filter(|exit| exit.code != 0) {
+        return Verdict::new(exit.reason, exit.message.clone());
+    }
+    let age = pod.created().map_or(0, |created| now.as_second() - created.as_second());
+    if pod.running && was_asked && age > SILENCE_SECONDS {
+        return Verdict::new(Reason::NotReady, "");
+    }
+    Verdict::new(Reason::Starting, if pod.running { "the runner is starting" } else { "the container is being made" })
+}
+
+/// The status of a job. What nobody knows anew stays as it was: the last figures of a job that is down are still the
+/// last figures.
+pub fn status(before: &StreamingJobStatus, verdict: &Verdict, facts: &Facts<'_>, name: &str, generation: Option<i64>) -> StreamingJobStatus {
+    let mut status = before.clone();
+    status.observed_generation = generation;
+    status.conditions = conditions(&before.conditions, &verdict.findings(), generation, facts.now);
+    status.replicas = Some(count(facts.pods.iter().filter(|pod| !pod.is_leaving())));
+    status.ready_replicas = Some(count(facts.pods.iter().filter(|pod| pod.ready && !pod.is_leaving())));
+    let selector: Vec<String> = selector("StreamingJob", name).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    status.selector = Some(selector.join(","));
+    if let Some(image) = facts.deployment.and_then(|live| live["spec"]["template"]["spec"]["containers"][0]["image"].as_str()) {
+        status.image = Some(image.to_owned());
+    }
+    let exits = facts.pods.iter().filter_map(|pod| pod.last_exit.as_ref());
+    if let Some(exit) = exits.max_by_key(|exit| exit.time) {
+        status.last_exit = Some(ExitStatus {
+            time: Time(whole_seconds(exit.time)),
+            exit_code: exit.code,
+            reason: exit.reason.name().to_owned(),
+            message: shortened(&exit.message, TEXT_BYTES_MAX),
+        });
+    }
+    match &facts.heard {
+        Heard::Report(report) => figures(&mut status, report),
+        _ if !verdict.standing.holds(ConditionType::Ready) => {
+            status.throughput = status.throughput.map(|_| ThroughputStatus::default());
+            status.no_output = None;
+        }
+        _ => {}
+    }
+    status
+}
+
+fn count<'a>(pods: impl Iterator<Item = &'a Arc<PodFacts>>) -> i32 {
+    i32::try_from(pods.count()).unwrap_or(i32::MAX)
+}
+
+/// A time in microseconds, in whole seconds as the API server keeps it.
+fn time(micros: i64) -> Option<Time> {
+    Timestamp::from_microsecond(micros).ok().map(|time| Time(whole_seconds(time)))
+}
+
+fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    // Before it has read its log and asked Kafka a runner knows nothing, and says zero.
+    if !report.partitions.is_empty() {
+        let mut worst: Vec<_> = report.partitions.iter().filter(|partition| partition.lag() != Some(0)).collect();
+        worst.sort_by_key(|partition| (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition));
+        let worst = worst.into_iter().take(PARTITIONS_MAX).map(|partition| PartitionLag {
+            topic: partition.topic.clone(),
+            partition: partition.partition,
+            records: partition.lag(),
+        });
+        status.lag = Some(LagStatus {
+            total_records: report.partitions.iter().filter_map(crate::report::PartitionReport::lag).sum(),
+            max_seconds: report.lag_seconds,
+            worst_partitions: worst.collect(),
+        });
+    }
+    if report.last_commit.is_some() {
+        status.throughput = Some(ThroughputStatus {
+            records_in_per_second: number(report.records_per_second),
+            rows_out_per_second: number(report.rows_per_second),
+        });
+    }
+    status.watermark = report.watermark.and_then(time).or(status.watermark.take());
+    let commit = report.last_commit.as_ref();
+    let commit = commit.and_then(|commit| Some(CheckpointStatus { version: number(commit.version), time: time(commit.clock)? }));
+    status.last_checkpoint = commit.or(status.last_checkpoint.take());
+    let mut by_reason = std::collections::BTreeMap::new();
+    for (reason, records) in report.totals.sources.values().flat_map(|source| &source.dead_letter) {
+        *by_reason.entry(reason.clone()).or_insert(0) += number(*records);
+    }
+    if !by_reason.is_empty() {
+        status.dead_letters = Some(DeadLetterStatus { total_records: number(report.dead_letters()), by_reason });
+    }
+    status.no_output = report.why_no_output().map(|why| shortened(&why, TEXT_BYTES_MAX));
+    let error = report.errors.last().and_then(|error| {
+        let message = shortened(&format!("{}; {}", error.message, error.cure), TEXT_BYTES_MAX);
+        Some(ErrorStatus { time: time(error.clock)?, reason: shortened(&error.reason, 128), message })
+    });
+    status.last_error = error.or(status.last_error.take());
+}
+
+/// When a status is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It is there already.
+    No,
+    /// At once.
+    Now,
+    /// Only its figures are new, and some were written a moment ago: after this time.
+    Later(Duration),
+}
+
+/// Decides when a status is written. `since`: how long ago the last one was; `None`: not in this process.
+pub fn write(before: &StreamingJobStatus, after: &StreamingJobStatus, since: Option<Duration>) -> Write {
+    if before == after {
+        return Write::No;
+    }
+    let flipped = words(&before.conditions) != words(&after.conditions) || before.observed_generation != after.observed_generation;
+    match since {
+        Some(since) if !flipped && since < FIGURES_PERIOD => Write::Later(FIGURES_PERIOD - since),
+        _ => Write::Now,
+    }
+}
+
+fn words(conditions: &[Condition]) -> Vec<(&str, &str, &str)> {
+    conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}
+
+/// Status and reason of the condition Ready: a change of it is a transition, of which an event tells.
+pub fn ready(status: &StreamingJobStatus) -> Option<(&str, &str)> {
+    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    Some((&ready.status, &ready.reason))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,389 @@
+//! A reconcile as a whole, against an API server in memory.
+
+use std::sync::Arc;
+
+use data_platform_crds::streaming_job::StreamingJob;
+use serde_json::{Value, json};
+
+use crate::args::{Args, RunnerSettings};
+use crate::cache::{JobKey, JobKind};
+use crate::context::{Context, Scope};
+use crate::metrics::Metrics;
+use crate::observed::Observed;
+use crate::streaming_job::reconcile;
+use crate::streaming_job::validate::{ValidatedJob, validate};
+
+mod api_server;
+mod golden;
+
+use api_server::{ApiServer, Fault};
+
+/// What the operator of these tests gives to every pod.
+pub(crate) fn settings() -> RunnerSettings {
+    let args = ["x", "--runner-image", "localhost/data-platform-runner:test", "--storage-claim", "data"];
+    <Args as clap::Parser>::parse_from(args).runner()
+}
+
+/// A job as the API server has it.
+pub(crate) fn job() -> StreamingJob {
+    let job = json!({
+        "apiVersion": "dataplatform.io/v1alpha1",
+        "kind": "StreamingJob",
+        "metadata": {
+            "name": "a", "namespace": "n", "uid": "11111111-2222-3333-4444-555555555555", "generation": 1,
+            "creationTimestamp": "2026-01-02T03:04:05Z",
+        },
+        "spec": {
+            "kafka": {"bootstrapServers": "kafka:9092"},
+            "sources": [{
+                "name": "s", "topics": ["t"], "columns": [{"name": "t", "type": "timestamp"}], "eventTime": {"column": "t"},
+            }],
+            "query": "SELECT window_start, count(*) AS n FROM s GROUP BY tumble(t, INTERVAL '1 minute')",
+            "sink": {"path": "counts"},
+        },
+    });
+    serde_json::from_value(job).expect("it is a job")
+}
+
+/// The job after its checks.
+pub(crate) fn validated(job: &StreamingJob) -> ValidatedJob {
+    validate(job, &settings()).expect("it is valid")
+}
+
+/// An operator with one scope over an API server in memory.
+struct Operator {
+    server: ApiServer,
+    context: Arc<Context>,
+}
+
+impl Operator {
+    fn new(server: &ApiServer) -> Self {
+        Self::with(server, settings())
+    }
+
+    fn with(server: &ApiServer, settings: RunnerSettings) -> Self {
+        let scope = Arc::new(Scope::new(Some("n".to_owned())));
+        let context = Context::new(server.client(), settings, "test".to_owned(), Metrics::alone(), scope);
+        Self { server: server.clone(), context: Arc::new(context) }
+    }
+
+    /// What the watches would have brought.
+    fn catch_up(&self) {
+        let scope = &self.context.scope;
+        self.server.list_into(&scope.config_maps, "configmaps");
+        self.server.list_into(&scope.services, "services");
+        self.server.list_into(&scope.deployments, "deployments");
+    }
+
+    /// One reconcile of the job `a`; `false`: it is to be tried again.
+    async fn reconcile(&self) -> bool {
+        let Some(job) = self.server.get("streamingjobs", "a") else { return true };
+        let observed: Observed<StreamingJob> = serde_json::from_value(job).unwrap();
+        reconcile(Arc::new(observed), Arc::clone(&self.context)).await.is_ok()
+    }
+
+    /// Reconciles until nothing is left to do.
+    async fn settle(&self) {
+        for _ in 0..20 {
+            self.catch_up();
+            let before = self.server.writes();
+            if self.reconcile().await && self.server.writes() == before {
+                return;
+            }
+        }
+        panic!("the operator writes without end: {:#?}", self.server.log());
+    }
+
+    fn ready(&self) -> (String, String) {
+        let job = self.server.get("streamingjobs", "a").unwrap();
+        let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default();
+        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
+        (text("reason"), text("message"))
+    }
+}
+
+/// A server with a claim and the job `a`.
+fn server_with(job: &StreamingJob) -> ApiServer {
+    let server = ApiServer::default();
+    server.put("persistentvolumeclaims", json!({"metadata": {"name": "data", "namespace": "n"}, "spec": {"accessModes": ["ReadWriteOnce"]}}));
+    server.put("streamingjobs", serde_json::to_value(job).unwrap());
+    server
+}
+
+#[tokio::test]
+async fn a_job_becomes_its_children_and_then_nothing_more_is_written() {
+    let server = server_with(&job());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    assert_eq!(server.names("deployments"), ["a"]);
+    assert_eq!(server.names("services"), ["a"]);
+    assert_eq!(server.names("configmaps").len(), 1);
+    assert_eq!(operator.ready().0, "Starting");
+    let writes = server.writes();
+    assert_eq!(writes, 5, "three children, a status, an event: {:#?}", server.log());
+    for _ in 0..3 {
+        operator.settle().await;
+    }
+    assert_eq!(server.writes(), writes);
+    // Another process finds everything as it should be.
+    Operator::new(&server).settle().await;
+    assert_eq!(server.writes(), writes, "{:#?}", server.log());
+}
+
+#[tokio::test]
+async fn drift_is_repaired_and_what_others_added_stays() {
+    let server = server_with(&job());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    let settled = server.get("deployments", "a").unwrap();
+    server.edit("deployments", "a", |deployment| {
+        deployment["spec"]["replicas"] = 3.into();
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "evil".into();
+        deployment["metadata"]["labels"]["team"] = "x".into();
+    });
+    server.remove("services", "a");
+    operator.settle().await;
+    let repaired = server.get("deployments", "a").unwrap();
+    assert_eq!(repaired["spec"], settled["spec"]);
+    assert_eq!(repaired["metadata"]["labels"]["team"], "x");
+    assert_eq!(server.names("services"), ["a"]);
+}
+
+#[tokio::test]
+async fn what_belongs_to_others_is_never_touched() {
+    for kind in ["services", "deployments"] {
+        let server = server_with(&job());
+        let foreign = json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "other"}}, "spec": {"x": 1}});
+        server.put(kind, foreign);
+        let before = server.get(kind, "a");
+        let operator = Operator::new(&server);
+        operator.settle().await;
+        assert_eq!(server.get(kind, "a"), before, "{kind}");
+        let (reason, message) = operator.ready();
+        assert_eq!(reason, "NameTaken", "{message}");
+        server.remove(kind, "a");
+        operator.settle().await;
+        assert_eq!(operator.ready().0, "Starting");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_claim_and_a_wrong_spec_are_said_and_heal() {
+    let server = server_with(&job());
+    server.remove("persistentvolumeclaims", "data");
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    assert_eq!(operator.ready().0, "StorageMissing");
+    assert!(server.names("deployments").is_empty());
+
+    let server = server_with(&job());
+    server.edit("streamingjobs", "a", |job| job["spec"]["sources"] = 7.into());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    let (reason, message) = operator.ready();
+    assert_eq!(reason, "InvalidSpec");
+    assert!(message.contains("cannot read"), "{message}");
+    server.edit("streamingjobs", "a", |found| {
+        found["spec"] = serde_json::to_value(job().spec).unwrap();
+        found["metadata"]["generation"] = 2.into();
+    });
+    operator.settle().await;
+    assert_eq!(operator.ready().0, "Starting");
+}
+
+#[tokio::test]
+async fn a_suspended_job_has_no_pods_and_keeps_everything_else() {
+    let server = server_with(&job());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    server.edit("streamingjobs", "a", |job| {
+        job["spec"]["suspend"] = true.into();
+        job["metadata"]["generation"] = 2.into();
+    });
+    operator.settle().await;
+    assert_eq!(server.get("deployments", "a").unwrap()["spec"]["replicas"], 0);
+    assert_eq!(operator.ready().0, "Suspended");
+    assert_eq!(server.names("configmaps").len(), 1, "the old configuration is named by nothing any more");
+}
+
+#[tokio::test]
+async fn an_upgrade_of_the_operator_keeps_every_pod_and_repairs_with_the_old_template() {
+    let server = server_with(&job());
+    Operator::new(&server).settle().await;
+    let template = || server.get("deployments", "a").unwrap()["spec"]["template"].clone();
+    let before = template();
+    let newer = RunnerSettings { image: "runner:2".to_owned(), ..settings() };
+    let operator = Operator::with(&server, newer.clone());
+    operator.settle().await;
+    assert_eq!(template(), before);
+    server.edit("deployments", "a", |deployment| {
+        deployment["spec"]["template"]["spec"]["containers"][0]["image"] = "evil".into();
+    });
+    operator.settle().await;
+    assert_eq!(template(), before, "drift is repaired with what was made, not with what would be made now");
+    server.edit("streamingjobs", "a", |job| {
+        job["metadata"]["annotations"] = json!({"dataplatform.io/restartedAt": "now"});
+    });
+    operator.settle().await;
+    assert_eq!(template()["spec"]["containers"][0]["image"], "runner:2");
+    assert_eq!(server.names("configmaps").len(), 1);
+
+    let server = server_with(&job());
+    Operator::new(&server).settle().await;
+    let auto = RunnerSettings { rollout: crate::args::Rollout::Auto, ..newer };
+    Operator::with(&server, auto).settle().await;
+    assert_eq!(server.get("deployments", "a").unwrap()["spec"]["template"]["spec"]["containers"][0]["image"], "runner:2");
+}
+
+#[tokio::test]
+async fn a_job_that_is_created_again_waits_for_its_predecessors_children() {
+    let server = server_with(&job());
+    Operator::new(&server).settle().await;
+    let mut again = job();
+    again.metadata.uid = Some("99999999-2222-3333-4444-555555555555".to_owned());
+    server.remove("streamingjobs", "a");
+    server.put("streamingjobs", serde_json::to_value(&again).unwrap());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    let (reason, message) = operator.ready();
+    assert_eq!(reason, "Starting");
+    assert!(message.contains("still being deleted"), "{message}");
+    for (kind, name) in [("services", "a"), ("deployments", "a")] {
+        server.remove(kind, name);
+    }
+    for name in server.names("configmaps") {
+        server.remove("configmaps", &name);
+    }
+    operator.settle().await;
+    let owner = server.get("deployments", "a").unwrap()["metadata"]["ownerReferences"][0]["uid"].clone();
+    assert_eq!(owner, "99999999-2222-3333-4444-555555555555");
+}
+
+/// What is in the cluster, without what differs from run to run.
+fn children(server: &ApiServer) -> Value {
+    let kinds = ["configmaps", "services", "deployments"];
+    let mut found = json!({});
+    for kind in kinds {
+        for name in server.names(kind) {
+            let mut object = server.get(kind, &name).unwrap();
+            for field in ["uid", "resourceVersion", "generation", "creationTimestamp"] {
+                object["metadata"].as_object_mut().unwrap().remove(field);
+            }
+            found[kind][&name] = object;
+        }
+    }
+    found
+}
+
+/// Each call of the first reconciles fails in each way, one at a time; afterwards the same objects are there.
+#[tokio::test]
+async fn whichever_call_fails_and_however_the_same_objects_come_out() {
+    let reference = server_with(&job());
+    Operator::new(&reference).settle().await;
+    let (expected, calls) = (children(&reference), reference.log().len());
+    assert!(calls > 8, "{calls}");
+    let mut faults = 0;
+    for call in 0..calls {
+        for fault in Fault::ALL {
+            let server = server_with(&job());
+            server.fail(call, fault);
+            let mut operator = Operator::new(&server);
+            for _ in 0..5 {
+                operator.catch_up();
+                if !operator.reconcile().await && fault == Fault::Crash {
+                    // A process that crashed remembers nothing.
+                    operator = Operator::new(&server);
+                }
+            }
+            operator.settle().await;
+            assert!(server.has_failed(), "call {call} {fault:?} was never made");
+            assert_eq!(children(&server), expected, "call {call} {fault:?}: {:#?}", server.log());
+            faults += 1;
+        }
+    }
+    assert_eq!(faults, calls * Fault::ALL.len());
+}
+
+/// A generator of random numbers, the same for the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) % bound
+    }
+}
+
+fn change(random: &mut Random, server: &ApiServer) {
+    let kinds = ["configmaps", "services", "deployments"];
+    let kind = kinds[random.below(3) as usize];
+    let (what, number) = (random.below(9), random.below(5));
+    if what >= 7 {
+        // Somebody else changes or deletes a child.
+        let names = server.names(kind);
+        let Some(name) = names.get(random.below(names.len().max(1) as u64) as usize) else { return };
+        if what == 7 {
+            server.remove(kind, name);
+        } else {
+            server.edit(kind, name, |object| object["metadata"]["labels"]["dataplatform.io/job"] = "a".into());
+            server.edit(kind, name, |object| object["spec"]["replicas"] = number.into());
+        }
+        return;
+    }
+    server.edit("streamingjobs", "a", |job| {
+        let generation = job["metadata"]["generation"].as_i64().unwrap_or(0) + i64::from(what != 6);
+        job["metadata"]["generation"] = generation.into();
+        match what {
+            0 => job["spec"]["suspend"] = (number % 2 == 0).into(),
+            1 => job["spec"]["trigger"]["interval"] = format!("{}s", number + 1).into(),
+            2 => job["spec"]["pod"]["labels"] = json!({"team": format!("t{number}")}),
+            3 => job["spec"]["pod"]["env"] = json!([{"name": format!("E{number}"), "value": "v"}]),
+            4 => job["spec"]["replicas"] = (number % 2).into(),
+            5 => job["spec"]["query"] = format!("SELECT {number} AS n FROM s").into(),
+            _ => job["metadata"]["annotations"] = json!({"dataplatform.io/restartedAt": number.to_string()}),
+        }
+    });
+}
+
+/// Whatever happens to a job, in the end it has what it would have if it had been applied at once.
+#[tokio::test]
+async fn random_sequences_of_changes_end_like_a_fresh_apply() {
+    let seed = std::env::var("DATA_PLATFORM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(4);
+    for sequence in 0..500_u64 {
+        let mut random = Random(seed + sequence * 1_000_003);
+        let server = server_with(&job());
+        let operator = Operator::new(&server);
+        let changes = 1 + random.below(12);
+        for _ in 0..changes {
+            change(&mut random, &server);
+            match random.below(3) {
+                0 => operator.settle().await,
+                1 => {
+                    // A reconcile over stale caches.
+                    operator.reconcile().await;
+                }
+                _ => {}
+            }
+        }
+        operator.settle().await;
+        let fresh = ApiServer::default();
+        fresh.put("persistentvolumeclaims", server.get("persistentvolumeclaims", "data").unwrap());
+        let mut job = server.get("streamingjobs", "a").unwrap();
+        job.as_object_mut().unwrap().remove("status");
+        fresh.put("streamingjobs", job);
+        Operator::new(&fresh).settle().await;
+        assert_eq!(children(&server), children(&fresh), "seed {seed}, sequence {sequence}: {:#?}", server.log());
+    }
+}
+
+#[test]
+fn the_key_of_a_job_is_that_of_its_children() {
+    let observed: Observed<StreamingJob> = serde_json::from_value(serde_json::to_value(job()).unwrap()).unwrap();
+    let key = crate::watch::key(&observed);
+    assert_eq!(key, JobKey { kind: JobKind::Streaming, namespace: "n".to_owned(), name: "a".to_owned() });
+}

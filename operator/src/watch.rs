@@ -1,0 +1,179 @@
+//! Watches what the operator caches and asks for reconciles. One task for each kind and scope; a watch that breaks is
+//! begun again with growing waits and is told by a metric.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use data_platform_crds::streaming_job::StreamingJob;
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::Lookup;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, reflector::ObjectRef};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use serde_json::Map;
+
+use crate::cache::{Cache, Cached, JobKey, JobKind};
+use crate::context::{Scope, Triggers};
+use crate::metrics::Metrics;
+use crate::names::{KIND_LABEL, MANAGED_BY, RESTARTED_AT};
+use crate::observed::Observed;
+use crate::pod::PodFacts;
+
+/// Objects in one answer of a list: parsing them takes far more memory than keeping them.
+const PAGE_SIZE: u32 = 50;
+
+/// The objects of a kind in a scope.
+pub fn api<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
+    match &scope.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Watches everything that streaming jobs are made of.
+pub fn children(client: &Client, scope: &Arc<Scope>, triggers: &Arc<Triggers>, metrics: &Metrics) {
+    let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).page_size(PAGE_SIZE);
+    let pods = watcher::Config::default().labels(KIND_LABEL).page_size(PAGE_SIZE);
+    {
+        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
+        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
+        tokio::spawn(async move {
+            watch(api, config, "Deployment", &scope.deployments, |found: Observed<_>| found, &triggers, &metrics).await;
+        });
+    }
+    {
+        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
+        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
+        tokio::spawn(async move {
+            watch(api, config, "Service", &scope.services, |found: Observed<_>| found, &triggers, &metrics).await;
+        });
+    }
+    {
+        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
+        let (api, metrics) = (api::<PartialObjectMeta<ConfigMap>>(client, &scope), metrics.clone());
+        let whole = |found: PartialObjectMeta<ConfigMap>| Observed::new(found.metadata, Map::new());
+        tokio::spawn(async move {
+            watch(api, ours, "ConfigMap", &scope.config_maps, whole, &triggers, &metrics).await;
+        });
+    }
+    {
+        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
+        let (api, metrics) = (api(client, &scope), metrics.clone());
+        tokio::spawn(async move {
+            watch(api, pods, "Pod", &scope.pods, |found| PodFacts::of(&found), &triggers, &metrics).await;
+        });
+    }
+}
+
+/// Keeps a cache of children, and asks for the reconcile of the jobs whose children changed: also of one that was deleted,
+/// so that it is there again a moment later.
+async fn watch<W, T>(
+    api: Api<W>,
+    config: watcher::Config,
+    kind: &str,
+    cache: &Cache<T>,
+    keep: impl Fn(W) -> T,
+    triggers: &Triggers,
+    metrics: &Metrics,
+) where
+    W: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+    T: Cached,
+{
+    let events = watcher(api, config).default_backoff();
+    pin_mut!(events);
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                for job in cache.apply(mapped(event, &keep)) {
+                    triggers.trigger(&job);
+                }
+            }
+            Err(error) => broke(kind, &error, metrics),
+        }
+    }
+}
+
+fn mapped<W, T>(event: Event<W>, keep: &impl Fn(W) -> T) -> Event<T> {
+    match event {
+        Event::Apply(found) => Event::Apply(keep(found)),
+        Event::Delete(found) => Event::Delete(keep(found)),
+        Event::Init => Event::Init,
+        Event::InitApply(found) => Event::InitApply(keep(found)),
+        Event::InitDone => Event::InitDone,
+    }
+}
+
+fn broke(kind: &str, error: &watcher::Error, metrics: &Metrics) {
+    metrics.watch_restarted(kind);
+    tracing::warn!(kind, error = %crate::error::chain(error), "a watch broke and is begun again");
+}
+
+/// Keeps the store of streaming jobs, and asks for the reconcile of those of which something changed that matters: what
+/// the operator itself writes into their status does not.
+pub async fn streaming_jobs(
+    client: Client,
+    scope: Arc<Scope>,
+    mut store: Writer<Observed<StreamingJob>>,
+    triggers: Arc<Triggers>,
+    forget: impl Fn(&JobKey),
+    metrics: Metrics,
+) {
+    let config = watcher::Config::default().page_size(PAGE_SIZE);
+    let events = watcher(api::<Observed<StreamingJob>>(&client, &scope), config).default_backoff();
+    pin_mut!(events);
+    let known = store.as_reader();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                broke(JobKind::Streaming.name(), &error, &metrics);
+                continue;
+            }
+        };
+        match &event {
+            Event::Apply(job) => {
+                let before = known.get(&ObjectRef::from_obj(job));
+                let matters = before.is_none_or(|before| what_matters(&before) != what_matters(job));
+                store.apply_watcher_event(&event);
+                if matters {
+                    triggers.trigger(&key(job));
+                }
+            }
+            Event::Delete(job) => {
+                store.apply_watcher_event(&event);
+                forget(&key(job));
+            }
+            Event::InitDone => {
+                store.apply_watcher_event(&event);
+                for job in known.state() {
+                    triggers.trigger(&key(&job));
+                }
+            }
+            Event::Init | Event::InitApply(_) => store.apply_watcher_event(&event),
+        }
+    }
+}
+
+/// The job of a resource.
+pub fn key(job: &Observed<StreamingJob>) -> JobKey {
+    JobKey {
+        kind: JobKind::Streaming,
+        namespace: Lookup::namespace(job).unwrap_or_default().into_owned(),
+        name: Lookup::name(job).unwrap_or_default().into_owned(),
+    }
+}
+
+/// What a reconcile reads of a resource, beside its status.
+fn what_matters(job: &Observed<StreamingJob>) -> (Option<&str>, Option<i64>, Option<&str>, bool) {
+    let metadata = &job.metadata;
+    let restarted_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(RESTARTED_AT));
+    (metadata.uid.as_deref(), metadata.generation, restarted_at.map(String::as_str), metadata.deletion_timestamp.is_some())
+}
