@@ -45,7 +45,7 @@ fn main() {
 fn source() -> SourceSpec {
     let text = templates::find("event-aggregation").expect("the job is built in");
     let (job, _) = Manifest::read(text).expect("it is YAML").remove(0).check().expect("it is valid");
-    let Job::Streaming(job) = job;
+    let Job::Streaming(job) = job else { panic!("event-aggregation is a streaming job") };
     job.spec.sources[0].clone()
 }
 

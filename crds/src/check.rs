@@ -40,7 +40,8 @@ pub struct Checked {
 pub fn check(yaml_text: &str) -> Result<Checked, Vec<Problem>> {
     let manifests = Manifest::read(yaml_text)?;
     if manifests.is_empty() {
-        let cure = format!("write a job: apiVersion: {GROUP}/{VERSION}, kind: StreamingJob, metadata and spec");
+        let cure =
+            format!("write a job: apiVersion: {GROUP}/{VERSION}, kind: {}, metadata and spec", one_of(job::KINDS));
         return Err(vec![Problem::error(FieldPath::root(), "the file holds no document", cure)]);
     }
     let (mut jobs, mut warnings, mut refused) = (Vec::new(), Vec::new(), Vec::new());
@@ -219,6 +220,14 @@ fn typed(value: Value, problems: &mut Vec<Problem>) -> Option<Job> {
         }
     };
     match &job {
+        // A template brings its own parameters: whoever expands it knows them.
+        Job::Batch(batch) if batch.spec.template.is_some() => problems.extend(validate::validate_batch(&batch.spec)),
+        Job::Batch(batch) => {
+            match parameters::expand_batch_parameters(&batch.spec, &batch.spec.parameters, &BTreeMap::new()) {
+                Ok(spec) => problems.extend(validate::validate_batch(&spec)),
+                Err(found) => problems.extend(found),
+            }
+        }
         Job::Streaming(streaming) if streaming.spec.template.is_some() => {
             // A template brings its own parameters: whoever expands it knows them.
             problems.extend(validate::validate(&streaming.spec));

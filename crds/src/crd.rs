@@ -11,6 +11,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::AddNullable;
 use serde_json::{Value, json};
 
+use crate::batch_job::BatchJob;
 use crate::field_path::{FieldPath, Segment};
 use crate::streaming_job::StreamingJob;
 
@@ -19,16 +20,23 @@ pub fn streaming_job() -> CustomResourceDefinition {
     shipped(StreamingJob::crd())
 }
 
+/// The CRD of `BatchJob`.
+pub fn batch_job() -> CustomResourceDefinition {
+    shipped(BatchJob::crd())
+}
+
 /// Every CRD of the product, with the name of the file it is kept in.
 pub fn all() -> Vec<(&'static str, CustomResourceDefinition)> {
-    vec![("streamingjobs.yaml", streaming_job())]
+    vec![("streamingjobs.yaml", streaming_job()), ("batchjobs.yaml", batch_job())]
 }
 
 /// The OpenAPI schema of a kind, as the API server has it. `None`: not one of our kinds.
 pub fn schema(kind: &str) -> Option<&'static Value> {
     static STREAMING_JOB: OnceLock<Value> = OnceLock::new();
+    static BATCH_JOB: OnceLock<Value> = OnceLock::new();
     match kind {
         "StreamingJob" => Some(STREAMING_JOB.get_or_init(|| schema_of(&streaming_job()))),
+        "BatchJob" => Some(BATCH_JOB.get_or_init(|| schema_of(&batch_job()))),
         _ => None,
     }
 }

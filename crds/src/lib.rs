@@ -4,6 +4,8 @@
 //! (schema and CEL rules derived from these types) is the same as what `data-platform validate` checks offline.
 
 // Where `unreachable_pub` is allowed, KubeSchema repeats each struct, `pub` and all, inside a function.
+#[allow(unreachable_pub)]
+pub mod batch_job;
 pub mod check;
 #[allow(unreachable_pub)]
 pub mod column;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::batch_job::BatchJobSpec;
 use crate::field_path::FieldPath;
 use crate::problem::{Problem, did_you_mean};
 use crate::sink::SinkSpec;
@@ -22,6 +23,34 @@ pub fn expand_parameters(
     declared: &BTreeMap<String, String>,
     overrides: &BTreeMap<String, String>,
 ) -> Result<StreamingJobSpec, Vec<Problem>> {
+    expand(spec, declared, overrides, |expansion, spec| {
+        expansion.spec(spec);
+        spec.parameters = expansion.values.clone();
+    })
+}
+
+/// As [`expand_parameters`], for the query of a batch job, the paths of its inputs and of its sink.
+///
+/// # Errors
+///
+/// As of [`expand_parameters`].
+pub fn expand_batch_parameters(
+    spec: &BatchJobSpec,
+    declared: &BTreeMap<String, String>,
+    overrides: &BTreeMap<String, String>,
+) -> Result<BatchJobSpec, Vec<Problem>> {
+    expand(spec, declared, overrides, |expansion, spec| {
+        expansion.batch_spec(spec);
+        spec.parameters = expansion.values.clone();
+    })
+}
+
+fn expand<S: Clone>(
+    spec: &S,
+    declared: &BTreeMap<String, String>,
+    overrides: &BTreeMap<String, String>,
+    every_place: impl FnOnce(&mut Expansion<'_>, &mut S),
+) -> Result<S, Vec<Problem>> {
     let mut values = declared.clone();
     let mut problems = Vec::new();
     for (name, value) in overrides {
@@ -33,9 +62,8 @@ pub fn expand_parameters(
     }
     let mut expansion = Expansion { values: &values, problems };
     let mut expanded = spec.clone();
-    expansion.spec(&mut expanded);
+    every_place(&mut expansion, &mut expanded);
     let problems = expansion.problems;
-    expanded.parameters = values;
     if problems.is_empty() { Ok(expanded) } else { Err(problems) }
 }
 
@@ -79,6 +107,17 @@ impl Expansion<'_> {
         let bad_records = root.field("badRecords");
         self.optional(&bad_records.field("topic"), &mut spec.bad_records.topic);
         self.optional(&bad_records.field("path"), &mut spec.bad_records.path);
+    }
+
+    fn batch_spec(&mut self, spec: &mut BatchJobSpec) {
+        let root = FieldPath::root().field("spec");
+        self.optional(&root.field("query"), &mut spec.query);
+        for (i, input) in spec.inputs.iter_mut().enumerate() {
+            self.text(&root.field("inputs").index(i).field("path"), &mut input.path);
+        }
+        if let Some(sink) = &mut spec.sink {
+            self.sink(&root.field("sink"), sink);
+        }
     }
 
     fn sink(&mut self, path: &FieldPath, sink: &mut SinkSpec) {

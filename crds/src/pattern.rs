@@ -30,6 +30,11 @@ pub(crate) const COLUMN_TYPE: &str = concat!(
 );
 /// A quantity of Kubernetes, such as `500m` or `1Gi`.
 pub(crate) const KUBERNETES_QUANTITY: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
+/// Five fields of a cron schedule, or a word for one. What the fields mean is left to their parser.
+pub(crate) const CRON: &str =
+    r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[-0-9*,/?]+( [-0-9*,/?]+){2}( [-0-9a-zA-Z*,/?]+){2})$";
+/// Name of a time zone. Whether there is such a zone is left to who knows them all.
+pub(crate) const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
 /// Address over HTTP.
 pub(crate) const HTTP_URL: &str = "^https?://[^/?#]+[^?#]*$";
 
@@ -54,6 +59,8 @@ pub(crate) fn in_words(pattern: &str) -> Option<(&'static str, &'static str)> {
             "array<string>",
         ),
         KUBERNETES_QUANTITY => ("a number, alone or with m, k, M, G, T, Ki, Mi, Gi or Ti", "500m or 1Gi"),
+        CRON => ("five fields (minute, hour, day of the month, month, day of the week)", "5 * * * * or @hourly"),
+        TIME_ZONE => ("names of the IANA time zone database", "Europe/Berlin or UTC"),
         HTTP_URL => ("an address that begins with http:// or https://", "https://registry:8081"),
         _ => return None,
     })
@@ -91,6 +98,8 @@ mod tests {
             BYTE_SIZE,
             COLUMN_TYPE,
             KUBERNETES_QUANTITY,
+            CRON,
+            TIME_ZONE,
             HTTP_URL,
         ] {
             let (_, examples) = in_words(pattern).unwrap();

@@ -1,5 +1,8 @@
 //! Templates: a job that names a built-in one, laid over it.
 
+use std::collections::BTreeMap;
+
+use crate::batch_job::BatchJobSpec;
 use crate::field_path::FieldPath;
 use crate::problem::{Problem, did_you_mean};
 use crate::streaming_job::StreamingJobSpec;
@@ -13,19 +16,7 @@ use crate::streaming_job::StreamingJobSpec;
 /// Parameters that the template does not have, and a sink over a template with several outputs.
 pub fn over_template(spec: &StreamingJobSpec, template: &StreamingJobSpec) -> Result<StreamingJobSpec, Vec<Problem>> {
     let path = FieldPath::root().field("spec");
-    let mut problems = Vec::new();
-    let mut parameters = template.parameters.clone();
-    for (name, value) in &spec.parameters {
-        if parameters.insert(name.clone(), value.clone()).is_none() {
-            let names = || template.parameters.keys().map(String::as_str);
-            let cure = did_you_mean(name, names()).map_or_else(
-                || format!("leave it out; the template has {}", names().collect::<Vec<_>>().join(", ")),
-                |meant| format!("did you mean {meant}?"),
-            );
-            let message = format!("{name} is not a parameter of the template");
-            problems.push(Problem::error(path.field("parameters").field(name), message, cure));
-        }
-    }
+    let (parameters, mut problems) = parameters(&spec.parameters, &template.parameters);
     if spec.sink.is_some() && !template.outputs.is_empty() {
         let message = "the template has several outputs, and one sink cannot stand for all";
         let cure = "write the job without template: data-platform explain prints it";
@@ -47,6 +38,52 @@ pub fn over_template(spec: &StreamingJobSpec, template: &StreamingJobSpec) -> Re
         deduplicate: job.deduplicate.or_else(|| template.deduplicate.clone()),
         ..job
     })
+}
+
+/// As [`over_template`], for a batch job: inputs, query and interval are the template's; the sink and values of
+/// parameters are the job's where it has them; all else, the schedule too, is the job's.
+///
+/// # Errors
+///
+/// Parameters that the template does not have.
+pub fn over_batch_template(spec: &BatchJobSpec, template: &BatchJobSpec) -> Result<BatchJobSpec, Vec<Problem>> {
+    let (parameters, problems) = parameters(&spec.parameters, &template.parameters);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let job = spec.clone();
+    Ok(BatchJobSpec {
+        template: None,
+        parameters,
+        inputs: template.inputs.clone(),
+        query: template.query.clone(),
+        interval: template.interval,
+        sink: job.sink.or_else(|| template.sink.clone()),
+        ..job
+    })
+}
+
+/// The template's parameters with the job's values.
+fn parameters(
+    job: &BTreeMap<String, String>,
+    template: &BTreeMap<String, String>,
+) -> (BTreeMap<String, String>, Vec<Problem>) {
+    let mut values = template.clone();
+    let mut problems = Vec::new();
+    for (name, value) in job {
+        if values.insert(name.clone(), value.clone()).is_none() {
+            let names = || template.keys().map(String::as_str);
+            let cure = match did_you_mean(name, names()) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None if template.is_empty() => "leave it out; the template has none".to_owned(),
+                None => format!("leave it out; the template has {}", names().collect::<Vec<_>>().join(", ")),
+            };
+            let message = format!("{name} is not a parameter of the template");
+            let path = FieldPath::root().field("spec").field("parameters").field(name);
+            problems.push(Problem::error(path, message, cure));
+        }
+    }
+    (values, problems)
 }
 
 #[cfg(test)]
@@ -91,6 +128,21 @@ mod tests {
             ..template()
         };
         assert_eq!(over_template(&spec, &template()).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_batch_job_keeps_its_schedule_and_takes_the_rest() {
+        let template: BatchJobSpec = serde_saphyr::from_str(
+            "{schedule: 5 * * * *, interval: hour, inputs: [{name: i, path: i, timeColumn: t}], query: SELECT 1,
+            sink: {path: built_in}}",
+        )
+        .unwrap();
+        let spec: BatchJobSpec = serde_saphyr::from_str("{template: hourly-aggregates, catchUp: 3}").unwrap();
+        let expected = BatchJobSpec { schedule: None, catch_up: 3, ..template.clone() };
+        assert_eq!(over_batch_template(&spec, &template).unwrap(), expected);
+        let wrong = BatchJobSpec { parameters: [("x".to_owned(), String::new())].into(), ..spec };
+        let problems = over_batch_template(&wrong, &template).unwrap_err();
+        assert!(problems[0].to_string().ends_with("leave it out; the template has none"), "{problems:?}");
     }
 
     #[test]

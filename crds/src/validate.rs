@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::batch_job::BatchJobSpec;
 use crate::column::{ColumnOrigin, ColumnSpec, ColumnType};
 use crate::field_path::FieldPath;
 use crate::pattern;
@@ -26,6 +27,8 @@ const STATE_PERIOD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 const TRIGGER_INTERVAL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Longest time that Kubernetes is asked to wait for a stopping pod.
 const STOP_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Longest time that a run waits for its inputs; what takes longer is broken.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// A file of less is not worth its name.
 const FILE_SIZE_MIN: ByteSize = ByteSize::from_bytes(64 << 10);
 /// Object stores copy at most 5 GB in one call, and publishing copies.
@@ -40,6 +43,13 @@ const RECORD_SIZE_MAX: ByteSize = ByteSize::from_mebibytes(128);
 pub fn validate(spec: &StreamingJobSpec) -> Vec<Problem> {
     let mut validation = Validation { problems: Vec::new() };
     validation.job(&FieldPath::root().field("spec"), spec);
+    validation.problems
+}
+
+/// As [`validate`], for a batch job.
+pub fn validate_batch(spec: &BatchJobSpec) -> Vec<Problem> {
+    let mut validation = Validation { problems: Vec::new() };
+    validation.batch_job(&FieldPath::root().field("spec"), spec);
     validation.problems
 }
 
@@ -77,6 +87,29 @@ impl Validation {
         self.period(&path.field("stopTimeout"), spec.stop_timeout, Duration::from_secs(1), STOP_TIMEOUT_MAX);
         self.sinks(path, spec);
         self.bad_records(path, spec);
+        if let Some(storage) = &spec.storage {
+            self.storage(&path.field("storage"), storage);
+        }
+        if let Some(pod) = &spec.pod {
+            self.pod(&path.field("pod"), pod);
+        }
+    }
+
+    fn batch_job(&mut self, path: &FieldPath, spec: &BatchJobSpec) {
+        self.parameters(&path.field("parameters"), &spec.parameters);
+        for (i, input) in spec.inputs.iter().enumerate() {
+            self.table_path(path.field("inputs").index(i).field("path"), &input.path);
+        }
+        self.period(&path.field("wait"), spec.wait, Duration::ZERO, WAIT_MAX);
+        if let Some(sink) = &spec.sink {
+            let here = path.field("sink");
+            self.sink(&here, sink, &[]);
+            let table = sink.path.as_deref().unwrap_or_default();
+            if let Some(input) = spec.inputs.iter().find(|input| places::overlap(table, &input.path)) {
+                let message = format!("{table} and the input {} lie at one place", input.name);
+                self.error(here.field("path"), message, "give each table a folder of its own, none inside another");
+            }
+        }
         if let Some(storage) = &spec.storage {
             self.storage(&path.field("storage"), storage);
         }

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use data_platform_crds::check::{Manifest, check};
+use data_platform_crds::job::KINDS;
 use data_platform_crds::problem::{Location, Problem};
 
 mod corpus;
@@ -39,7 +40,11 @@ fn every_wrong_manifest_has_exactly_its_problems() {
 #[test]
 fn the_corpus_is_large_and_no_case_stands_twice() {
     let (wrong, right) = (corpus::wrong(), corpus::right());
-    assert!(wrong.len() >= 130 && right.len() >= 16, "{} {}", wrong.len(), right.len());
+    assert!(wrong.len() >= 200 && right.len() >= 25, "{} {}", wrong.len(), right.len());
+    for kind in KINDS {
+        let of_kind = wrong.iter().filter(|case| case.text.contains(&format!("kind: {kind}\n"))).count();
+        assert!(of_kind >= 60, "{kind}: {of_kind}");
+    }
     for (i, case) in wrong.iter().chain(&right).enumerate() {
         let is_new = |other: &&corpus::Case| other.name == case.name || other.text == case.text;
         assert_eq!(wrong.iter().chain(&right).take(i).filter(is_new).count(), 0, "{}", case.name);

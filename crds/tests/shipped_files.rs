@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::check::check;
 use data_platform_crds::crd;
 use data_platform_crds::job::Job;
@@ -129,7 +130,23 @@ fn a_template_sets_only_defaults_beside_what_it_computes() {
     for entry in fs::read_dir(repository().join("runner/templates")).unwrap() {
         let path = entry.unwrap().path();
         for job in check(&fs::read_to_string(&path).unwrap()).unwrap().jobs {
-            let Job::Streaming(job) = job;
+            let job = match job {
+                Job::Streaming(job) => job,
+                Job::Batch(job) => {
+                    let defaults = BatchJobSpec::default();
+                    let named = BatchJobSpec {
+                        schedule: job.spec.schedule.clone(),
+                        interval: job.spec.interval,
+                        inputs: job.spec.inputs.clone(),
+                        query: job.spec.query.clone(),
+                        sink: job.spec.sink.clone(),
+                        parameters: job.spec.parameters.clone(),
+                        ..defaults
+                    };
+                    assert_eq!(job.spec, named, "{path:?}");
+                    continue;
+                }
+            };
             let defaults = data_platform_crds::streaming_job::StreamingJobSpec::default();
             assert_eq!(job.spec.kafka, Some(Default::default()), "{path:?}");
             assert_eq!(job.spec.trigger, defaults.trigger, "{path:?}");
@@ -148,7 +165,11 @@ fn schema_and_types_have_the_same_defaults() {
                 sources: [{name: s, topics: [t], columns: [{name: c, type: timestamp}], eventTime: {column: c}}]\n  \
                 references: [{name: r, format: csv, path: r}]\n  query: SELECT 1\n  sink: {path: p}\n  \
                 pod: {volumes: [{name: v, mountPath: /v, claimName: c}]}\n";
-    let by_schema = check(yaml).unwrap().jobs.remove(0);
-    let by_types = Job::from_value(serde_saphyr::from_str(yaml).unwrap()).unwrap();
-    assert_eq!(by_schema, by_types);
+    let batch = "apiVersion: dataplatform.io/v1alpha1\nkind: BatchJob\nmetadata: {name: a}\nspec:\n  interval: day\n  \
+                 inputs: [{name: i, path: i, timeColumn: c}]\n  query: SELECT 1\n  sink: {path: p}\n";
+    for yaml in [yaml, batch] {
+        let by_schema = check(yaml).unwrap().jobs.remove(0);
+        let by_types = Job::from_value(serde_saphyr::from_str(yaml).unwrap()).unwrap();
+        assert_eq!(by_schema, by_types);
+    }
 }

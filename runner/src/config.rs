@@ -9,10 +9,11 @@ pub mod templates;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use data_platform_crds::batch_job::BatchJob;
 use data_platform_crds::check::Manifest;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::job::Job;
-use data_platform_crds::parameters::expand_parameters;
+use data_platform_crds::parameters::{expand_batch_parameters, expand_parameters};
 use data_platform_crds::problem::{Problem, did_you_mean};
 use data_platform_crds::streaming_job::StreamingJob;
 
@@ -37,15 +38,58 @@ pub struct JobSource {
 
 /// A job that was read and checked, with its parameters in place.
 #[derive(Clone, Debug)]
-pub struct LoadedJob {
+pub struct LoadedJob<J = StreamingJob> {
     /// Where it stands, for messages.
     pub file: String,
     /// The manifest, for the places of fields.
     pub manifest: Manifest,
     /// The job.
-    pub job: StreamingJob,
+    pub job: J,
     /// What is probably not meant.
     pub warnings: Vec<Problem>,
+}
+
+/// A job of either kind.
+#[derive(Clone, Debug)]
+pub enum Loaded {
+    /// A streaming job.
+    Streaming(LoadedJob),
+    /// A batch job.
+    Batch(LoadedJob<BatchJob>),
+}
+
+impl Loaded {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        let metadata = match self {
+            Self::Streaming(loaded) => &loaded.job.metadata,
+            Self::Batch(loaded) => &loaded.job.metadata,
+        };
+        metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Where it stands, for messages.
+    pub fn file(&self) -> &str {
+        match self {
+            Self::Streaming(loaded) => &loaded.file,
+            Self::Batch(loaded) => &loaded.file,
+        }
+    }
+
+    /// What is probably not meant.
+    pub fn warnings(&self) -> &[Problem] {
+        match self {
+            Self::Streaming(loaded) => &loaded.warnings,
+            Self::Batch(loaded) => &loaded.warnings,
+        }
+    }
+
+    fn manifest(&self) -> &Manifest {
+        match self {
+            Self::Streaming(loaded) => &loaded.manifest,
+            Self::Batch(loaded) => &loaded.manifest,
+        }
+    }
 }
 
 /// Why a job cannot be read or is not valid.
@@ -85,9 +129,9 @@ impl ConfigError {
 ///
 /// # Errors
 /// [`ConfigError`] with every problem.
-pub fn load_one(source: &JobSource) -> Result<LoadedJob, ConfigError> {
+pub fn load_one(source: &JobSource) -> Result<Loaded, ConfigError> {
     let mut jobs = load(source)?;
-    let names: Vec<_> = jobs.iter().map(|job| name_of(&job.job)).collect();
+    let names: Vec<_> = jobs.iter().map(|job| job.name().to_owned()).collect();
     let wanted = source.name.as_ref().filter(|_| !source.files.is_empty());
     match (wanted, &names[..]) {
         (_, []) => Err(ConfigError::usage(format!("there is no job in {}: {WRITE_ONE}", shown(&source.files)))),
@@ -114,15 +158,25 @@ fn shown(files: &[PathBuf]) -> String {
     files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn name_of(job: &StreamingJob) -> String {
-    job.metadata.name.clone().unwrap_or_default()
+/// Reads the one job that the command line asks for, for a command that only knows streaming jobs.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn load_streaming(source: &JobSource) -> Result<LoadedJob, ConfigError> {
+    match load_one(source)? {
+        Loaded::Streaming(loaded) => Ok(loaded),
+        Loaded::Batch(loaded) => {
+            let cure = "name a StreamingJob";
+            Err(ConfigError::usage(format!("{}: this is a BatchJob, which reads no Kafka: {cure}", loaded.file)))
+        }
+    }
 }
 
 /// Reads all jobs of the files, or the built-in one.
 ///
 /// # Errors
 /// [`ConfigError`] with every problem of every job.
-pub fn load(source: &JobSource) -> Result<Vec<LoadedJob>, ConfigError> {
+pub fn load(source: &JobSource) -> Result<Vec<Loaded>, ConfigError> {
     let texts = if source.files.is_empty() { vec![built_in(source)?] } else { read_files(&source.files)? };
     let (mut jobs, mut problems) = (Vec::new(), Vec::new());
     for (file, text) in texts {
@@ -151,13 +205,13 @@ pub fn load(source: &JobSource) -> Result<Vec<LoadedJob>, ConfigError> {
 }
 
 /// Two jobs of one name would share a checkpoint, and nobody could say which one is meant.
-fn same_name(jobs: &[LoadedJob], job: &LoadedJob) -> Option<Problem> {
-    let other = jobs.iter().find(|other| name_of(&other.job) == name_of(&job.job))?;
+fn same_name(jobs: &[Loaded], job: &Loaded) -> Option<Problem> {
+    let other = jobs.iter().find(|other| other.name() == job.name())?;
     let path = FieldPath::root().field("metadata").field("name");
-    let line = other.manifest.location(&path).map(|at| format!(":{}", at.line)).unwrap_or_default();
-    let message = format!("another job is called {} too: {}{line}", name_of(&job.job), other.file);
+    let line = other.manifest().location(&path).map(|at| format!(":{}", at.line)).unwrap_or_default();
+    let message = format!("another job is called {} too: {}{line}", job.name(), other.file());
     let mut problem = Problem::error(path.clone(), message, "give each job a name of its own");
-    problem.location = job.manifest.location(&path);
+    problem.location = job.manifest().location(&path);
     Some(problem)
 }
 
@@ -203,23 +257,29 @@ fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Result<LoadedJob, Vec<Problem>> {
+fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Result<Loaded, Vec<Problem>> {
     for assignment in &source.set {
         manifest.set(assignment).map_err(|problem| vec![problem])?;
     }
     let (job, warnings) = manifest.check()?;
-    let Job::Streaming(mut job) = job;
-    if let Some(template) = job.spec.template {
-        job.spec = templates::expand(template, &job.spec).map_err(|problems| located(&manifest, problems))?;
-    }
-    let declared = job.spec.parameters.clone();
-    let expanded = expand_parameters(&job.spec, &declared, &source.parameters);
-    job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
-    let problems = located(&manifest, supported::check(&job.spec));
-    if problems.is_empty() {
-        Ok(LoadedJob { file: file.to_owned(), manifest, job: *job, warnings })
-    } else {
-        Err(problems)
+    let file = file.to_owned();
+    match job {
+        Job::Streaming(mut job) => {
+            job.spec = templates::expand(&job.spec).map_err(|problems| located(&manifest, problems))?;
+            let expanded = expand_parameters(&job.spec, &job.spec.parameters, &source.parameters);
+            job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
+            let problems = located(&manifest, supported::check(&job.spec));
+            let loaded = LoadedJob { file, manifest, job: *job, warnings };
+            if problems.is_empty() { Ok(Loaded::Streaming(loaded)) } else { Err(problems) }
+        }
+        Job::Batch(mut job) => {
+            job.spec = templates::expand_batch(&job.spec).map_err(|problems| located(&manifest, problems))?;
+            let expanded = expand_batch_parameters(&job.spec, &job.spec.parameters, &source.parameters);
+            job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
+            let problems = located(&manifest, supported::check_batch(&job.spec));
+            let loaded = LoadedJob { file, manifest, job: *job, warnings };
+            if problems.is_empty() { Ok(Loaded::Batch(loaded)) } else { Err(problems) }
+        }
     }
 }
 
@@ -238,6 +298,6 @@ fn located(manifest: &Manifest, mut problems: Vec<Problem>) -> Vec<Problem> {
 }
 
 /// Problems of one job with its file.
-pub(crate) fn job_problems(job: &LoadedJob, problems: Vec<Problem>) -> ConfigError {
+pub(crate) fn job_problems<J>(job: &LoadedJob<J>, problems: Vec<Problem>) -> ConfigError {
     ConfigError::problems(&job.file, located(&job.manifest, problems))
 }

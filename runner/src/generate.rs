@@ -203,7 +203,9 @@ mod tests {
     fn source() -> SourceSpec {
         let text = crate::config::templates::find("event-aggregation").unwrap();
         let manifest = data_platform_crds::check::Manifest::read(text).unwrap().remove(0);
-        let data_platform_crds::job::Job::Streaming(job) = manifest.check().unwrap().0;
+        let data_platform_crds::job::Job::Streaming(job) = manifest.check().unwrap().0 else {
+            panic!("a streaming job")
+        };
         job.spec.sources[0].clone()
     }
 

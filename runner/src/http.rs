@@ -1,4 +1,4 @@
-//! `/health`, `/livez`, `/readyz`, `/metrics` and `/status`: read only, on a thread of their own.
+//! `/health`, `/livez`, `/readyz`, `/metrics`, `/status` and the page that draws it: read only, on a thread of their own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -51,8 +51,15 @@ pub fn start(address: &str, pages: Pages) -> std::io::Result<SocketAddr> {
 }
 
 fn router(pages: Pages) -> Router {
-    Router::new()
-        .route("/health", get(health))
+    let page = data_platform_page::FILES.into_iter().fold(Router::new(), |router, file| {
+        let headers = [
+            (header::CONTENT_TYPE, file.content_type),
+            (header::CONTENT_SECURITY_POLICY, data_platform_page::CONTENT_SECURITY_POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        router.route(file.path, get(move || async move { (headers, file.text) }))
+    });
+    page.route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

@@ -3,6 +3,7 @@
 #
 #   tools.sh build            those of the build: Rust, a C compiler, make, perl
 #   tools.sh test             and those of the tests: a JDK, Maven, Python with venv
+#   tools.sh cluster          those of the node of a test cluster: a container runtime and what wires its network
 #   tools.sh --install KIND   on Debian as root, installs by package name what is missing
 #
 # Says what is missing and how to get it, and ends with 1; prints nothing when all is there.
@@ -17,7 +18,7 @@ if [[ ${1:-} == --install ]]; then
   install=yes
   shift
 fi
-kind=${1:?usage: tools.sh [--install] build|test}
+kind=${1:?usage: tools.sh [--install] build|test|cluster}
 
 packages=()
 explanations=()
@@ -32,6 +33,21 @@ at_least() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1) == "$2" ]];
 look() {
   packages=()
   explanations=()
+  if [[ $kind == cluster ]]; then
+    # Debian keeps most of these in sbin, which is not in everybody's PATH.
+    local PATH=$PATH:/usr/sbin:/sbin
+    has cc || need build-essential "a C compiler"
+    has python3 || need python3 "Python"
+    has openssl || need openssl "openssl (certificates)"
+    has containerd || need containerd "containerd"
+    has runc || need runc "runc"
+    has nft || need nftables "nft"
+    has iptables || need iptables "iptables"
+    has conntrack || need conntrack "conntrack"
+    has ip || need iproute2 "ip"
+    [[ -x /usr/lib/cni/bridge ]] || need containernetworking-plugins "the network plugins of containers"
+    return
+  fi
   # librdkafka, OpenSSL, zstd and zlib are compiled from source.
   if ! has cc || ! has c++ || ! has make; then need build-essential "a C and C++ compiler and make"; fi
   has perl || need perl "perl (OpenSSL is configured with it)"
@@ -68,6 +84,7 @@ if ((${#packages[@]} > 0)); then
   printf '  %s\n' "${explanations[@]}" >&2
   echo "On Debian or Ubuntu: apt-get install ${packages[*]}" >&2
 fi
+[[ $kind != cluster ]] || exit $status
 rust=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
 if ! has cargo || [[ -z $rust ]] || ! at_least "$rust" "$RUST_VERSION"; then
   status=1

@@ -105,6 +105,10 @@ fn the_pages_of_a_running_job_agree_with_its_log() -> anyhow::Result<()> {
     assert_eq!(pages.get("/readyz")?.body, "ok\n");
     assert_eq!(pages.get("/livez")?.body, "ok\n");
     assert_eq!(pages.get("/nothing")?.code, 404);
+    let page = pages.get("/")?;
+    assert!(page.code == 200 && page.body.contains("page.js"), "{page:?}");
+    assert_eq!([pages.get("/page.js")?.code, pages.get("/page.css")?.code], [200, 200]);
+    assert_eq!(status["lastCommits"].as_array().and_then(|commits| commits.last()), Some(&status["lastCommit"]));
     let health = pages.get("/health")?;
     assert_eq!((health.code, health.json()?["status"].clone()), (200, "healthy".into()), "{health:?}");
     assert_eq!(health.json()?["lag"], 0, "{health:?}");

@@ -30,8 +30,10 @@ struct Rules {
 impl Rules {
     fn of(kind: &str) -> Option<&'static Self> {
         static STREAMING_JOB: OnceLock<Rules> = OnceLock::new();
+        static BATCH_JOB: OnceLock<Rules> = OnceLock::new();
         match kind {
             "StreamingJob" => Some(STREAMING_JOB.get_or_init(|| Self::compile(crd::schema(kind)))),
+            "BatchJob" => Some(BATCH_JOB.get_or_init(|| Self::compile(crd::schema(kind)))),
             _ => None,
         }
     }

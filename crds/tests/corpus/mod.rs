@@ -1,6 +1,6 @@
 //! Manifests that are wrong in one way each, with what the check must say to them, and manifests that are right.
 //!
-//! Each is `valid.yaml` with some lines changed, written as a difference:
+//! Each is `valid.yaml` of its kind with some lines changed, written as a difference:
 //!
 //! ```text
 //! # name of the case
@@ -30,23 +30,27 @@ pub(crate) struct Case {
 
 pub(crate) const VALID: &str = include_str!("valid.yaml");
 
+const VALID_BATCH: &str = include_str!("batch/valid.yaml");
+
 /// Manifests with at least one problem.
 pub(crate) fn wrong() -> Vec<Case> {
     let files = [include_str!("schema.txt"), include_str!("rules.txt"), include_str!("meaning.txt")];
-    files.into_iter().flat_map(cases).collect()
+    let batch = cases(VALID_BATCH, include_str!("batch/wrong.txt"));
+    files.into_iter().flat_map(|file| cases(VALID, file)).chain(batch).collect()
 }
 
 /// Manifests without one.
 pub(crate) fn right() -> Vec<Case> {
-    cases(include_str!("right.txt"))
+    let batch = cases(VALID_BATCH, include_str!("batch/right.txt"));
+    cases(VALID, include_str!("right.txt")).into_iter().chain(batch).collect()
 }
 
-fn cases(file: &'static str) -> Vec<Case> {
-    file.split("\n\n").filter(|case| !case.trim().is_empty()).map(case).collect()
+fn cases(valid: &'static str, file: &'static str) -> Vec<Case> {
+    file.split("\n\n").filter(|text| !text.trim().is_empty()).map(|text| case(valid, text)).collect()
 }
 
-fn case(text: &'static str) -> Case {
-    let mut case = Case { name: "", text: VALID.to_owned(), problems: Vec::new(), server_accepts: true };
+fn case(valid: &'static str, text: &'static str) -> Case {
+    let mut case = Case { name: "", text: valid.to_owned(), problems: Vec::new(), server_accepts: true };
     let (mut whole, mut before, mut after) = (String::new(), String::new(), String::new());
     for line in text.lines().chain(["end"]) {
         let (mark, rest) = line.split_at(1);

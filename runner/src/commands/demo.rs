@@ -20,7 +20,7 @@ use crate::commands::generate::{EventProducer, pace};
 use crate::commands::run::{Running, listen_for_signals, options_of_places};
 use crate::commands::{bytes, grouped, query};
 use crate::config::job::{PlannedJob, RunOptions};
-use crate::config::{JobSource, load_one};
+use crate::config::{JobSource, load_streaming};
 use crate::faults::Faults;
 use crate::generate::{EventGenerator, EventSettings};
 use crate::pipeline::memory::resident_bytes;
@@ -107,7 +107,7 @@ fn plan(servers: &str, folder: &std::path::Path) -> Result<(PlannedJob, RunOptio
         parameters: [("window".to_owned(), "5 seconds".to_owned())].into(),
         files: Vec::new(),
     };
-    let planned = PlannedJob::new(load_one(&source)?)?;
+    let planned = PlannedJob::new(load_streaming(&source)?)?;
     let place = |name: &str| folder.join(name).display().to_string();
     let places =
         PlaceArgs { outputs: place("outputs"), checkpoints: place("checkpoints"), namespace: "local".to_owned() };

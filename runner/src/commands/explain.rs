@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use crate::app::{CommandError, print};
 use crate::args::ExplainArgs;
 use crate::config::job::{PlannedJob, RunOptions};
-use crate::config::load_one;
+use crate::config::load_streaming;
 
 /// Shows a job.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, CommandError> {
-    let planned = PlannedJob::new(load_one(&args.job.source())?)?;
+    let planned = PlannedJob::new(load_streaming(&args.job.source())?)?;
     let options = super::run::options_of_places(&args.place)?;
     print(&text(&planned, &options)?);
     Ok(0)

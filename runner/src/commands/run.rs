@@ -15,7 +15,7 @@ use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::{bytes, grouped};
 use crate::config::job::{PlannedJob, RunOptions};
-use crate::config::load_one;
+use crate::config::load_streaming;
 use crate::faults::Faults;
 use crate::http;
 use crate::metrics::JobMetrics;
@@ -207,7 +207,7 @@ pub(crate) fn candidate(generation: i64, started: i64) -> Candidate {
 /// Runs one job.
 pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, CommandError> {
     let began = Instant::now();
-    let loaded = load_one(&args.job.source())?;
+    let loaded = load_streaming(&args.job.source())?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_file(&loaded.file));
     }

@@ -4,7 +4,7 @@ use crate::app::{CommandError, print};
 use crate::args::ValidateArgs;
 use crate::commands::table;
 use crate::config::job::PlannedJob;
-use crate::config::{ConfigError, load, load_one, templates};
+use crate::config::{ConfigError, Loaded, load, load_one, templates};
 
 /// Checks every job of the files, as the API server and the runner would.
 pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
@@ -13,11 +13,18 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
     let mut problems = Vec::new();
     let mut lines = String::new();
     for job in jobs {
-        let file = job.file.clone();
-        for warning in &job.warnings {
+        let file = job.file().to_owned();
+        for warning in job.warnings() {
             eprintln!("{}", warning.in_file(&file));
         }
-        match PlannedJob::new(job) {
+        let streaming = match job {
+            Loaded::Streaming(job) => job,
+            Loaded::Batch(_) => {
+                lines += &format!("{file}: BatchJob {} is valid\n", job.name());
+                continue;
+            }
+        };
+        match PlannedJob::new(streaming) {
             Ok(planned) => lines += &format!("{file}: StreamingJob {} is valid\n", planned.name()),
             Err(ConfigError::Problems(found)) => problems.extend(found),
             Err(error) => return Err(error.into()),

@@ -1,5 +1,6 @@
 //! What this version of the runner does not do yet: said in one clear problem for each, never silently ignored.
 
+use data_platform_crds::batch_job::{BatchJobSpec, InputFormat};
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkFormat;
@@ -78,19 +79,45 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     problems
 }
 
+/// Problems of a batch job that is valid but cannot run yet.
+pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, input) in job.inputs.iter().enumerate() {
+        let place = spec().field("inputs").index(index);
+        match input.format {
+            InputFormat::Parquet => {}
+            InputFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
+            InputFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
+        }
+        in_a_folder(place.field("path"), &input.path, "reading from", &mut problems);
+    }
+    if let Some(sink) = &job.sink {
+        let place = spec().field("sink");
+        match sink.format {
+            // The schema refuses a topic.
+            SinkFormat::Parquet | SinkFormat::Kafka => {}
+            SinkFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
+            SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
+        }
+        in_a_folder(place.field("path"), sink.path.as_deref().unwrap_or_default(), "writing to", &mut problems);
+    }
+    problems
+}
+
 /// Outputs lie in folders: this program has no client of an object store.
 fn places(job: &StreamingJobSpec, problems: &mut Vec<Problem>) {
     let sink = job.sink.as_ref().and_then(|sink| Some((spec().field("sink").field("path"), sink.path.as_deref()?)));
     let letters = job.bad_records.path.as_deref();
     let letters = letters.map(|path| (spec().field("badRecords").field("path"), path));
     for (place, path) in sink.into_iter().chain(letters) {
-        if let Some((scheme, _)) = path.split_once("://").filter(|(scheme, _)| *scheme != "file") {
-            problems.push(not_yet(
-                place,
-                &format!("writing to {scheme}://"),
-                "write a path below the outputs folder, or file:///…",
-            ));
-        }
+        in_a_folder(place, path, "writing to", problems);
+    }
+}
+
+fn in_a_folder(place: FieldPath, path: &str, doing: &str, problems: &mut Vec<Problem>) {
+    if let Some((scheme, _)) = path.split_once("://").filter(|(scheme, _)| *scheme != "file") {
+        let instead = "write a path below the outputs folder, or file:///…";
+        problems.push(not_yet(place, &format!("{doing} {scheme}://"), instead));
     }
 }
 

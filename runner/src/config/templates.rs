@@ -1,13 +1,16 @@
 //! The built-in jobs: manifests like any user's, with the names that everybody already uses.
 
+use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::check::Manifest;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::job::Job;
 use data_platform_crds::problem::{Problem, did_you_mean};
-use data_platform_crds::streaming_job::{StreamingJobSpec, StreamingTemplate};
-use data_platform_crds::template::over_template;
+use data_platform_crds::streaming_job::StreamingJobSpec;
+use data_platform_crds::template::{over_batch_template, over_template};
+use serde::Serialize;
 
 const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
+const HOURLY_AGGREGATES: &str = include_str!("../../templates/hourly-aggregates.yaml");
 
 /// Every built-in job: its name, what it does, and its manifest if this version has it.
 pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
@@ -15,7 +18,7 @@ pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
     ("clickstream-analysis", "one row per visit", None),
     ("data-enrichment", "every event in one shape, joined with user master data", None),
     ("cdc-transformation", "standardised changes, and their counts per table and minute", None),
-    ("hourly-aggregates", "hourly counts from the one-minute ones", None),
+    ("hourly-aggregates", "hourly counts from the one-minute ones", Some(HOURLY_AGGREGATES)),
     ("daily-summaries", "daily totals, sessions and bounce rate", None),
     ("user-segmentation", "segments of users over the last days", None),
 ];
@@ -47,17 +50,36 @@ pub fn find(name: &str) -> Result<&'static str, String> {
     }
 }
 
-/// A job that names a template, laid over it.
+/// A job that names a template, laid over it. One that names none stays as it is.
 ///
 /// # Errors
 /// Problems, when this version does not have the template, or the job does not fit it.
-pub fn expand(template: StreamingTemplate, spec: &StreamingJobSpec) -> Result<StreamingJobSpec, Vec<Problem>> {
+pub fn expand(spec: &StreamingJobSpec) -> Result<StreamingJobSpec, Vec<Problem>> {
+    let Some(template) = &spec.template else { return Ok(spec.clone()) };
+    match built_in(template)? {
+        Job::Streaming(job) => over_template(spec, &job.spec),
+        Job::Batch(_) => Ok(spec.clone()),
+    }
+}
+
+/// As [`expand`], for a batch job.
+///
+/// # Errors
+/// As of [`expand`].
+pub fn expand_batch(spec: &BatchJobSpec) -> Result<BatchJobSpec, Vec<Problem>> {
+    let Some(template) = &spec.template else { return Ok(spec.clone()) };
+    match built_in(template)? {
+        Job::Batch(job) => over_batch_template(spec, &job.spec),
+        Job::Streaming(_) => Ok(spec.clone()),
+    }
+}
+
+fn built_in(template: &impl Serialize) -> Result<Job, Vec<Problem>> {
     let place = FieldPath::root().field("spec").field("template");
     let name =
         serde_json::to_value(template).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let text = find(&name).map_err(|message| vec![Problem::error(place, message, "write the job without template")])?;
-    let Job::Streaming(built_in) = Manifest::read(text)?.remove(0).check()?.0;
-    over_template(spec, &built_in.spec)
+    Ok(Manifest::read(text)?.remove(0).check()?.0)
 }
 
 #[cfg(test)]
@@ -76,7 +98,7 @@ mod tests {
     #[test]
     fn a_wrong_name_gets_a_hint_and_a_later_one_says_so() {
         assert!(find("event-agregation").unwrap_err().contains("did you mean event-aggregation?"));
-        assert!(find("hourly-aggregates").unwrap_err().contains("comes in a later version"));
+        assert!(find("daily-summaries").unwrap_err().contains("comes in a later version"));
     }
 
     #[test]
@@ -85,8 +107,8 @@ mod tests {
                     template: event-aggregation\n  trigger: {interval: 1s}\n  kafka: {bootstrapServers: 'k:1'}\n  \
                     parameters: {window: 5 seconds}\n";
         let manifest = Manifest::read(text).unwrap().remove(0);
-        let Job::Streaming(job) = manifest.check().unwrap().0;
-        let spec = expand(job.spec.template.unwrap(), &job.spec).unwrap();
+        let Job::Streaming(job) = manifest.check().unwrap().0 else { panic!("a streaming job") };
+        let spec = expand(&job.spec).unwrap();
         assert_eq!(spec.template, None);
         assert_eq!(spec.trigger.interval.to_string(), "1s");
         assert_eq!(spec.parameters["window"], "5 seconds");

@@ -9,8 +9,8 @@ use serde::Serialize;
 use crate::checkpoint::counters::Counters;
 use crate::pipeline::error::JobError;
 
-/// Errors that are kept for people.
-const ERRORS_KEPT: usize = 10;
+/// Errors and commits that are kept for people.
+const KEPT: usize = 10;
 
 /// In which part of its life a job is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -115,6 +115,8 @@ pub struct JobStatus {
     pub state_bytes: u64,
     /// The last commit.
     pub last_commit: Option<CommitStatus>,
+    /// The last commits of this process, newest last.
+    pub last_commits: VecDeque<CommitStatus>,
     /// Commits since the log began.
     pub commits: u64,
     /// Everything since the log began.
@@ -171,15 +173,28 @@ impl SharedStatus {
         });
     }
 
+    /// Notes a commit, and the records per second by now.
+    pub fn committed(&self, commit: CommitStatus, records_per_second: u64) {
+        self.update(|status| {
+            status.records_per_second = records_per_second;
+            keep(&mut status.last_commits, commit.clone());
+            status.last_commit = Some(commit);
+        });
+    }
+
     /// Notes an error.
     pub fn error(&self, phase: Phase, clock: i64, error: &JobError) {
         self.enter(phase, &error.reason.name(), error.to_string());
         self.update(|status| {
             let (reason, message, cure) = (error.reason.name(), error.message.clone(), error.cure.clone());
-            status.errors.push_back(ErrorStatus { clock, reason, message, cure });
-            while status.errors.len() > ERRORS_KEPT {
-                status.errors.pop_front();
-            }
+            keep(&mut status.errors, ErrorStatus { clock, reason, message, cure });
         });
+    }
+}
+
+fn keep<T>(last: &mut VecDeque<T>, item: T) {
+    last.push_back(item);
+    while last.len() > KEPT {
+        last.pop_front();
     }
 }

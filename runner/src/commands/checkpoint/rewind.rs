@@ -23,7 +23,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::run::candidate;
 use crate::commands::{align_right, bytes, grouped, list, time};
 use crate::config::job::DEFAULT_BOOTSTRAP_SERVERS;
-use crate::config::{JobSource, load_one};
+use crate::config::{JobSource, load_streaming};
 use crate::pipeline::error::JobError;
 use crate::pipeline::plan::Bounds;
 use crate::source::kafka::config::{Secrets, secrets_folder};
@@ -180,7 +180,7 @@ fn ask_kafka(args: &RewindArgs, survey: &Survey) -> Result<Option<KafkaNow>, Com
     let Some(state) = survey.head().state else { return Ok(None) };
     let asked: BTreeSet<_> = state.topics.keys().chain(&args.topic_recreated).cloned().collect();
     let source = JobSource { name: Some(args.job.clone()), files: args.files.clone(), ..JobSource::default() };
-    let loaded = load_one(&source);
+    let loaded = load_streaming(&source);
     let kafka = match loaded {
         Ok(loaded) => loaded.job.spec.kafka.unwrap_or_default(),
         Err(error) if !args.files.is_empty() => return Err(error.into()),

@@ -193,11 +193,9 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Takes note of who answers now. A topic of a pattern may go away; one that is named is an error of the source.
+    /// Takes note of who answers now.
     fn take_identity(&mut self, identity: Identity) -> Result<(), JobError> {
-        for topic in self.identity.topics.keys().filter(|topic| !identity.topics.contains_key(*topic)) {
-            tracing::warn!(topic, "a topic of the pattern is gone; what it had that was not read is lost");
-        }
+        say_topics_gone(self.identity.topics.keys(), &identity);
         self.identity = identity;
         self.check_identity()
     }
@@ -658,10 +656,7 @@ impl Session<'_> {
             batch_ms = commit.batch_ms,
             "committed"
         );
-        self.environment.status.update(|status| {
-            status.last_commit = Some(commit);
-            status.records_per_second = rate;
-        });
+        self.environment.status.committed(commit, rate);
     }
 
     /// Removes what an attempt staged that was certainly not decided.
@@ -721,6 +716,14 @@ impl Session<'_> {
         self.stop().await?;
         self.say_running();
         Ok(())
+    }
+}
+
+/// Names the topics that were read and are not there now. A topic of a pattern may go away; one that is named is an error
+/// of the source.
+pub(super) fn say_topics_gone<'a>(known: impl Iterator<Item = &'a String>, now: &Identity) {
+    for topic in known.filter(|topic| !now.topics.contains_key(*topic)) {
+        tracing::warn!(topic, "a topic that the job read is gone; what it had that was not read is lost");
     }
 }
 

@@ -78,6 +78,8 @@ impl<'a> Session<'a> {
                     return Err(error);
                 }
                 let fresh = recovered.state.commits == 0;
+                // It may have gone while the job did not look, or in the middle of a read that failed for it.
+                super::batch::say_topics_gone(recovered.state.partitions.keys(), &identity);
                 let log = JobLog::resume(access, recovered);
                 check_output(settings, environment, Some(&log.state().start.log_id), fresh).await?;
                 log

@@ -243,6 +243,8 @@ impl KafkaSource {
                 Ok(description) => {
                     topics.insert(name, Topic { id: description.id, partitions: description.partitions });
                 }
+                // It was listed a moment ago: a topic of a pattern may go away.
+                Err(error) if self.pattern.is_some() && is_unknown_topic(error.code) => {}
                 Err(error) => return Err(self.topic_error(&client, name, &error)),
             }
         }
@@ -294,7 +296,7 @@ impl KafkaSource {
         error: &native::RequestError,
     ) -> SourceError {
         match error.code {
-            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+            code if is_unknown_topic(code) => {
                 let names = self.all_topics(client).unwrap_or_default();
                 let similar = did_you_mean(&topic, names.iter().map(String::as_str));
                 let hint = similar.map(|similar| format!("; did you mean {similar:?}?")).unwrap_or_default();
@@ -460,6 +462,10 @@ struct Progress {
     end: i64,
     records: u64,
     done: bool,
+}
+
+fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
 }
 
 fn is_out_of_range(code: RDKafkaErrorCode) -> bool {

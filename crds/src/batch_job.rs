@@ -1,0 +1,504 @@
+//! `BatchJob`: a query over tables, for one closed interval at a time, that replaces this interval in its output.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::pattern;
+use crate::quantity::Period;
+use crate::resources::{PodSpec, StorageSpec};
+use crate::sink::SinkSpec;
+use crate::streaming_job::{CheckpointSpec, LogLevel};
+
+/// What a batch job reads, computes and replaces, and when.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "dataplatform.io",
+    version = "v1alpha1",
+    kind = "BatchJob",
+    namespaced,
+    doc = "A query over tables, for one closed interval at a time, that replaces this interval in its output.",
+    status = "BatchJobStatus",
+    derive = "PartialEq",
+    shortname = "bj",
+    category = "dataplatform",
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Schedule", type_ = "string", json_path = ".spec.schedule"),
+    printcolumn(name = "Suspend", type_ = "boolean", json_path = ".spec.suspend"),
+    printcolumn(name = "Last Run", type_ = "date", json_path = ".status.lastRun.startTime"),
+    printcolumn(name = "Last Result", type_ = "string", json_path = ".status.lastRun.result"),
+    // A time that is still to come is no age: kubectl prints a date in the future as <invalid>.
+    printcolumn(name = "Next Run", type_ = "string", json_path = ".status.nextScheduleTime"),
+    printcolumn(name = "Interval", type_ = "string", json_path = ".status.lastRun.interval.start", priority = 1),
+    printcolumn(name = "Rows", type_ = "integer", json_path = ".status.lastRun.rows", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new(
+        "self.metadata.name.size() <= 52 && \
+         self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"
+    )
+        .message(
+            "the name of a job also names its pods and files: use at most 52 lower-case letters, digits and -, \
+             beginning and ending with a letter or digit"
+        )
+        .field_path(".metadata.name")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.template) != (has(self.inputs) && size(self.inputs) > 0)")
+        .message("template and inputs exclude each other and one is needed: set exactly one of them"),
+    validation = Rule::new("has(self.template) || (has(self.query) && has(self.sink))")
+        .message("a job without template needs query and sink: set both"),
+    validation = Rule::new("has(self.template) || has(self.interval)")
+        .message("a job without template needs an interval: write interval: hour, or interval: day"),
+    validation = Rule::new("!has(self.template) || (!has(self.query) && !has(self.interval))")
+        .message("a template brings its own query and interval: leave both out, or write the job without template"),
+    validation = Rule::new("!has(self.inputs) || size(self.inputs) == 0 || self.inputs.exists(i, has(i.timeColumn))")
+        .message("no input has a time to choose an interval by: set timeColumn of at least one input")
+        .field_path(".inputs"),
+    validation = Rule::new("!has(self.sink) || self.sink.format != 'kafka'")
+        .message("a run replaces its interval and records of a topic cannot be replaced: write to a table")
+        .field_path(".sink.format"),
+    validation = Rule::new("has(self.schedule) || !has(self.startingDeadlineSeconds)")
+        .message("startingDeadlineSeconds is about scheduled runs: set schedule, or leave it out")
+        .field_path(".startingDeadlineSeconds"),
+    validation = Rule::new("self.timeZone.lowerAscii() != 'local'")
+        .message("Local depends on the machine that schedules: name a zone such as Europe/Berlin, or UTC")
+        .field_path(".timeZone"),
+    validation = Rule::new("!has(self.backfill)")
+        .message("backfill comes in a later version: leave it out, and run data-platform run --from … --to …")
+        .field_path(".backfill"),
+    validation = Rule::new("!has(self.dependsOn) || size(self.dependsOn) == 0")
+        .message("dependsOn comes in a later version: leave it out, a run waits for complete inputs by itself")
+        .field_path(".dependsOn")
+)]
+pub struct BatchJobSpec {
+    /// A built-in job to take inputs, query, interval, sink and parameters from: `hourly-aggregates`, `daily-summaries`
+    /// or `user-segmentation`. What else stands in this spec wins over it; the schedule is not the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<BatchTemplate>,
+    /// Values of the names that stand as `${name}` in the query and in paths; `$${` is a plain `${`. A template says
+    /// which ones it has (`data-platform templates`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64, "additionalProperties" = {"type": "string", "maxLength": 4096}))]
+    pub parameters: BTreeMap<String, String>,
+    /// When runs start: the five fields of cron (minute, hour, day of the month, month, day of the week), such as
+    /// `5 * * * *`, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`. Without it the job runs once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 128), pattern(pattern::CRON))]
+    pub schedule: Option<String>,
+    /// Zone of the schedule's clock, by its IANA name, such as `Europe/Berlin`. Intervals are UTC whatever stands here.
+    #[serde(default = "default_time_zone")]
+    #[schemars(length(min = 1, max = 64), pattern(pattern::TIME_ZONE))]
+    pub time_zone: String,
+    /// Start no runs; one that is under way goes on. What was missed is caught up later, up to `catchUp`.
+    #[serde(default)]
+    pub suspend: bool,
+    /// What happens when a run is due while one is under way: it is left out and caught up by the next (`Forbid`), it
+    /// waits for the other (`Allow`), or the other is stopped (`Replace`). Two never write at once.
+    #[serde(default)]
+    pub concurrency_policy: ConcurrencyPolicy,
+    /// A run that could not start so many seconds after its time is missed, and caught up by the next. Without it, it
+    /// starts whenever it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 31_536_000))]
+    pub starting_deadline_seconds: Option<i64>,
+    /// How many runs that succeeded are kept to look at.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 0, max = 100))]
+    pub successful_jobs_history_limit: i32,
+    /// How many runs that failed are kept to look at.
+    #[serde(default = "default_history_limit")]
+    #[schemars(range(min = 0, max = 100))]
+    pub failed_jobs_history_limit: i32,
+    /// How often a run is tried again when it fails with what may pass. What its user must change is not tried again.
+    #[serde(default = "default_backoff_limit")]
+    #[schemars(range(min = 0, max = 100))]
+    pub backoff_limit: i32,
+    /// A run that takes more seconds, all its attempts together, is stopped. Time that it waits for its inputs counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 31_536_000))]
+    pub active_deadline_seconds: Option<i64>,
+    /// What one run covers, in UTC: an `hour` or a `day`. By default the last one that was over when the run was due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<BatchInterval>,
+    /// The tables that the query reads, each with a name of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub inputs: Vec<InputSpec>,
+    /// What a run computes: one SQL query over the inputs. `${name}` stands for a parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 65536))]
+    pub query: Option<String>,
+    /// The table in which a run replaces its interval.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<SinkSpec>,
+    /// A run also processes the intervals since the last finished one that no run processed, oldest first: at most so
+    /// many intervals in one run.
+    #[serde(default = "default_catch_up")]
+    #[schemars(range(min = 1, max = 9_000))]
+    pub catch_up: i32,
+    /// How long a run waits for inputs that are not complete for its interval, up to 1d. Then it fails with
+    /// `InputIncomplete` and is tried again.
+    #[serde(default = "default_wait")]
+    pub wait: Period,
+    /// Where the job keeps the log of its finished intervals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<CheckpointSpec>,
+    /// How much the job logs: `error`, `warn`, `info`, `debug` or `trace`. The environment variable `LOG_LEVEL` wins
+    /// over it; without both: `info`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
+    /// Intervals of the past to process. Not supported yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<BackfillSpec>,
+    /// Jobs whose interval must be finished first. Not supported yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub depends_on: Vec<DependencySpec>,
+    /// Where inputs, outputs and checkpoints lie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
+    /// Settings of the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodSpec>,
+}
+
+/// Not the zone of the machine that happens to schedule.
+fn default_time_zone() -> String {
+    "UTC".to_owned()
+}
+
+/// As a CronJob keeps of its successes.
+fn default_history_limit() -> i32 {
+    3
+}
+
+/// A broken store is back after a few tries, or needs a person.
+fn default_backoff_limit() -> i32 {
+    3
+}
+
+/// A day of hours.
+fn default_catch_up() -> i32 {
+    24
+}
+
+/// Far longer than a streaming job is behind when all is well, and well below an hour.
+fn default_wait() -> Period {
+    Period::from_secs(1_800)
+}
+
+impl Default for BatchJobSpec {
+    /// An empty spec with every default in place. Not valid by itself: inputs and query are missing.
+    fn default() -> Self {
+        Self {
+            template: None,
+            parameters: BTreeMap::new(),
+            schedule: None,
+            time_zone: default_time_zone(),
+            suspend: false,
+            concurrency_policy: ConcurrencyPolicy::default(),
+            starting_deadline_seconds: None,
+            successful_jobs_history_limit: default_history_limit(),
+            failed_jobs_history_limit: default_history_limit(),
+            backoff_limit: default_backoff_limit(),
+            active_deadline_seconds: None,
+            interval: None,
+            inputs: Vec::new(),
+            query: None,
+            sink: None,
+            catch_up: default_catch_up(),
+            wait: default_wait(),
+            checkpoint: None,
+            log_level: None,
+            backfill: None,
+            depends_on: Vec::new(),
+            storage: None,
+            pod: None,
+        }
+    }
+}
+
+/// A built-in job to take inputs, query, interval, sink and parameters from: `hourly-aggregates`, `daily-summaries` or
+/// `user-segmentation`. What else stands in the job's spec wins over it; the schedule is not the template's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchTemplate {
+    /// Hourly counts from the one-minute ones.
+    HourlyAggregates,
+    /// Daily totals, sessions and bounce rate.
+    DailySummaries,
+    /// Segments of users over the last days.
+    UserSegmentation,
+}
+
+/// What happens when a run is due while one is under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConcurrencyPolicy {
+    /// It is left out; the next one catches up.
+    #[default]
+    Forbid,
+    /// It starts, and waits until the other has ended.
+    Allow,
+    /// The other is stopped.
+    Replace,
+}
+
+/// What one run covers, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BatchInterval {
+    /// From one full hour to the next.
+    Hour,
+    /// From midnight to midnight.
+    Day,
+}
+
+/// A table that the query reads: what is published of it, and of that only the rows of the run's interval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.timeColumn) || !has(self.dateColumn)")
+        .message("dateColumn is the date of timeColumn: set timeColumn, or leave dateColumn out")
+        .field_path(".dateColumn")
+)]
+pub struct InputSpec {
+    /// Name of the table in the query.
+    #[schemars(length(min = 1, max = 63), pattern(pattern::IDENTIFIER))]
+    pub name: String,
+    /// Folder of the table: relative to the outputs folder, or a URL such as `s3://bucket/t`. `${name}` stands for a
+    /// parameter.
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: String,
+    /// Format of the files.
+    #[serde(default)]
+    pub format: InputFormat,
+    /// Column of type timestamp that says to which interval a row belongs; the query sees no other rows. Without it the
+    /// whole table is read, as it is when the run begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub time_column: Option<String>,
+    /// Hive directory that holds the UTC date of `timeColumn`: other dates are not even listed. Default: `date`, if the
+    /// table has such directories.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub date_column: Option<String>,
+    /// How it is known that no more rows of an interval come: the job that writes the table says so (`progress`), or
+    /// it counts as complete when the interval is over (`clock`), for tables that another program writes.
+    #[serde(default)]
+    pub complete_by: CompleteBy,
+}
+
+/// Format of an input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum InputFormat {
+    /// Parquet files.
+    #[default]
+    Parquet,
+    /// A Delta table.
+    Delta,
+    /// CSV files with a header.
+    Csv,
+}
+
+/// How it is known that no more rows of an interval come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CompleteBy {
+    /// The job that writes the table notes how far it is, in `_progress.json`.
+    #[default]
+    Progress,
+    /// When the interval is over.
+    Clock,
+}
+
+/// Intervals of the past to process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackfillSpec {
+    /// Begin of the first interval.
+    pub from: Time,
+    /// End of the last one.
+    pub to: Time,
+    /// How many intervals are processed at once.
+    #[serde(default = "default_parallelism")]
+    #[schemars(range(min = 1, max = 100))]
+    pub parallelism: i32,
+}
+
+fn default_parallelism() -> i32 {
+    1
+}
+
+/// A job whose interval must be finished first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DependencySpec {
+    /// Its kind.
+    #[serde(default)]
+    pub kind: DependencyKind,
+    /// Its name, in the same namespace.
+    #[schemars(length(min = 1, max = 52), pattern(pattern::DNS_LABEL))]
+    pub name: String,
+}
+
+/// Kind of a job that another one depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DependencyKind {
+    /// A batch job.
+    #[default]
+    BatchJob,
+    /// A streaming job.
+    StreamingJob,
+}
+
+/// What the operator saw of the job and its runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchJobStatus {
+    /// Generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Progressing, Degraded and Stalled, each with a reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+    /// Runs that are under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub active: Vec<ActiveRunStatus>,
+    /// The run that ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_run: Option<RunStatus>,
+    /// When a run was due the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_schedule_time: Option<Time>,
+    /// When a run succeeded the last time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<Time>,
+    /// Interval of the run that succeeded last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_successful_interval: Option<IntervalStatus>,
+    /// When the next run is due.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_schedule_time: Option<Time>,
+    /// Interval of the next run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_interval: Option<IntervalStatus>,
+    /// Times since the last run at which a run was due and none started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub missed_runs: Option<i64>,
+    /// The object that starts the pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerStatus>,
+}
+
+/// From `start`, to just before `end`, in UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IntervalStatus {
+    /// Belongs to the interval.
+    pub start: Time,
+    /// The first moment that no longer belongs to it.
+    pub end: Time,
+}
+
+/// A run that is under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ActiveRunStatus {
+    /// Name of its Job.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// What it covers, once that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntervalStatus>,
+}
+
+/// A run that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunStatus {
+    /// Name of its Job.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// How it ended.
+    pub result: RunResult,
+    /// One word for why, such as `InputIncomplete`.
+    #[schemars(length(max = 128))]
+    pub reason: String,
+    /// What happened and what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub message: String,
+    /// What it covered; with intervals that it caught up, from the begin of the first to the end of the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<IntervalStatus>,
+    /// Rows that it wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
+    /// Files that it wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<i64>,
+    /// When it started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Time>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<Time>,
+    /// How long it took, in whole seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RunResult {
+    /// Its intervals are in the output.
+    Succeeded,
+    /// The interval that it failed at is as it was before.
+    Failed,
+}
+
+/// The object that starts the pods of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SchedulerStatus {
+    /// A CronJob for a job with a schedule, a Job for one without.
+    pub kind: SchedulerKind,
+    /// Its name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Hash of the spec that a Job without schedule was made for: a Job of the same hash is never made again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub spec_hash: Option<String>,
+}
+
+/// Kind of the object that starts the pods of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SchedulerKind {
+    /// Starts runs by the schedule.
+    CronJob,
+    /// Runs once.
+    Job,
+}

@@ -1,0 +1,48 @@
+//! The read-only page of runner and operator. It asks `/status` beside it every two seconds and draws the answer: one job,
+//! or all jobs. Pure: three texts that a server hands out; nothing is loaded from elsewhere.
+
+/// A file of the page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Where it is served.
+    pub path: &'static str,
+    /// Its `Content-Type`.
+    pub content_type: &'static str,
+    /// Its content.
+    pub text: &'static str,
+}
+
+/// All files; the first one is the page itself.
+pub const FILES: [File; 3] = [
+    File { path: "/", content_type: "text/html; charset=utf-8", text: include_str!("index.html") },
+    File { path: "/page.css", content_type: "text/css; charset=utf-8", text: include_str!("page.css") },
+    File { path: "/page.js", content_type: "text/javascript; charset=utf-8", text: include_str!("page.js") },
+];
+
+/// `Content-Security-Policy` of every file: nothing but what this server gives, nothing inline, no frames.
+pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+     img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_loaded_from_elsewhere_and_nothing_is_written() {
+        for file in FILES {
+            // The namespace of SVG is a name, not an address.
+            let text = file.text.replace("http://www.w3.org/2000/svg", "");
+            for word in ["http:", "https:", "innerHTML", "eval(", "POST", "style=", "onclick"] {
+                assert!(!text.contains(word), "{}: {word}", file.path);
+            }
+        }
+    }
+
+    #[test]
+    fn every_file_that_the_page_names_is_served() {
+        for file in &FILES[1..] {
+            let name = file.path.trim_start_matches('/');
+            assert!(FILES[0].text.contains(name), "{name}");
+        }
+    }
+}
