@@ -35,7 +35,7 @@ check: ## formatting and lints of Rust, scripts and Python, as far as the tools 
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh deploy/kind-up; else echo "no shellcheck: scripts not checked"; fi
-	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers images/build images/oci.py; else echo "no ruff: Python not checked"; fi
+	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers images/build images/oci.py tests/dashboards helm/dashboards; else echo "no ruff: Python not checked"; fi
 
 generate: build ## events into the broker of KAFKA_BOOTSTRAP_SERVER (default localhost:29092; ARGS="--rate 1000")
 	$(BINARY) generate $(ARGS)

@@ -172,9 +172,39 @@ class Prometheus:
             raise ValueError(json.load(error).get("error", str(error))) from error
 
 
+def labels_by(expression: str) -> set[str]:
+    """Labels by which an expression groups or joins: every one of them must be on one of its metrics."""
+    found = re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", expression)
+    return {label.strip() for group in found for label in group.split(",") if label.strip()}
+
+
+def check_alert(prometheus: Prometheus, expression: Expression, scraped) -> list[str]:
+    """An alert that is silent proves nothing: its metrics must be there, and its labels on them."""
+    names = {name for name in names_in(expression.text) if scraped(name)}
+    problems = []
+    labels = set()
+    for name in sorted(names):
+        series = prometheus.series(f"{name}")
+        if not series:
+            problems.append(f"{expression.place}: no series of {name}")
+        labels |= {label for one in series for label in one["metric"]}
+    missing = labels_by(expression.text) - labels
+    if names and missing:
+        problems.append(f"{expression.place}: no label {', '.join(sorted(missing))} on {', '.join(sorted(names))}")
+    firing = prometheus.series(expression.text)
+    print(f"{len(firing):16} series  {expression.place}{' FIRES' if firing else ''}")
+    return problems
+
+
 def check_live(dashboards: list[dict], arguments: argparse.Namespace) -> list[str]:
     """Evaluates every expression. One without data is a problem, and so is one that Prometheus refuses."""
     problems = []
+
+    def scraped(names: str) -> bool:
+        needs_operator = "dataplatform_operator" in names and not arguments.operator
+        needs_batch = re.search(r"dataplatform_batch_(runs|last|next)", names) and not arguments.batch_job
+        return not needs_operator and not needs_batch
+
     for dashboard in dashboards:
         is_batch = dashboard["uid"].endswith("batch-job")
         job = arguments.batch_job if is_batch else arguments.job
@@ -194,10 +224,8 @@ def check_live(dashboards: list[dict], arguments: argparse.Namespace) -> list[st
                 except ValueError as error:
                     problems.append(f"{expression.place}: {error}")
                     continue
-                names = " ".join(names_in(expression.text))
-                needs_operator = "dataplatform_operator" in names and not arguments.operator
-                needs_batch = re.search(r"dataplatform_batch_(runs|last|next)", names) and not arguments.batch_job
-                if not counts[-1] and not (needs_operator or needs_batch or arguments.may_be_empty):
+                expected = scraped(" ".join(names_in(expression.text))) and not arguments.may_be_empty
+                if not counts[-1] and expected:
                     problems.append(f"{expression.place}: no data: {prometheus.substitute(expression.text)}")
             print(f"{'+'.join(map(str, counts)):>16} series  {dashboard['title']}: {panel}")
         for expression in annotations_of(dashboard):
@@ -208,8 +236,7 @@ def check_live(dashboards: list[dict], arguments: argparse.Namespace) -> list[st
     prometheus = Prometheus(arguments.prometheus, {})
     for expression in rules_expressions():
         try:
-            firing = prometheus.series(expression.text)
-            print(f"{len(firing):16} series  {expression.place}")
+            problems += check_alert(prometheus, expression, scraped)
         except ValueError as error:
             problems.append(f"{expression.place}: {error}")
     return problems

@@ -58,6 +58,36 @@ pub fn python() -> Option<PathBuf> {
     env::var_os("DATA_PLATFORM_TEST_PYTHON").map(PathBuf::from)
 }
 
+/// The program of Helm; absent under a bare `cargo test`.
+#[must_use]
+pub fn helm() -> Option<PathBuf> {
+    env::var_os("DATA_PLATFORM_TEST_HELM").map(PathBuf::from)
+}
+
+/// The program that checks and tests the rules of Prometheus; absent under a bare `cargo test`.
+#[must_use]
+pub fn promtool() -> Option<PathBuf> {
+    env::var_os("DATA_PLATFORM_TEST_PROMTOOL").map(PathBuf::from)
+}
+
+/// An interpreter of Lua 5.2 or newer, for the health scripts of Argo CD; absent under a bare `cargo test`.
+#[must_use]
+pub fn lua() -> Option<PathBuf> {
+    env::var_os("DATA_PLATFORM_TEST_LUA").map(PathBuf::from)
+}
+
+/// The program of kubectl: the one in the path, unless another one was given.
+#[must_use]
+pub fn kubectl() -> PathBuf {
+    env::var_os("DATA_PLATFORM_TEST_KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from)
+}
+
+/// Who one is on an API server that tests may fill; absent under a bare `cargo test`.
+#[must_use]
+pub fn kubeconfig() -> Option<PathBuf> {
+    env::var_os("DATA_PLATFORM_TEST_KUBECONFIG").map(PathBuf::from)
+}
+
 /// The file that gets one line for each skipped test; absent under a bare `cargo test`.
 #[must_use]
 pub fn skipped_tests() -> Option<PathBuf> {

@@ -33,21 +33,24 @@ app.kubernetes.io/name: data-platform-runner
 app.kubernetes.io/managed-by: data-platform
 {{- end }}
 
-{{/* Labels of every object of the chart, without its own name. */}}
-{{- define "data-platform.commonLabels" -}}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/part-of: data-platform
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{/* Labels of an object: (list $ "name of its part" further labels…). Of two that say the same the first one wins, and a
+key comes once, whatever users repeat. */}}
+{{- define "data-platform.labelsOf" -}}
+{{- $context := first . }}
+{{- $labels := dict
+  "app.kubernetes.io/name" (index . 1)
+  "app.kubernetes.io/instance" $context.Release.Name
+  "app.kubernetes.io/version" $context.Chart.AppVersion
+  "app.kubernetes.io/part-of" "data-platform"
+  "app.kubernetes.io/managed-by" $context.Release.Service
+  "helm.sh/chart" (printf "%s-%s" $context.Chart.Name ($context.Chart.Version | replace "+" "_"))
+}}
+{{- range slice . 2 }}{{ $labels = merge $labels . }}{{ end }}
+{{- toYaml (merge $labels $context.Values.commonLabels) }}
 {{- end }}
 
 {{- define "data-platform.labels" -}}
-app.kubernetes.io/name: data-platform-operator
-{{ include "data-platform.commonLabels" . }}
+{{ include "data-platform.labelsOf" (list . "data-platform-operator") }}
 {{- end }}
 
 {{/* Reference of an image: (dict "image" .Values.image "context" $). */}}

@@ -1,0 +1,50 @@
+//! What the chart refuses, and that the message names the key.
+
+use super::{needs, run, template};
+
+/// Values that cannot be, and words that the message must have.
+const REFUSED: [(&[&str], &str); 19] = [
+    (&["--set", "replicsa=2"], "'replicsa' not allowed"),
+    (&["--set", "runner.imgae.tag=1"], "'imgae' not allowed"),
+    (&["--set", "storage.create.sise=1Gi"], "'sise' not allowed"),
+    (&["--set", "leaderElection.leaseDuratoin=15s"], "'leaseDuratoin' not allowed"),
+    (&["--set", "metrics.podMonitor.lables.a=b"], "'lables' not allowed"),
+    (&["--set", "crds.enable=false"], "'enable' not allowed"),
+    (&["--set", "resources.limit.memory=1Gi"], "'limit' not allowed"),
+    (&["--set", "imagePullSecrets[0].nmae=a"], "'nmae' not allowed"),
+    (&["--set", "replicas=many"], "/replicas"),
+    (&["--set", "runner.rollout=always"], "/runner/rollout"),
+    (&["--set", "image.digest=0123"], "/image/digest"),
+    (&["--set", "leaderElection.leaseDuration=15"], "/leaderElection/leaseDuration"),
+    (&["--set", "watchNamespaces[0]=Orders"], "/watchNamespaces/0"),
+    (&["--set", "storage.outputs=bucket"], "/storage/outputs"),
+    (&["--set", "watchNamespaces={*,orders}"], "watchNamespaces: \"*\" means all namespaces"),
+    (&["--set", "replicas=2,leaderElection.enabled=false"], "replicas: more than one needs leaderElection.enabled"),
+    (&["--set", "metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true"], "one of them is enough"),
+    (&["--set", "storage.outputs=s3://bucket/outputs"], "set both URLs, or none"),
+    (
+        &["--set", "storage.claimName=a,storage.outputs=s3://b/o,storage.checkpoints=s3://b/c"],
+        "a claim or URLs, not both",
+    ),
+];
+
+#[test]
+fn a_mistyped_key_and_an_impossible_value_are_refused_and_named() -> anyhow::Result<()> {
+    let helm = needs!(helm);
+    for (arguments, expected) in REFUSED {
+        let output = run(&mut template(&helm, arguments))?;
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{arguments:?} passed");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_old_kubernetes_is_refused() -> anyhow::Result<()> {
+    let helm = needs!(helm);
+    let output = run(template(&helm, &[]).args(["--kube-version", "1.29.9"]))?;
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("kubeVersion: >=1.30"), "{message}");
+    Ok(())
+}
