@@ -112,7 +112,7 @@ pub fn made_from(deployment: &Value) -> Option<(String, String)> {
 /// What the data of a ConfigMap of this or an earlier operator say of the job that runs.
 pub fn made(revision: String, config_map: String, data: &Value) -> Option<Made> {
     let config: Value = serde_json::from_str(data[JOB_FILE].as_str()?).ok()?;
-    let Job::Streaming(job) = Job::from_value(config["job"].clone()).ok()?;
+    let Job::Streaming(job) = Job::from_value(config["job"].clone()).ok()? else { return None };
     let template = serde_json::from_str(data[TEMPLATE_FILE].as_str()?).ok()?;
     Some(Made { revision, config_map, template, job: *job })
 }
