@@ -4,6 +4,7 @@
 #   tools.sh build            those of the build: Rust, a C compiler, make, perl
 #   tools.sh test             and those of the tests: a JDK, Maven, Python with venv
 #   tools.sh cluster          those of the node of a test cluster: a container runtime and what wires its network
+#   tools.sh chart            those of the chart's tests: Go (Helm is built with it), Lua
 #   tools.sh --install KIND   on Debian as root, installs by package name what is missing
 #
 # Says what is missing and how to get it, and ends with 1; prints nothing when all is there.
@@ -18,7 +19,7 @@ if [[ ${1:-} == --install ]]; then
   install=yes
   shift
 fi
-kind=${1:?usage: tools.sh [--install] build|test|cluster}
+kind=${1:?usage: tools.sh [--install] build|test|cluster|chart}
 
 packages=()
 explanations=()
@@ -46,6 +47,11 @@ look() {
     has conntrack || need conntrack "conntrack"
     has ip || need iproute2 "ip"
     [[ -x /usr/lib/cni/bridge ]] || need containernetworking-plugins "the network plugins of containers"
+    return
+  fi
+  if [[ $kind == chart ]]; then
+    has go || need golang "Go (Helm is built with it)"
+    has lua5.4 || need lua5.4 "Lua 5.4 (health scripts of Argo CD)"
     return
   fi
   # librdkafka, OpenSSL, zstd and zlib are compiled from source.
@@ -84,7 +90,7 @@ if ((${#packages[@]} > 0)); then
   printf '  %s\n' "${explanations[@]}" >&2
   echo "On Debian or Ubuntu: apt-get install ${packages[*]}" >&2
 fi
-[[ $kind != cluster ]] || exit $status
+[[ $kind != cluster && $kind != chart ]] || exit $status
 rust=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
 if ! has cargo || [[ -z $rust ]] || ! at_least "$rust" "$RUST_VERSION"; then
   status=1

@@ -19,8 +19,13 @@ if [[ ! -x $FOLDER/helm ]]; then
     partial=$(mktemp -d "$CACHE/.partial.XXXXXX")
     trap 'rm -rf "$partial"' EXIT
     # Static and without symbols: 62 MB instead of 110.
-    GOGC=${GOGC:-800} CGO_ENABLED=0 GOFLAGS='' GOBIN=$partial nice go install -trimpath -ldflags "-s -w" \
-      "helm.sh/helm/v3/cmd/helm@v$VERSION" >&2
+    # A registry that is slow to answer once must not cost the run.
+    for attempt in 1 2 3; do
+      GOGC=${GOGC:-800} CGO_ENABLED=0 GOFLAGS='' GOBIN=$partial go install -trimpath -ldflags "-s -w" \
+        "helm.sh/helm/v3/cmd/helm@v$VERSION" >&2 && break
+      echo "helm.sh: Helm was not built (attempt $attempt of 3)" >&2
+      sleep $((attempt * 5))
+    done
     mkdir -p "$FOLDER"
     # The program appears by one rename, so it is whole or not there.
     mv "$partial/helm" "$FOLDER/helm"

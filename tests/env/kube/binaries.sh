@@ -14,7 +14,6 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}
 SOURCE=$HERE/hyperkube
 KUBERNETES_VERSION=v1.34.4 # that of the modules in hyperkube/go.mod: what the programs say of themselves
-HELM_VERSION=3.22.0
 NAMES=(etcd coredns kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
 
 say() { echo "binaries.sh: $*" >&2; }
@@ -38,8 +37,7 @@ else
   KEY=without-go
 fi
 BIN=$CACHE/kube/$KEY
-HELM=$CACHE/helm-$HELM_VERSION/helm
-complete() { [[ -x $BIN/hyperkube && -x $HELM ]]; }
+complete() { [[ -x $BIN/hyperkube ]]; }
 
 # A registry that is slow to answer once must not cost the run.
 modules() {
@@ -72,21 +70,6 @@ build_kubernetes() {
   mv "$partial" "$BIN"
 }
 
-build_helm() {
-  local partial attempt
-  say "building helm $HELM_VERSION (once; about 4 CPU-minutes)"
-  partial=$(mktemp -d "$CACHE/kube/.partial.XXXXXX")
-  for attempt in 1 2 3; do
-    GOGC=${GOGC:-800} CGO_ENABLED=0 GOFLAGS='' GOBIN=$partial go install -trimpath -ldflags "-s -w" \
-      "helm.sh/helm/v3/cmd/helm@v$HELM_VERSION" >&2 && break
-    say "helm was not built (attempt $attempt of 3)"
-    sleep $((attempt * 5))
-  done
-  chmod 755 "$partial"
-  rm -rf "${HELM%/*}"
-  mv "$partial" "${HELM%/*}"
-}
-
 case ${1:-} in
   '') ;;
   reason)
@@ -109,8 +92,8 @@ if ! complete; then
   exec 9>"$CACHE/kube/.lock"
   flock 9
   [[ -x $BIN/hyperkube ]] || build_kubernetes
-  [[ -x $HELM ]] || build_helm
   exec 9>&-
 fi
-[[ $BIN/helm -ef $HELM ]] || ln -sfn "$HELM" "$BIN/helm"
+helm=$("$HERE/../helm/helm.sh")
+[[ $BIN/helm -ef $helm ]] || ln -sfn "$helm" "$BIN/helm"
 echo "$BIN"

@@ -27,10 +27,16 @@ struct Fault {
 
 fn faults(cluster: &str) -> Vec<Fault> {
     let fault = |name, reason, holds, change| Fault { name, reason, holds, change };
-    let read_only = |path: &str| json!([{"name": "read-only", "mountPath": path, "emptyDirSize": "1Mi", "readOnly": true}]);
+    let read_only =
+        |path: &str| json!([{"name": "read-only", "mountPath": path, "emptyDirSize": "1Mi", "readOnly": true}]);
     vec![
         fault("unschedulable", "Unschedulable", "Degraded", json!({"pod": {"nodeSelector": {"no-node": "has-this"}}})),
-        fault("crash-loop", "CrashLoop", "Degraded", json!({"pod": {"env": [{"name": "HTTP_ADDRESS", "value": "nonsense"}]}})),
+        fault(
+            "crash-loop",
+            "CrashLoop",
+            "Degraded",
+            json!({"pod": {"env": [{"name": "HTTP_ADDRESS", "value": "nonsense"}]}}),
+        ),
         fault(
             "out-of-memory",
             "OutOfMemory",
@@ -47,8 +53,18 @@ fn faults(cluster: &str) -> Vec<Fault> {
                 "password": {"secretKeyRef": {"name": "nowhere", "key": "password"}},
             }}}),
         ),
-        fault("kafka-unreachable", "KafkaUnreachable", "Degraded", json!({"kafka": {"bootstrapServers": format!("{cluster}:1")}})),
-        fault("checkpoint-denied", "StorageDenied", "Stalled", json!({"pod": {"volumes": read_only("/data/checkpoints")}})),
+        fault(
+            "kafka-unreachable",
+            "KafkaUnreachable",
+            "Degraded",
+            json!({"kafka": {"bootstrapServers": format!("{cluster}:1")}}),
+        ),
+        fault(
+            "checkpoint-denied",
+            "StorageDenied",
+            "Stalled",
+            json!({"pod": {"volumes": read_only("/data/checkpoints")}}),
+        ),
         fault("sink-denied", "StorageDenied", "Stalled", json!({"pod": {"volumes": read_only("/data/outputs")}})),
         fault("sql-error", "InvalidSpec", "Stalled", json!({"query": "SELECT nonsense FROM app_events"})),
         fault("suspended", "Suspended", "", json!({"suspend": true})),
@@ -92,7 +108,8 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
     dead_lettered["spec"]["sources"][0]["topics"] = json!([garbage]);
 
     let secured = Broker::private(&["--host", &node, "--sasl-plaintext", "--user", "alice:right"])?;
-    let secret = r#"{apiVersion: v1, kind: Secret, metadata: {name: login}, stringData: {user: alice, password: wrong}}"#;
+    let secret =
+        r#"{apiVersion: v1, kind: Secret, metadata: {name: login}, stringData: {user: alice, password: wrong}}"#;
     namespace.apply(secret)?;
     let mut wrong_login = platform.event_aggregation("wrong-login", &stream)?;
     let login = |key: &str| json!({"secretKeyRef": {"name": "login", "key": key}});
@@ -125,12 +142,15 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
         let found = namespace.wait_for(&format!("{name} to be {reason}"), left, || {
             let job = platform.job("sj", name).ok()?;
             let ready = condition(&job, "Ready");
-            let as_told = ready["reason"] == *reason && (holds.is_empty() || condition(&job, holds)["status"] == "True");
+            let as_told =
+                ready["reason"] == *reason && (holds.is_empty() || condition(&job, holds)["status"] == "True");
             (as_told && !ready["message"].as_str().unwrap_or_default().is_empty()).then_some(ready)
         });
         match found {
             Ok(ready) => println!("{name}: {reason} after {:.1?}: {}", began.elapsed(), ready["message"]),
-            Err(_) => wrong.push(format!("{name} is not {reason}: {:#}", platform.job("sj", name)?["status"]["conditions"])),
+            Err(_) => {
+                wrong.push(format!("{name} is not {reason}: {:#}", platform.job("sj", name)?["status"]["conditions"]))
+            }
         }
     }
     let shown = namespace.kubectl(&["get", "sj", "-o", "wide"])?;
@@ -147,7 +167,8 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
     platform.wait_for_job("name-taken", "to run once the name is free", is_caught_up)?;
 
     // Somebody else's object was never touched: it was a Service of type ClusterIP with a port 80 until it went.
-    let events = namespace.kubectl(&["get", "events", "--field-selector", "involvedObject.name=sql-error", "-o", "name"])?;
+    let events =
+        namespace.kubectl(&["get", "events", "--field-selector", "involvedObject.name=sql-error", "-o", "name"])?;
     ensure!(events.lines().count() <= 3, "an event for a transition, not for a look: {events}");
     Ok(())
 }
@@ -158,7 +179,8 @@ fn a_checkpoint_that_is_gone_and_a_query_that_does_not_fit_it_are_told() -> anyh
     let mut stream = Stream::new(needs_broker!(), "checkpoints", 1, EventSettings::default(), 6.0)?;
     stream.produce(20_000)?;
     let platform = Platform::install(cluster, "checkpoints", &[])?;
-    let (lost, changed) = (platform.event_aggregation("lost", &stream)?, platform.event_aggregation("changed", &stream)?);
+    let (lost, changed) =
+        (platform.event_aggregation("lost", &stream)?, platform.event_aggregation("changed", &stream)?);
     for job in [&lost, &changed] {
         platform.apply(job)?;
     }

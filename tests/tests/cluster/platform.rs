@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use data_platform_tests::cluster::{Cluster, Namespace};
+use data_platform_tests::cluster::{Cluster, Namespace, repository};
 use serde_json::{Value, json};
 
 use crate::events::Stream;
@@ -66,7 +66,7 @@ impl Platform {
 
     /// The event-aggregation job of the repository over the topic of a stream, from its earliest record.
     pub(super) fn event_aggregation(&self, name: &str, stream: &Stream) -> anyhow::Result<Value> {
-        let mut job = self.manifest("event-aggregation")?;
+        let mut job = Self::manifest("event-aggregation")?;
         job["metadata"]["name"] = name.into();
         let spec = &mut job["spec"];
         spec["kafka"]["bootstrapServers"] = stream.broker.address_for_pods()?.into();
@@ -79,12 +79,10 @@ impl Platform {
     }
 
     /// A job of manifests/, as JSON.
-    pub(super) fn manifest(&self, name: &str) -> anyhow::Result<Value> {
-        let file = format!("manifests/{name}.yaml");
-        let text = self.namespace.kubectl(&["create", "--dry-run=client", "-o", "json", "-f", &file])?;
-        let mut job: Value = serde_json::from_str(&text).context("a manifest as JSON")?;
-        job["metadata"].as_object_mut().context("metadata")?.remove("namespace");
-        Ok(job)
+    pub(super) fn manifest(name: &str) -> anyhow::Result<Value> {
+        let file = repository().join(format!("manifests/{name}.yaml"));
+        let text = std::fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        serde_saphyr::from_str(&text).with_context(|| format!("{} as one object", file.display()))
     }
 
     /// A job as it is; `kind` as in `kubectl get`.
@@ -98,12 +96,7 @@ impl Platform {
     }
 
     /// Waits for something in the status of a streaming job, for its present generation; gives the job.
-    pub(super) fn wait_for_job(
-        &self,
-        name: &str,
-        what: &str,
-        is_so: impl Fn(&Value) -> bool,
-    ) -> anyhow::Result<Value> {
+    pub(super) fn wait_for_job(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let mut last = Value::Null;
         let found = self.namespace.wait_for(&format!("{name} {what}"), TIMEOUT, || {
             last = self.job("streamingjob", name).ok()?;

@@ -72,8 +72,16 @@ fn drift_is_repaired_a_restart_is_one_and_an_upgrade_restarts_nothing() -> anyho
     let pod = platform.pods(name)?.pop().context("a pod")?;
 
     namespace.kubectl(&["delete", "service", name])?;
-    namespace.wait_for("the Service to be back", super::platform::TIMEOUT, || namespace.get_json(&["service", name]).ok())?;
-    namespace.kubectl(&["patch", "service", name, "--type=json", "--patch", r#"[{"op":"replace","path":"/spec/ports/0/port","value":1}]"#])?;
+    namespace
+        .wait_for("the Service to be back", super::platform::TIMEOUT, || namespace.get_json(&["service", name]).ok())?;
+    namespace.kubectl(&[
+        "patch",
+        "service",
+        name,
+        "--type=json",
+        "--patch",
+        r#"[{"op":"replace","path":"/spec/ports/0/port","value":1}]"#,
+    ])?;
     namespace.wait_for("the Service to be as it was", super::platform::TIMEOUT, || {
         (namespace.get_json(&["service", name]).ok()?["spec"]["ports"][0]["port"] == 9999).then_some(())
     })?;
@@ -81,7 +89,8 @@ fn drift_is_repaired_a_restart_is_one_and_an_upgrade_restarts_nothing() -> anyho
     // Another release of the chart, with another image of the runner: what runs goes on as it is.
     platform.helm(&["upgrade"], &["--set", "runner.image.tag=other", "--set", "logging.level=debug"])?;
     platform.wait_for_operator()?;
-    platform.wait_for_job(name, "to be looked at by the new operator", |job| condition(job, "Ready")["status"] == "True")?;
+    platform
+        .wait_for_job(name, "to be looked at by the new operator", |job| condition(job, "Ready")["status"] == "True")?;
     ensure!(platform.pods(name)? == [pod.clone()], "an upgrade restarts no job");
     platform.helm(&["upgrade"], &[])?;
     platform.wait_for_operator()?;
