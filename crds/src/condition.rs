@@ -284,6 +284,18 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_explained() {
+        let page = include_str!("../../docs/reasons.md");
+        for reason in Reason::ALL {
+            assert!(
+                page.contains(&format!("`{}`", reason.name())),
+                "docs/reasons.md does not explain {}",
+                reason.name()
+            );
+        }
+    }
+
+    #[test]
     fn a_job_is_never_ready_and_stalled() {
         for reason in Reason::ALL {
             let holds = |condition| reason.standing().holds(condition);

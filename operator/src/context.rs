@@ -51,7 +51,10 @@ impl Scope {
 
     /// Whether every cache was read whole once.
     pub fn is_synced(&self) -> bool {
-        self.deployments.is_synced() && self.services.is_synced() && self.config_maps.is_synced() && self.pods.is_synced()
+        self.deployments.is_synced()
+            && self.services.is_synced()
+            && self.config_maps.is_synced()
+            && self.pods.is_synced()
     }
 }
 
@@ -140,7 +143,13 @@ pub struct Context {
 
 impl Context {
     /// A context without memories.
-    pub fn new(client: Client, settings: RunnerSettings, instance: String, metrics: Metrics, scope: Arc<Scope>) -> Self {
+    pub fn new(
+        client: Client,
+        settings: RunnerSettings,
+        instance: String,
+        metrics: Metrics,
+        scope: Arc<Scope>,
+    ) -> Self {
         Self {
             writer: Writer::new(client.clone(), metrics.clone()),
             client,
@@ -178,7 +187,8 @@ impl Context {
     pub fn may_roll(&self, job: &JobKey) -> bool {
         let rolling = |memory: &Memory| memory.rolled.is_some_and(|since| since.elapsed().as_secs() < ROLLING_SECONDS);
         let memories = lock(&self.memory);
-        memories.get(job).is_some_and(rolling) || memories.values().filter(|memory| rolling(memory)).count() < ROLLING_MAX
+        memories.get(job).is_some_and(rolling)
+            || memories.values().filter(|memory| rolling(memory)).count() < ROLLING_MAX
     }
 
     /// Takes up what is known of a claim: `Some(is shared)`, or `None` for one that is not there.

@@ -397,6 +397,8 @@ mod tests {
     #[test]
     fn every_reason_is_explained_with_its_cure() {
         let page = include_str!("../../../docs/reasons.md");
+        // What the operator says beside them stands below.
+        let page = page.split("\n## ").next().unwrap();
         for reason in Reason::ALL {
             let line = page.lines().find(|line| line.starts_with(&format!("| `{}` |", reason.name())));
             let line = line.unwrap_or_else(|| panic!("docs/reasons.md does not explain {}", reason.name()));
