@@ -3,6 +3,8 @@
 mod admission;
 mod faults;
 mod leader;
+mod monitoring;
 mod platform;
+mod rights;
 mod runner_pod;
 mod streaming;

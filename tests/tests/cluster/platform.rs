@@ -51,7 +51,7 @@ impl Platform {
     /// Waits until the operator is ready.
     pub(super) fn wait_for_operator(&self) -> anyhow::Result<()> {
         self.namespace.wait_for("the operator to be ready", TIMEOUT, || {
-            let deployment = self.namespace.get_json(&["deployment", "data-platform"]).ok()?;
+            let deployment = self.namespace.get_json(&["deployment", "data-platform-operator"]).ok()?;
             let status = &deployment["status"];
             let all = deployment["spec"]["replicas"].as_i64()?;
             let is_new = status["observedGeneration"] == deployment["metadata"]["generation"];
