@@ -8,11 +8,11 @@ BINARY := $(TARGET)/release/data-platform
 BUILD := cargo build --release --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate bench bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up clean
+.PHONY: help run build test check generate bench bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
-	awk -F ':.*## ' -v on="$$on" -v off="$$off" '/^[a-z-]+:.*## / { printf "  %s%-12s%s %s\n", on, $$1, off, $$2 }' $(MAKEFILE_LIST)
+	awk -F ':.*## ' -v on="$$on" -v off="$$off" '/^[a-z-]+:.*## / { printf "  %s%-15s%s %s\n", on, $$1, off, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## see it work: broker, events, job and tables in one process (ARGS="--for 60s" ends by itself)
 	$(BINARY) demo $(ARGS)
@@ -65,6 +65,10 @@ kind-up: build ## everything on a kind cluster: images, chart, Kafka, events and
 
 bench: ## speed and memory on a real broker, beside DuckDB on the same records
 	bench/run $(ARGS)
+
+bench-operator: build ## the operator against the cluster of KUBECONFIG: 1,000 jobs at once, memory, drift (JOBS=50 for fewer)
+	$(BUILD) --example bench_operator
+	bench/operator
 
 bench-spark: ## the same beside Spark Structured Streaming
 	BENCH_SPARK=1 bench/run $(ARGS)

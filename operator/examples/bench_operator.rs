@@ -38,7 +38,7 @@ mod result {
 #[tokio::main]
 async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
-    let operator = args.next().ok_or("usage: bench OPERATOR [JOBS]")?;
+    let operator = args.next().ok_or("usage: bench_operator OPERATOR [JOBS]")?;
     let jobs: usize = args.next().map_or(Ok(1000), |text| text.parse())?;
     let client = Client::try_default().await?;
     prepare(&client).await?;
@@ -101,9 +101,9 @@ async fn prepare(client: &Client) -> Result<()> {
         }
         sleep(Duration::from_millis(500)).await;
     }
-    namespaces.patch(NAMESPACE, &apply, &Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace"}))).await?;
+    namespaces.patch(NAMESPACE, &apply, &Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))).await?;
     let claim = json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     });
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), NAMESPACE);
