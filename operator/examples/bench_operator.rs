@@ -101,7 +101,13 @@ async fn prepare(client: &Client) -> Result<()> {
         }
         sleep(Duration::from_millis(500)).await;
     }
-    namespaces.patch(NAMESPACE, &apply, &Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))).await?;
+    namespaces
+        .patch(
+            NAMESPACE,
+            &apply,
+            &Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})),
+        )
+        .await?;
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},

@@ -9,11 +9,11 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, CommandFactory, FromArgMatches};
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, LogLevel};
 use crate::commands;
 use crate::config::ConfigError;
 use crate::faults::Faults;
-use crate::pipeline::error::{JobError, exit_code};
+use crate::pipeline::error::{JobError, Reason, Retry, exit_code};
 use crate::telemetry;
 
 /// Exit code of a job or a command line that somebody must change.
@@ -61,7 +61,32 @@ impl CommandError {
         }
     }
 
-    fn text(&self) -> String {
+    /// Why, in one word of the closed list.
+    pub fn reason(&self) -> String {
+        let reason = match self {
+            Self::Config(error) if error.is_not_supported() => Reason::NotSupported,
+            Self::Config(_) | Self::Other(_, EXIT_USER) => Reason::InvalidSpec,
+            Self::Job(error) => error.reason,
+            Self::Other(..) => Reason::InternalError,
+        };
+        reason.name()
+    }
+
+    /// The error as one of a job, if its user must change something.
+    pub fn for_user(&self) -> Option<JobError> {
+        let cure = "correct the job; it is taken up by itself";
+        match self {
+            Self::Config(error) if error.is_not_supported() => {
+                Some(JobError::user(Reason::NotSupported, error.to_string(), cure))
+            }
+            Self::Config(_) | Self::Other(_, EXIT_USER) => Some(JobError::user(Reason::InvalidSpec, self.text(), cure)),
+            Self::Job(error) => (error.retry == Retry::AfterChange).then(|| error.clone()),
+            Self::Other(..) => None,
+        }
+    }
+
+    /// What went wrong, for people.
+    pub fn text(&self) -> String {
         match self {
             Self::Config(error) => error.to_string(),
             Self::Job(error) => error.in_full(),
@@ -85,7 +110,7 @@ pub fn main(faults: Arc<dyn Faults>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_USER } else { 0 });
         }
     };
-    if let Err(error) = telemetry::start(cli.log_level, cli.log_format, cli.log_file.as_deref()) {
+    if let Err(error) = telemetry::start(log_level(&cli), cli.log_format, cli.log_file.as_deref()) {
         let file = cli.log_file.unwrap_or_default();
         let cure = "name a file in a folder that is there with --log-file or LOG_FILE";
         report(&CommandError::user(format!("cannot write the log file {}: {error}: {cure}", file.display())));
@@ -98,6 +123,15 @@ pub fn main(faults: Arc<dyn Faults>) -> ExitCode {
             ExitCode::from(error.code())
         }
     }
+}
+
+/// The level that was asked for, or that of the job.
+fn log_level(cli: &Cli) -> LogLevel {
+    let of_job = || match &cli.command {
+        Command::Run(args) => commands::run::asked::glance(args).2,
+        _ => None,
+    };
+    cli.log_level.or_else(of_job).unwrap_or(LogLevel::Info)
 }
 
 /// Reads the command line and the environment. An empty variable counts as one that is not set: it is how scripts and

@@ -9,9 +9,9 @@ use data_platform_crds::validate::kafka::bootstrap_servers;
 #[derive(Debug, Parser)]
 #[command(name = "data-platform", version, about, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Log lines from this level on.
-    #[arg(long, global = true, env = "LOG_LEVEL", default_value = "info", ignore_case = true, value_enum)]
-    pub log_level: LogLevel,
+    /// Log lines from this level on; info, unless the job in --config says otherwise.
+    #[arg(long, global = true, env = "LOG_LEVEL", ignore_case = true, value_enum)]
+    pub log_level: Option<LogLevel>,
     /// Form of log lines; auto is coloured text on a terminal and JSON elsewhere.
     #[arg(long, global = true, env = "LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
@@ -118,15 +118,15 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 /// Where outputs and checkpoints lie.
 #[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
-    /// Folder or URL of the outputs.
-    #[arg(long, env = "OUTPUTS_DIR", default_value = "./outputs", value_name = "DIR")]
-    pub outputs: String,
-    /// Folder or URL of the checkpoints.
-    #[arg(long, env = "CHECKPOINT_DIR", default_value = "./checkpoints", value_name = "DIR")]
-    pub checkpoints: String,
+    /// Folder or URL of the outputs [default: ./outputs].
+    #[arg(long, env = "OUTPUTS_DIR", value_name = "DIR")]
+    pub outputs: Option<String>,
+    /// Folder or URL of the checkpoints [default: ./checkpoints].
+    #[arg(long, env = "CHECKPOINT_DIR", value_name = "DIR")]
+    pub checkpoints: Option<String>,
     /// Namespace of the job.
-    #[arg(long, env = "NAMESPACE", default_value = "local", hide = true)]
-    pub namespace: String,
+    #[arg(long, env = "NAMESPACE", hide = true)]
+    pub namespace: Option<String>,
 }
 
 /// Arguments of `run`.
@@ -135,9 +135,15 @@ pub struct RunArgs {
     /// Which job.
     #[command(flatten)]
     pub job: JobArgs,
+    /// The configuration that the operator writes for a pod, instead of a job's file or name.
+    #[arg(long, env = "DATA_PLATFORM_CONFIG", value_name = "FILE", conflicts_with_all = ["files", "job"], hide = true)]
+    pub config: Option<PathBuf>,
     /// Where outputs and checkpoints lie.
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// What a batch job processes.
+    #[command(flatten)]
+    pub intervals: IntervalArgs,
     /// Addresses of Kafka brokers; wins over the job's.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT", value_parser = brokers)]
     pub bootstrap_servers: Option<String>,
@@ -181,6 +187,32 @@ pub struct RunArgs {
     /// File for a last message when the process ends.
     #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
     pub termination_message: Option<PathBuf>,
+}
+
+/// What a batch job processes. Without any of these: the last hour or day that is over.
+#[derive(Clone, Debug, Default, Args)]
+pub struct IntervalArgs {
+    /// Batch: the hour that begins then, in UTC, such as "2026-02-16 14:00:00".
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["target_date", "from", "to"])]
+    pub target_hour: Option<String>,
+    /// Batch: this day, in UTC, such as 2026-02-16.
+    #[arg(long, value_name = "DATE", conflicts_with_all = ["from", "to"])]
+    pub target_date: Option<String>,
+    /// Batch: all hours or days from this time on, in UTC.
+    #[arg(long, value_name = "TIME", requires = "to")]
+    pub from: Option<String>,
+    /// Batch: all hours or days up to this time, in UTC.
+    #[arg(long, value_name = "TIME", requires = "from")]
+    pub to: Option<String>,
+    /// Time at which a scheduled run was due: it also processes what earlier runs left.
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["target_hour", "target_date", "from"], hide = true)]
+    pub scheduled: Option<String>,
+    /// Name of the Job that the pod belongs to; read with --config only.
+    #[arg(long, env = "JOB_NAME", hide = true)]
+    pub job_name: Option<String>,
+    /// Identity of that Job; read with --config only.
+    #[arg(long, env = "JOB_UID", hide = true)]
+    pub job_uid: Option<String>,
 }
 
 /// Arguments of `demo`.

@@ -2,6 +2,7 @@
 //!
 //! Pure but for reading the file. Every problem of a job is found here, before anything is opened, and all at once.
 
+pub mod batch;
 pub mod job;
 pub mod supported;
 pub mod templates;
@@ -120,6 +121,14 @@ impl ConfigError {
         Self::Usage(message.into())
     }
 
+    /// The job is valid, and only this version cannot run it.
+    pub fn is_not_supported(&self) -> bool {
+        match self {
+            Self::Usage(_) => false,
+            Self::Problems(problems) => problems.iter().all(|(_, problem)| supported::is_about(problem)),
+        }
+    }
+
     fn problems(file: &str, problems: Vec<Problem>) -> Self {
         Self::Problems(problems.into_iter().map(|problem| (file.to_owned(), problem)).collect())
     }
@@ -192,7 +201,7 @@ pub fn load(source: &JobSource) -> Result<Vec<Loaded>, ConfigError> {
             }
         };
         for manifest in manifests {
-            match load_manifest(&file, manifest, source) {
+            match load_manifest(&file, manifest, source, Seat::CommandLine) {
                 Ok(job) => match same_name(&jobs, &job) {
                     Some(problem) => problems.push((file.clone(), problem)),
                     None => jobs.push(job),
@@ -257,7 +266,24 @@ fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Result<Loaded, Vec<Problem>> {
+/// The job of a pod: the operator has seen to storage, log level and suspension.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn load_in_pod(file: &str, manifest: Manifest, source: &JobSource) -> Result<Loaded, ConfigError> {
+    load_manifest(file, manifest, source, Seat::Pod).map_err(|problems| ConfigError::problems(file, problems))
+}
+
+/// Who sees to what a job says beside its computation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Seat {
+    /// Flags and environment.
+    CommandLine,
+    /// The operator.
+    Pod,
+}
+
+fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource, seat: Seat) -> Result<Loaded, Vec<Problem>> {
     for assignment in &source.set {
         manifest.set(assignment).map_err(|problem| vec![problem])?;
     }
@@ -268,7 +294,11 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
             job.spec = templates::expand(&job.spec).map_err(|problems| located(&manifest, problems))?;
             let expanded = expand_parameters(&job.spec, &job.spec.parameters, &source.parameters);
             job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
-            let problems = located(&manifest, supported::check(&job.spec));
+            let mut problems = supported::check(&job.spec);
+            if seat == Seat::CommandLine {
+                problems.extend(supported::check_without_operator(&job.spec));
+            }
+            let problems = located(&manifest, problems);
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
             if problems.is_empty() { Ok(Loaded::Streaming(loaded)) } else { Err(problems) }
         }

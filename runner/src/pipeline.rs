@@ -1,7 +1,10 @@
-//! The pipeline: a job from its log to its end. `streaming` is the loop; the other modules are the decisions it asks for.
+//! The pipeline: a job from its log to its end. `streaming` is the loop of a streaming job and `batch` the run of a batch
+//! job; the other modules are the decisions that they ask for.
 
+pub mod batch;
 pub mod error;
 pub mod memory;
+pub mod no_output;
 pub mod plan;
 pub mod snapshot;
 pub mod status;

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod kafka;
 pub mod reader;
 pub mod record;
+pub(crate) mod table_files;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -15,6 +15,7 @@
 //! above it rows of one window may be sorted, ranked and aggregated again. The rest is refused by `refuse`.
 
 mod aggregation;
+mod batch;
 mod clock;
 mod collect_set;
 mod error;
@@ -36,6 +37,7 @@ mod suggest;
 mod syntax;
 mod window;
 
+pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted};
 pub use clock::BatchClock;
 pub use error::{Error, Position, QueryError, Result};
 pub use explain::{Explanation, WindowExplanation};

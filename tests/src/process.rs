@@ -17,7 +17,7 @@ use crate::{Broker, JobFolders, environment, folders, wait_for};
 const LINES_SHOWN: usize = 40;
 
 /// Settings of the person at the keyboard that must not reach a test.
-const FOREIGN_SETTINGS: [&str; 11] = [
+const FOREIGN_SETTINGS: [&str; 14] = [
     "KAFKA_BOOTSTRAP_SERVER",
     "LOG_LEVEL",
     "LOG_FORMAT",
@@ -29,6 +29,9 @@ const FOREIGN_SETTINGS: [&str; 11] = [
     "HTTP_ADDRESS",
     "PATIENCE_SECONDS",
     "NO_COLOR",
+    "JOB_NAME",
+    "JOB_UID",
+    "DATA_PLATFORM_CONFIG",
 ];
 
 /// How a process ended.

@@ -1,6 +1,7 @@
 //! Every test that needs a broker, another process or an independent reader. One binary: it links the engine once.
 
 mod bad_input;
+mod batch;
 mod chart;
 mod cluster;
 mod controls;

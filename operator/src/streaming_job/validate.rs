@@ -245,7 +245,8 @@ mod tests {
     fn what_the_operator_needs_for_itself_a_job_may_not_set() {
         assert_eq!(check(&job()), Ok(()));
         let env = |name: &str| json!({"env": [{"name": name, "value": "x"}]});
-        let volume = |name: &str, path: &str| json!({"volumes": [{"name": name, "mountPath": path, "emptyDirSize": "1Gi"}]});
+        let volume =
+            |name: &str, path: &str| json!({"volumes": [{"name": name, "mountPath": path, "emptyDirSize": "1Gi"}]});
         for (pod, names) in [
             (env("HTTP_ADDRESS"), "the operator sets HTTP_ADDRESS"),
             (env("LD_PRELOAD"), "replace the runner's code"),

@@ -44,6 +44,15 @@ pub enum Published {
     StageMissing,
 }
 
+/// Answer of [`Store::supersede`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Superseded {
+    /// The final name is the staged file's now.
+    Yes,
+    /// The staged file is gone: it was moved before.
+    StageMissing,
+}
+
 /// Length and checksum of a finished staged file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StagedFacts {
@@ -137,6 +146,11 @@ pub trait Store {
 
     /// Gives a staged file its final name, if that is free. Durable only after [`Store::sync_entries`].
     async fn publish(&self, stage: &str, path: &str) -> Result<Published, StoreError>;
+
+    /// Moves a staged file to its final name, over what has that name: a reader sees the old or the new one. The stage
+    /// is used up by it, so that whoever comes later with the same stage changes nothing. Durable only after
+    /// [`Store::sync_entries`].
+    async fn supersede(&self, stage: &str, path: &str) -> Result<Superseded, StoreError>;
 
     /// Makes the entries of these objects durable: every folder that holds one, and its new parents.
     async fn sync_entries(&self, paths: &[String]) -> Result<(), StoreError>;

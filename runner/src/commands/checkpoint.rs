@@ -23,7 +23,7 @@ use crate::checkpoint::paths;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::clock::{Clock, SystemClock};
-use crate::commands::run::places;
+use crate::commands::run::{namespace, places};
 use crate::faults::{Faults, NoFaults};
 
 pub(crate) use files::{FileState, check_file, read_facts};
@@ -65,14 +65,15 @@ impl JobPlace {
     /// Finds the log of a job. Nothing is created.
     pub(crate) fn find(job: &str, args: &PlaceArgs) -> Result<Self, CommandError> {
         let (_, checkpoints) = places(args)?;
-        let location = checkpoints.join(&args.namespace).join(job);
-        let place = Self::open(format!("{}/{job}", args.namespace), location)?;
+        let namespace = namespace(args);
+        let location = checkpoints.join(&namespace).join(job);
+        let place = Self::open(format!("{namespace}/{job}"), location)?;
         if block_on(place.has_log())?? {
             return Ok(place);
         }
         let known = block_on(job_names(&checkpoints))??;
         let in_namespace: Vec<_> =
-            known.iter().filter_map(|name| name.strip_prefix(&format!("{}/", args.namespace))).collect();
+            known.iter().filter_map(|name| name.strip_prefix(&format!("{namespace}/"))).collect();
         let hint = match did_you_mean(job, in_namespace.iter().copied()) {
             Some(similar) => format!("did you mean {similar}?"),
             None if known.is_empty() => format!("there is no job log below {checkpoints}: check CHECKPOINT_DIR"),

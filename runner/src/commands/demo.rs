@@ -110,7 +110,7 @@ fn plan(servers: &str, folder: &std::path::Path) -> Result<(PlannedJob, RunOptio
     let planned = PlannedJob::new(load_streaming(&source)?)?;
     let place = |name: &str| folder.join(name).display().to_string();
     let places =
-        PlaceArgs { outputs: place("outputs"), checkpoints: place("checkpoints"), namespace: "local".to_owned() };
+        PlaceArgs { outputs: Some(place("outputs")), checkpoints: Some(place("checkpoints")), namespace: None };
     let mut options = options_of_places(&places)?;
     options.bootstrap_servers = Some(servers.to_owned());
     Ok((planned, options))

@@ -4,15 +4,52 @@ use std::fmt::Write as _;
 
 use crate::app::{CommandError, print};
 use crate::args::ExplainArgs;
+use crate::commands::run::Planned;
+use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
-use crate::config::load_streaming;
+use crate::config::load_one;
 
 /// Shows a job.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, CommandError> {
-    let planned = PlannedJob::new(load_streaming(&args.job.source())?)?;
     let options = super::run::options_of_places(&args.place)?;
-    print(&text(&planned, &options)?);
+    let shown = match super::run::plan(load_one(&args.job.source())?)? {
+        Planned::Streaming(planned) => text(&planned, &options)?,
+        Planned::Batch(planned) => batch_text(&planned, &options)?,
+    };
+    print(&shown);
     Ok(0)
+}
+
+fn batch_text(planned: &PlannedBatch, options: &RunOptions) -> Result<String, CommandError> {
+    let spec = &planned.loaded.job.spec;
+    let mut out = format!("BatchJob {} ({})\n", planned.name(), planned.loaded.file);
+    let line = |out: &mut String, name: &str, value: &str| {
+        let _ = writeln!(out, "  {name:<18} {value}");
+    };
+    out.push_str("\nReads\n");
+    for input in &spec.inputs {
+        let rows =
+            input.time_column.as_ref().map_or("all rows".to_owned(), |time| format!("rows of the interval by {time}"));
+        line(&mut out, &input.name, &format!("{}, {rows}", input.path));
+    }
+    out.push_str("\nWrites\n");
+    line(&mut out, "table", &planned.table_location(options)?.to_string());
+    line(&mut out, "directories", &spec.sink.as_ref().map(|sink| sink.partition_by.join(", ")).unwrap_or_default());
+    line(&mut out, "guarantee", "an interval is replaced as a whole: run again, it is there once");
+    out.push_str("\nRuns\n");
+    line(
+        &mut out,
+        "schedule",
+        &spec.schedule.as_ref().map_or("once".to_owned(), |at| format!("{at} ({})", spec.time_zone)),
+    );
+    line(&mut out, "interval", &format!("the last {} that is over", planned.grid().word()));
+    line(&mut out, "waits for inputs", &format!("at most {}", spec.wait));
+    line(&mut out, "catches up", &format!("at most {} intervals in one run", spec.catch_up));
+    out.push_str("\nThe job\n");
+    for text in serde_saphyr::to_string(&planned.loaded.job).unwrap_or_default().lines() {
+        let _ = writeln!(out, "  {text}");
+    }
+    Ok(out)
 }
 
 fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandError> {

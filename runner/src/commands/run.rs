@@ -1,7 +1,11 @@
 //! `run`: one job, until it is told to stop or, in a bounded run, until what is there is processed.
 
+pub(crate) mod asked;
+pub(crate) mod batch;
+pub(crate) mod last_message;
+mod stalled;
+
 use std::io::IsTerminal;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +18,9 @@ use crate::checkpoint::record::Rank;
 use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::{bytes, grouped};
+use crate::config::Loaded;
+use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
-use crate::config::load_streaming;
 use crate::faults::Faults;
 use crate::http;
 use crate::metrics::JobMetrics;
@@ -28,8 +33,8 @@ use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, s
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
 use crate::stop::StopSignal;
 
-/// Longest last message: what Kubernetes keeps of a termination message.
-const TERMINATION_MESSAGE_MAX: usize = 4_096;
+use self::asked::Asked;
+use self::last_message::Told;
 
 /// A job with what it tells and what it listens to.
 pub(crate) struct Running {
@@ -44,22 +49,28 @@ pub(crate) struct Running {
 impl Running {
     /// A job that has not begun.
     pub(crate) fn new(planned: &PlannedJob, options: &RunOptions) -> Self {
+        let running = Self::unplanned(&options.namespace, planned.name(), options.memory);
+        running.status.update(|status| status.configuration = configuration(planned, options));
+        running
+    }
+
+    /// A job of which only the name is known.
+    pub(crate) fn unplanned(namespace: &str, job: &str, memory: MemoryBudget) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let status = SharedStatus::new(JobStatus {
-            namespace: options.namespace.clone(),
-            job: planned.name().to_owned(),
+            namespace: namespace.to_owned(),
+            job: job.to_owned(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             started: clock.now(),
             reason: "Starting".to_owned(),
-            configuration: configuration(planned, options),
             ..JobStatus::default()
         });
         Self {
             status,
             trouble: Trouble::default(),
-            metrics: Arc::new(JobMetrics::new(&options.namespace, planned.name())),
+            metrics: Arc::new(JobMetrics::new(namespace, job)),
             stop: StopSignal::new(),
-            memory: options.memory,
+            memory,
             clock,
         }
     }
@@ -173,7 +184,7 @@ pub(crate) fn options(args: &RunArgs) -> Result<RunOptions, CommandError> {
 pub(crate) fn options_of_places(args: &PlaceArgs) -> Result<RunOptions, CommandError> {
     let (outputs, checkpoints) = places(args)?;
     Ok(RunOptions {
-        namespace: args.namespace.clone(),
+        namespace: namespace(args),
         outputs,
         checkpoints,
         bootstrap_servers: std::env::var("KAFKA_BOOTSTRAP_SERVER").ok().filter(|servers| !servers.is_empty()),
@@ -194,7 +205,14 @@ pub(crate) fn options_of_places(args: &PlaceArgs) -> Result<RunOptions, CommandE
 /// Where outputs and checkpoints lie.
 pub(crate) fn places(args: &PlaceArgs) -> Result<(Location, Location), CommandError> {
     let place = |text: &str| Location::parse(text).map_err(|error| CommandError::user(error.to_string()));
-    Ok((place(&args.outputs)?, place(&args.checkpoints)?))
+    let outputs = args.outputs.as_deref().unwrap_or("./outputs");
+    let checkpoints = args.checkpoints.as_deref().unwrap_or("./checkpoints");
+    Ok((place(outputs)?, place(checkpoints)?))
+}
+
+/// Namespace of the job; without a cluster it is `local`.
+pub(crate) fn namespace(args: &PlaceArgs) -> String {
+    args.namespace.clone().unwrap_or_else(|| "local".to_owned())
 }
 
 /// This process among starters.
@@ -204,47 +222,88 @@ pub(crate) fn candidate(generation: i64, started: i64) -> Candidate {
     Candidate { owner: uuid::Uuid::new_v4().to_string(), rank: Rank { generation, started }, place }
 }
 
-/// Runs one job.
+/// Runs one job. However it ends, the last message says how.
 pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, CommandError> {
     let began = Instant::now();
-    let loaded = load_streaming(&args.job.source())?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.in_file(&loaded.file));
+    let mut told = Told::default();
+    let ended = match ready(args) {
+        Ok((Planned::Streaming(planned), options)) => stream(args, &planned, &options, faults, began, &mut told),
+        Ok((Planned::Batch(planned), options)) => batch::run(args, &planned, &options, faults, began, &mut told),
+        Err(error) if args.stay_up => stalled::stay(args, error),
+        Err(error) => Err(error),
+    };
+    if let Some(path) = &args.termination_message {
+        last_message::write(path, &told, ended.as_ref().err(), began);
     }
-    let options = options(args)?;
-    let planned = PlannedJob::new(loaded)?;
-    let running = Running::new(&planned, &options);
+    ended.map(|()| 0)
+}
+
+/// A job of either kind that can begin.
+pub(crate) enum Planned {
+    /// A streaming job.
+    Streaming(PlannedJob),
+    /// A batch job.
+    Batch(PlannedBatch),
+}
+
+/// Plans a job.
+pub(crate) fn plan(loaded: Loaded) -> Result<Planned, CommandError> {
+    Ok(match loaded {
+        Loaded::Streaming(loaded) => Planned::Streaming(PlannedJob::new(loaded)?),
+        Loaded::Batch(loaded) => Planned::Batch(PlannedBatch::new(loaded)?),
+    })
+}
+
+/// Everything that can be known before the job begins.
+fn ready(args: &RunArgs) -> Result<(Planned, RunOptions), CommandError> {
+    let Asked { loaded, options } = Asked::read(args)?;
+    for warning in loaded.warnings() {
+        tracing::warn!("{}", warning.in_file(loaded.file()));
+    }
+    Ok((plan(loaded)?, options))
+}
+
+fn stream(
+    args: &RunArgs,
+    planned: &PlannedJob,
+    options: &RunOptions,
+    faults: &Arc<dyn Faults>,
+    began: Instant,
+    told: &mut Told,
+) -> Result<(), CommandError> {
+    let running = Running::new(planned, options);
     let span = tracing::info_span!("job", namespace = options.namespace, job = planned.name());
     let _entered = span.enter();
-    if args.http != "off" {
-        match running.serve(&args.http) {
-            Ok(address) => tracing::info!(%address, "health pages"),
-            Err(error) if options.mode == RunMode::Continuous && args.stay_up => {
-                let cure = "stop what listens there, or choose another address with --http or HTTP_ADDRESS";
-                return Err(CommandError::failed(format!("cannot listen on {}: {error}: {cure}", args.http)));
-            }
-            Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
-                let cure = "write host:port with --http or HTTP_ADDRESS, such as 127.0.0.1:9999, or off";
-                return Err(CommandError::user(format!("cannot listen on {}: {error}: {cure}", args.http)));
-            }
-            // On a laptop several jobs may run side by side.
-            Err(error) => tracing::warn!(address = args.http, %error, "no health pages: choose another --http address"),
-        }
-    }
+    serve(args, &running, options.mode == RunMode::Continuous && args.stay_up)?;
     listen_for_signals(&running.stop, planned.loaded.job.spec.stop_timeout.as_duration());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), memory = %bytes(options.memory.limit), "starting");
-    let ended = running.run(&planned, &options, faults);
+    let ended = running.run(planned, options, faults);
     let status = running.status.get();
-    if let Some(path) = &args.termination_message {
-        write_termination_message(path, &status, ended.as_ref().err(), began);
+    told.rows = status.totals.outputs.values().map(|output| output.rows).sum();
+    told.files = status.totals.outputs.values().map(|output| output.files).sum();
+    say_goodbye(planned, options, &status, ended?, began);
+    Ok(())
+}
+
+/// Serves the health pages, unless they are off. `must`: somebody watches the job by them.
+fn serve(args: &RunArgs, running: &Running, must: bool) -> Result<(), CommandError> {
+    if args.http == "off" {
+        return Ok(());
     }
-    match ended {
-        Ok(ended) => {
-            say_goodbye(&planned, &options, &status, ended, began);
-            Ok(0)
+    match running.serve(&args.http) {
+        Ok(address) => tracing::info!(%address, "health pages"),
+        Err(error) if must => {
+            let cure = "stop what listens there, or choose another address with --http or HTTP_ADDRESS";
+            return Err(CommandError::failed(format!("cannot listen on {}: {error}: {cure}", args.http)));
         }
-        Err(error) => Err(error.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
+            let cure = "write host:port with --http or HTTP_ADDRESS, such as 127.0.0.1:9999, or off";
+            return Err(CommandError::user(format!("cannot listen on {}: {error}: {cure}", args.http)));
+        }
+        // On a laptop several jobs may run side by side.
+        Err(error) => tracing::warn!(address = args.http, %error, "no health pages: choose another --http address"),
     }
+    Ok(())
 }
 
 /// The first SIGTERM or SIGINT asks the job to stop, the second ends the process at once (143, 130), and so does
@@ -281,25 +340,6 @@ pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(listen);
     // From here on a signal is heard; the thread that cannot listen hangs up.
     let _ = listening.recv();
-}
-
-/// The last message for whoever started the process.
-fn write_termination_message(path: &Path, status: &JobStatus, error: Option<&JobError>, began: Instant) {
-    let rows: u64 = status.totals.outputs.values().map(|output| output.rows).sum();
-    let files: u64 = status.totals.outputs.values().map(|output| output.files).sum();
-    let (reason, mut message) = match error {
-        Some(error) => (error.reason.name(), error.in_full()),
-        None => ("Ended".to_owned(), String::new()),
-    };
-    while message.len() > TERMINATION_MESSAGE_MAX - 512 {
-        message.pop();
-    }
-    let body = serde_json::json!({
-        "reason": reason, "message": message, "rows": rows, "files": files, "seconds": began.elapsed().as_secs(),
-    });
-    if let Err(error) = std::fs::write(path, body.to_string()) {
-        tracing::warn!(path = %path.display(), %error, "cannot write the last message");
-    }
 }
 
 fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, ended: Ended, began: Instant) {

@@ -3,6 +3,7 @@
 use crate::app::{CommandError, print};
 use crate::args::ValidateArgs;
 use crate::commands::table;
+use crate::config::batch::PlannedBatch;
 use crate::config::job::PlannedJob;
 use crate::config::{ConfigError, Loaded, load, load_one, templates};
 
@@ -19,8 +20,12 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
         }
         let streaming = match job {
             Loaded::Streaming(job) => job,
-            Loaded::Batch(_) => {
-                lines += &format!("{file}: BatchJob {} is valid\n", job.name());
+            Loaded::Batch(job) => {
+                match PlannedBatch::new(job) {
+                    Ok(planned) => lines += &format!("{file}: BatchJob {} is valid\n", planned.name()),
+                    Err(ConfigError::Problems(found)) => problems.extend(found),
+                    Err(error) => return Err(error.into()),
+                }
                 continue;
             }
         };

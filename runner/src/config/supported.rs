@@ -11,8 +11,16 @@ fn spec() -> FieldPath {
     FieldPath::root().field("spec")
 }
 
+/// How every message ends.
+const LATER: &str = "comes in a later version";
+
+/// Whether a problem is one of these.
+pub fn is_about(problem: &Problem) -> bool {
+    problem.message.ends_with(LATER)
+}
+
 fn not_yet(path: FieldPath, what: &str, instead: &str) -> Problem {
-    Problem::error(path, format!("{what} comes in a later version"), instead)
+    Problem::error(path, format!("{what} {LATER}"), instead)
 }
 
 /// Problems of a job that is valid but cannot run yet.
@@ -61,6 +69,12 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
         refuse(place, "keeping late rows", "use action: drop; late rows are counted");
     }
     places(job, &mut problems);
+    problems
+}
+
+/// What the operator sees to, and the command line has flags for.
+pub fn check_without_operator(job: &StreamingJobSpec) -> Vec<Problem> {
+    let mut problems = Vec::new();
     if job.storage.is_some() {
         let instead = "leave it out and set OUTPUTS_DIR and CHECKPOINT_DIR";
         problems.push(not_yet(spec().field("storage"), "storage of one job", instead));
@@ -134,8 +148,10 @@ mod tests {
         for (key, value) in change.as_object().unwrap() {
             job[key] = value.clone();
         }
-        check(&serde_json::from_value(job).unwrap())
+        let job = serde_json::from_value(job).unwrap();
+        check(&job)
             .iter()
+            .chain(&check_without_operator(&job))
             .map(|problem| format!("{}: {}", problem.path, problem.message))
             .collect()
     }

@@ -74,13 +74,19 @@ pub enum Reason {
     QueryFailed,
     /// The client does not accept its settings.
     SettingsRefused,
+    /// An input is not complete for the interval of a batch run.
+    InputIncomplete,
+    /// The query needs more memory than it may have.
+    MemoryExhausted,
+    /// Somebody stopped a batch run before its end.
+    Interrupted,
     /// A fault of this program.
     InternalError,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidSpec,
         Self::NotSupported,
         Self::KafkaUnreachable,
@@ -110,6 +116,9 @@ impl Reason {
         Self::DeadLetterTopicFailed,
         Self::QueryFailed,
         Self::SettingsRefused,
+        Self::InputIncomplete,
+        Self::MemoryExhausted,
+        Self::Interrupted,
         Self::InternalError,
     ];
 
@@ -371,7 +380,7 @@ impl From<crate::transform::Error> for JobError {
 }
 
 /// A message without what stands in quotes: that is a record's, and messages go where records must not.
-fn without_values(message: &str) -> String {
+pub(crate) fn without_values(message: &str) -> String {
     let mut parts = message.split('\'');
     let mut shown = parts.next().unwrap_or_default().to_owned();
     while let (Some(_), after) = (parts.next(), parts.next()) {

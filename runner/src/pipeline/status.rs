@@ -67,6 +67,24 @@ pub struct CommitStatus {
     pub commit_ms: u64,
 }
 
+/// A run of a batch job.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BatchStatus {
+    /// Begin of what the run covers, in microseconds.
+    pub start: i64,
+    /// Its end.
+    pub end: i64,
+    /// Intervals that are finished.
+    pub finished: u64,
+    /// Intervals that are left.
+    pub left: u64,
+    /// Rows that it wrote.
+    pub rows: u64,
+    /// Files that it wrote.
+    pub files: u64,
+}
+
 /// An error that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -131,6 +149,9 @@ pub struct JobStatus {
     pub errors: VecDeque<ErrorStatus>,
     /// Restarts from the log inside this process.
     pub reloads: u64,
+    /// The run of a batch job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchStatus>,
     /// The job as it runs, with secrets masked.
     pub configuration: BTreeMap<String, String>,
 }

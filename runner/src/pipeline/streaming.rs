@@ -23,8 +23,9 @@ use crate::checkpoint::record::Plan;
 use crate::checkpoint::store::open::Location;
 use crate::clock::Clock;
 use crate::faults::Faults;
-use crate::pipeline::error::{JobError, Retry};
+use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
 use crate::sink::table::TableSettings;
 use crate::sink::topic::DeadLetterTopic;
@@ -38,6 +39,9 @@ use self::start::Session;
 
 /// First and greatest pause before trying again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How often a missing secret is looked for: a look at a file, and somebody is waiting for the job.
+const SECRET_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a run goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,7 +205,10 @@ impl StreamingJob {
     /// Decides what an error means, and waits where waiting helps.
     fn recover(&mut self, error: JobError, trouble: &mut Trouble) -> Result<(), JobError> {
         let Environment { clock, status, stop, .. } = &self.environment;
-        status.update(|status| status.reloads += 1);
+        status.update(|status| {
+            status.reloads += 1;
+            status.no_output = NoOutput::of_error(error.reason).map(NoOutput::name).or(status.no_output.take());
+        });
         let bounded = self.settings.mode != RunMode::Continuous;
         match error.retry {
             Retry::Reload => {
@@ -224,7 +231,11 @@ impl StreamingJob {
         }
         let phase = if error.retry == Retry::Backoff { Phase::Retrying } else { Phase::Stalled };
         status.error(phase, clock.now(), &error);
-        let pause = if phase == Phase::Stalled { BACKOFF.1 } else { trouble.pause() };
+        let pause = match error.reason {
+            Reason::SecretMissing => SECRET_PAUSE,
+            _ if phase == Phase::Stalled => BACKOFF.1,
+            _ => trouble.pause(),
+        };
         tracing::warn!(reason = error.reason.name(), retry_in_ms = pause.as_millis() as u64, "{}", error.in_full());
         // Locks and connections are let go while waiting.
         self.access = None;

@@ -34,6 +34,7 @@ pub fn read(file: &impl ChunkReader) -> Result<FileFacts, String> {
             offsets: serde_json::from_str(&value("offsets")?).ok()?,
             watermark: value("watermark").and_then(|watermark| watermark.parse().ok()),
             fingerprint: value("fingerprint")?,
+            interval: value("interval").and_then(|interval| serde_json::from_str(&interval).ok()),
         })
     };
     Ok(FileFacts { rows: u64::try_from(metadata.num_rows()).unwrap_or_default(), footer: footer() })

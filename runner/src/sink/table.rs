@@ -51,6 +51,8 @@ pub struct Footer {
     pub watermark: Option<i64>,
     /// Hash of the job.
     pub fingerprint: String,
+    /// The interval that a batch run replaced, in microseconds since 1970; `None` for a stream.
+    pub interval: Option<(i64, i64)>,
 }
 
 impl Footer {
@@ -69,7 +71,12 @@ impl Footer {
             ("fingerprint", self.fingerprint.clone()),
             ("program", env!("CARGO_PKG_VERSION").to_owned()),
         ];
-        values.into_iter().map(|(key, value)| KeyValue::new(format!("{}{key}", Self::PREFIX), value)).collect()
+        let interval = self.interval.map(|(start, end)| ("interval", format!("[{start},{end}]")));
+        values
+            .into_iter()
+            .chain(interval)
+            .map(|(key, value)| KeyValue::new(format!("{}{key}", Self::PREFIX), value))
+            .collect()
     }
 }
 
@@ -100,11 +107,46 @@ impl TableSettings {
     }
 }
 
+/// How the files of an attempt are named, staged and at last.
+#[derive(Clone, Debug)]
+pub enum FileNames {
+    /// By the commit that decides them.
+    Commit(Attempt),
+    /// By the interval whose rows they are: every attempt at it writes the same final names.
+    Interval {
+        /// Folder of the staged files.
+        staging: String,
+        /// `<job>-<interval>`.
+        name: String,
+    },
+}
+
+impl FileNames {
+    fn stage(&self, number: usize) -> String {
+        match self {
+            Self::Commit(Attempt { version, epoch, number: attempt }) => {
+                paths::staged_file(*epoch, *version, *attempt, number)
+            }
+            Self::Interval { staging, .. } => format!("{staging}/{number}.tmp"),
+        }
+    }
+
+    /// `before`: files of this attempt in the same directory.
+    fn last(&self, settings: &TableSettings, footer: &Footer, number: usize, before: usize) -> String {
+        match (self, before) {
+            (Self::Commit(attempt), _) => paths::final_file(&settings.job, &footer.log_id, attempt.version, number),
+            (Self::Interval { name, .. }, 0) => format!("{name}.parquet"),
+            (Self::Interval { name, .. }, _) => format!("{name}-{before}.parquet"),
+        }
+    }
+}
+
 /// Writes the rows of one attempt.
 pub struct TableWriter {
     settings: Arc<TableSettings>,
     store: SharedStore,
-    attempt: Attempt,
+    names: FileNames,
+    in_directory: BTreeMap<String, usize>,
     footer: Footer,
     faults: Arc<dyn Faults>,
     partitioner: Partitioner,
@@ -155,15 +197,27 @@ impl TableWriter {
     pub fn new(
         settings: Arc<TableSettings>,
         store: SharedStore,
-        attempt: Attempt,
+        names: FileNames,
         footer: Footer,
         faults: Arc<dyn Faults>,
     ) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&settings.schema, &settings.partition_by)
             .map_err(|error| SinkError::Encode { output: settings.output.clone(), problem: error.to_string() })?;
         let schema = partitioner.file_schema(&settings.schema);
-        let (open, files) = (BTreeMap::new(), Vec::new());
-        Ok(Self { settings, store, attempt, footer, faults, partitioner, schema, open, opened: 0, number: 0, files })
+        Ok(Self {
+            settings,
+            store,
+            names,
+            in_directory: BTreeMap::new(),
+            footer,
+            faults,
+            partitioner,
+            schema,
+            open: BTreeMap::new(),
+            opened: 0,
+            number: 0,
+            files: Vec::new(),
+        })
     }
 
     /// The watermark that the files of this attempt carry.
@@ -226,9 +280,10 @@ impl TableWriter {
     }
 
     async fn open_file(&mut self, directory: &str) -> Result<OpenFile, SinkError> {
-        let Attempt { version, epoch, number: attempt } = self.attempt;
-        let stage = paths::staged_file(epoch, version, attempt, self.number);
-        let name = paths::final_file(&self.settings.job, &self.footer.log_id, version, self.number);
+        let before = self.in_directory.entry(directory.to_owned()).or_default();
+        let stage = self.names.stage(self.number);
+        let name = self.names.last(&self.settings, &self.footer, self.number, *before);
+        *before += 1;
         self.number += 1;
         self.opened += 1;
         self.faults.reached(Step::StageOpen, Moment::Before);
@@ -273,6 +328,16 @@ impl TableWriter {
         self.faults.reached(Step::StageFinish, Moment::After);
         self.files.push(FileCommit { stage, path, bytes: facts.bytes, xxh3: facts.xxh3, rows });
         Ok(())
+    }
+
+    /// Adds a file without rows.
+    ///
+    /// # Errors
+    /// As [`TableWriter::write`].
+    pub async fn write_empty(&mut self, directory: &str) -> Result<(), SinkError> {
+        let file = self.open_file(directory).await?;
+        self.open.insert(directory.to_owned(), file);
+        self.close(directory).await
     }
 
     /// Finishes every file. No rows, no files.

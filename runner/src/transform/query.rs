@@ -46,17 +46,7 @@ impl StreamQuery {
     ///
     /// *Errors*: the query cannot run as a stream; the error says why, where, and what would work.
     pub fn plan(sql: &str, source: &SourceTable, clock: BatchClock) -> Result<Self, QueryError> {
-        let planned = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("plan".into()).stack_size(STACK_BYTES);
-            let thread = thread.spawn_scoped(scope, || plan_here(sql, source, &clock));
-            thread.map(|thread| thread.join())
-        });
-        match planned {
-            Ok(Ok(planned)) => planned,
-            Ok(Err(_)) => Err(QueryError::new("planning the query failed, which is a fault of the planner")
-                .cure("write it in another way, and report it")),
-            Err(error) => Err(QueryError::new(format!("no thread could be started to plan the query: {error}"))),
-        }
+        with_room(|| plan_here(sql, source, &clock))
     }
 
     /// Declared columns that the query reads, ascending. Batches given to [`Operator::ingest`] have exactly these, in
@@ -100,6 +90,20 @@ impl StreamQuery {
     /// A new operator without state.
     pub fn operator(&self) -> Operator {
         Operator::new(Arc::clone(&self.parts))
+    }
+}
+
+/// Plans on a thread with room for recursion.
+pub(super) fn with_room<T: Send>(plan: impl FnOnce() -> Result<T, QueryError> + Send) -> Result<T, QueryError> {
+    let planned = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("plan".into()).stack_size(STACK_BYTES);
+        thread.spawn_scoped(scope, plan).map(|thread| thread.join())
+    });
+    match planned {
+        Ok(Ok(planned)) => planned,
+        Ok(Err(_)) => Err(QueryError::new("planning the query failed, which is a fault of the planner")
+            .cure("write it in another way, and report it")),
+        Err(error) => Err(QueryError::new(format!("no thread could be started to plan the query: {error}"))),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) const BATCH_ROWS: usize = 8192;
 const EXPRESSION_DEPTH_MAX: usize = 800;
 
 /// Functions of DataFusion that have no meaning on a stream of records, or take a type as text, of any depth.
-const REMOVED: [&str; 4] = ["input_file_name", "file_row_index", "arrow_cast", "arrow_try_cast"];
+pub(super) const REMOVED: [&str; 4] = ["input_file_name", "file_row_index", "arrow_cast", "arrow_try_cast"];
 
 /// Functions of DataFusion that take a closure are compiled anew in every crate that calls them, with all of the syntax
 /// tree behind them. Instead there is one state for each set of rules; its methods are compiled already.

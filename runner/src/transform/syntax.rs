@@ -86,6 +86,29 @@ impl Places {
 
 /// Reads the text of a query over one source.
 pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Syntax, QueryError> {
+    let (mut query, tokens) = read(sql)?;
+    let normal_form = normal_form(&tokens);
+    let mut walk = walk::Walk::new(source_name, spelling(columns));
+    if let std::ops::ControlFlow::Break(error) = walk.walk_query(&mut query) {
+        return Err(*error);
+    }
+    Ok(Syntax { query, normal_form, places: walk.places, tokens })
+}
+
+/// Reads the text of a query over tables, which may have every clause. Also its normal form.
+pub(super) fn parse_batch(sql: &str, tables: &[&str]) -> Result<(Box<Query>, String), QueryError> {
+    let (query, tokens) = read(sql)?;
+    let with = query.with.iter().flat_map(|with| &with.cte_tables).map(|table| &table.alias.name);
+    let is_input = |name: &str| tables.iter().any(|table| table.eq_ignore_ascii_case(name));
+    if let Some(name) = with.into_iter().find(|name| is_input(&name.value)) {
+        let message = format!("WITH names {}, which is an input already", name.value);
+        return Err(QueryError::new(message).at(place(name.span.start)).cure("take another name"));
+    }
+    Ok((query, normal_form(&tokens)))
+}
+
+/// One SELECT of a size that can be planned.
+fn read(sql: &str) -> Result<(Box<Query>, Vec<TokenWithSpan>), QueryError> {
     if sql.len() > TEXT_BYTES_MAX {
         let message = format!("the query has {} bytes, at most {TEXT_BYTES_MAX} are read", sql.len());
         return Err(QueryError::new(message).cure("move repeated parts into a WITH clause"));
@@ -98,23 +121,17 @@ pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Sy
     only_one_select(&tokens)?;
     no_signs(&tokens)?;
     check_nesting(&tokens)?;
-    let normal_form = normal_form(&tokens);
 
     let mut parser =
         Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(tokens.clone());
-    let mut query = parser.parse_query().map_err(syntax_error)?;
+    let query = parser.parse_query().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();
     if next.token != Token::EOF {
         let message = format!("unexpected {} after the end of the query", next.token);
         return Err(QueryError::new(message).at(place(next.span.start)));
     }
-
-    let mut walk = walk::Walk::new(source_name, spelling(columns));
-    if let std::ops::ControlFlow::Break(error) = walk.walk_query(&mut query) {
-        return Err(*error);
-    }
-    Ok(Syntax { query, normal_form, places: walk.places, tokens })
+    Ok((query, tokens))
 }
 
 /// The first word says what a statement does; only a query may run.

@@ -55,7 +55,8 @@ fn every_panel_and_every_alert_finds_its_metrics_in_a_real_prometheus() -> anyho
     let (Some(_), Some(python)) = (environment::promtool(), environment::python()) else {
         skip!("no Prometheus or no Python; `make test` gets them");
     };
-    let mut stream = Stream::new(needs_broker!(), "monitoring", 2, EventSettings { messy: 0.01, ..EventSettings::default() }, 6.0)?;
+    let mut stream =
+        Stream::new(needs_broker!(), "monitoring", 2, EventSettings { messy: 0.01, ..EventSettings::default() }, 6.0)?;
     stream.produce(20_000)?;
     let platform = Platform::install(cluster, "monitoring", &[])?;
     let namespace = &platform.namespace;
@@ -83,7 +84,11 @@ fn every_panel_and_every_alert_finds_its_metrics_in_a_real_prometheus() -> anyho
     }
     let folders = JobFolders::new()?;
     let prometheus = Prometheus::start(folders.root(), &json!({"scrape_configs": scrapes}))?;
-    let url = if prometheus.address.starts_with("http") { prometheus.address.clone() } else { format!("http://{}", prometheus.address) };
+    let url = if prometheus.address.starts_with("http") {
+        prometheus.address.clone()
+    } else {
+        format!("http://{}", prometheus.address)
+    };
     let mut said = String::new();
     let found = namespace.wait_for("data in every panel", TIMEOUT, || {
         // Rates need something that goes on.

@@ -120,7 +120,9 @@ fn what_the_operator_may_do_is_what_it_does() -> anyhow::Result<()> {
     let runner = format!("--as=system:serviceaccount:{}:{runner}", namespace.name());
     let may = namespace.kubectl(&["auth", "can-i", "--list", "--no-headers", &runner])?;
     // What everybody may: ask what one may do, and read the API's own pages.
-    let more = may.lines().filter(|line| !line.contains("selfsubject") && !line.contains("[/") && !line.contains("clustertrustbundles"));
+    let more = may
+        .lines()
+        .filter(|line| !line.contains("selfsubject") && !line.contains("[/") && !line.contains("clustertrustbundles"));
     let more: Vec<_> = more.collect();
     ensure!(more.is_empty(), "the account of the runner may: {more:?}");
     Ok(())

@@ -17,7 +17,9 @@ use crate::checkpoint::record::{
     Commit, FileCommit, OutputCommit, Plan, Range, ReplayFrom, Start, StateObject, encode,
 };
 use crate::checkpoint::store::local::LocalStore;
-use crate::checkpoint::store::{Created, ObjectEntry, Published, SharedStore, StagedFile, Store, StoreError};
+use crate::checkpoint::store::{
+    Created, ObjectEntry, Published, SharedStore, StagedFile, Store, StoreError, Superseded,
+};
 use crate::faults::NoSync;
 
 const OUTPUT: &str = "out";
@@ -291,6 +293,9 @@ impl Store for Limited {
     }
     async fn publish(&self, stage: &str, path: &str) -> Result<Published, StoreError> {
         limited!(self, self.store.publish(stage, path))
+    }
+    async fn supersede(&self, stage: &str, path: &str) -> Result<Superseded, StoreError> {
+        limited!(self, self.store.supersede(stage, path))
     }
     async fn sync_entries(&self, paths: &[String]) -> Result<(), StoreError> {
         self.store.sync_entries(paths).await

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
-use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError};
+use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
 use crate::checkpoint::record::xxh3_hex;
 use crate::faults::{Faults, Guard, Moment, Step};
 
@@ -271,6 +271,18 @@ impl Store for LocalStore {
             Ok(()) => Ok(Published::Yes),
             Err(source) if source.kind() == ErrorKind::AlreadyExists => Ok(Published::AlreadyExists),
             Err(source) if source.kind() == ErrorKind::NotFound && !from.exists() => Ok(Published::StageMissing),
+            Err(source) => Err(error(source)),
+        }
+    }
+
+    async fn supersede(&self, stage: &str, path: &str) -> Result<Superseded, StoreError> {
+        self.prepare()?;
+        let (from, to) = (self.path(stage)?, self.path(path)?);
+        let error = |source| self.error("publish", path, source);
+        self.make_parent(&to).map_err(error)?;
+        match fs::rename(&from, &to) {
+            Ok(()) => Ok(Superseded::Yes),
+            Err(source) if source.kind() == ErrorKind::NotFound && !from.exists() => Ok(Superseded::StageMissing),
             Err(source) => Err(error(source)),
         }
     }

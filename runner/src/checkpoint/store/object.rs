@@ -12,7 +12,7 @@ use object_store::path::Path;
 use object_store::{Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 use twox_hash::XxHash3_64;
 
-use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError};
+use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
 use crate::checkpoint::record::xxh3_hex;
 
 /// Bytes that are collected before a part is uploaded. S3 wants at least 5 MiB for all parts but the last; more than 8
@@ -122,6 +122,17 @@ impl Store for RemoteStore {
         match self.store.copy(&self.path(stage)?, &self.path(path)?).await {
             Ok(()) => Ok(Published::Yes),
             Err(Error::NotFound { .. }) => Ok(Published::StageMissing),
+            Err(error) => Err(self.error("publish", path, error)),
+        }
+    }
+
+    async fn supersede(&self, stage: &str, path: &str) -> Result<Superseded, StoreError> {
+        match self.store.copy(&self.path(stage)?, &self.path(path)?).await {
+            Ok(()) => {
+                self.delete(stage).await?;
+                Ok(Superseded::Yes)
+            }
+            Err(Error::NotFound { .. }) => Ok(Superseded::StageMissing),
             Err(error) => Err(self.error("publish", path, error)),
         }
     }

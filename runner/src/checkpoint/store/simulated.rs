@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError};
+use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
 use crate::checkpoint::record::checksum;
 use crate::random::Random;
 
@@ -303,6 +303,18 @@ impl Store for SimulatedStore {
             Published::Yes
         };
         self.run("publish", path, link).await
+    }
+
+    async fn supersede(&self, stage: &str, path: &str) -> Result<Superseded, StoreError> {
+        let (from, to) = (self.path(stage), self.path(path));
+        let rename = |disk: &mut Disk| match disk.entries.remove(&from) {
+            Some(inode) => {
+                disk.entries.insert(to, inode);
+                Superseded::Yes
+            }
+            None => Superseded::StageMissing,
+        };
+        self.run("publish", path, rename).await
     }
 
     async fn sync_entries(&self, paths: &[String]) -> Result<(), StoreError> {

@@ -19,7 +19,7 @@ use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, Store};
 use crate::faults::{Faults, NoSync};
 use crate::pipeline::snapshot;
-use crate::sink::table::{Footer, TableSettings, TableWriter};
+use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
 
 pub(crate) const JOB: &str = "clicks";
 pub(crate) const TABLE: &str = "clicks_by_day";
@@ -60,7 +60,7 @@ impl Fixture {
 
     pub(crate) fn place(&self) -> PlaceArgs {
         let text = |name: &str| self.path(name).display().to_string();
-        PlaceArgs { outputs: text("outputs"), checkpoints: text("checkpoints"), namespace: "local".to_owned() }
+        PlaceArgs { outputs: Some(text("outputs")), checkpoints: Some(text("checkpoints")), namespace: None }
     }
 
     pub(crate) fn store(&self) -> SharedStore {
@@ -180,6 +180,7 @@ impl Fixture {
             offsets: one((since, start + STEP)),
             watermark: None,
             fingerprint: "f".to_owned(),
+            interval: None,
         };
         let days: ArrayRef = Arc::new(Date32Array::from_iter_values((0..rows).map(|row| 20_454 + (row % 2) as i32)));
         let offsets: ArrayRef = Arc::new(Int64Array::from_iter_values(start..start + rows));
@@ -193,7 +194,8 @@ impl Fixture {
             schema: batch.schema(),
         };
         let store = log.output(&self.root(output)).unwrap();
-        let mut writer = TableWriter::new(Arc::new(settings), store, attempt, footer, Arc::new(NoSync)).unwrap();
+        let mut writer =
+            TableWriter::new(Arc::new(settings), store, FileNames::Commit(attempt), footer, Arc::new(NoSync)).unwrap();
         writer.write(&batch).await.unwrap();
         writer.finish().await.unwrap()
     }

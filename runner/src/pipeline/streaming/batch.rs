@@ -20,7 +20,7 @@ use crate::pipeline::status::CommitStatus;
 use crate::pipeline::streaming::start::{Session, too_many_bad};
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark::{JobWatermark, PartitionTime, WatermarkRule, job_watermark};
-use crate::sink::table::{Footer, TableWriter};
+use crate::sink::table::{FileNames, Footer, TableWriter};
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
 use crate::source::{Identity, SourceError};
 
@@ -245,7 +245,7 @@ impl Session<'_> {
         let root = self.settings.plan.outputs[&table.output].clone();
         let store = self.log.output(&root)?;
         let faults = std::sync::Arc::clone(&self.environment.faults);
-        let table = TableWriter::new(table, store, attempt, footer, faults)?;
+        let table = TableWriter::new(table, store, FileNames::Commit(attempt), footer, faults)?;
         Ok(Writers { attempt, table, dead_letters: None, counters: OutputCounters::default(), submitted: false })
     }
 
@@ -254,7 +254,7 @@ impl Session<'_> {
         let footer = self.footer(&table.output, attempt, plan);
         let store = self.log.output(&self.settings.plan.outputs[&table.output])?;
         let faults = std::sync::Arc::clone(&self.environment.faults);
-        Ok(Some(TableWriter::new(std::sync::Arc::clone(table), store, attempt, footer, faults)?))
+        Ok(Some(TableWriter::new(std::sync::Arc::clone(table), store, FileNames::Commit(attempt), footer, faults)?))
     }
 
     fn footer(&self, output: &str, attempt: Attempt, plan: &BatchPlan) -> Footer {
@@ -268,6 +268,7 @@ impl Session<'_> {
             offsets,
             watermark: state.watermark,
             fingerprint: self.settings.plan.fingerprint.clone(),
+            interval: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::no_output::{NoOutput, Seen, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
 use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings};
@@ -45,6 +46,8 @@ pub(super) struct Session<'a> {
     pub(super) rate: super::batch::Rate,
     /// When the log was last known to be ours.
     pub(super) owner_seen: Instant,
+    /// What was seen when rows were written last.
+    pub(super) since_output: std::cell::Cell<SinceOutput>,
     /// Records came since the start.
     pub(super) has_read: bool,
 }
@@ -126,6 +129,7 @@ impl<'a> Session<'a> {
             snapshot_clock: environment.clock.now(),
             rate: super::batch::Rate::default(),
             owner_seen: Instant::now(),
+            since_output: std::cell::Cell::default(),
             has_read: false,
         })
     }
@@ -166,6 +170,10 @@ impl<'a> Session<'a> {
         let (groups, bytes) = (self.operator.groups() as u64, self.operator.size_bytes() as u64);
         let windows = self.operator.windows().len() as u64;
         let partitions = self.partition_statuses();
+        let mut since = self.since_output.get();
+        let seen = Seen::of(&state.totals, &self.settings.table.output);
+        let no_output = since.explain(seen, windows, &partitions).map(NoOutput::name);
+        self.since_output.set(since);
         self.environment.status.update(|status| {
             status.phase = Phase::Running;
             status.ready = true;
@@ -173,6 +181,7 @@ impl<'a> Session<'a> {
             status.message.clear();
             status.log_id = Some(state.start.log_id.clone());
             status.partitions = partitions;
+            status.no_output = no_output;
             status.watermark = state.watermark;
             status.open_windows = windows;
             status.state_groups = groups;

@@ -1,0 +1,108 @@
+//! What a run is asked to do: a job and its options, from the command line or from the configuration of a pod.
+
+use std::path::{Path, PathBuf};
+
+use data_platform_crds::check::Manifest;
+use data_platform_crds::job::Job;
+use data_platform_crds::runner_config::{RunnerConfig, RunnerConfigError};
+
+use crate::app::CommandError;
+use crate::args::{LogLevel, PlaceArgs, RunArgs};
+use crate::config::job::RunOptions;
+use crate::config::{ConfigError, Loaded, load_in_pod, load_one};
+use crate::source::kafka::config::Secrets;
+
+/// Rank of a generation below the creation of its resource, in seconds: a resource that is created again outranks its
+/// predecessor, and a million changes of one resource fit below a second.
+const GENERATIONS: i64 = 1 << 20;
+
+/// A job, and how to run it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) loaded: Loaded,
+    pub(crate) options: RunOptions,
+}
+
+impl Asked {
+    /// Reads the job.
+    pub(crate) fn read(args: &RunArgs) -> Result<Self, CommandError> {
+        let Some(file) = &args.config else {
+            let loaded = load_one(&args.job.source())?;
+            return Ok(Self { loaded, options: super::options(args)? });
+        };
+        let config = read_config(file)?;
+        let place = PlaceArgs {
+            outputs: args.place.outputs.clone().or(Some(config.outputs_root.clone())),
+            checkpoints: args.place.checkpoints.clone().or(Some(config.checkpoints_root.clone())),
+            namespace: args.place.namespace.clone().or(Some(config.namespace.clone())),
+        };
+        let generation = if args.generation == 0 { rank(&config.job) } else { args.generation };
+        let args = RunArgs { place, generation, ..args.clone() };
+        let mut options = super::options(&args)?;
+        if std::env::var_os("SECRETS_DIR").is_none() {
+            options.secrets = Secrets::new(PathBuf::from(&config.secrets_root));
+        }
+        let value = serde_json::to_value(&config.job).expect("a resource that was read can be written");
+        let loaded = load_in_pod(&file.display().to_string(), Manifest::from_value(value), &args.job.source())?;
+        Ok(Self { loaded, options })
+    }
+}
+
+fn read_config(file: &Path) -> Result<RunnerConfig, CommandError> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let cure = "give the file that the operator wrote with --config or DATA_PLATFORM_CONFIG";
+        CommandError::user(format!("cannot read the configuration {shown}: {error}: {cure}"))
+    })?;
+    RunnerConfig::from_json(&text).map_err(|error| match error {
+        RunnerConfigError::Job(problems) => {
+            let problems = problems.into_iter().map(|problem| (shown.to_string(), problem)).collect();
+            ConfigError::Problems(problems).into()
+        }
+        RunnerConfigError::Shape(source) => CommandError::user(format!(
+            "{shown} is not a configuration of the runner: {source}: bring operator and runner to the same version"
+        )),
+        RunnerConfigError::Version { .. } => CommandError::user(format!("{shown}: {error}")),
+    })
+}
+
+/// Rank of a job among those that had its name.
+fn rank(job: &Job) -> i64 {
+    let metadata = match job {
+        Job::Streaming(job) => &job.metadata,
+        Job::Batch(job) => &job.metadata,
+    };
+    let created = metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
+    created.saturating_mul(GENERATIONS).saturating_add(metadata.generation.unwrap_or(0))
+}
+
+/// Namespace, name and log level of the job in a configuration, as far as they can be read: for pages and log lines of a
+/// job that is not valid, and before it is read.
+pub(crate) fn glance(args: &RunArgs) -> (String, String, Option<LogLevel>) {
+    let text = args.config.as_ref().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let text = |pointer: &str| value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
+    let or = |given: &Option<String>, otherwise: &str| given.clone().unwrap_or_else(|| otherwise.to_owned());
+    let level = <LogLevel as clap::ValueEnum>::from_str(text("/job/spec/logLevel"), false).ok();
+    let name = or(&args.job.job, text("/job/metadata/name"));
+    (or(&args.place.namespace, text("/namespace")), name, level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_is_created_again_outranks_every_generation_of_its_predecessor() {
+        let job = |created: &str, generation: i64| {
+            let text = serde_json::json!({
+                "apiVersion": "dataplatform.io/v1alpha1", "kind": "BatchJob",
+                "metadata": {"name": "a", "creationTimestamp": created, "generation": generation},
+                "spec": {"template": "hourly-aggregates"},
+            });
+            rank(&Job::from_value(text).unwrap())
+        };
+        assert!(job("2026-01-01T00:00:00Z", 2) > job("2026-01-01T00:00:00Z", 1));
+        assert!(job("2026-01-01T00:00:01Z", 1) > job("2026-01-01T00:00:00Z", 1_000_000));
+    }
+}

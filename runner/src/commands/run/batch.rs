@@ -1,0 +1,222 @@
+//! `run` of a batch job: which intervals the command line or the pod asks for, and the run.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+
+use crate::app::CommandError;
+use crate::args::{IntervalArgs, RunArgs};
+use crate::clock::show_time;
+use crate::commands::grouped;
+use crate::commands::run::last_message::{Told, rfc3339};
+use crate::commands::run::{Running, listen_for_signals, serve};
+use crate::config::batch::PlannedBatch;
+use crate::config::job::RunOptions;
+use crate::faults::Faults;
+use crate::pipeline::batch::interval::{Grid, Interval, scheduled_minute};
+use crate::pipeline::batch::{self, BatchEnvironment, Request};
+use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::status::{BatchStatus, Phase};
+
+/// Longest time that a run has to stop: it gives up the interval that it is at.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most intervals of one `--from --to`: a year of hours.
+const INTERVALS_MAX: usize = 9_000;
+
+/// Runs a batch job.
+pub(crate) fn run(
+    args: &RunArgs,
+    planned: &PlannedBatch,
+    options: &RunOptions,
+    faults: &Arc<dyn Faults>,
+    began: Instant,
+    told: &mut Told,
+) -> Result<(), CommandError> {
+    let running = Running::unplanned(&options.namespace, planned.name(), options.memory);
+    let span = tracing::info_span!("job", namespace = options.namespace, job = planned.name());
+    let _entered = span.enter();
+    let request = request(args, planned, running.clock.now())?;
+    let job_uid = args.intervals.job_uid.clone().filter(|_| args.config.is_some());
+    let settings = planned.settings(options, request, job_uid)?;
+    let query = planned.loaded.job.spec.query.clone().unwrap_or_default();
+    running.status.update(|status| {
+        status.configuration.insert("query".to_owned(), query);
+        status.configuration.insert("checkpoint".to_owned(), settings.checkpoint_location.to_string());
+        status.configuration.insert("output".to_owned(), settings.output_location.to_string());
+    });
+    serve(args, &running, false)?;
+    listen_for_signals(&running.stop, STOP_TIMEOUT);
+    let metrics = Arc::clone(&running.metrics);
+    let environment = BatchEnvironment {
+        clock: Arc::clone(&running.clock),
+        faults: Arc::clone(faults),
+        status: running.status.clone(),
+        stop: running.stop.clone(),
+        observe: Box::new(move |commit| metrics.commit(commit, None)),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
+    })?;
+    let ended = runtime.block_on(batch::run(&settings, &environment));
+    if let Err(error) = &ended {
+        running.status.error(Phase::Stalled, running.clock.now(), error);
+    }
+    let status = running.status.get().batch.unwrap_or_default();
+    *told = Told {
+        interval: (status.end > status.start).then_some((status.start, status.end)),
+        rows: status.rows,
+        files: status.files,
+    };
+    ended?;
+    say(planned, &settings.output_location.to_string(), &status, began);
+    Ok(())
+}
+
+/// What is asked for: by flags, else by the name of the Job, else the last interval that is over.
+fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, CommandError> {
+    let (asked, grid) = (&args.intervals, planned.grid());
+    if let Some(intervals) = exactly(asked, grid)? {
+        return Ok(Request::Exactly(intervals));
+    }
+    if let Some(time) = &asked.scheduled {
+        return Ok(Request::Due(time_of("--scheduled", time)?));
+    }
+    if args.config.is_none() {
+        return Ok(Request::Now { job_uid: None });
+    }
+    // Only the CronJob of a schedule puts a time into names; the hash in another name may look like one.
+    let job_name = asked.job_name.as_deref().filter(|_| planned.loaded.job.spec.schedule.is_some());
+    match job_name.and_then(|name| scheduled_minute(name, planned.name(), now)) {
+        Some(due) => Ok(Request::Due(due)),
+        None => Ok(Request::Now { job_uid: asked.job_uid.clone() }),
+    }
+}
+
+fn exactly(asked: &IntervalArgs, grid: Grid) -> Result<Option<Vec<Interval>>, CommandError> {
+    let at = |flag: &str, text: &str, right: Grid| {
+        if grid != right {
+            let instead = if grid == Grid::Hour { "--target-hour" } else { "--target-date" };
+            return Err(CommandError::user(format!(
+                "the job's intervals are {}s: use {instead} or --from",
+                grid.word()
+            )));
+        }
+        grid.at(time_of(flag, text)?).ok_or_else(|| begins(flag, text, grid))
+    };
+    if let Some(text) = &asked.target_hour {
+        return Ok(Some(vec![at("--target-hour", text, Grid::Hour)?]));
+    }
+    if let Some(text) = &asked.target_date {
+        return Ok(Some(vec![at("--target-date", text, Grid::Day)?]));
+    }
+    let (Some(from), Some(to)) = (&asked.from, &asked.to) else { return Ok(None) };
+    let first = grid.at(time_of("--from", from)?).ok_or_else(|| begins("--from", from, grid))?;
+    let end = grid.at(time_of("--to", to)?).ok_or_else(|| begins("--to", to, grid))?;
+    let intervals: Vec<_> = grid.between(first.start, end.start).take(INTERVALS_MAX + 1).collect();
+    match intervals.len() {
+        0 => {
+            Err(CommandError::user(format!("there is no {} from {from} to {to}: --to comes after --from", grid.word())))
+        }
+        count if count > INTERVALS_MAX => {
+            let message =
+                format!("--from {from} --to {to} are more than {INTERVALS_MAX} {}s: take a shorter time", grid.word());
+            Err(CommandError::user(message))
+        }
+        _ => Ok(Some(intervals)),
+    }
+}
+
+fn begins(flag: &str, text: &str, grid: Grid) -> CommandError {
+    let example = if grid == Grid::Hour { "\"2026-02-16 14:00:00\"" } else { "2026-02-16" };
+    CommandError::user(format!(
+        "{flag} {text:?} is not where {} {} begins in UTC: write one such as {example}",
+        if grid == Grid::Hour { "an" } else { "a" },
+        grid.word()
+    ))
+}
+
+/// Reads a time: a date, date and time, or RFC 3339; without a zone it is UTC.
+fn time_of(flag: &str, text: &str) -> Result<i64, CommandError> {
+    let text = text.trim();
+    let plain = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
+    let plain = || plain.iter().find_map(|format| NaiveDateTime::parse_from_str(text, format).ok());
+    let date = || text.parse::<NaiveDate>().ok()?.and_hms_opt(0, 0, 0);
+    let zoned = DateTime::parse_from_rfc3339(text).ok().map(|time| time.naive_utc());
+    let time = zoned.or_else(plain).or_else(date).ok_or_else(|| {
+        CommandError::user(format!("{flag} {text:?} is not a time: write one such as \"2026-02-16 14:00:00\", in UTC"))
+    })?;
+    Ok(time.and_utc().timestamp_micros())
+}
+
+fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, began: Instant) {
+    let seconds = began.elapsed().as_secs_f64();
+    if !std::io::stdout().is_terminal() {
+        let summary = serde_json::json!({
+            "job": planned.name(), "start": rfc3339(status.start), "end": rfc3339(status.end),
+            "intervals": status.finished, "rows": status.rows, "files": status.files, "output": output,
+            "seconds": (seconds * 1e3).round() / 1e3,
+        });
+        println!("{summary}");
+        return;
+    }
+    let mut table = crate::commands::table(&["run", ""]);
+    table.add_row(["from".to_owned(), show_time(status.start)]);
+    table.add_row(["to".to_owned(), show_time(status.end)]);
+    for (name, number) in
+        [("intervals", status.finished), ("rows written", status.rows), ("files written", status.files)]
+    {
+        table.add_row([name.to_owned(), grouped(number)]);
+    }
+    println!("{table}\n{output}  ({seconds:.1} s)");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(pairs: &[(&str, &str)], grid: Grid) -> Result<Vec<i64>, String> {
+        let value = |flag: &str| pairs.iter().find(|(name, _)| *name == flag).map(|(_, value)| (*value).to_owned());
+        let args = IntervalArgs {
+            target_hour: value("hour"),
+            target_date: value("date"),
+            from: value("from"),
+            to: value("to"),
+            ..IntervalArgs::default()
+        };
+        let intervals = exactly(&args, grid).map_err(|error| error.text())?;
+        Ok(intervals.unwrap_or_default().iter().map(|interval| interval.start / 1_000_000).collect())
+    }
+
+    #[test]
+    fn times_are_read_in_every_common_form() {
+        for text in [
+            "2026-02-16 14:00:00",
+            "2026-02-16T14:00:00",
+            "2026-02-16 14:00",
+            "2026-02-16T14:00:00Z",
+            "2026-02-16T15:00:00+01:00",
+        ] {
+            assert_eq!(asked(&[("hour", text)], Grid::Hour), Ok(vec![1_771_250_400]), "{text}");
+        }
+        assert_eq!(asked(&[("date", "2026-02-16")], Grid::Day), Ok(vec![1_771_200_000]));
+        let hours = asked(&[("from", "2026-02-16"), ("to", "2026-02-16 03:00")], Grid::Hour).unwrap();
+        assert_eq!(hours, [1_771_200_000, 1_771_203_600, 1_771_207_200]);
+    }
+
+    #[test]
+    fn what_is_no_interval_is_refused_with_an_example() {
+        for (pairs, grid, expected) in [
+            (vec![("hour", "2026-02-16 14:30:00")], Grid::Hour, "is not where an hour begins"),
+            (vec![("hour", "noon")], Grid::Hour, "is not a time"),
+            (vec![("hour", "2026-02-16 14:00:00")], Grid::Day, "use --target-date"),
+            (vec![("date", "2026-02-16")], Grid::Hour, "use --target-hour"),
+            (vec![("from", "2026-02-16"), ("to", "2026-02-16")], Grid::Hour, "comes after --from"),
+            (vec![("from", "1990-01-01"), ("to", "2026-02-16")], Grid::Hour, "more than 9000 hours"),
+        ] {
+            let error = asked(&pairs, grid).unwrap_err();
+            assert!(error.contains(expected), "{pairs:?}: {error}");
+        }
+    }
+}

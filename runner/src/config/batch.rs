@@ -1,0 +1,150 @@
+//! A checked batch job, planned: its query read, its intervals known, its tables named.
+
+use std::time::Duration;
+
+use data_platform_crds::batch_job::BatchJob;
+use data_platform_crds::field_path::FieldPath;
+use data_platform_crds::problem::{Location as Place, Problem};
+use data_platform_crds::sink::SinkSpec;
+
+use crate::checkpoint::record::checksum;
+use crate::checkpoint::store::open::Location;
+use crate::config::job::RunOptions;
+use crate::config::{ConfigError, LoadedJob, job_problems};
+use crate::pipeline::batch::inputs::Input;
+use crate::pipeline::batch::interval::Grid;
+use crate::pipeline::batch::{BatchSettings, Request};
+use crate::pipeline::error::JobError;
+use crate::transform::{BatchQuery, QueryError};
+
+/// Hive directory that an input is taken to have when it names none.
+const DATE_COLUMN: &str = "date";
+
+/// A batch job whose query is read.
+pub struct PlannedBatch {
+    /// The job as it was loaded.
+    pub loaded: LoadedJob<BatchJob>,
+    sink: SinkSpec,
+    query: BatchQuery,
+    grid: Grid,
+}
+
+impl PlannedBatch {
+    /// Reads the query.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem that can be found without the tables.
+    pub fn new(loaded: LoadedJob<BatchJob>) -> Result<Self, ConfigError> {
+        let spec = &loaded.job.spec;
+        let (Some(interval), Some(sink), Some(sql)) = (spec.interval, spec.sink.clone(), &spec.query) else {
+            let problem = Problem::error(path("query"), "the job has no interval, query or sink", "write all three");
+            return Err(job_problems(&loaded, vec![problem]));
+        };
+        let tables: Vec<_> = spec.inputs.iter().map(|input| input.name.as_str()).collect();
+        let query = match BatchQuery::parse(sql, &tables) {
+            Ok(query) => query,
+            Err(error) => return Err(job_problems(&loaded, vec![query_problem(&loaded, &error)])),
+        };
+        Ok(Self { sink, query, grid: interval.into(), loaded })
+    }
+
+    /// Name of the job.
+    pub fn name(&self) -> &str {
+        self.loaded.job.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    pub(crate) fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// Name of the checkpoint.
+    pub fn checkpoint(&self) -> &str {
+        let named = self.loaded.job.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.name.as_deref());
+        named.unwrap_or_else(|| self.name())
+    }
+
+    /// Name of the output: the last folder of its path.
+    pub fn output(&self) -> &str {
+        let path = self.sink.path.as_deref().unwrap_or_default();
+        path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Where its table lies.
+    ///
+    /// # Errors
+    /// When the path cannot be read.
+    pub fn table_location(&self, options: &RunOptions) -> Result<Location, JobError> {
+        Ok(Location::resolve(self.sink.path.as_deref().unwrap_or_default(), &options.outputs)?)
+    }
+
+    /// Everything decided for a run.
+    ///
+    /// # Errors
+    /// When a path cannot be read.
+    pub(crate) fn settings(
+        &self,
+        options: &RunOptions,
+        request: Request,
+        job_uid: Option<String>,
+    ) -> Result<BatchSettings, JobError> {
+        let spec = &self.loaded.job.spec;
+        let mut inputs = Vec::with_capacity(spec.inputs.len());
+        for input in &spec.inputs {
+            inputs.push(Input {
+                name: input.name.clone(),
+                location: Location::resolve(&input.path, &options.outputs)?,
+                time_column: input.time_column.clone(),
+                date_column: input.date_column.clone().unwrap_or_else(|| DATE_COLUMN.to_owned()),
+                complete_by: input.complete_by,
+            });
+        }
+        let what = (self.query.normal_form(), &spec.inputs, &self.sink);
+        let fingerprint = checksum(&serde_json::to_vec(&what).expect("specs and texts are always JSON"));
+        Ok(BatchSettings {
+            namespace: options.namespace.clone(),
+            job: self.name().to_owned(),
+            checkpoint: self.checkpoint().to_owned(),
+            checkpoint_location: options.checkpoints.join(&options.namespace).join(self.checkpoint()),
+            grid: self.grid,
+            request,
+            query: self.query.clone(),
+            inputs,
+            output: self.output().to_owned(),
+            output_location: self.table_location(options)?,
+            sink: self.sink.clone(),
+            fingerprint,
+            catch_up: usize::try_from(spec.catch_up).unwrap_or(1),
+            wait: self.wait(),
+            candidate: options.candidate.clone(),
+            job_uid,
+            memory: options.memory,
+            lock: options.lock,
+        })
+    }
+
+    /// How long a run waits for its inputs, and for another run.
+    pub fn wait(&self) -> Duration {
+        self.loaded.job.spec.wait.as_duration()
+    }
+}
+
+fn path(field: &str) -> FieldPath {
+    FieldPath::root().field("spec").field(field)
+}
+
+/// A query's problem with its place in the file.
+fn query_problem(loaded: &LoadedJob<BatchJob>, error: &QueryError) -> Problem {
+    let cure = error.cure.clone().unwrap_or_else(|| "correct the query".to_owned());
+    let mut problem = Problem::error(path("query"), error.message.clone(), cure);
+    // A template's query does not stand in the file.
+    let own = loaded.manifest.value().pointer("/spec/query").is_some();
+    let begin = loaded.manifest.location(&path("query")).filter(|_| own);
+    problem.location = match (begin, error.position) {
+        (Some(begin), Some(position)) => Some(Place {
+            line: begin.line + usize::try_from(position.line).unwrap_or(1) - 1,
+            column: begin.column + usize::try_from(position.column).unwrap_or(1) - 1,
+        }),
+        (begin, _) => begin,
+    };
+    problem
+}

@@ -1,0 +1,449 @@
+//! A run of a batch job: it takes its turn, finishes what an earlier run decided, and replaces one interval after another.
+//!
+//! ```text
+//! turn ── publish what is decided ── for each interval: wait for inputs ── query ── stage ── decide ── publish ── release
+//! ```
+//!
+//! A run that ends at any line loses nothing and doubles nothing: an interval is in the output as it was before or as it
+//! is now, and the next run goes on from the log.
+
+pub(crate) mod inputs;
+pub(crate) mod interval;
+mod log;
+mod replace;
+mod turn;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data_platform_crds::sink::SinkSpec;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::record::{FileCommit, decode, encode};
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::store::{Created, SharedStore};
+use crate::clock::Clock;
+use crate::faults::{Faults, Moment, Step, step};
+use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::status::{BatchStatus, CommitStatus, Phase, SharedStatus};
+use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
+use crate::stop::StopSignal;
+use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
+
+use self::inputs::{Input, Waiting};
+use self::interval::{Grid, Interval, Wanted, work};
+use self::log::{BatchLog, Record, Replace, Start};
+use self::turn::{Heartbeat, Patience, interrupted};
+
+/// What the run of a Job is about, fixed by its first attempt.
+const RUNS: &str = "runs";
+/// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
+const ONE_FILE: u64 = u64::MAX;
+
+/// What a run is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// These intervals, whether they were processed before or not.
+    Exactly(Vec<Interval>),
+    /// The run was due at this time: also what earlier runs left.
+    Due(i64),
+    /// The last interval that is over. All attempts of one Job take that of the first.
+    Now {
+        /// Identity of the Job.
+        job_uid: Option<String>,
+    },
+}
+
+/// A run, everything decided, nothing opened.
+pub(crate) struct BatchSettings {
+    pub(crate) namespace: String,
+    pub(crate) job: String,
+    /// Name of the checkpoint.
+    pub(crate) checkpoint: String,
+    pub(crate) checkpoint_location: Location,
+    pub(crate) grid: Grid,
+    pub(crate) request: Request,
+    pub(crate) query: BatchQuery,
+    pub(crate) inputs: Vec<Input>,
+    pub(crate) output: String,
+    pub(crate) output_location: Location,
+    pub(crate) sink: SinkSpec,
+    pub(crate) fingerprint: String,
+    pub(crate) catch_up: usize,
+    pub(crate) wait: Duration,
+    pub(crate) candidate: Candidate,
+    /// Identity of the Job that this run is an attempt of.
+    pub(crate) job_uid: Option<String>,
+    pub(crate) memory: MemoryBudget,
+    /// Take the lock of a local checkpoint folder.
+    pub(crate) lock: bool,
+}
+
+/// What a run needs from outside.
+pub(crate) struct BatchEnvironment {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) faults: Arc<dyn Faults>,
+    pub(crate) status: SharedStatus,
+    pub(crate) stop: StopSignal,
+    /// Sees every interval that is finished.
+    pub(crate) observe: Box<dyn Fn(&CommitStatus)>,
+}
+
+/// The interval of a Job, as its first attempt fixed it.
+#[derive(Debug, Serialize, Deserialize)]
+struct FixedRun {
+    interval: Interval,
+}
+
+/// Runs until its intervals are finished.
+///
+/// # Errors
+/// The first error; what was finished before it stays.
+pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment) -> Result<(), JobError> {
+    let BatchEnvironment { clock, faults, status, stop, .. } = environment;
+    status.enter(Phase::Starting, "Starting", "reading the log");
+    let deadline = Instant::now() + settings.wait;
+    let store = settings.checkpoint_location.open(faults)?;
+    let output = settings.output_location.open(faults)?;
+    store.probe().await?;
+    output.probe().await?;
+    let mut patience = Patience { wait: settings.wait, stop, run: settings.job_uid.as_deref(), is_locked: false };
+    let lock = match settings.checkpoint_location.folder().filter(|_| settings.lock) {
+        Some(folder) => Some(turn::lock(folder, &patience)?),
+        None => None,
+    };
+    patience.is_locked = lock.is_some();
+    let log = open_log(settings, &store, clock.now(), &**faults).await?;
+    let log = turn::take(&store, log, &settings.candidate, clock.now(), &patience, &**faults).await?;
+    let heartbeat = Heartbeat::start(&settings.checkpoint_location, faults);
+    let mut session = Session { settings, environment, log, output };
+    let result = session.process(deadline).await;
+    // Also after an error the next run need not wait. One that cannot be told is found out by the silence.
+    let is_fenced = result.as_ref().is_err_and(|error| error.reason == Reason::Fenced);
+    if !is_fenced {
+        let epoch = session.log.epoch();
+        let released = session.log.add(Record::Release { epoch }).await;
+        if let (Ok(()), Err(error)) = (&result, released) {
+            tracing::warn!("cannot give the turn back: {error}");
+        }
+    }
+    drop(heartbeat);
+    drop(lock);
+    if result.is_ok() {
+        status.enter(Phase::Ended, "Ended", "");
+    }
+    result
+}
+
+async fn open_log(
+    settings: &BatchSettings,
+    store: &SharedStore,
+    clock: i64,
+    faults: &dyn Faults,
+) -> Result<BatchLog, JobError> {
+    loop {
+        if let Some(log) = BatchLog::read(store.clone()).await? {
+            let start = &log.state.start;
+            if (start.namespace.as_str(), start.job.as_str()) != (&settings.namespace, &settings.checkpoint) {
+                return Err(JobError::user(
+                    Reason::CheckpointOfOtherJob,
+                    format!(
+                        "the checkpoint in {} belongs to {}/{}, not to {}/{}",
+                        settings.checkpoint_location,
+                        start.namespace,
+                        start.job,
+                        settings.namespace,
+                        settings.checkpoint
+                    ),
+                    "give the job its own CHECKPOINT_DIR; to let a job go on under another name, set checkpoint.name",
+                ));
+            }
+            if start.grid != settings.grid {
+                return Err(JobError::user(
+                    Reason::QueryChanged,
+                    format!(
+                        "the job's intervals were one {}, now they are one {}",
+                        start.grid.word(),
+                        settings.grid.word()
+                    ),
+                    "give it another name or checkpoint.name, and another sink.path",
+                ));
+            }
+            return Ok(log);
+        }
+        let start = Start {
+            log_id: uuid::Uuid::new_v4().to_string(),
+            namespace: settings.namespace.clone(),
+            job: settings.checkpoint.clone(),
+            grid: settings.grid,
+            clock,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        // Whoever is faster begins it; both read what is there then.
+        if let Some(log) = step(faults, Step::Start, BatchLog::begin(store.clone(), start)).await? {
+            return Ok(log);
+        }
+    }
+}
+
+struct Session<'a> {
+    settings: &'a BatchSettings,
+    environment: &'a BatchEnvironment,
+    log: BatchLog,
+    output: SharedStore,
+}
+
+impl Session<'_> {
+    async fn process(&mut self, deadline: Instant) -> Result<(), JobError> {
+        let faults = Arc::clone(&self.environment.faults);
+        replace::publish(&mut self.log, &self.output, &*faults).await?;
+        replace::collect_staging(&self.log, &self.output, &*faults).await?;
+        let wanted = self.wanted().await?;
+        let is_due = matches!(wanted, Wanted::Due(_));
+        let intervals = work(
+            &wanted,
+            self.settings.grid,
+            &self.log.state.finished,
+            self.log.state.first_due,
+            self.settings.catch_up,
+        );
+        let last = match &wanted {
+            Wanted::Due(time) => self.settings.grid.last_over(*time),
+            Wanted::Exactly(_) => intervals.last().copied().unwrap_or(Interval { start: 0, end: 0 }),
+        };
+        let whole = Interval { start: intervals.first().map_or(last.start, |first| first.start), end: last.end };
+        self.environment.status.update(|status| {
+            status.log_id = Some(self.log.state.start.log_id.clone());
+            status.batch = Some(BatchStatus {
+                start: whole.start,
+                end: whole.end,
+                left: intervals.len() as u64,
+                ..Default::default()
+            });
+        });
+        let mut failed = None;
+        for interval in intervals {
+            match self.interval(interval, is_due, deadline).await {
+                Ok(()) => {}
+                // A value that the query does not take is of this interval: the others are not to wait for it.
+                Err(error) if error.reason == Reason::QueryFailed && is_due => {
+                    tracing::error!(interval = self.settings.grid.name(interval), "{}", error.in_full());
+                    failed = failed.or(Some(error));
+                }
+                Err(error) => return Err(error),
+            }
+            self.log.compact(&*faults).await?;
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn wanted(&self) -> Result<Wanted, JobError> {
+        let grid = self.settings.grid;
+        match &self.settings.request {
+            Request::Exactly(intervals) => Ok(Wanted::Exactly(intervals.clone())),
+            Request::Due(time) => Ok(Wanted::Due(*time)),
+            Request::Now { job_uid } => {
+                let interval = grid.last_over(self.environment.clock.now());
+                let Some(uid) = job_uid else { return Ok(Wanted::Exactly(vec![interval])) };
+                Ok(Wanted::Exactly(vec![fix(&self.log.store, uid, interval).await?]))
+            }
+        }
+    }
+
+    /// Waits for an interval's inputs, computes it and replaces it.
+    async fn interval(&mut self, interval: Interval, due: bool, deadline: Instant) -> Result<(), JobError> {
+        let began = Instant::now();
+        let (settings, environment) = (self.settings, self.environment);
+        let (clock, status) = (&environment.clock, &environment.status);
+        let name = settings.grid.name(interval);
+        let waiting = Waiting {
+            inputs: &settings.inputs,
+            deadline,
+            stop: &environment.stop,
+            faults: &environment.faults,
+            now: &|| clock.now(),
+            tell: &|why| {
+                tracing::info!(interval = name, "waiting: {why}");
+                status.enter(Phase::Running, "WaitingForInput", why);
+            },
+        };
+        waiting.wait(interval).await?;
+        status.enter(Phase::Running, "Running", "");
+        if environment.stop.is_stopped() {
+            return Err(interrupted());
+        }
+        let tables = inputs::open(&settings.inputs, interval)?;
+        let files = match tables {
+            Some(tables) => {
+                let memory = usize::try_from(settings.memory.state).unwrap_or(usize::MAX);
+                let rows = settings.query.start(tables, memory, clock.now()).map_err(|error| {
+                    JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
+                })?;
+                self.write(interval, rows).await?
+            }
+            None => Vec::new(),
+        };
+        let commit = self.replace(interval, due, files, began).await?;
+        tracing::info!(interval = name, rows = commit.rows, files = commit.files, "replaced");
+        Ok(())
+    }
+
+    /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
+    async fn write(&self, interval: Interval, mut rows: BatchRows) -> Result<Vec<FileCommit>, JobError> {
+        let settings = self.settings;
+        let faults = Arc::clone(&self.environment.faults);
+        let schema = rows.schema();
+        let name = format!("{}-{}", settings.job, settings.grid.name(interval));
+        let start = &self.log.state.start;
+        let version = self.log.state.version + 1;
+        let staging = replace::staging(&start.log_id, self.log.epoch(), version);
+        let table = Arc::new(TableSettings {
+            output: settings.output.clone(),
+            job: settings.job.clone(),
+            partition_by: settings.sink.partition_by.clone(),
+            target_file_bytes: ONE_FILE,
+            compression: settings.sink.compression,
+            schema: Arc::clone(&schema),
+        });
+        let footer = Footer {
+            job: format!("{}/{}", settings.namespace, settings.job),
+            log_id: start.log_id.clone(),
+            version,
+            fingerprint: settings.fingerprint.clone(),
+            interval: Some((interval.start, interval.end)),
+            ..Footer::default()
+        };
+        let names = FileNames::Interval { staging, name: name.clone() };
+        let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
+        faults.reached(Step::Read, Moment::Before);
+        while let Some(batches) = rows.next().await.map_err(query_failed)? {
+            if self.environment.stop.is_stopped() {
+                return Err(interrupted());
+            }
+            for batch in &batches {
+                writer.write(batch).await?;
+            }
+        }
+        faults.reached(Step::Read, Moment::After);
+        let written = writer.finish().await?.files;
+        let mut stale = replace::files_of(&self.output, &name).await?;
+        stale.retain(|path| !written.iter().any(|file| file.path == *path));
+        let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        for path in &stale {
+            writer.write_empty(&directory(path)).await?;
+        }
+        if written.is_empty()
+            && stale.is_empty()
+            && let Some(directory) = empty_directory(&schema, &settings.sink.partition_by, interval)
+        {
+            writer.write_empty(&directory).await?;
+        }
+        Ok(writer.finish().await?.files)
+    }
+
+    /// Decides what the interval is, and makes it visible.
+    async fn replace(
+        &mut self,
+        interval: Interval,
+        due: bool,
+        files: Vec<FileCommit>,
+        began: Instant,
+    ) -> Result<CommitStatus, JobError> {
+        let faults = Arc::clone(&self.environment.faults);
+        let commit_began = Instant::now();
+        let stages: Vec<_> = files.iter().map(|file| file.stage.clone()).collect();
+        step(&*faults, Step::SyncStaged, self.output.sync_entries(&stages)).await?;
+        let (rows, bytes) =
+            (files.iter().map(|file| file.rows).sum(), files.iter().map(|file| file.bytes).sum::<u64>());
+        let count = files.len() as u64;
+        let clock = self.environment.clock.now();
+        let record = Record::Replace(Replace {
+            epoch: self.log.epoch(),
+            interval,
+            due,
+            root: self.output.root().to_owned(),
+            files,
+            rows,
+            fingerprint: self.settings.fingerprint.clone(),
+            clock,
+        });
+        step(&*faults, Step::Decide, self.log.add(record)).await?;
+        replace::publish(&mut self.log, &self.output, &*faults).await?;
+        let milliseconds = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let commit = CommitStatus {
+            version: self.log.state.version,
+            clock,
+            records: 0,
+            rows,
+            files: count,
+            batch_ms: milliseconds(began),
+            commit_ms: milliseconds(commit_began),
+        };
+        self.environment.status.update(|status| {
+            let output = status.totals.outputs.entry(self.settings.output.clone()).or_default();
+            output.rows += rows;
+            output.files += count;
+            output.bytes += bytes;
+            status.commits += 1;
+            status.last_commit = Some(commit.clone());
+            if let Some(batch) = &mut status.batch {
+                batch.finished += 1;
+                batch.left = batch.left.saturating_sub(1);
+                batch.rows += rows;
+                batch.files += count;
+            }
+        });
+        (self.environment.observe)(&commit);
+        Ok(commit)
+    }
+}
+
+/// The interval of a Job: that of its first attempt.
+async fn fix(store: &SharedStore, uid: &str, interval: Interval) -> Result<Interval, JobError> {
+    let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+    let path = format!("{RUNS}/{safe}.json");
+    if store.create(&path, encode(0, &FixedRun { interval }).into()).await? == Created::Yes {
+        return Ok(interval);
+    }
+    let bytes = store.get(&path).await?.unwrap_or_default();
+    let fixed = decode::<FixedRun>(0, &bytes).map_err(|error| {
+        let cure = "remove it: the run then takes the last interval that is over";
+        JobError::user(Reason::CheckpointCorrupt, format!("{}/{path}: {error}", store.root()), cure)
+    })?;
+    Ok(fixed.interval)
+}
+
+/// Where the file of an interval without rows lies: in the directory that rows of its begin would have, as far as dates
+/// and times name it. `None`: nobody can tell.
+fn empty_directory(schema: &SchemaRef, partition_by: &[String], interval: Interval) -> Option<String> {
+    let mut directory = String::new();
+    for column in partition_by {
+        let field = schema.field_with_name(column).ok()?;
+        if field.data_type() != &DataType::Date32 {
+            return None;
+        }
+        let date = chrono::DateTime::from_timestamp_micros(interval.start)?.date_naive();
+        directory += &format!("{column}={date}/");
+    }
+    Some(directory)
+}
+
+fn query_failed(error: MemoryExhausted) -> JobError {
+    let message = error.to_string();
+    match error {
+        MemoryExhausted::Exhausted(_) => JobError::user(
+            Reason::MemoryExhausted,
+            message,
+            "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …) and collect_set \
+             hold every value)",
+        ),
+        MemoryExhausted::Failed(_) => JobError::user(
+            Reason::QueryFailed,
+            format!("the query fails on a value: {}", crate::pipeline::error::without_values(&message)),
+            "change the query so that it takes every value (a CASE, try_cast, a WHERE)",
+        ),
+    }
+}

@@ -1,0 +1,301 @@
+//! The log of a batch job: which intervals are finished, what was decided about one and is not visible yet, and whose
+//! turn it is. Format: docs/batch.md.
+//!
+//! As with a streaming job the only primitive is create-if-absent: who creates the next record has decided. What a record
+//! means is the pure [`State`]; the rest is I/O.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::paths;
+use crate::checkpoint::record::{FileCommit, decode, encode};
+use crate::checkpoint::store::{Created, SharedStore};
+use crate::faults::{Faults, Moment, Step};
+use crate::pipeline::batch::interval::{Covered, Grid, Interval};
+use crate::pipeline::error::{JobError, Reason, Retry};
+
+/// Records, below the job's checkpoint folder. Not `log`: that is a streaming job's.
+const RECORDS: &str = "batch-log";
+/// The state as of a version.
+const BASES: &str = "batch-base";
+/// Records between two bases: a start reads at most twice as many.
+const RECORDS_PER_BASE: u64 = 128;
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(crate) enum Record {
+    /// The first one.
+    Start(Start),
+    /// It is this run's turn.
+    Own(Own),
+    /// Decided: these files are the interval.
+    Replace(Replace),
+    /// They are visible.
+    Replaced {
+        /// Epoch of the owner.
+        epoch: u64,
+    },
+    /// The run has ended; nobody has the turn.
+    Release {
+        /// Epoch of the owner.
+        epoch: u64,
+    },
+}
+
+/// Whose log it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Start {
+    /// Random; in the footers of files.
+    pub(crate) log_id: String,
+    pub(crate) namespace: String,
+    /// Name of the checkpoint.
+    pub(crate) job: String,
+    pub(crate) grid: Grid,
+    pub(crate) clock: i64,
+    pub(crate) program: String,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Own {
+    /// One more with each owner.
+    pub(crate) epoch: u64,
+    /// Random.
+    pub(crate) owner: String,
+    /// Where it runs, for people.
+    pub(crate) place: String,
+    /// Creation and generation of the job's resource: an older one does not take the turn from a newer one.
+    pub(crate) rank: i64,
+    /// Identity of the Job: its next attempt need not wait for the last one.
+    pub(crate) run: Option<String>,
+    pub(crate) clock: i64,
+}
+
+/// What an interval consists of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Replace {
+    pub(crate) epoch: u64,
+    pub(crate) interval: Interval,
+    /// The run was due at a time, so that later ones catch up from here on.
+    pub(crate) due: bool,
+    /// URL of the output.
+    pub(crate) root: String,
+    pub(crate) files: Vec<FileCommit>,
+    pub(crate) rows: u64,
+    /// Hash of the query and its places.
+    pub(crate) fingerprint: String,
+    pub(crate) clock: i64,
+}
+
+/// What the records say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct State {
+    /// Of the last record.
+    pub(crate) version: u64,
+    pub(crate) start: Start,
+    /// The last one to have the turn.
+    pub(crate) owner: Option<Own>,
+    /// It gave the turn back.
+    pub(crate) released: bool,
+    /// Decided and perhaps not visible.
+    pub(crate) pending: Option<Replace>,
+    pub(crate) finished: Covered,
+    /// Begin of the first interval that a due run processed.
+    pub(crate) first_due: Option<i64>,
+}
+
+impl State {
+    fn begin(start: Start) -> Self {
+        Self {
+            version: 0,
+            start,
+            owner: None,
+            released: true,
+            pending: None,
+            finished: Covered::default(),
+            first_due: None,
+        }
+    }
+
+    fn apply(&mut self, version: u64, record: &Record) {
+        self.version = version;
+        match record {
+            Record::Start(_) => {}
+            Record::Own(own) => {
+                self.owner = Some(own.clone());
+                self.released = false;
+            }
+            Record::Replace(replace) => self.pending = Some(replace.clone()),
+            Record::Replaced { .. } => {
+                if let Some(replace) = self.pending.take() {
+                    self.finished.insert(replace.interval);
+                    if replace.due {
+                        let start = replace.interval.start;
+                        self.first_due = Some(self.first_due.map_or(start, |first| first.min(start)));
+                    }
+                }
+            }
+            Record::Release { .. } => self.released = true,
+        }
+    }
+
+    /// Until when the output is complete: since the first interval that was due, or, without one, the last.
+    pub(crate) fn complete_until(&self) -> Option<i64> {
+        match self.first_due {
+            Some(first) => self.finished.until(first),
+            None => self.finished.last().map(|last| last.end),
+        }
+    }
+}
+
+/// A log and its state.
+pub(crate) struct BatchLog {
+    pub(crate) store: SharedStore,
+    pub(crate) state: State,
+    epoch: u64,
+    base: Option<u64>,
+}
+
+fn path(folder: &str, version: u64) -> String {
+    format!("{folder}/{version:020}.json")
+}
+
+fn damaged(store: &SharedStore, path: &str, problem: &str) -> JobError {
+    JobError::user(
+        Reason::CheckpointCorrupt,
+        format!("{}/{path} cannot be read: {problem}", store.root()),
+        "bring it back from a backup; or move the folders batch-log and batch-base of the checkpoint away: the job begins \
+         a new log, and every interval can be processed again with --from and --to",
+    )
+}
+
+impl BatchLog {
+    /// Reads the log. `None`: there is none.
+    ///
+    /// # Errors
+    /// The store's, or a record that cannot be read.
+    pub(crate) async fn read(store: SharedStore) -> Result<Option<Self>, JobError> {
+        let versions = |entries: Vec<crate::checkpoint::store::ObjectEntry>| -> Vec<u64> {
+            entries.iter().filter_map(|entry| paths::version_of(&entry.path)).collect()
+        };
+        // Records first: what is removed meanwhile is covered by a base that was there before.
+        let records = versions(store.list(RECORDS).await?);
+        let bases = versions(store.list(BASES).await?);
+        let (mut state, mut problem) = (None, None);
+        for base in bases.iter().rev() {
+            let path = path(BASES, *base);
+            let Some(bytes) = store.get(&path).await? else { continue };
+            match decode::<State>(*base, &bytes) {
+                Ok(read) => {
+                    state = Some(read);
+                    break;
+                }
+                Err(error) => problem = problem.or(Some(damaged(&store, &path, &error.to_string()))),
+            }
+        }
+        let base = bases.last().copied();
+        let mut next = state.as_ref().map_or(0, |state: &State| state.version + 1);
+        let last = records.last().copied().max(state.as_ref().map(|state| state.version));
+        let Some(last) = last else { return problem.map_or(Ok(None), Err) };
+        while next <= last {
+            let path = path(RECORDS, next);
+            let Some(bytes) = store.get(&path).await? else {
+                return Err(problem.unwrap_or_else(|| damaged(&store, &path, "it is missing")));
+            };
+            let record: Record = decode(next, &bytes).map_err(|error| damaged(&store, &path, &error.to_string()))?;
+            match (&mut state, &record) {
+                (None, Record::Start(start)) => state = Some(State::begin(start.clone())),
+                (None, _) => return Err(damaged(&store, &path, "the log does not begin with a start")),
+                (Some(state), record) => state.apply(next, record),
+            }
+            next += 1;
+        }
+        Ok(state.map(|state| Self { store, epoch: state.owner.as_ref().map_or(0, |own| own.epoch), state, base }))
+    }
+
+    /// Begins a log. `None`: somebody else just did.
+    pub(crate) async fn begin(store: SharedStore, start: Start) -> Result<Option<Self>, JobError> {
+        let record = Record::Start(start.clone());
+        let created = store.create(&path(RECORDS, 0), encode(0, &record).into()).await?;
+        let log = Self { store, state: State::begin(start), epoch: 0, base: None };
+        Ok((created == Created::Yes).then_some(log))
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Takes the turn. `false`: somebody else was faster.
+    pub(crate) async fn own(&mut self, mut own: Own, faults: &dyn Faults) -> Result<bool, JobError> {
+        own.epoch = self.state.owner.as_ref().map_or(0, |own| own.epoch) + 1;
+        let epoch = own.epoch;
+        faults.reached(Step::Own, Moment::Before);
+        let taken = self.append(Record::Own(own)).await?;
+        faults.reached(Step::Own, Moment::After);
+        if taken {
+            self.epoch = epoch;
+        }
+        Ok(taken)
+    }
+
+    /// Adds a record of the owner.
+    ///
+    /// # Errors
+    /// Another run has taken the turn.
+    pub(crate) async fn add(&mut self, record: Record) -> Result<(), JobError> {
+        if self.append(record).await? {
+            return Ok(());
+        }
+        let now = Self::read(self.store.clone()).await?;
+        let owner = now.and_then(|log| log.state.owner);
+        let place = owner.map_or_else(|| "another run".to_owned(), |own| own.place);
+        Err(JobError {
+            reason: Reason::Fenced,
+            message: format!("another run has taken this job over: {place}"),
+            cure: "nothing: the other run goes on".to_owned(),
+            retry: Retry::Fenced,
+        })
+    }
+
+    /// Creates the next record. `false`: the slot is taken, or was swept away by a base that is newer than we are.
+    async fn append(&mut self, record: Record) -> Result<bool, JobError> {
+        let version = self.state.version + 1;
+        let (path, bytes) = (path(RECORDS, version), Bytes::from(encode(version, &record)));
+        let created = self.store.create(&path, bytes.clone()).await?;
+        if created == Created::AlreadyExists && self.store.get(&path).await?.as_ref() != Some(&bytes) {
+            return Ok(false);
+        }
+        let bases = self.store.list(BASES).await?;
+        if bases.iter().filter_map(|base| paths::version_of(&base.path)).any(|base| base >= version) {
+            self.store.delete(&path).await?;
+            return Ok(false);
+        }
+        self.state.apply(version, &record);
+        Ok(true)
+    }
+
+    /// Writes a base when it is time, and removes what the base before it covers.
+    pub(crate) async fn compact(&mut self, faults: &dyn Faults) -> Result<(), JobError> {
+        let version = self.state.version;
+        if version < self.base.unwrap_or(0) + RECORDS_PER_BASE {
+            return Ok(());
+        }
+        faults.reached(Step::Base, Moment::Before);
+        self.store.create(&path(BASES, version), encode(version, &self.state).into()).await?;
+        faults.reached(Step::Base, Moment::After);
+        let kept = self.base.replace(version);
+        let Some(kept) = kept else { return Ok(()) };
+        faults.reached(Step::CollectLog, Moment::Before);
+        for folder in [RECORDS, BASES] {
+            for entry in self.store.list(folder).await? {
+                // The base before this one stays, and the records after it.
+                if paths::version_of(&entry.path).is_some_and(|version| version < kept) {
+                    self.store.delete(&entry.path).await?;
+                }
+            }
+        }
+        faults.reached(Step::CollectLog, Moment::After);
+        Ok(())
+    }
+}

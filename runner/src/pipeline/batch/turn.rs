@@ -1,0 +1,181 @@
+//! Whose turn it is: runs of one job follow each other. A run waits while another one works, and takes over from one that
+//! died.
+//!
+//! That a run works is seen from its heartbeat, an object that it replaces every few seconds. Observers compare what they
+//! see with what they saw, never clocks. Only patience hangs on it: two runs that both think it is their turn are kept
+//! apart by the log.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::lock::{FolderLock, LockError};
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::faults::Faults;
+use crate::pipeline::batch::log::{BatchLog, Own};
+use crate::pipeline::batch::replace::fenced;
+use crate::pipeline::error::{JobError, Reason};
+use crate::stop::StopSignal;
+
+/// The heartbeat, below the job's checkpoint folder.
+const HEARTBEAT: &str = "alive.json";
+/// Time between two heartbeats.
+const BEAT: Duration = Duration::from_secs(3);
+/// A run whose heartbeat stands still for so long is dead: several beats on a slow store.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often a waiting run looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A heartbeat that goes on until it is dropped.
+pub(crate) struct Heartbeat {
+    stop: StopSignal,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Heartbeat {
+    /// Begins to beat.
+    pub(crate) fn start(checkpoint: &Location, faults: &Arc<dyn Faults>) -> Self {
+        let stop = StopSignal::new();
+        let (checkpoint, faults, stopped) = (checkpoint.clone(), Arc::clone(faults), stop.clone());
+        let beat = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let (Ok(runtime), Ok(store)) = (runtime, checkpoint.open(&faults)) else { return };
+            let id = uuid::Uuid::new_v4();
+            let mut number = 0_u64;
+            loop {
+                number += 1;
+                let text = format!("{{\"run\":\"{id}\",\"beat\":{number}}}\n");
+                if let Err(error) = runtime.block_on(store.replace(HEARTBEAT, text.into())) {
+                    tracing::warn!(%error, "cannot write the heartbeat");
+                }
+                if stopped.wait(BEAT) {
+                    return;
+                }
+            }
+        };
+        // Without the thread the run looks dead, is taken over, and stops as fenced: nothing is lost.
+        let thread = std::thread::Builder::new().name("heartbeat".to_owned()).spawn(beat).ok();
+        Self { stop, thread }
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How long to wait, and for whom not to.
+pub(crate) struct Patience<'a> {
+    pub(crate) wait: Duration,
+    pub(crate) stop: &'a StopSignal,
+    /// Identity of the Job that this run is an attempt of.
+    pub(crate) run: Option<&'a str>,
+    /// The lock of the folder is held: nobody else on this machine works here.
+    pub(crate) is_locked: bool,
+}
+
+/// Locks a local checkpoint, waiting for a run that has it.
+pub(crate) fn lock(folder: &std::path::Path, patience: &Patience<'_>) -> Result<FolderLock, JobError> {
+    let began = Instant::now();
+    let mut is_told = false;
+    loop {
+        match FolderLock::take(folder) {
+            Ok(lock) => return Ok(lock),
+            Err(LockError::Store(error)) => return Err(error.into()),
+            Err(LockError::Held { holder }) => {
+                if !is_told {
+                    tracing::info!(process = holder, "waiting for another run of this job");
+                    is_told = true;
+                }
+                wait(patience, began, &format!("process {holder}"))?;
+            }
+        }
+    }
+}
+
+fn wait(patience: &Patience<'_>, began: Instant, who: &str) -> Result<(), JobError> {
+    if began.elapsed() >= patience.wait {
+        return Err(JobError::passing(
+            Reason::CheckpointInUse,
+            format!("another run of this job is at work: {who}"),
+            "wait until it has ended; a run in a cluster is tried again by itself",
+        ));
+    }
+    if patience.stop.wait(LOOK) {
+        return Err(interrupted());
+    }
+    Ok(())
+}
+
+/// Somebody said stop.
+pub(crate) fn interrupted() -> JobError {
+    JobError::passing(
+        Reason::Interrupted,
+        "the run was stopped before its end",
+        "nothing: what it finished stays, the next run goes on",
+    )
+}
+
+/// Waits until nobody works on the job, and takes the turn.
+pub(crate) async fn take(
+    store: &SharedStore,
+    mut log: BatchLog,
+    candidate: &Candidate,
+    clock: i64,
+    patience: &Patience<'_>,
+    faults: &dyn Faults,
+) -> Result<BatchLog, JobError> {
+    let began = Instant::now();
+    let mut heartbeat = beat(store).await?;
+    let mut changed = Instant::now();
+    loop {
+        let owner = log.state.owner.clone().filter(|_| !log.state.released);
+        let is_ours = |own: &Own| own.run.is_some() && own.run.as_deref() == patience.run;
+        let is_free = match &owner {
+            None => true,
+            Some(own) => patience.is_locked || is_ours(own) || changed.elapsed() >= SILENCE,
+        };
+        if log.state.owner.as_ref().is_some_and(|own| own.rank > candidate.rank.generation) {
+            return Err(fenced(&log));
+        }
+        if is_free {
+            let own = Own {
+                epoch: 0,
+                owner: candidate.owner.clone(),
+                place: candidate.place.clone(),
+                rank: candidate.rank.generation,
+                run: patience.run.map(str::to_owned),
+                clock,
+            };
+            if log.own(own, faults).await? {
+                return Ok(log);
+            }
+        } else {
+            let who = owner.map(|own| own.place).unwrap_or_default();
+            wait(patience, began, &who)?;
+        }
+        log = BatchLog::read(store.clone()).await?.ok_or_else(|| gone(store))?;
+        let now = beat(store).await?;
+        if now != heartbeat {
+            heartbeat = now;
+            changed = Instant::now();
+        }
+    }
+}
+
+async fn beat(store: &SharedStore) -> Result<Option<bytes::Bytes>, StoreError> {
+    store.get(HEARTBEAT).await
+}
+
+fn gone(store: &SharedStore) -> JobError {
+    JobError::passing(
+        Reason::StorageFailed,
+        format!("the log in {} vanished while it was read", store.root()),
+        "try again",
+    )
+}

@@ -1,0 +1,215 @@
+//! Why a streaming job writes no rows although it runs: the question that people ask first.
+//!
+//! Pure. Counted is what happened since the last rows were written.
+
+use crate::checkpoint::counters::Counters;
+use crate::pipeline::error::Reason;
+use crate::pipeline::status::PartitionStatus;
+
+/// Why there is no output. The words are those of `/status`; docs/reasons.md explains them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoOutput {
+    /// No record came.
+    NoInput,
+    /// Every record is a dead letter.
+    AllDeadLettered,
+    /// The query's WHERE refuses every row.
+    AllFiltered,
+    /// Every row belongs to a window that is closed.
+    AllLate,
+    /// A partition without new records holds the watermark.
+    WatermarkHeldByIdlePartition,
+    /// A partition that does not answer, or is behind, holds the watermark.
+    WatermarkHeldByLatePartition,
+    /// The windows of what came are open.
+    WindowsOpen,
+    /// What is computed cannot be written.
+    SinkBlocked,
+}
+
+impl NoOutput {
+    /// Every reason.
+    pub const ALL: [Self; 8] = [
+        Self::NoInput,
+        Self::AllDeadLettered,
+        Self::AllFiltered,
+        Self::AllLate,
+        Self::WatermarkHeldByIdlePartition,
+        Self::WatermarkHeldByLatePartition,
+        Self::WindowsOpen,
+        Self::SinkBlocked,
+    ];
+
+    /// The word in `/status`.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
+    /// The reason that an error is, if it is one.
+    pub fn of_error(reason: Reason) -> Option<Self> {
+        let blocks = [
+            Reason::StorageDenied,
+            Reason::StorageFull,
+            Reason::StorageFailed,
+            Reason::StorageUnsuitable,
+            Reason::OutputChanged,
+            Reason::DeadLetterTopicFailed,
+        ];
+        blocks.contains(&reason).then_some(Self::SinkBlocked)
+    }
+}
+
+/// What happened to records and rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Records read.
+    pub read: u64,
+    /// Those of them that no output saw, but for dead letters: tombstones, too far in the future, duplicates.
+    pub passed_over: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Refused by the WHERE.
+    pub filtered: u64,
+    /// Late.
+    pub late: u64,
+    /// Part of a result.
+    pub accepted: u64,
+    /// Rows written.
+    pub rows: u64,
+}
+
+impl Seen {
+    /// Of the counters of a log, for one output.
+    pub fn of(totals: &Counters, output: &str) -> Self {
+        let mut seen = Self::default();
+        for source in totals.sources.values() {
+            seen.read += source.read;
+            seen.passed_over += source.tombstone + source.future + source.duplicate;
+            seen.dead_letters += source.dead_letters();
+        }
+        if let Some(output) = totals.outputs.get(output) {
+            (seen.filtered, seen.late) = (output.filtered, output.late);
+            (seen.accepted, seen.rows) = (output.accepted, output.rows);
+        }
+        seen
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            read: self.read.saturating_sub(before.read),
+            passed_over: self.passed_over.saturating_sub(before.passed_over),
+            dead_letters: self.dead_letters.saturating_sub(before.dead_letters),
+            filtered: self.filtered.saturating_sub(before.filtered),
+            late: self.late.saturating_sub(before.late),
+            accepted: self.accepted.saturating_sub(before.accepted),
+            rows: self.rows.saturating_sub(before.rows),
+        }
+    }
+}
+
+/// Remembers what was seen when rows were written last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SinceOutput {
+    before: Option<Seen>,
+}
+
+impl SinceOutput {
+    /// Why no rows were written with the last commit. `None`: some were.
+    pub fn explain(&mut self, seen: Seen, open_windows: u64, partitions: &[PartitionStatus]) -> Option<NoOutput> {
+        let before = *self.before.get_or_insert(seen);
+        let since = seen.since(before);
+        if since.rows > 0 {
+            self.before = Some(seen);
+            return None;
+        }
+        no_output(since, open_windows, partitions.iter().find(|partition| partition.holds_watermark))
+    }
+}
+
+/// Why nothing was written, of what happened since something was. `held_by` holds the watermark back.
+pub fn no_output(since: Seen, open_windows: u64, held_by: Option<&PartitionStatus>) -> Option<NoOutput> {
+    if since.rows > 0 {
+        return None;
+    }
+    if open_windows > 0
+        && let Some(held_by) = held_by
+    {
+        let is_late = held_by.end.is_none_or(|end| end > held_by.position);
+        return Some(if is_late {
+            NoOutput::WatermarkHeldByLatePartition
+        } else {
+            NoOutput::WatermarkHeldByIdlePartition
+        });
+    }
+    let judged = since.read.saturating_sub(since.passed_over);
+    Some(match since {
+        _ if judged > 0 && since.dead_letters == judged => NoOutput::AllDeadLettered,
+        _ if since.accepted == 0 && since.late > 0 && since.late >= since.filtered => NoOutput::AllLate,
+        _ if since.accepted == 0 && since.filtered > 0 => NoOutput::AllFiltered,
+        _ if open_windows > 0 => NoOutput::WindowsOpen,
+        _ => NoOutput::NoInput,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(position: i64, end: Option<i64>) -> PartitionStatus {
+        PartitionStatus { position, end, holds_watermark: true, ..PartitionStatus::default() }
+    }
+
+    #[test]
+    fn every_reason_is_found() {
+        let seen = |read, passed_over, dead_letters, filtered, late, accepted| Seen {
+            read,
+            passed_over,
+            dead_letters,
+            filtered,
+            late,
+            accepted,
+            rows: 0,
+        };
+        let (idle, late, silent) = (partition(9, Some(9)), partition(5, Some(9)), partition(5, None));
+        for (since, open, held, expected) in [
+            (seen(0, 0, 0, 0, 0, 0), 0, None, NoOutput::NoInput),
+            (seen(5, 5, 0, 0, 0, 0), 0, None, NoOutput::NoInput),
+            (seen(9, 1, 8, 0, 0, 0), 0, None, NoOutput::AllDeadLettered),
+            (seen(9, 0, 8, 1, 0, 0), 0, None, NoOutput::AllFiltered),
+            (seen(9, 0, 0, 9, 0, 0), 3, None, NoOutput::AllFiltered),
+            (seen(9, 0, 0, 0, 9, 0), 0, None, NoOutput::AllLate),
+            (seen(9, 0, 0, 4, 5, 0), 0, None, NoOutput::AllLate),
+            (seen(9, 0, 0, 0, 0, 9), 2, None, NoOutput::WindowsOpen),
+            (seen(9, 0, 0, 0, 0, 9), 2, Some(&idle), NoOutput::WatermarkHeldByIdlePartition),
+            (seen(9, 0, 0, 0, 0, 9), 2, Some(&late), NoOutput::WatermarkHeldByLatePartition),
+            (seen(0, 0, 0, 0, 0, 0), 2, Some(&silent), NoOutput::WatermarkHeldByLatePartition),
+            (seen(0, 0, 0, 0, 0, 0), 0, Some(&silent), NoOutput::NoInput),
+        ] {
+            assert_eq!(no_output(since, open, held), Some(expected), "{since:?} {open} {held:?}");
+        }
+        assert_eq!(no_output(Seen { rows: 1, ..Seen::default() }, 2, Some(&late)), None);
+        assert_eq!(NoOutput::of_error(Reason::StorageFull), Some(NoOutput::SinkBlocked));
+        assert_eq!(NoOutput::of_error(Reason::KafkaUnreachable), None);
+    }
+
+    #[test]
+    fn what_was_before_the_last_rows_does_not_count() {
+        let mut since = SinceOutput::default();
+        let first = Seen { read: 10, accepted: 10, ..Seen::default() };
+        assert_eq!(since.explain(first, 1, &[]), Some(NoOutput::WindowsOpen));
+        let rows = Seen { rows: 3, ..first };
+        assert_eq!(since.explain(rows, 0, &[]), None);
+        let bad = Seen { read: 15, dead_letters: 5, ..rows };
+        assert_eq!(since.explain(bad, 0, &[]), Some(NoOutput::AllDeadLettered));
+    }
+
+    #[test]
+    fn every_reason_is_explained() {
+        let page = include_str!("../../../docs/reasons.md");
+        for reason in NoOutput::ALL {
+            let line = page.lines().find(|line| line.starts_with(&format!("| {} |", reason.name())));
+            let line = line.unwrap_or_else(|| panic!("docs/reasons.md does not explain {}", reason.name()));
+            assert_eq!(line.matches('|').count(), 4, "{line}");
+        }
+    }
+}
