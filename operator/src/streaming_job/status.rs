@@ -256,8 +256,8 @@ fn time(micros: i64) -> Option<Time> {
 
 fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    // Before it has read its log and asked Kafka a runner knows nothing, and says zero.
-    if !report.partitions.is_empty() {
+    // Before it has read its log and asked Kafka a runner knows nothing.
+    if report.partitions.iter().any(|partition| partition.lag().is_some()) {
         let mut worst: Vec<_> = report.partitions.iter().filter(|partition| partition.lag() != Some(0)).collect();
         worst.sort_by_key(|partition| {
             (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition)
