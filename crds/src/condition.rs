@@ -211,12 +211,18 @@ const MESSAGE_BYTES_MAX: usize = 32_768;
 
 /// The conditions of a status after these findings. `lastTransitionTime` moves only where the status flips, so that
 /// a job that stays as it is has a status that stays as it is.
-pub fn conditions(before: &[Condition], findings: &[Finding], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+pub fn conditions(
+    before: &[Condition],
+    findings: &[Finding],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let made = findings.iter().map(|finding| {
         let type_ = finding.condition.name();
         let status = if finding.holds { "True" } else { "False" };
         let old = before.iter().find(|condition| condition.type_ == type_);
-        let since = old.filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
+        let since =
+            old.filter(|condition| condition.status == status).map(|condition| condition.last_transition_time.clone());
         Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),
@@ -281,7 +287,11 @@ mod tests {
     fn every_reason_is_explained() {
         let page = include_str!("../../docs/reasons.md");
         for reason in Reason::ALL {
-            assert!(page.contains(&format!("`{}`", reason.name())), "docs/reasons.md does not explain {}", reason.name());
+            assert!(
+                page.contains(&format!("`{}`", reason.name())),
+                "docs/reasons.md does not explain {}",
+                reason.name()
+            );
         }
     }
 

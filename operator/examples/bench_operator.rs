@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use result::{Result, fail};
 use data_platform_crds::crd;
 use data_platform_crds::streaming_job::StreamingJob;
 use futures::stream::{self, StreamExt};
@@ -17,6 +16,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, ResourceExt};
+use result::{Result, fail};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -101,7 +101,13 @@ async fn prepare(client: &Client) -> Result<()> {
         }
         sleep(Duration::from_millis(500)).await;
     }
-    namespaces.patch(NAMESPACE, &apply, &Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))).await?;
+    namespaces
+        .patch(
+            NAMESPACE,
+            &apply,
+            &Patch::Apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})),
+        )
+        .await?;
     let claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -145,6 +151,13 @@ async fn measure(client: &Client, jobs: usize, process: &mut Operator) -> Result
     created.into_iter().collect::<Result<Vec<_>>>()?;
     println!("{jobs} jobs applied: {:.1} s", begin.elapsed().as_secs_f64());
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=data-platform");
+    // By the operator's own count first: a list of three thousand objects every moment would keep the API server busy.
+    let kinds = ["ConfigMap", "Service", "Deployment"];
+    wait("all writes", async || {
+        let writes = writes().await?;
+        Ok(kinds.iter().all(|kind| writes.get(*kind).is_some_and(|count| *count >= jobs as f64)))
+    })
+    .await?;
     wait("all children", async || {
         let deployments = deployments.list_metadata(&ours).await?.items.len();
         let services = services.list_metadata(&ours).await?.items.len();
@@ -299,4 +312,3 @@ async fn wait(what: &str, is_so: impl AsyncFn() -> Result<bool>) -> Result<()> {
     }
     Ok(())
 }
-

@@ -123,7 +123,12 @@ pub async fn run(args: Args) -> Result<(), AppError> {
     result
 }
 
-async fn serve(args: &Args, metrics: &Metrics, contexts: Vec<Arc<Context>>, leads: Arc<AtomicBool>) -> Result<(), AppError> {
+async fn serve(
+    args: &Args,
+    metrics: &Metrics,
+    contexts: Vec<Arc<Context>>,
+    leads: Arc<AtomicBool>,
+) -> Result<(), AppError> {
     let scopes: Vec<_> = contexts.iter().map(|context| Arc::clone(&context.scope)).collect();
     // One operator counts the jobs: the one that leads.
     metrics.computed(move || if leads.load(Ordering::SeqCst) { jobs(&contexts) } else { Vec::new() })?;

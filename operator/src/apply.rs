@@ -130,7 +130,9 @@ pub fn step(desired: &Desired, seen: Option<(&ObjectMeta, &Value)>, owner_uid: &
 /// Whether the owner is a deleted job of the same name: the garbage collector takes its children away.
 fn is_predecessor(owner: &OwnerReference, desired: &Desired) -> bool {
     let own = &desired.object["metadata"]["ownerReferences"][0];
-    own["kind"] == owner.kind.as_str() && own["name"] == owner.name.as_str() && own["apiVersion"] == owner.api_version.as_str()
+    own["kind"] == owner.kind.as_str()
+        && own["name"] == owner.name.as_str()
+        && own["apiVersion"] == owner.api_version.as_str()
 }
 
 /// Writes to the API server, and counts it.
@@ -238,7 +240,9 @@ mod tests {
         let live = live(&desired());
         assert_eq!(decide(&live, "u1"), Step::Nothing);
         assert_eq!(step(&desired(), None, "u1"), Step::Create);
-        for (pointer, value) in [("/spec/clusterIP", "10.0.0.1"), ("/metadata/annotations/dataplatform.io~1applied", "old")] {
+        for (pointer, value) in
+            [("/spec/clusterIP", "10.0.0.1"), ("/metadata/annotations/dataplatform.io~1applied", "old")]
+        {
             let mut changed = live.clone();
             *changed.pointer_mut(pointer).unwrap() = value.into();
             assert_eq!(decide(&changed, "u1"), Step::Change { uid: "child".to_owned() }, "{pointer}");

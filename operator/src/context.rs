@@ -51,7 +51,10 @@ impl Scope {
 
     /// Whether every cache was read whole once.
     pub fn is_synced(&self) -> bool {
-        self.deployments.is_synced() && self.services.is_synced() && self.config_maps.is_synced() && self.pods.is_synced()
+        self.deployments.is_synced()
+            && self.services.is_synced()
+            && self.config_maps.is_synced()
+            && self.pods.is_synced()
     }
 }
 
@@ -118,6 +121,9 @@ pub struct Written {
     pub at: Instant,
 }
 
+/// Since when something is known of a claim, and what: `Some(is shared)`, or `None` for one that is not there.
+pub type KnownClaim = (Instant, Option<bool>);
+
 /// What every reconcile of a scope works with.
 pub struct Context {
     /// The client.
@@ -135,12 +141,19 @@ pub struct Context {
     /// What runners say.
     pub reports: Arc<Reports>,
     memory: Mutex<HashMap<JobKey, Memory>>,
-    claims: Mutex<HashMap<(String, String), (Instant, Option<bool>)>>,
+    /// By namespace and name.
+    claims: Mutex<HashMap<(String, String), KnownClaim>>,
 }
 
 impl Context {
     /// A context without memories.
-    pub fn new(client: Client, settings: RunnerSettings, instance: String, metrics: Metrics, scope: Arc<Scope>) -> Self {
+    pub fn new(
+        client: Client,
+        settings: RunnerSettings,
+        instance: String,
+        metrics: Metrics,
+        scope: Arc<Scope>,
+    ) -> Self {
         Self {
             writer: Writer::new(client.clone(), metrics.clone()),
             client,
@@ -178,7 +191,8 @@ impl Context {
     pub fn may_roll(&self, job: &JobKey) -> bool {
         let rolling = |memory: &Memory| memory.rolled.is_some_and(|since| since.elapsed().as_secs() < ROLLING_SECONDS);
         let memories = lock(&self.memory);
-        memories.get(job).is_some_and(rolling) || memories.values().filter(|memory| rolling(memory)).count() < ROLLING_MAX
+        memories.get(job).is_some_and(rolling)
+            || memories.values().filter(|memory| rolling(memory)).count() < ROLLING_MAX
     }
 
     /// Takes up what is known of a claim: `Some(is shared)`, or `None` for one that is not there.
@@ -187,7 +201,7 @@ impl Context {
     }
 
     /// What is known of a claim, and since when.
-    pub fn claim(&self, namespace: &str, claim: &str) -> Option<(Instant, Option<bool>)> {
+    pub fn claim(&self, namespace: &str, claim: &str) -> Option<KnownClaim> {
         lock(&self.claims).get(&(namespace.to_owned(), claim.to_owned())).copied()
     }
 }

@@ -32,12 +32,23 @@ pub struct Controller {
 
 impl Controller {
     /// Begins to watch a scope.
-    pub fn watch(client: &Client, namespace: Option<String>, settings: RunnerSettings, args: &Args, metrics: &Metrics) -> Self {
+    pub fn watch(
+        client: &Client,
+        namespace: Option<String>,
+        settings: RunnerSettings,
+        args: &Args,
+        metrics: &Metrics,
+    ) -> Self {
         let scope = Arc::new(Scope::new(namespace));
         let triggers = Arc::new(Triggers::default());
         let (client, metrics) = (client.clone(), metrics.clone());
-        let context =
-            Arc::new(Context::new(client.clone(), settings, args.pod_name.clone(), metrics.clone(), Arc::clone(&scope)));
+        let context = Arc::new(Context::new(
+            client.clone(),
+            settings,
+            args.pod_name.clone(),
+            metrics.clone(),
+            Arc::clone(&scope),
+        ));
         watch::children(&client, &scope, &triggers, &metrics);
         let writer = Writer::default();
         let streaming = writer.as_reader();

@@ -92,7 +92,9 @@ impl Error {
             Some(kube::Error::Api(status)) => status.details.as_ref().map_or(0, |details| details.retry_after_seconds),
             _ => 0,
         };
-        doubled.max(Duration::from_secs(u64::from(asked)).min(BACKOFF_LAST)).mul_f64(0.75 + spread.clamp(0.0, 1.0) / 2.0)
+        doubled
+            .max(Duration::from_secs(u64::from(asked)).min(BACKOFF_LAST))
+            .mul_f64(0.75 + spread.clamp(0.0, 1.0) / 2.0)
     }
 }
 

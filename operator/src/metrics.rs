@@ -35,7 +35,11 @@ impl Metrics {
     pub fn new(registry: Registry) -> Result<Self, prometheus::Error> {
         let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let metrics = Self {
-            reconciles: counter("dataplatform_operator_reconcile_total", "Reconciles by kind and result.", &["kind", "result"])?,
+            reconciles: counter(
+                "dataplatform_operator_reconcile_total",
+                "Reconciles by kind and result.",
+                &["kind", "result"],
+            )?,
             durations: HistogramVec::new(
                 HistogramOpts::new("dataplatform_operator_reconcile_duration_seconds", "Time of a reconcile.")
                     .buckets(DURATION_BUCKETS.to_vec()),
@@ -94,7 +98,10 @@ impl Metrics {
     /// # Errors
     ///
     /// A name that is there already.
-    pub fn computed(&self, computed: impl Fn() -> Vec<MetricFamily> + Send + Sync + 'static) -> Result<(), prometheus::Error> {
+    pub fn computed(
+        &self,
+        computed: impl Fn() -> Vec<MetricFamily> + Send + Sync + 'static,
+    ) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(Computed { families: Arc::new(computed) }))
     }
 

@@ -103,7 +103,9 @@ impl PodFacts {
             facts.last_exit = ended(container).map(Exit::of);
         }
         let unscheduled = conditions.iter().find(|condition| {
-            condition.type_ == "PodScheduled" && condition.status == "False" && condition.reason.as_deref() == Some("Unschedulable")
+            condition.type_ == "PodScheduled"
+                && condition.status == "False"
+                && condition.reason.as_deref() == Some("Unschedulable")
         });
         facts.trouble = if let Some(condition) = unscheduled {
             Some((Reason::Unschedulable, condition.message.clone().unwrap_or_default()))
@@ -151,14 +153,19 @@ fn waiting(container: &ContainerStatus, exit: Option<&Exit>) -> Option<(Reason, 
     let waiting = state.waiting.as_ref()?;
     let message = waiting.message.clone().unwrap_or_default();
     match waiting.reason.as_deref().unwrap_or_default() {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "ImageInspectError" | "RegistryUnavailable" => {
-            Some((Reason::ImageMissing, format!("{}: {message}", container.image)))
-        }
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => Some((Reason::ImageMissing, format!("{}: {message}", container.image))),
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             let reason = if message.contains("secret") { Reason::SecretMissing } else { Reason::ContainerFailed };
             Some((reason, message))
         }
-        "CrashLoopBackOff" => Some(exit.map_or((Reason::CrashLoop, message), |exit| (exit.reason, exit.message.clone()))),
+        "CrashLoopBackOff" => {
+            Some(exit.map_or((Reason::CrashLoop, message), |exit| (exit.reason, exit.message.clone())))
+        }
         _ => None,
     }
 }
@@ -170,7 +177,9 @@ impl Exit {
         let code = terminated.exit_code;
         let (reason, message) = match (&said, terminated.reason.as_deref()) {
             // The kernel asked nobody: what the runner said before is of another life.
-            (_, Some("OOMKilled")) => (Reason::OutOfMemory, format!("{} (exit code {code})", Reason::OutOfMemory.meaning())),
+            (_, Some("OOMKilled")) => {
+                (Reason::OutOfMemory, format!("{} (exit code {code})", Reason::OutOfMemory.meaning()))
+            }
             (Some(said), _) => match Reason::from_name(&said.reason) {
                 Some(reason) => (reason, said.message.clone()),
                 None => (Reason::CrashLoop, format!("{}: {}", said.reason, said.message)),
@@ -220,7 +229,11 @@ mod tests {
             (waits("InvalidImageName", ""), json!({}), Some(Reason::ImageMissing)),
             (waits("ErrImageNeverPull", ""), json!({}), Some(Reason::ImageMissing)),
             (waits("CreateContainerConfigError", "secret \"s\" not found"), json!({}), Some(Reason::SecretMissing)),
-            (waits("CreateContainerConfigError", "configmap \"c\" not found"), json!({}), Some(Reason::ContainerFailed)),
+            (
+                waits("CreateContainerConfigError", "configmap \"c\" not found"),
+                json!({}),
+                Some(Reason::ContainerFailed),
+            ),
             (waits("ContainerCreating", ""), json!({}), None),
             (waits("CrashLoopBackOff", ""), terminated(1, "Error", "boom"), Some(Reason::CrashLoop)),
             (waits("CrashLoopBackOff", ""), terminated(137, "OOMKilled", ""), Some(Reason::OutOfMemory)),
@@ -240,7 +253,8 @@ mod tests {
 
     #[test]
     fn a_pod_without_a_node_says_what_the_scheduler_said() {
-        let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"});
+        let condition =
+            json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"});
         assert_eq!(
             facts(json!({"conditions": [condition]})).trouble,
             Some((Reason::Unschedulable, "0/1 nodes".to_owned()))
@@ -256,7 +270,9 @@ mod tests {
     #[test]
     fn the_newest_pod_that_stays_speaks_for_the_job() {
         let pod = |uid: &str, created: i64, leaving: bool| {
-            let time = |second| Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(second).unwrap()));
+            let time = |second| {
+                Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::from_second(second).unwrap()))
+            };
             let metadata = ObjectMeta {
                 uid: Some(uid.to_owned()),
                 creation_timestamp: time(created),

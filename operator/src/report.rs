@@ -170,7 +170,8 @@ impl RunnerReport {
         } else if accepted == 0 {
             format!("of {read} records none reached the query: tombstones, bad ones, or too far ahead of the clock")
         } else {
-            let by = held.map_or_else(String::new, |held| format!(", which {}[{}] holds back", held.topic, held.partition));
+            let by =
+                held.map_or_else(String::new, |held| format!(", which {}[{}] holds back", held.topic, held.partition));
             format!("{} windows are open and wait for the watermark{by}", self.open_windows)
         })
     }

@@ -113,7 +113,12 @@ async fn look(observed: &Observed<StreamingJob>, context: &Context) -> Result<Ac
 }
 
 /// The job in a form that can be built. The slow checks are done once for a spec.
-fn validated(observed: &Observed<StreamingJob>, key: &JobKey, uid: &str, context: &Context) -> Result<ValidatedJob, Refusal> {
+fn validated(
+    observed: &Observed<StreamingJob>,
+    key: &JobKey,
+    uid: &str,
+    context: &Context,
+) -> Result<ValidatedJob, Refusal> {
     let unreadable = |error| (Reason::InvalidSpec, format!("this version cannot read the resource: {error}"));
     let job = observed.typed().map_err(unreadable)?;
     let spec = hash(&serde_json::to_string(&job.spec).unwrap_or_default());

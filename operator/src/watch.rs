@@ -175,5 +175,10 @@ pub fn key(job: &Observed<StreamingJob>) -> JobKey {
 fn what_matters(job: &Observed<StreamingJob>) -> (Option<&str>, Option<i64>, Option<&str>, bool) {
     let metadata = &job.metadata;
     let restarted_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(RESTARTED_AT));
-    (metadata.uid.as_deref(), metadata.generation, restarted_at.map(String::as_str), metadata.deletion_timestamp.is_some())
+    (
+        metadata.uid.as_deref(),
+        metadata.generation,
+        restarted_at.map(String::as_str),
+        metadata.deletion_timestamp.is_some(),
+    )
 }

@@ -36,14 +36,16 @@ fn fields(live: &Map<String, Value>, desired: &Map<String, Value>, amounts: bool
 }
 
 fn elements(live: &[Value], desired: &[Value], amounts: bool) -> bool {
-    let key = KEYS.into_iter().find(|key| !desired.is_empty() && desired.iter().all(|element| element[*key].is_string()));
+    let key =
+        KEYS.into_iter().find(|key| !desired.is_empty() && desired.iter().all(|element| element[*key].is_string()));
     match key {
         Some(key) => desired.iter().all(|element| {
             let same = live.iter().find(|other| other[key] == element[key]);
             same.is_some_and(|other| compare(other, element, amounts))
         }),
         None => {
-            live.len() == desired.len() && live.iter().zip(desired).all(|(live, desired)| compare(live, desired, amounts))
+            live.len() == desired.len()
+                && live.iter().zip(desired).all(|(live, desired)| compare(live, desired, amounts))
         }
     }
 }
@@ -115,7 +117,11 @@ mod tests {
             (json!(2), json!("2"), true),
             (json!("many"), json!("more"), false),
         ] {
-            assert_eq!(covers(&json!({"limits": {"x": live}}), &json!({"limits": {"x": desired}})), expected, "{live} {desired}");
+            assert_eq!(
+                covers(&json!({"limits": {"x": live}}), &json!({"limits": {"x": desired}})),
+                expected,
+                "{live} {desired}"
+            );
         }
         assert!(!covers(&json!({"env": "1"}), &json!({"env": "1000m"})), "elsewhere a text is a text");
     }

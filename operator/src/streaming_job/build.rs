@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 use crate::apply::{ChildKind, Desired};
 use crate::args::RunnerSettings;
-use crate::names::{HTTP_PORT, canonical, JOB_FILE, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, hashed_name, labels, selector};
+use crate::names::{
+    HTTP_PORT, JOB_FILE, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, canonical, hashed_name, labels, selector,
+};
 use crate::streaming_job::rollout::Made;
 use crate::streaming_job::validate::{ValidatedJob, secrets_root};
 

@@ -58,7 +58,12 @@ pub(super) async fn bring_about(
     Ok(None)
 }
 
-async fn write<K>(desired: &Desired, cache: &Cache<Observed<K>>, owner: &str, context: &Context) -> Result<Option<Refusal>, Error> {
+async fn write<K>(
+    desired: &Desired,
+    cache: &Cache<Observed<K>>,
+    owner: &str,
+    context: &Context,
+) -> Result<Option<Refusal>, Error> {
     let name = || format!("{} {}", desired.kind.name(), desired.name);
     let cached = cache.get(&desired.namespace, &desired.name);
     let seen = cached.as_ref().map(|object| (&object.metadata, live(desired, object)));
@@ -84,7 +89,8 @@ async fn write<K>(desired: &Desired, cache: &Cache<Observed<K>>, owner: &str, co
             return Ok(Some((Reason::Starting, message)));
         }
     };
-    let written = context.writer.apply(desired, uid.as_deref()).await.map_err(Error::api(format!("apply the {}", name())))?;
+    let written =
+        context.writer.apply(desired, uid.as_deref()).await.map_err(Error::api(format!("apply the {}", name())))?;
     tracing::debug!(object = name(), "applied");
     cache.note(kept(desired.kind, written));
     Ok(None)
@@ -114,7 +120,12 @@ fn kept<K>(kind: ChildKind, written: Observed<K>) -> Observed<K> {
 
 /// Removes children of the job that it no longer has: those of other names, and ConfigMaps that no pod and no Deployment
 /// names. Whether one does is asked of the API server, not of a cache: a pod that starts without it would hang.
-pub(super) async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, context: &Context) -> Result<(), Error> {
+pub(super) async fn remove_orphans(
+    children: &[Desired],
+    key: &JobKey,
+    uid: &str,
+    context: &Context,
+) -> Result<(), Error> {
     let scope = &context.scope;
     let mounted_here: Vec<String> =
         children.iter().flat_map(|child| mounted(&child.object["spec"]["template"]["spec"])).collect();
@@ -124,7 +135,9 @@ pub(super) async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str
     };
     let orphan = |kind: ChildKind, metadata: &ObjectMeta| {
         let is_ours = controller(metadata).is_some_and(|owner| owner.uid == uid);
-        is_ours && metadata.deletion_timestamp.is_none() && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default())
+        is_ours
+            && metadata.deletion_timestamp.is_none()
+            && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default())
     };
     let mut orphans: Vec<(ChildKind, ObjectMeta)> = Vec::new();
     for found in scope.deployments.of_job(key) {
@@ -150,17 +163,29 @@ pub(super) async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str
     }
     for (kind, metadata) in orphans {
         let name = metadata.name.clone().unwrap_or_default();
-        context.writer.delete(kind, &metadata).await.map_err(Error::api(format!("delete the {} {name}", kind.name())))?;
-        tracing::info!(namespace = key.namespace, job = key.name, kind = kind.name(), name, "removed what the job no longer has");
+        context
+            .writer
+            .delete(kind, &metadata)
+            .await
+            .map_err(Error::api(format!("delete the {} {name}", kind.name())))?;
+        tracing::info!(
+            namespace = key.namespace,
+            job = key.name,
+            kind = kind.name(),
+            name,
+            "removed what the job no longer has"
+        );
     }
     Ok(())
 }
 
 /// The ConfigMaps that the job's Deployment and pods name at this moment.
 async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Error> {
-    let labels: Vec<String> = selector(key.kind.name(), &key.name).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> =
+        selector(key.kind.name(), &key.name).iter().map(|(name, value)| format!("{name}={value}")).collect();
     let pods: Api<Observed<Pod>> = Api::namespaced(context.client.clone(), &key.namespace);
-    let pods = pods.list(&ListParams::default().labels(&labels.join(","))).await.map_err(Error::api("list the pods"))?;
+    let pods =
+        pods.list(&ListParams::default().labels(&labels.join(","))).await.map_err(Error::api("list the pods"))?;
     let deployments: Api<Observed<Deployment>> = Api::namespaced(context.client.clone(), &key.namespace);
     let deployment = deployments.get_opt(&key.name).await.map_err(Error::api("read the Deployment"))?;
     let mut named: BTreeSet<String> = BTreeSet::new();
@@ -172,4 +197,3 @@ async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Erro
     }
     Ok(named)
 }
-

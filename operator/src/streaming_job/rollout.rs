@@ -71,13 +71,16 @@ pub fn plan(job: &ValidatedJob, facts: &Facts<'_>) -> Plan {
 /// text of the queries, blanks aside. The runner compares more finely; what it would allow and this does not is brought
 /// in by the restart annotation.
 fn state_of(spec: &StreamingJobSpec) -> Value {
-    let sources: Vec<Value> = spec.sources.iter().map(|source| {
-        let event_time = source.event_time.as_ref().map(|time| &time.column);
-        json!([source.name, source.columns, source.format, source.max_record_bytes, source.max_depth, event_time])
-    }).collect();
+    let sources: Vec<Value> = spec
+        .sources
+        .iter()
+        .map(|source| {
+            let event_time = source.event_time.as_ref().map(|time| &time.column);
+            json!([source.name, source.columns, source.format, source.max_record_bytes, source.max_depth, event_time])
+        })
+        .collect();
     let folded = |query: &str| query.split_whitespace().collect::<Vec<_>>().join(" ");
-    let outputs: Vec<Value> =
-        spec.outputs.iter().map(|output| json!([output.name, folded(&output.query)])).collect();
+    let outputs: Vec<Value> = spec.outputs.iter().map(|output| json!([output.name, folded(&output.query)])).collect();
     json!([spec.template, spec.parameters, sources, spec.query.as_deref().map(folded), outputs, spec.deduplicate])
 }
 
@@ -134,7 +137,11 @@ mod tests {
             ("no open windows", Facts { open_windows: Some(0), ..facts(&made) }, Plan::Roll),
             ("nobody knows of windows", Facts { open_windows: None, ..facts(&made) }, Plan::HoldBack),
             ("nobody works", Facts { is_working: false, ..facts(&made) }, Plan::Roll),
-            ("held back, and the pod moves", Facts { is_working: false, was_held_back: true, ..facts(&made) }, Plan::HoldBack),
+            (
+                "held back, and the pod moves",
+                Facts { is_working: false, was_held_back: true, ..facts(&made) },
+                Plan::HoldBack,
+            ),
         ] {
             assert_eq!(plan(&other, &facts), expected, "{what}");
         }

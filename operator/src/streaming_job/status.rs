@@ -128,10 +128,13 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
 /// The Deployment has no pod that stays: it is about to make one, or it cannot.
 fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
     let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
-    let failure = conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True").last();
-    if let Some(failure) = failure {
+    let mut failures =
+        conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+    if let Some(failure) = failures.next() {
         let message = failure["message"].as_str().unwrap_or_default();
-        let is_quota = message.contains("exceeded quota") || message.contains("must specify limits") || message.contains("failed quota");
+        let is_quota = message.contains("exceeded quota")
+            || message.contains("must specify limits")
+            || message.contains("failed quota");
         return Verdict::new(if is_quota { Reason::QuotaExceeded } else { Reason::PodRefused }, message);
     }
     let message = if is_empty { "the pod is being made" } else { "the old pod is stopping before the new one starts" };
@@ -146,9 +149,14 @@ fn working(report: &RunnerReport, pod: &PodFacts, now: Timestamp) -> Verdict {
         Verdict::new(Reason::AllDeadLettered, "")
     } else if let Some(held) = silent.first() {
         let others = if silent.len() > 1 { format!(" and {} more", silent.len() - 1) } else { String::new() };
-        let message = format!("{}[{}]{others} does not answer and holds the watermark back: windows stay open", held.topic, held.partition);
+        let message = format!(
+            "{}[{}]{others} does not answer and holds the watermark back: windows stay open",
+            held.topic, held.partition
+        );
         Verdict::new(Reason::WatermarkHeld, message)
-    } else if let Some(exit) = pod.last_exit.as_ref().filter(|exit| exit.reason == Reason::OutOfMemory).filter(is_recent) {
+    } else if let Some(exit) =
+        pod.last_exit.as_ref().filter(|exit| exit.reason == Reason::OutOfMemory).filter(is_recent)
+    {
         Verdict::new(Reason::OutOfMemory, format!("the job runs again; {}", exit.message)).as_(Standing::WorksBut)
     } else {
         Verdict::new(Reason::Running, "")
@@ -197,15 +205,24 @@ fn silent(pod: &PodFacts, was_asked: bool, now: Timestamp) -> Verdict {
 
 /// The status of a job. What nobody knows anew stays as it was: the last figures of a job that is down are still the
 /// last figures.
-pub fn status(before: &StreamingJobStatus, verdict: &Verdict, facts: &Facts<'_>, name: &str, generation: Option<i64>) -> StreamingJobStatus {
+pub fn status(
+    before: &StreamingJobStatus,
+    verdict: &Verdict,
+    facts: &Facts<'_>,
+    name: &str,
+    generation: Option<i64>,
+) -> StreamingJobStatus {
     let mut status = before.clone();
     status.observed_generation = generation;
     status.conditions = conditions(&before.conditions, &verdict.findings(), generation, facts.now);
     status.replicas = Some(count(facts.pods.iter().filter(|pod| !pod.is_leaving())));
     status.ready_replicas = Some(count(facts.pods.iter().filter(|pod| pod.ready && !pod.is_leaving())));
-    let selector: Vec<String> = selector("StreamingJob", name).iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let selector: Vec<String> =
+        selector("StreamingJob", name).iter().map(|(name, value)| format!("{name}={value}")).collect();
     status.selector = Some(selector.join(","));
-    if let Some(image) = facts.deployment.and_then(|live| live["spec"]["template"]["spec"]["containers"][0]["image"].as_str()) {
+    if let Some(image) =
+        facts.deployment.and_then(|live| live["spec"]["template"]["spec"]["containers"][0]["image"].as_str())
+    {
         status.image = Some(image.to_owned());
     }
     let exits = facts.pods.iter().filter_map(|pod| pod.last_exit.as_ref());
@@ -242,7 +259,9 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
     // Before it has read its log and asked Kafka a runner knows nothing, and says zero.
     if !report.partitions.is_empty() {
         let mut worst: Vec<_> = report.partitions.iter().filter(|partition| partition.lag() != Some(0)).collect();
-        worst.sort_by_key(|partition| (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition));
+        worst.sort_by_key(|partition| {
+            (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition)
+        });
         let worst = worst.into_iter().take(PARTITIONS_MAX).map(|partition| PartitionLag {
             topic: partition.topic.clone(),
             partition: partition.partition,
@@ -262,7 +281,8 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
     }
     status.watermark = report.watermark.and_then(time).or(status.watermark.take());
     let commit = report.last_commit.as_ref();
-    let commit = commit.and_then(|commit| Some(CheckpointStatus { version: number(commit.version), time: time(commit.clock)? }));
+    let commit =
+        commit.and_then(|commit| Some(CheckpointStatus { version: number(commit.version), time: time(commit.clock)? }));
     status.last_checkpoint = commit.or(status.last_checkpoint.take());
     let mut by_reason = std::collections::BTreeMap::new();
     for (reason, records) in report.totals.sources.values().flat_map(|source| &source.dead_letter) {
@@ -295,7 +315,8 @@ pub fn write(before: &StreamingJobStatus, after: &StreamingJobStatus, since: Opt
     if before == after {
         return Write::No;
     }
-    let flipped = words(&before.conditions) != words(&after.conditions) || before.observed_generation != after.observed_generation;
+    let flipped = words(&before.conditions) != words(&after.conditions)
+        || before.observed_generation != after.observed_generation;
     match since {
         Some(since) if !flipped && since < FIGURES_PERIOD => Write::Later(FIGURES_PERIOD - since),
         _ => Write::Now,

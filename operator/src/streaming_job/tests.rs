@@ -106,7 +106,10 @@ impl Operator {
 /// A server with a claim and the job `a`.
 fn server_with(job: &StreamingJob) -> ApiServer {
     let server = ApiServer::default();
-    server.put("persistentvolumeclaims", json!({"metadata": {"name": "data", "namespace": "n"}, "spec": {"accessModes": ["ReadWriteOnce"]}}));
+    server.put(
+        "persistentvolumeclaims",
+        json!({"metadata": {"name": "data", "namespace": "n"}, "spec": {"accessModes": ["ReadWriteOnce"]}}),
+    );
     server.put("streamingjobs", serde_json::to_value(job).unwrap());
     server
 }
@@ -154,7 +157,8 @@ async fn drift_is_repaired_and_what_others_added_stays() {
 async fn what_belongs_to_others_is_never_touched() {
     for kind in ["services", "deployments"] {
         let server = server_with(&job());
-        let foreign = json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "other"}}, "spec": {"x": 1}});
+        let foreign =
+            json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "other"}}, "spec": {"x": 1}});
         server.put(kind, foreign);
         let before = server.get(kind, "a");
         let operator = Operator::new(&server);
@@ -233,7 +237,10 @@ async fn an_upgrade_of_the_operator_keeps_every_pod_and_repairs_with_the_old_tem
     Operator::new(&server).settle().await;
     let auto = RunnerSettings { rollout: crate::args::Rollout::Auto, ..newer };
     Operator::with(&server, auto).settle().await;
-    assert_eq!(server.get("deployments", "a").unwrap()["spec"]["template"]["spec"]["containers"][0]["image"], "runner:2");
+    assert_eq!(
+        server.get("deployments", "a").unwrap()["spec"]["template"]["spec"]["containers"][0]["image"],
+        "runner:2"
+    );
 }
 
 #[tokio::test]

@@ -115,7 +115,8 @@ fn pod_problems(path: &FieldPath, pod: &PodSpec) -> Vec<Problem> {
             refuse(path.field("name"), format!("volumes whose names begin with {VOLUME_PREFIX} are the operator's"));
         }
         let folder = format!("{}/", volume.mount_path.trim_end_matches('/'));
-        let taken = [DATA_FOLDER, "/tmp", "/etc/data-platform", "/usr", "/proc", "/sys", "/dev", "/etc/ssl", "/etc/passwd"];
+        let taken =
+            [DATA_FOLDER, "/tmp", "/etc/data-platform", "/usr", "/proc", "/sys", "/dev", "/etc/ssl", "/etc/passwd"];
         if let Some(taken) = taken.iter().find(|taken| {
             let taken = format!("{taken}/");
             folder.starts_with(&taken) || taken.starts_with(&folder)
@@ -184,7 +185,8 @@ fn storage(wanted: Option<&StorageSpec>, settings: &RunnerSettings) -> Result<St
             })
         }
         _ => {
-            let cure = "set spec.storage.claimName, or both outputs and checkpoints, or give the operator a default storage";
+            let cure =
+                "set spec.storage.claimName, or both outputs and checkpoints, or give the operator a default storage";
             Err((Reason::StorageMissing, format!("neither the job nor the operator says where its data are: {cure}")))
         }
     }
@@ -243,7 +245,8 @@ mod tests {
     fn what_the_operator_needs_for_itself_a_job_may_not_set() {
         assert_eq!(check(&job()), Ok(()));
         let env = |name: &str| json!({"env": [{"name": name, "value": "x"}]});
-        let volume = |name: &str, path: &str| json!({"volumes": [{"name": name, "mountPath": path, "emptyDirSize": "1Gi"}]});
+        let volume =
+            |name: &str, path: &str| json!({"volumes": [{"name": name, "mountPath": path, "emptyDirSize": "1Gi"}]});
         for (pod, names) in [
             (env("HTTP_ADDRESS"), "the operator sets HTTP_ADDRESS"),
             (env("LD_PRELOAD"), "replace the runner's code"),

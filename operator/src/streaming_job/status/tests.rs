@@ -9,7 +9,8 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn pod() -> PodFacts {
-    let metadata = serde_json::from_value(json!({"name": "a-1", "uid": "p", "creationTimestamp": "1970-01-01T00:15:00Z"}));
+    let metadata =
+        serde_json::from_value(json!({"name": "a-1", "uid": "p", "creationTimestamp": "1970-01-01T00:15:00Z"}));
     PodFacts { metadata: metadata.unwrap(), running: true, ready: true, ..PodFacts::default() }
 }
 
@@ -46,7 +47,8 @@ fn every_fault_has_its_reason_and_its_conditions() {
         move |pod: &mut PodFacts, _: &mut Heard, deployment: &mut Value| {
             pod.metadata.name = None;
             if !message.is_empty() {
-                deployment["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": message}]);
+                deployment["status"]["conditions"] =
+                    json!([{"type": "ReplicaFailure", "status": "True", "message": message}]);
             }
         }
     };
@@ -56,8 +58,16 @@ fn every_fault_has_its_reason_and_its_conditions() {
         (Box::new(no_pod("")), Reason::Starting, UnderWay),
         (Box::new(no_pod("pods \"a\" is forbidden: exceeded quota: q")), Reason::QuotaExceeded, NeedsItsUser),
         (Box::new(no_pod("serviceaccount \"x\" not found")), Reason::PodRefused, NeedsItsUser),
-        (Box::new(|pod, _, _| pod.trouble = Some((Reason::ImageMissing, "i".to_owned()))), Reason::ImageMissing, NeedsItsUser),
-        (Box::new(|pod, _, _| pod.trouble = Some((Reason::Unschedulable, "i".to_owned()))), Reason::Unschedulable, Retried),
+        (
+            Box::new(|pod, _, _| pod.trouble = Some((Reason::ImageMissing, "i".to_owned()))),
+            Reason::ImageMissing,
+            NeedsItsUser,
+        ),
+        (
+            Box::new(|pod, _, _| pod.trouble = Some((Reason::Unschedulable, "i".to_owned()))),
+            Reason::Unschedulable,
+            Retried,
+        ),
         (Box::new(|pod, _, _| pod.trouble = Some((Reason::CrashLoop, "i".to_owned()))), Reason::CrashLoop, Retried),
         (Box::new(|pod, _, _| pod.trouble = Some((Reason::OutOfMemory, "i".to_owned()))), Reason::OutOfMemory, Retried),
         (Box::new(|pod, _, _| pod.trouble = Some((Reason::Evicted, "i".to_owned()))), Reason::Evicted, Retried),
@@ -74,7 +84,9 @@ fn every_fault_has_its_reason_and_its_conditions() {
         (Box::new(says("", "starting")), Reason::Starting, UnderWay),
         (
             Box::new(|_, heard, _| {
-                *heard = report(json!({"ready": true, "totals": {"sources": {"s": {"read": 9, "dead_letter": {"parse": 9}}}}}));
+                *heard = report(
+                    json!({"ready": true, "totals": {"sources": {"s": {"read": 9, "dead_letter": {"parse": 9}}}}}),
+                );
             }),
             Reason::AllDeadLettered,
             WorksBut,
@@ -126,7 +138,8 @@ fn every_fault_has_its_reason_and_its_conditions() {
 #[test]
 fn what_the_operator_refuses_comes_before_everything_and_off_before_the_pods() {
     let pods = [Arc::new(pod())];
-    let facts = Facts { refusal: None, off: Some("suspended"), deployment: None, pods: &pods, heard: running(), now: at(0) };
+    let facts =
+        Facts { refusal: None, off: Some("suspended"), deployment: None, pods: &pods, heard: running(), now: at(0) };
     assert_eq!(verdict(&facts).reason, Reason::Stopping);
     assert_eq!(verdict(&Facts { pods: &[], ..facts.clone() }).reason, Reason::Suspended);
     for reason in [Reason::NameTaken, Reason::StorageMissing, Reason::InvalidSpec, Reason::QueryChanged] {
@@ -154,13 +167,21 @@ fn verdict_of(heard: Heard) -> Verdict {
 fn status_of(before: &StreamingJobStatus, heard: &Heard, now: i64) -> StreamingJobStatus {
     let pods = [Arc::new(pod())];
     let deployment = json!({"status": {}});
-    let facts = Facts { refusal: None, off: None, deployment: Some(&deployment), pods: &pods, heard: heard.clone(), now: at(now) };
+    let facts = Facts {
+        refusal: None,
+        off: None,
+        deployment: Some(&deployment),
+        pods: &pods,
+        heard: heard.clone(),
+        now: at(now),
+    };
     status(before, &verdict(&facts), &facts, "a", Some(1))
 }
 
 #[test]
 fn the_figures_are_those_of_the_runner_and_stay_when_it_falls_silent() {
-    let partition = |partition: i32, end: Option<i64>| json!({"topic": "t", "partition": partition, "position": 10, "end": end});
+    let partition =
+        |partition: i32, end: Option<i64>| json!({"topic": "t", "partition": partition, "position": 10, "end": end});
     let heard = report(json!({
         "ready": true, "watermark": 60_000_000, "recordsPerSecond": 7, "lastCommit": {"version": 3, "clock": 61_500_000},
         "partitions": [partition(0, Some(15)), partition(1, Some(10)), partition(2, Some(30)), partition(3, None)],
@@ -182,7 +203,8 @@ fn the_figures_are_those_of_the_runner_and_stay_when_it_falls_silent() {
 
 #[test]
 fn a_status_that_says_the_same_is_the_same() {
-    let heard = report(json!({"ready": true, "watermark": 60_000_000, "lastCommit": {"version": 3, "clock": 61_500_000}}));
+    let heard =
+        report(json!({"ready": true, "watermark": 60_000_000, "lastCommit": {"version": 3, "clock": 61_500_000}}));
     let first = status_of(&StreamingJobStatus::default(), &heard, 100);
     assert_eq!(status_of(&first, &heard, 900), first);
     let read_back: StreamingJobStatus = serde_json::from_value(serde_json::to_value(&first).unwrap()).unwrap();

@@ -75,8 +75,7 @@ fn a_job_with_every_setting() {
     value["metadata"]["annotations"] = json!({"dataplatform.io/restartedAt": "2026-01-01"});
     value["spec"]["stopTimeout"] = "2m".into();
     let secret = |name: &str, key: &str| json!({"secretKeyRef": {"name": name, "key": key}});
-    value["spec"]["kafka"]["sasl"] =
-        json!({"mechanism": "SCRAM-SHA-512", "username": secret("login", "user"), "password": secret("login", "password")});
+    value["spec"]["kafka"]["sasl"] = json!({"mechanism": "SCRAM-SHA-512", "username": secret("login", "user"), "password": secret("login", "password")});
     value["spec"]["kafka"]["tls"] = json!({"ca": secret("authority", "ca.crt")});
     value["spec"]["pod"] = json!({
         "resources": {"requests": {"cpu": "500m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
