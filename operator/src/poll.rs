@@ -151,6 +151,7 @@ async fn ask(client: &Client<HttpConnector, Empty<&'static [u8]>>, ip: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::CommitReport;
 
     fn pod() -> PodFacts {
         let metadata = serde_json::from_value(serde_json::json!({"uid": "p"})).unwrap();
@@ -173,10 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_ready_is_asked_sooner() {
+    fn one_that_is_not_ready_or_has_not_committed_yet_is_asked_sooner() {
         let (reports, now) = (Reports::default(), Instant::now());
-        let ready = RunnerReport { ready: true, ..RunnerReport::default() };
+        let early = RunnerReport { ready: true, ..RunnerReport::default() };
+        let ready = RunnerReport { last_commit: Some(CommitReport::default()), ..early.clone() };
         reports.note("ready", Some(ready), now);
+        for _ in 0..EARLY_ANSWERS {
+            reports.note("waiting", Some(early.clone()), now);
+        }
+        assert!(reports.is_due("waiting", now + Duration::from_secs(4)));
+        reports.note("waiting", Some(early), now);
+        assert!(
+            !reports.is_due("waiting", now + Duration::from_secs(4)),
+            "a topic without records is asked like others"
+        );
         reports.note("unready", Some(RunnerReport::default()), now);
         let later = now + Duration::from_secs(4);
         assert!(reports.is_due("unready", later) && !reports.is_due("ready", later));

@@ -128,9 +128,9 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
 /// The Deployment has no pod that stays: it is about to make one, or it cannot.
 fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
     let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
-    let failure =
-        conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True").last();
-    if let Some(failure) = failure {
+    let mut failures =
+        conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+    if let Some(failure) = failures.next() {
         let message = failure["message"].as_str().unwrap_or_default();
         let is_quota = message.contains("exceeded quota")
             || message.contains("must specify limits")
