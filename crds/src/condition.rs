@@ -190,6 +190,9 @@ reasons! {
         "create it, allow the job to write to it";
     QueryFailed, NeedsItsUser, "the query fails on a value", "make it take every value, or declare the column differently";
     SettingsRefused, NeedsItsUser, "the Kafka client does not accept its settings", "correct kafka.config or kafka.tls";
+    MemoryExhausted, NeedsItsUser, "the query needs more memory than it may have",
+        "raise pod.resources.limits.memory, or process less at once";
+    Interrupted, Retried, "a run was stopped before its end", "nothing: the next attempt goes on";
     InternalError, Retried, "a fault of the runner", "report it, with the log";
 }
 

@@ -22,6 +22,7 @@ pub mod quantity;
 #[allow(unreachable_pub)]
 pub mod resources;
 pub mod runner_config;
+pub mod schedule;
 pub mod set_field;
 #[allow(unreachable_pub)]
 pub mod sink;

@@ -14,6 +14,7 @@ use crate::pattern;
 use crate::problem::{Problem, did_you_mean};
 use crate::quantity::{ByteSize, Period};
 use crate::resources::{PodSpec, StorageSpec};
+use crate::schedule::{Schedule, ScheduleError};
 use crate::sink::{SinkFormat, SinkSpec};
 use crate::source::{BadRecordAction, LateRowAction, ReferenceFormat, ReferenceSpec, SourceSpec};
 use crate::streaming_job::StreamingJobSpec;
@@ -97,6 +98,12 @@ impl Validation {
 
     fn batch_job(&mut self, path: &FieldPath, spec: &BatchJobSpec) {
         self.parameters(&path.field("parameters"), &spec.parameters);
+        // Without a schedule the zone is checked alone.
+        match Schedule::new(spec.schedule.as_deref().unwrap_or("@hourly"), &spec.time_zone) {
+            Ok(_) => {}
+            Err(ScheduleError::Fields(message, cure)) => self.error(path.field("schedule"), message, cure),
+            Err(ScheduleError::Zone(message, cure)) => self.error(path.field("timeZone"), message, cure),
+        }
         for (i, input) in spec.inputs.iter().enumerate() {
             self.table_path(path.field("inputs").index(i).field("path"), &input.path);
         }

@@ -13,6 +13,7 @@ use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Args, Watched};
+use crate::batch_job::figures;
 use crate::context::Context;
 use crate::controller::Controller;
 use crate::http::{self, Pages};
@@ -71,9 +72,8 @@ pub async fn run(args: Args) -> Result<(), AppError> {
     };
     let watch = |namespace| Controller::watch(&client, namespace, args.runner(), &args, &metrics);
     let controllers: Arc<Vec<Controller>> = Arc::new(namespaces.into_iter().map(watch).collect());
-    let contexts: Vec<Arc<Context>> = controllers.iter().map(|controller| Arc::clone(controller.context())).collect();
     let leads = Arc::new(AtomicBool::new(false));
-    serve(&args, &metrics, contexts, Arc::clone(&leads)).await?;
+    serve(&args, &metrics, &controllers, Arc::clone(&leads)).await?;
 
     let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
@@ -126,16 +126,25 @@ pub async fn run(args: Args) -> Result<(), AppError> {
 async fn serve(
     args: &Args,
     metrics: &Metrics,
-    contexts: Vec<Arc<Context>>,
+    controllers: &Arc<Vec<Controller>>,
     leads: Arc<AtomicBool>,
 ) -> Result<(), AppError> {
+    let contexts: Vec<Arc<Context>> = controllers.iter().map(|controller| Arc::clone(controller.context())).collect();
     let scopes: Vec<_> = contexts.iter().map(|context| Arc::clone(&context.scope)).collect();
     // One operator counts the jobs: the one that leads.
-    metrics.computed(move || if leads.load(Ordering::SeqCst) { jobs(&contexts) } else { Vec::new() })?;
+    let counts = Arc::clone(&leads);
+    metrics.computed(move || {
+        if !counts.load(Ordering::SeqCst) {
+            return Vec::new();
+        }
+        jobs(&contexts).into_iter().chain(figures::families(&contexts)).collect()
+    })?;
+    let shown = Arc::clone(controllers);
     let pages = Pages {
         metrics: metrics.clone(),
         is_synced: Arc::new(move || scopes.iter().all(|scope| scope.is_synced())),
         stuck: Arc::new(|| None),
+        status: Arc::new(move || http::status(leads.load(Ordering::SeqCst), &shown)),
     };
     let listen = |source| AppError::Listen { address: args.http_address.clone(), source };
     http::serve(&args.http_address, pages).await.map_err(listen)
@@ -146,7 +155,9 @@ fn jobs(contexts: &[Arc<Context>]) -> Vec<MetricFamily> {
     let options = Opts::new("dataplatform_operator_jobs", "Jobs by kind and reason of their condition Ready.");
     let Ok(gauge) = IntGaugeVec::new(options, &["kind", "reason"]) else { return Vec::new() };
     let mut counts = BTreeMap::new();
-    for (kind, reason) in contexts.iter().flat_map(|context| context.reasons()) {
+    for (kind, reason) in
+        contexts.iter().flat_map(|context| context.remembered(|job, memory| Some((job.kind, memory.reason?))))
+    {
         *counts.entry((kind, reason)).or_insert(0) += 1;
     }
     for ((kind, reason), count) in counts {

@@ -9,6 +9,7 @@
 //! an object that took the name meanwhile is refused by the API server itself.
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -32,6 +33,10 @@ pub enum ChildKind {
     Service,
     /// The runner of a streaming job.
     Deployment,
+    /// The schedule of a batch job.
+    CronJob,
+    /// The one run of a batch job without a schedule.
+    Job,
 }
 
 impl ChildKind {
@@ -41,6 +46,8 @@ impl ChildKind {
             Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
             Self::Service => ApiResource::erase::<Service>(&()),
             Self::Deployment => ApiResource::erase::<Deployment>(&()),
+            Self::CronJob => ApiResource::erase::<CronJob>(&()),
+            Self::Job => ApiResource::erase::<Job>(&()),
         }
     }
 
@@ -50,6 +57,8 @@ impl ChildKind {
             Self::ConfigMap => "ConfigMap",
             Self::Service => "Service",
             Self::Deployment => "Deployment",
+            Self::CronJob => "CronJob",
+            Self::Job => "Job",
         }
     }
 }
@@ -121,7 +130,9 @@ pub fn step(desired: &Desired, seen: Option<(&ObjectMeta, &Value)>, owner_uid: &
         return Step::WaitForDeletion;
     }
     let applied = metadata.annotations.as_ref().and_then(|annotations| annotations.get(APPLIED));
-    if applied.map(String::as_str) == Some(desired.applied()) && covers(live, &desired.object) {
+    // What a Job was made with cannot be changed, and it runs once.
+    let is_final = desired.kind == ChildKind::Job;
+    if is_final || applied.map(String::as_str) == Some(desired.applied()) && covers(live, &desired.object) {
         return Step::Nothing;
     }
     Step::Change { uid: metadata.uid.clone().unwrap_or_default() }

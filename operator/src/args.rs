@@ -37,6 +37,9 @@ pub struct Args {
     /// Resource requirements of jobs that set none, as JSON.
     #[arg(long, env = "RUNNER_RESOURCES", default_value = "{}", value_parser = resources)]
     pub runner_resources: ResourceRequirements,
+    /// Kafka brokers of streaming jobs that name none, as host:port with commas between.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS_DEFAULT", default_value = "")]
+    pub kafka_bootstrap_servers: String,
     /// PersistentVolumeClaim, in each job's namespace, that holds outputs and checkpoints of jobs without storage.
     #[arg(long, env = "STORAGE_CLAIM", default_value = "")]
     pub storage_claim: String,
@@ -61,7 +64,7 @@ pub struct Args {
     /// Time between two renewals.
     #[arg(long, env = "RETRY_PERIOD", default_value = "2s", value_parser = period)]
     pub retry_period: Duration,
-    /// Address of /livez, /readyz and /metrics.
+    /// Address of the page, /status, /livez, /readyz and /metrics.
     #[arg(long = "http", env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_address: String,
     /// Log lines from this level on: error, warn, info, debug or trace.
@@ -132,6 +135,7 @@ impl Args {
             rollout: self.runner_rollout,
             service_account: set(&self.runner_service_account),
             resources: self.runner_resources.clone(),
+            bootstrap_servers: set(&self.kafka_bootstrap_servers),
             claim: set(&self.storage_claim),
             outputs: set(&self.storage_outputs),
             checkpoints: set(&self.storage_checkpoints),
@@ -158,6 +162,8 @@ pub struct RunnerSettings {
     pub service_account: Option<String>,
     /// Resources of jobs that set none.
     pub resources: ResourceRequirements,
+    /// Kafka brokers of streaming jobs that name none.
+    pub bootstrap_servers: Option<String>,
     /// Claim of jobs without storage.
     pub claim: Option<String>,
     /// URL of outputs of jobs without storage.

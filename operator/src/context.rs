@@ -4,23 +4,22 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use data_platform_crds::streaming_job::{StreamingJob, StreamingJobStatus};
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::Client;
-use kube::runtime::controller::ReconcileRequest;
-use kube::runtime::reflector::ObjectRef;
 
 use crate::apply::Writer;
 use crate::args::RunnerSettings;
+use crate::batch_job::BatchMemory;
 use crate::cache::{Cache, JobKey, JobKind};
 use crate::metrics::Metrics;
 use crate::observed::Observed;
 use crate::pod::PodFacts;
 use crate::poll::Reports;
 use crate::streaming_job::rollout::Made;
-use crate::streaming_job::validate::Refusal;
+use crate::validated::Refusal;
 
 /// Jobs that an operator with `runner.rollout: auto` restarts at the same time: a few, so that a bad image shows before
 /// it is everywhere.
@@ -39,6 +38,10 @@ pub struct Scope {
     pub services: Cache<Observed<Service>>,
     /// ConfigMaps of ours, their metadata only: what is in them never changes.
     pub config_maps: Cache<Observed<ConfigMap>>,
+    /// CronJobs of ours.
+    pub cron_jobs: Cache<Observed<CronJob>>,
+    /// Jobs of ours and of our CronJobs.
+    pub jobs: Cache<Observed<Job>>,
     /// Pods of jobs.
     pub pods: Cache<PodFacts>,
 }
@@ -54,6 +57,8 @@ impl Scope {
         self.deployments.is_synced()
             && self.services.is_synced()
             && self.config_maps.is_synced()
+            && self.cron_jobs.is_synced()
+            && self.jobs.is_synced()
             && self.pods.is_synced()
     }
 }
@@ -61,28 +66,25 @@ impl Scope {
 /// Asks for reconciles. While nobody leads it asks for nothing: who begins to lead looks at every job.
 #[derive(Default)]
 pub struct Triggers {
-    streaming: Mutex<Option<UnboundedSender<ReconcileRequest<Observed<StreamingJob>>>>>,
+    queues: Mutex<HashMap<JobKind, UnboundedSender<JobKey>>>,
 }
 
 impl Triggers {
-    /// Begins to ask.
-    pub fn open(&self, streaming: UnboundedSender<ReconcileRequest<Observed<StreamingJob>>>) {
-        *lock(&self.streaming) = Some(streaming);
+    /// Begins to ask for jobs of a kind.
+    pub fn open(&self, kind: JobKind, queue: UnboundedSender<JobKey>) {
+        lock(&self.queues).insert(kind, queue);
     }
 
     /// Asks for nothing more; what was asked for is still done.
     pub fn close(&self) {
-        *lock(&self.streaming) = None;
+        lock(&self.queues).clear();
     }
 
     /// Asks for the reconcile of a job.
     pub fn trigger(&self, job: &JobKey) {
-        if job.kind == JobKind::Streaming
-            && let Some(sender) = &*lock(&self.streaming)
-        {
-            let reference = ObjectRef::<Observed<StreamingJob>>::new(&job.name).within(&job.namespace);
+        if let Some(queue) = lock(&self.queues).get(&job.kind) {
             // The receiver is gone only when the process ends.
-            let _closed = sender.unbounded_send(reference.into());
+            let _closed = queue.unbounded_send(job.clone());
         }
     }
 }
@@ -102,6 +104,8 @@ pub struct Memory {
     pub held_back: bool,
     /// When the job was rolled without its user having asked.
     pub rolled: Option<Instant>,
+    /// What came of the runs of a batch job.
+    pub batch: BatchMemory,
     /// Failures in a row.
     pub failures: u32,
     /// Reason of the condition Ready.
@@ -111,8 +115,8 @@ pub struct Memory {
 /// A status that this process wrote.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The status.
-    pub status: StreamingJobStatus,
+    /// The status, as compact JSON.
+    pub status: Box<str>,
     /// The resource version that the write made.
     pub resource_version: String,
     /// The watch has brought it back: what it brings after it is newer.
@@ -182,9 +186,9 @@ impl Context {
         lock(&self.memory).remove(job);
     }
 
-    /// Jobs by kind and reason of their condition Ready, for the metrics.
-    pub fn reasons(&self) -> Vec<(JobKind, &'static str)> {
-        lock(&self.memory).iter().filter_map(|(job, memory)| Some((job.kind, memory.reason?))).collect()
+    /// Reads what is remembered of every job.
+    pub fn remembered<R>(&self, read: impl Fn(&JobKey, &Memory) -> Option<R>) -> Vec<R> {
+        lock(&self.memory).iter().filter_map(|(job, memory)| read(job, memory)).collect()
     }
 
     /// Whether one more job may be rolled without its user having asked.

@@ -5,20 +5,23 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use data_platform_crds::batch_job::BatchJob;
 use data_platform_crds::streaming_job::StreamingJob;
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use kube::Client;
 use kube::runtime::applier;
 use kube::runtime::controller::{Config, Error, ReconcileRequest};
-use kube::runtime::reflector::Store;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::args::{Args, RunnerSettings};
+use crate::cache::JobKey;
 use crate::context::{Context, Scope, Triggers};
+use crate::kind::JobResource;
 use crate::metrics::Metrics;
 use crate::observed::Observed;
-use crate::{poll, streaming_job, watch};
+use crate::{poll, reconcile, watch};
 
 /// Reconciles at the same time: enough to keep an API server busy, too few to be throttled by its priority levels.
 const CONCURRENCY: u16 = 32;
@@ -28,6 +31,7 @@ pub struct Controller {
     context: Arc<Context>,
     triggers: Arc<Triggers>,
     streaming: Store<Observed<StreamingJob>>,
+    batch: Store<Observed<BatchJob>>,
 }
 
 impl Controller {
@@ -50,14 +54,14 @@ impl Controller {
             Arc::clone(&scope),
         ));
         watch::children(&client, &scope, &triggers, &metrics);
-        let writer = Writer::default();
-        let streaming = writer.as_reader();
-        let forget = {
-            let context = Arc::clone(&context);
-            move |job: &_| context.forget(job)
-        };
-        tokio::spawn(watch::streaming_jobs(client, scope, writer, Arc::clone(&triggers), forget, metrics));
-        Self { context, triggers, streaming }
+        let streaming = keep(&client, &context, &triggers);
+        let batch = keep(&client, &context, &triggers);
+        Self { context, triggers, streaming, batch }
+    }
+
+    /// The jobs of every kind, for the page.
+    pub fn jobs(&self) -> (Vec<Arc<Observed<StreamingJob>>>, Vec<Arc<Observed<BatchJob>>>) {
+        (self.streaming.state(), self.batch.state())
     }
 
     /// What the reconciles work with.
@@ -73,31 +77,51 @@ impl Controller {
     /// Reconciles until [`Self::stop`]. The first look at every job comes once the caches are whole: before that a child
     /// that was not read yet would look like one that is missing.
     pub async fn lead(&self) {
-        let (sender, queue) = unbounded();
         let context = &self.context;
-        // The writer of the store lives as long as its watch, and that as long as the process.
+        // The writers of the stores live as long as their watches, and those as long as the process.
         let _alive = self.streaming.wait_until_ready().await;
+        let _alive = self.batch.wait_until_ready().await;
         while !context.scope.is_synced() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        self.triggers.open(sender);
-        for job in self.streaming.state() {
-            self.triggers.trigger(&watch::key(&job));
-        }
         let polls = poll::poll(Arc::clone(&context.scope), Arc::clone(&context.reports), Arc::clone(&self.triggers));
         let polls = tokio::spawn(polls);
-        run(Arc::clone(context), self.streaming.clone(), queue).await;
+        tokio::join!(self.run(&self.streaming), self.run(&self.batch));
         polls.abort();
+    }
+
+    /// Reconciles the jobs of a kind.
+    async fn run<K: JobResource>(&self, store: &Store<Observed<K>>) {
+        let (sender, queue) = unbounded();
+        self.triggers.open(K::KIND, sender);
+        for job in store.state() {
+            self.triggers.trigger(&watch::key(&job));
+        }
+        run(Arc::clone(&self.context), store.clone(), queue).await;
     }
 }
 
-type Queue = UnboundedReceiver<ReconcileRequest<Observed<StreamingJob>>>;
+/// Begins to watch the jobs of a kind.
+fn keep<K: JobResource>(client: &Client, context: &Arc<Context>, triggers: &Arc<Triggers>) -> Store<Observed<K>> {
+    let writer = Writer::default();
+    let store = writer.as_reader();
+    let (scope, metrics) = (Arc::clone(&context.scope), context.metrics.clone());
+    let forget = {
+        let context = Arc::clone(context);
+        move |job: &_| context.forget(job)
+    };
+    tokio::spawn(watch::jobs::<K>(client.clone(), scope, writer, Arc::clone(triggers), forget, metrics));
+    store
+}
 
-async fn run(context: Arc<Context>, store: Store<Observed<StreamingJob>>, queue: Queue) {
-    let reconcile = |job, context| Box::pin(streaming_job::reconcile(job, context));
-    let queue = queue.map(Ok::<_, Infallible>);
+async fn run<K: JobResource>(context: Arc<Context>, store: Store<Observed<K>>, queue: UnboundedReceiver<JobKey>) {
+    let look = |job, context| Box::pin(reconcile::reconcile::<K>(job, context));
+    let queue = queue.map(|job| {
+        let reference = ObjectRef::<Observed<K>>::new(&job.name).within(&job.namespace);
+        Ok::<_, Infallible>(ReconcileRequest::from(reference))
+    });
     let config = Config::default().concurrency(CONCURRENCY);
-    applier(reconcile, streaming_job::after_error, context, store, queue, config)
+    applier(look, reconcile::after_error, context, store, queue, config)
         .for_each(|done| async move {
             match done {
                 // Failures were logged where the wait was decided; a job that is gone needs nothing.

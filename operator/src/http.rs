@@ -1,4 +1,4 @@
-//! `/livez`, `/readyz` and `/metrics` of the operator: read only.
+//! `/livez`, `/readyz`, `/metrics`, `/status` and the page that draws it: read only.
 
 use std::sync::Arc;
 
@@ -7,9 +7,13 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::controller::Controller;
+use crate::kind::JobResource;
 use crate::metrics::Metrics;
+use crate::observed::Observed;
 
 /// What the pages show.
 #[derive(Clone)]
@@ -20,6 +24,8 @@ pub struct Pages {
     pub is_synced: Arc<dyn Fn() -> bool + Send + Sync>,
     /// What keeps the operator from working, if something does.
     pub stuck: Arc<dyn Fn() -> Option<String> + Send + Sync>,
+    /// What `/status` says.
+    pub status: Arc<dyn Fn() -> Value + Send + Sync>,
 }
 
 /// Serves the pages until the process ends.
@@ -38,10 +44,18 @@ pub async fn serve(address: &str, pages: Pages) -> std::io::Result<()> {
 }
 
 fn router(pages: Pages) -> Router {
-    Router::new()
-        .route("/livez", get(live))
+    let page = data_platform_page::FILES.into_iter().fold(Router::new(), |router, file| {
+        let headers = [
+            (header::CONTENT_TYPE, file.content_type),
+            (header::CONTENT_SECURITY_POLICY, data_platform_page::CONTENT_SECURITY_POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        router.route(file.path, get(move || async move { (headers, file.text) }))
+    });
+    page.route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/status", get(|State(pages): State<Pages>| async move { axum::Json((pages.status)()) }))
         .with_state(pages)
 }
 
@@ -64,4 +78,32 @@ async fn metrics(State(pages): State<Pages>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// What `/status` says: every job with its status. Of its spec only what says when it runs.
+pub fn status(leads: bool, controllers: &[Controller]) -> Value {
+    let mut jobs: Vec<Value> = Vec::new();
+    for controller in controllers {
+        let (streaming, batch) = controller.jobs();
+        jobs.extend(streaming.iter().map(|job| shown(job)));
+        jobs.extend(batch.iter().map(|job| shown(job)));
+    }
+    jobs.sort_by_cached_key(|job| format!("{} {} {}", job["kind"], job["namespace"], job["name"]));
+    json!({"program": env!("CARGO_PKG_VERSION"), "leader": leads, "jobs": jobs})
+}
+
+fn shown<K: JobResource>(job: &Observed<K>) -> Value {
+    let mut body = job.body();
+    let mut shown = json!({
+        "kind": K::KIND.name(),
+        "namespace": job.metadata.namespace,
+        "name": job.metadata.name,
+        "status": body.remove("status").unwrap_or_else(|| json!({})),
+    });
+    for field in ["schedule", "timeZone"] {
+        if let Some(value) = body.get("spec").and_then(|spec| spec.get(field)) {
+            shown[field] = value.clone();
+        }
+    }
+    shown
 }

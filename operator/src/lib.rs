@@ -1,24 +1,34 @@
-//! `data-platform-operator`: turns `StreamingJob` resources into Deployments of the runner, keeps them so, and tells the
-//! truth about them in their status.
+//! `data-platform-operator`: turns `StreamingJob` resources into Deployments of the runner and `BatchJob` resources into
+//! CronJobs and Jobs, keeps them so, and tells the truth about them in their status.
 //!
 //! No Kafka client and no SQL engine: what a job computes is the runner's. ARCHITECTURE.md has the map.
 
 pub mod app;
 pub mod apply;
 pub mod args;
+pub mod batch_job;
+pub mod build;
 pub mod cache;
+pub mod children;
+pub mod claim;
 pub mod context;
 pub mod controller;
 pub mod error;
 pub mod events;
+#[cfg(test)]
+mod fixtures;
 pub mod http;
+pub mod kind;
 pub mod lease;
 pub mod metrics;
 pub mod names;
 pub mod observed;
 pub mod pod;
 pub mod poll;
+pub mod reconcile;
 pub mod report;
 pub mod streaming_job;
 pub mod telemetry;
+pub mod validated;
+pub mod verdict;
 pub mod watch;

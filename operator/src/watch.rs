@@ -4,7 +4,6 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use data_platform_crds::streaming_job::StreamingJob;
 use futures::{StreamExt, pin_mut};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
@@ -17,8 +16,9 @@ use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 
-use crate::cache::{Cache, Cached, JobKey, JobKind};
+use crate::cache::{Cache, Cached, JobKey};
 use crate::context::{Scope, Triggers};
+use crate::kind::JobResource;
 use crate::metrics::Metrics;
 use crate::names::{KIND_LABEL, MANAGED_BY, RESTARTED_AT};
 use crate::observed::Observed;
@@ -38,7 +38,7 @@ where
     }
 }
 
-/// Watches everything that streaming jobs are made of.
+/// Watches everything that jobs are made of.
 pub fn children(client: &Client, scope: &Arc<Scope>, triggers: &Arc<Triggers>, metrics: &Metrics) {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).page_size(PAGE_SIZE);
     let pods = watcher::Config::default().labels(KIND_LABEL).page_size(PAGE_SIZE);
@@ -54,6 +54,20 @@ pub fn children(client: &Client, scope: &Arc<Scope>, triggers: &Arc<Triggers>, m
         let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
         tokio::spawn(async move {
             watch(api, config, "Service", &scope.services, |found: Observed<_>| found, &triggers, &metrics).await;
+        });
+    }
+    {
+        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
+        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
+        tokio::spawn(async move {
+            watch(api, config, "CronJob", &scope.cron_jobs, |found: Observed<_>| found, &triggers, &metrics).await;
+        });
+    }
+    {
+        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
+        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
+        tokio::spawn(async move {
+            watch(api, config, "Job", &scope.jobs, |found: Observed<_>| found, &triggers, &metrics).await;
         });
     }
     {
@@ -116,25 +130,25 @@ fn broke(kind: &str, error: &watcher::Error, metrics: &Metrics) {
     tracing::warn!(kind, error = %crate::error::chain(error), "a watch broke and is begun again");
 }
 
-/// Keeps the store of streaming jobs, and asks for the reconcile of those of which something changed that matters: what
+/// Keeps the store of the jobs of a kind, and asks for the reconcile of those of which something changed that matters: what
 /// the operator itself writes into their status does not.
-pub async fn streaming_jobs(
+pub async fn jobs<K: JobResource>(
     client: Client,
     scope: Arc<Scope>,
-    mut store: Writer<Observed<StreamingJob>>,
+    mut store: Writer<Observed<K>>,
     triggers: Arc<Triggers>,
     forget: impl Fn(&JobKey),
     metrics: Metrics,
 ) {
     let config = watcher::Config::default().page_size(PAGE_SIZE);
-    let events = watcher(api::<Observed<StreamingJob>>(&client, &scope), config).default_backoff();
+    let events = watcher(api::<Observed<K>>(&client, &scope), config).default_backoff();
     pin_mut!(events);
     let known = store.as_reader();
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
-                broke(JobKind::Streaming.name(), &error, &metrics);
+                broke(K::KIND.name(), &error, &metrics);
                 continue;
             }
         };
@@ -163,16 +177,16 @@ pub async fn streaming_jobs(
 }
 
 /// The job of a resource.
-pub fn key(job: &Observed<StreamingJob>) -> JobKey {
+pub fn key<K: JobResource>(job: &Observed<K>) -> JobKey {
     JobKey {
-        kind: JobKind::Streaming,
+        kind: K::KIND,
         namespace: Lookup::namespace(job).unwrap_or_default().into_owned(),
         name: Lookup::name(job).unwrap_or_default().into_owned(),
     }
 }
 
 /// What a reconcile reads of a resource, beside its status.
-fn what_matters(job: &Observed<StreamingJob>) -> (Option<&str>, Option<i64>, Option<&str>, bool) {
+fn what_matters<K>(job: &Observed<K>) -> (Option<&str>, Option<i64>, Option<&str>, bool) {
     let metadata = &job.metadata;
     let restarted_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(RESTARTED_AT));
     (

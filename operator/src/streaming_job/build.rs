@@ -2,21 +2,23 @@
 //! golden files in `operator/tests/golden` show what comes out.
 
 use data_platform_crds::job::Job;
-use data_platform_crds::runner_config::{CONFIG_VERSION, RunnerConfig};
 use serde_json::{Value, json};
 
 use crate::apply::{ChildKind, Desired};
 use crate::args::RunnerSettings;
-use crate::names::{
-    HTTP_PORT, JOB_FILE, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, canonical, hashed_name, labels, selector,
-};
-use crate::streaming_job::rollout::Made;
-use crate::streaming_job::validate::{ValidatedJob, secrets_root};
-
-mod pod;
+use crate::build::pod::{self, PodLife};
+use crate::build::{config_map, metadata};
+use crate::cache::JobKind;
+use crate::names::{HTTP_PORT, JOB_FILE, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, selector};
+use crate::streaming_job::rollout::{Made, Plan};
+use crate::streaming_job::validate::{ValidatedJob, replicas};
 
 /// The kind that the children's labels name.
-const KIND: &str = "StreamingJob";
+const KIND: &str = JobKind::Streaming.name();
+/// What a pod gets beyond the job's own time to stop: the process ends, and the kubelet notices.
+const STOP_MARGIN_SECONDS: u64 = 15;
+/// The variable by which a runner learns the brokers, before it looks at its job.
+const BOOTSTRAP_SERVERS: &str = "KAFKA_BOOTSTRAP_SERVER";
 
 /// What was built of a job, before anybody decided whether its pods get it.
 #[derive(Clone, Debug)]
@@ -31,40 +33,24 @@ pub struct Built {
 
 /// Builds the children of a job. `claim_is_shared`: pods on any node may use its claim at once.
 pub fn build(job: &ValidatedJob, settings: &RunnerSettings, claim_is_shared: bool) -> Built {
-    let template = pod::template(job, settings, claim_is_shared);
+    let template = pod::template(job, &life(job, settings), settings, claim_is_shared);
     Built { config_map: config_map(job, &template), service: service(job), template }
 }
 
-fn metadata(job: &ValidatedJob, name: &str) -> Value {
-    json!({
-        "name": name,
-        "namespace": job.namespace,
-        "labels": labels(KIND, &job.name),
-        "annotations": {REVISION: job.revision},
-        "ownerReferences": [job.owner],
-    })
-}
-
-/// The configuration, and beside it the template that was made with it: an operator of another version, that would build
-/// another one, repairs with it what this one made. Named by what it holds, so that it never changes under a pod.
-fn config_map(job: &ValidatedJob, template: &Value) -> Desired {
-    let config = RunnerConfig {
-        config_version: CONFIG_VERSION,
-        namespace: job.namespace.clone(),
-        job: Job::Streaming(Box::new(job.job.clone())),
-        outputs_root: job.storage.outputs.clone(),
-        checkpoints_root: job.storage.checkpoints.clone(),
-        secrets_root: secrets_root(),
-    };
-    let config = config.to_json().expect("the types of a configuration are JSON");
-    let template = canonical(template);
-    let name = hashed_name(&job.name, &format!("{config}{template}"));
-    let object = json!({
-        "metadata": metadata(job, &name),
-        "immutable": true,
-        "data": {JOB_FILE: config, TEMPLATE_FILE: template},
-    });
-    Desired::new(ChildKind::ConfigMap, object)
+/// A pod that never ends by itself. The same job runs on a laptop and in a cluster: brokers that it does not name are the
+/// operator's to name.
+fn life(job: &ValidatedJob, settings: &RunnerSettings) -> PodLife {
+    let spec = &job.job.spec;
+    let stop_timeout = spec.stop_timeout.as_duration().as_secs();
+    let has_brokers = spec.kafka.as_ref().is_some_and(|kafka| kafka.bootstrap_servers.is_some());
+    let own_env = spec.pod.iter().flat_map(|pod| &pod.env);
+    let names_brokers = has_brokers || own_env.into_iter().any(|env| env.name == BOOTSTRAP_SERVERS);
+    let brokers = settings.bootstrap_servers.as_ref().filter(|_| !names_brokers);
+    PodLife {
+        ends: false,
+        stop_seconds: stop_timeout.saturating_add(STOP_MARGIN_SECONDS),
+        env: brokers.map(|brokers| json!({"name": BOOTSTRAP_SERVERS, "value": brokers})).into_iter().collect(),
+    }
 }
 
 /// Without an address of its own: names lead to the pod itself, also while it is not ready, since then its pages say why.
@@ -92,7 +78,7 @@ pub fn deployment(job: &ValidatedJob, template: &Value, config_map: &str, revisi
     let object = json!({
         "metadata": metadata,
         "spec": {
-            "replicas": job.replicas,
+            "replicas": replicas(&job.job),
             "revisionHistoryLimit": 2,
             "progressDeadlineSeconds": 600,
             "strategy": {"type": "Recreate"},
@@ -119,8 +105,18 @@ pub fn made(revision: String, config_map: String, data: &Value) -> Option<Made> 
     Some(Made { revision, config_map, template, job: *job })
 }
 
-/// Names of the ConfigMaps that a pod mounts.
-pub fn mounted(pod_spec: &Value) -> Vec<String> {
-    let volumes = pod_spec["volumes"].as_array().into_iter().flatten();
-    volumes.filter_map(|volume| volume["configMap"]["name"].as_str().map(str::to_owned)).collect()
+/// The children of a job as they should be, in the order in which they are written: a pod needs its ConfigMap, and its
+/// name should lead somewhere when it starts. The Deployment comes last.
+pub fn children(job: &ValidatedJob, built: &Built, made: Option<&Made>, plan: Plan) -> Vec<Desired> {
+    match made.filter(|_| plan != Plan::Roll) {
+        // The ConfigMap that is kept is not written: it is there, and never changes.
+        Some(made) => {
+            let deployment = deployment(job, &made.template, &made.config_map, &made.revision);
+            vec![built.service.clone(), deployment]
+        }
+        None => {
+            let deployment = deployment(job, &built.template, &built.config_map.name, &job.revision);
+            vec![built.config_map.clone(), built.service.clone(), deployment]
+        }
+    }
 }

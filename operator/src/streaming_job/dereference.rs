@@ -1,12 +1,11 @@
-//! What a reconcile has to know beside the resource itself: its claim, what its pods were made from, how they are. The
-//! only reading I/O of a reconcile; children and pods come from the caches.
+//! What a reconcile has to know beside the resource itself and its claim: what its pods were made from, how they are.
+//! Children and pods come from the caches.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use data_platform_crds::condition::Reason;
 use data_platform_crds::streaming_job::StreamingJob;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use serde_json::Value;
 
@@ -19,31 +18,6 @@ use crate::streaming_job::build::{self, Built, made_from};
 use crate::streaming_job::rollout::{Facts, Made};
 use crate::streaming_job::status::Heard;
 use crate::streaming_job::validate::ValidatedJob;
-
-/// How long what is known of a claim is believed: its access modes never change, and one that vanished keeps its pods.
-const CLAIM_PERIOD: Duration = Duration::from_secs(300);
-/// How long a claim that is not there is believed not to be.
-const CLAIM_MISSING_PERIOD: Duration = Duration::from_secs(5);
-
-/// Whether pods on any node may use the job's claim at once; `None`: there is no such claim. A job without one shares
-/// nothing. A thousand jobs of one namespace ask once.
-pub(super) async fn claim(job: &ValidatedJob, context: &Context) -> Result<Option<bool>, Error> {
-    let Some(name) = &job.storage.claim else { return Ok(Some(true)) };
-    if let Some((since, found)) = context.claim(&job.namespace, name) {
-        let period = if found.is_some() { CLAIM_PERIOD } else { CLAIM_MISSING_PERIOD };
-        if since.elapsed() < period {
-            return Ok(found);
-        }
-    }
-    let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &job.namespace);
-    let found = api.get_opt(name).await.map_err(Error::api(format!("read the PersistentVolumeClaim {name}")))?;
-    let is_shared = found.map(|claim| {
-        let modes = claim.spec.and_then(|spec| spec.access_modes).unwrap_or_default();
-        modes.iter().any(|mode| mode == "ReadWriteMany")
-    });
-    context.note_claim(&job.namespace, name, is_shared);
-    Ok(is_shared)
-}
 
 /// What a ConfigMap of the job says of what was made with it; `None`: it is gone, or cannot be read.
 async fn read(job: &ValidatedJob, revision: String, name: String, context: &Context) -> Result<Option<Made>, Error> {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::args::Rollout;
 use crate::names::RESTARTED_AT;
-use crate::streaming_job::validate::ValidatedJob;
+use crate::streaming_job::validate::{ValidatedJob, replicas};
 
 /// What the running Deployment was made from.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,7 +56,7 @@ pub fn plan(job: &ValidatedJob, facts: &Facts<'_>) -> Plan {
         return if facts.mode == Rollout::Auto && facts.has_turn { Plan::Roll } else { Plan::Keep };
     }
     // Nobody works: there is nothing to protect, and the runner itself looks at its state before it begins.
-    if job.replicas == 0 || !(facts.is_working || facts.was_held_back) {
+    if replicas(&job.job) == 0 || !(facts.is_working || facts.was_held_back) {
         return Plan::Roll;
     }
     let restarted_before = made.template["metadata"]["annotations"][RESTARTED_AT].as_str();

@@ -1,20 +1,20 @@
 //! From what is known of a job to its status. Pure: facts in, conditions and figures out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use data_platform_crds::condition::{ConditionType, Finding, Reason, Standing, conditions, shortened, whole_seconds};
+use data_platform_crds::condition::{ConditionType, Reason, Standing, conditions, shortened, whole_seconds};
 use data_platform_crds::streaming_job::{
     CheckpointStatus, DeadLetterStatus, ErrorStatus, ExitStatus, LagStatus, PartitionLag, StreamingJobStatus,
     ThroughputStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use crate::names::selector;
 use crate::pod::{Exit, PodFacts, current};
 use crate::report::RunnerReport;
+use crate::verdict::Verdict;
 
 /// Partitions that a status names.
 const PARTITIONS_MAX: usize = 8;
@@ -24,8 +24,6 @@ const TEXT_BYTES_MAX: usize = 4096;
 const OUT_OF_MEMORY_SECONDS: i64 = 600;
 /// How long a pod that is not ready may say nothing before that is called odd.
 const SILENCE_SECONDS: i64 = 120;
-/// Least time between two writes that only bring new figures: four a minute.
-pub const FIGURES_PERIOD: Duration = Duration::from_secs(15);
 
 /// What the operator heard from the runner of the current pod.
 #[derive(Clone, Debug, Default)]
@@ -54,46 +52,6 @@ pub struct Facts<'a> {
     pub heard: Heard,
     /// Now.
     pub now: Timestamp,
-}
-
-/// What is to be said of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// The one word.
-    pub reason: Reason,
-    /// What it means for the conditions here; mostly the reason's own.
-    pub standing: Standing,
-    /// What happened and what to do. Without figures: a status that only counts is written rarely.
-    pub message: String,
-}
-
-impl Verdict {
-    fn new(reason: Reason, message: impl Into<String>) -> Self {
-        let message = message.into();
-        let message = if message.trim().is_empty() { reason.meaning().to_owned() } else { message };
-        let cure = reason.cure();
-        let has_cure = cure.is_empty() || message.contains(cure);
-        let message = if has_cure { message } else { format!("{message}; {cure}") };
-        Self { reason, standing: reason.standing(), message }
-    }
-
-    fn as_(self, standing: Standing) -> Self {
-        Self { standing, ..self }
-    }
-
-    /// The four conditions.
-    pub fn findings(&self) -> Vec<Finding> {
-        ConditionType::ALL
-            .into_iter()
-            .map(|condition| {
-                let holds = self.standing.holds(condition);
-                let speaks = holds || condition == ConditionType::Ready;
-                let (reason, message) =
-                    if speaks { (self.reason, self.message.clone()) } else { (Reason::AsExpected, String::new()) };
-                Finding { condition, holds, reason, message }
-            })
-            .collect()
-    }
 }
 
 /// Says of a job what its facts amount to: what comes first keeps what comes later from mattering.
@@ -297,40 +255,6 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
         Some(ErrorStatus { time: time(error.clock)?, reason: shortened(&error.reason, 128), message })
     });
     status.last_error = error.or(status.last_error.take());
-}
-
-/// When a status is to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// It is there already.
-    No,
-    /// At once.
-    Now,
-    /// Only its figures are new, and some were written a moment ago: after this time.
-    Later(Duration),
-}
-
-/// Decides when a status is written. `since`: how long ago the last one was; `None`: not in this process.
-pub fn write(before: &StreamingJobStatus, after: &StreamingJobStatus, since: Option<Duration>) -> Write {
-    if before == after {
-        return Write::No;
-    }
-    let flipped = words(&before.conditions) != words(&after.conditions)
-        || before.observed_generation != after.observed_generation;
-    match since {
-        Some(since) if !flipped && since < FIGURES_PERIOD => Write::Later(FIGURES_PERIOD - since),
-        _ => Write::Now,
-    }
-}
-
-fn words(conditions: &[Condition]) -> Vec<(&str, &str, &str)> {
-    conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
-}
-
-/// Status and reason of the condition Ready: a change of it is a transition, of which an event tells.
-pub fn ready(status: &StreamingJobStatus) -> Option<(&str, &str)> {
-    let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    Some((&ready.status, &ready.reason))
 }
 
 #[cfg(test)]

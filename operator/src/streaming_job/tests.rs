@@ -1,28 +1,19 @@
 //! A reconcile as a whole, against an API server in memory.
 
-use std::sync::Arc;
-
 use data_platform_crds::streaming_job::StreamingJob;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::args::{Args, RunnerSettings};
+use crate::args::RunnerSettings;
 use crate::cache::{JobKey, JobKind};
-use crate::context::{Context, Scope};
-use crate::metrics::Metrics;
+use crate::fixtures::api_server::ApiServer;
+use crate::fixtures::{Random, assert_same, children, server_with, settings, whatever_fails};
 use crate::observed::Observed;
-use crate::streaming_job::reconcile;
-use crate::streaming_job::validate::{ValidatedJob, validate};
+use crate::streaming_job::validate::ValidatedJob;
+use crate::validated::validate;
 
-mod api_server;
 mod golden;
 
-use api_server::{ApiServer, Fault};
-
-/// What the operator of these tests gives to every pod.
-pub(crate) fn settings() -> RunnerSettings {
-    let args = ["x", "--runner-image", "localhost/data-platform-runner:test", "--storage-claim", "data"];
-    <Args as clap::Parser>::parse_from(args).runner()
-}
+type Operator = crate::fixtures::Operator<StreamingJob>;
 
 /// A job as the API server has it.
 pub(crate) fn job() -> StreamingJob {
@@ -48,70 +39,6 @@ pub(crate) fn job() -> StreamingJob {
 /// The job after its checks.
 pub(crate) fn validated(job: &StreamingJob) -> ValidatedJob {
     validate(job, &settings()).expect("it is valid")
-}
-
-/// An operator with one scope over an API server in memory.
-struct Operator {
-    server: ApiServer,
-    context: Arc<Context>,
-}
-
-impl Operator {
-    fn new(server: &ApiServer) -> Self {
-        Self::with(server, settings())
-    }
-
-    fn with(server: &ApiServer, settings: RunnerSettings) -> Self {
-        let scope = Arc::new(Scope::new(Some("n".to_owned())));
-        let context = Context::new(server.client(), settings, "test".to_owned(), Metrics::alone(), scope);
-        Self { server: server.clone(), context: Arc::new(context) }
-    }
-
-    /// What the watches would have brought.
-    fn catch_up(&self) {
-        let scope = &self.context.scope;
-        self.server.list_into(&scope.config_maps, "configmaps");
-        self.server.list_into(&scope.services, "services");
-        self.server.list_into(&scope.deployments, "deployments");
-    }
-
-    /// One reconcile of the job `a`; `false`: it is to be tried again.
-    async fn reconcile(&self) -> bool {
-        let Some(job) = self.server.get("streamingjobs", "a") else { return true };
-        let observed: Observed<StreamingJob> = serde_json::from_value(job).unwrap();
-        reconcile(Arc::new(observed), Arc::clone(&self.context)).await.is_ok()
-    }
-
-    /// Reconciles until nothing is left to do.
-    async fn settle(&self) {
-        for _ in 0..20 {
-            self.catch_up();
-            let before = self.server.writes();
-            if self.reconcile().await && self.server.writes() == before {
-                return;
-            }
-        }
-        panic!("the operator writes without end: {:#?}", self.server.log());
-    }
-
-    fn ready(&self) -> (String, String) {
-        let job = self.server.get("streamingjobs", "a").unwrap();
-        let conditions = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let ready = conditions.iter().find(|condition| condition["type"] == "Ready").cloned().unwrap_or_default();
-        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
-        (text("reason"), text("message"))
-    }
-}
-
-/// A server with a claim and the job `a`.
-fn server_with(job: &StreamingJob) -> ApiServer {
-    let server = ApiServer::default();
-    server.put(
-        "persistentvolumeclaims",
-        json!({"metadata": {"name": "data", "namespace": "n"}, "spec": {"accessModes": ["ReadWriteOnce"]}}),
-    );
-    server.put("streamingjobs", serde_json::to_value(job).unwrap());
-    server
 }
 
 #[tokio::test]
@@ -267,81 +194,9 @@ async fn a_job_that_is_created_again_waits_for_its_predecessors_children() {
     assert_eq!(owner, "99999999-2222-3333-4444-555555555555");
 }
 
-/// What is in the cluster, without what differs from run to run.
-fn children(server: &ApiServer) -> Value {
-    let kinds = ["configmaps", "services", "deployments"];
-    let mut found = json!({});
-    for kind in kinds {
-        for name in server.names(kind) {
-            let mut object = server.get(kind, &name).unwrap();
-            for field in ["uid", "resourceVersion", "generation", "creationTimestamp"] {
-                object["metadata"].as_object_mut().unwrap().remove(field);
-            }
-            found[kind][&name] = object;
-        }
-    }
-    found
-}
-
-/// Compares what two servers hold; a difference is told by its place.
-fn assert_same(found: &Value, expected: &Value, what: &str) {
-    fn differences(found: &Value, expected: &Value, path: &str, told: &mut Vec<String>) {
-        match (found, expected) {
-            (Value::Object(one), Value::Object(other)) => {
-                for name in one.keys().chain(other.keys().filter(|name| !one.contains_key(*name))) {
-                    differences(&found[name], &expected[name], &format!("{path}/{name}"), told);
-                }
-            }
-            _ if found != expected => told.push(format!("{path}: {found} instead of {expected}")),
-            _ => {}
-        }
-    }
-    let mut told = Vec::new();
-    differences(found, expected, "", &mut told);
-    assert!(told.is_empty(), "{what}: {told:#?}");
-}
-
-/// Each call of the first reconciles fails in each way, one at a time; afterwards the same objects are there.
 #[tokio::test]
 async fn whichever_call_fails_and_however_the_same_objects_come_out() {
-    let reference = server_with(&job());
-    Operator::new(&reference).settle().await;
-    let (expected, calls) = (children(&reference), reference.log().len());
-    assert!(calls > 8, "{calls}");
-    let mut faults = 0;
-    for call in 0..calls {
-        for fault in Fault::ALL {
-            let server = server_with(&job());
-            server.fail(call, fault);
-            let mut operator = Operator::new(&server);
-            for _ in 0..5 {
-                operator.catch_up();
-                if !operator.reconcile().await && fault == Fault::Crash {
-                    // A process that crashed remembers nothing.
-                    operator = Operator::new(&server);
-                }
-            }
-            operator.settle().await;
-            assert!(server.has_failed(), "call {call} {fault:?} was never made");
-            assert_same(&children(&server), &expected, &format!("call {call} {fault:?}"));
-            faults += 1;
-        }
-    }
-    assert_eq!(faults, calls * Fault::ALL.len());
-}
-
-/// A generator of random numbers, the same for the same seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        // SplitMix64.
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % bound
-    }
+    whatever_fails(&job()).await;
 }
 
 fn change(random: &mut Random, server: &ApiServer) {

@@ -1,8 +1,12 @@
 //! Every reason from its facts, and when a status is written.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::*;
+use crate::kind::JobStatus;
+use crate::reconcile::{Write, write};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -222,5 +226,5 @@ fn figures_are_written_rarely_and_transitions_at_once() {
     assert_eq!(write(&before, &counted, Some(seconds(5))), Write::Later(seconds(10)));
     assert_eq!(write(&before, &counted, Some(seconds(15))), Write::Now);
     assert_eq!(write(&before, &flipped, Some(seconds(1))), Write::Now);
-    assert_eq!(ready(&flipped), Some(("False", "QueryFailed")));
+    assert_eq!(flipped.ready(), Some(("False", "QueryFailed")));
 }

@@ -1,15 +1,15 @@
 //! What is built of a job, as files that a person can read. `UPDATE_GOLDEN=1` writes them.
 
-use std::path::Path;
-
 use data_platform_crds::streaming_job::StreamingJob;
 use serde_json::{Value, json};
 
-use super::{job, settings};
+use super::job;
 use crate::args::RunnerSettings;
+use crate::fixtures::golden::{golden, yaml};
+use crate::fixtures::settings;
 use crate::names::JOB_FILE;
 use crate::streaming_job::build::{build, deployment};
-use crate::streaming_job::validate::validate;
+use crate::validated::validate;
 
 /// The children as YAML documents. The configuration is shown as a value: as text nobody could read it.
 fn documents(job: &StreamingJob, settings: &RunnerSettings, claim_is_shared: bool) -> String {
@@ -21,47 +21,6 @@ fn documents(job: &StreamingJob, settings: &RunnerSettings, claim_is_shared: boo
     config_map["data"] = json!({JOB_FILE: config, "template.json": "(the pod template below)"});
     let documents = [config_map, built.service.object, deployment.object];
     documents.iter().map(|document| format!("---\n{}", yaml(document, 0))).collect()
-}
-
-/// Plain YAML, sorted by name: every JSON scalar is YAML as it stands.
-fn yaml(value: &Value, indent: usize) -> String {
-    let pad = "  ".repeat(indent);
-    match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            let mut names: Vec<&String> = fields.keys().collect();
-            names.sort();
-            names.into_iter().map(|name| format!("{pad}{name}:{}", below(&fields[name], indent))).collect()
-        }
-        Value::Array(elements) if !elements.is_empty() => elements
-            .iter()
-            .map(|element| match element {
-                Value::Object(fields) if !fields.is_empty() => {
-                    let text = yaml(element, indent + 1);
-                    format!("{pad}- {}", text.trim_start())
-                }
-                _ => format!("{pad}- {element}\n"),
-            })
-            .collect(),
-        leaf => format!("{pad}{leaf}\n"),
-    }
-}
-
-fn below(value: &Value, indent: usize) -> String {
-    match value {
-        Value::Object(fields) if !fields.is_empty() => format!("\n{}", yaml(value, indent + 1)),
-        Value::Array(elements) if !elements.is_empty() => format!("\n{}", yaml(value, indent)),
-        leaf => format!(" {leaf}\n"),
-    }
-}
-
-fn golden(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, found).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == expected, "{} differs: run with UPDATE_GOLDEN=1 and read the difference", path.display());
 }
 
 #[test]

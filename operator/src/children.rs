@@ -5,56 +5,53 @@ use std::collections::BTreeSet;
 
 use data_platform_crds::condition::Reason;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
 use crate::apply::{ChildKind, Desired, Step, step};
-use crate::cache::{Cache, JobKey};
+use crate::build::mounted;
+use crate::cache::{Cache, JobKey, JobKind};
 use crate::context::Context;
 use crate::error::Error;
 use crate::names::selector;
 use crate::observed::{Observed, controller};
-use crate::streaming_job::build::{self, Built, mounted};
-use crate::streaming_job::rollout::{Made, Plan};
-use crate::streaming_job::validate::{Refusal, ValidatedJob};
+use crate::validated::Refusal;
 
-/// The children of a job as they should be, in the order in which they are written: a pod needs its ConfigMap, and its
-/// name should lead somewhere when it starts. The Deployment comes last.
-pub(super) fn children(job: &ValidatedJob, built: &Built, made: Option<&Made>, plan: Plan) -> Vec<Desired> {
-    match made.filter(|_| plan != Plan::Roll) {
-        // The ConfigMap that is kept is not written: it is there, and never changes.
-        Some(made) => {
-            let deployment = build::deployment(job, &made.template, &made.config_map, &made.revision);
-            vec![built.service.clone(), deployment]
-        }
-        None => {
-            let deployment = build::deployment(job, &built.template, &built.config_map.name, &job.revision);
-            vec![built.config_map.clone(), built.service.clone(), deployment]
-        }
+/// Writes what differs, in the order that is given. `Some`: something is in the way, or the API server does not take it.
+///
+/// # Errors
+///
+/// The API server's, where trying again may help.
+pub async fn bring_about(children: &[Desired], uid: &str, context: &Context) -> Result<Option<Refusal>, Error> {
+    match write_all(children, uid, context).await {
+        Err(error) => match error.refusal() {
+            Some(refusal) => {
+                tracing::warn!(error = %crate::error::chain(&error), "refused");
+                Ok(Some(refusal))
+            }
+            None => Err(error),
+        },
+        written => written,
     }
 }
 
-/// Writes what differs. `Some`: something is in the way.
-pub(super) async fn bring_about(
-    children: &[Desired],
-    job: &ValidatedJob,
-    uid: &str,
-    context: &Context,
-) -> Result<Option<Refusal>, Error> {
+async fn write_all(children: &[Desired], uid: &str, context: &Context) -> Result<Option<Refusal>, Error> {
     let scope = &context.scope;
     for desired in children {
         let blocked = match desired.kind {
             ChildKind::ConfigMap => write(desired, &scope.config_maps, uid, context).await?,
             ChildKind::Service => write(desired, &scope.services, uid, context).await?,
             ChildKind::Deployment => write(desired, &scope.deployments, uid, context).await?,
+            ChildKind::CronJob => write(desired, &scope.cron_jobs, uid, context).await?,
+            ChildKind::Job => write(desired, &scope.jobs, uid, context).await?,
         };
         if let Some(refusal) = blocked {
             return Ok(Some(refusal));
         }
     }
-    tracing::trace!(job = job.name, "the children are as they should be");
     Ok(None)
 }
 
@@ -127,17 +124,16 @@ fn kept<K>(kind: ChildKind, written: Observed<K>) -> Observed<K> {
     }
 }
 
-/// Removes children of the job that it no longer has: those of other names, and ConfigMaps that no pod and no Deployment
-/// names. Whether one does is asked of the API server, not of a cache: a pod that starts without it would hang.
-pub(super) async fn remove_orphans(
-    children: &[Desired],
-    key: &JobKey,
-    uid: &str,
-    context: &Context,
-) -> Result<(), Error> {
+/// Removes children of the job that it no longer has: those of other names, Jobs once they have ended, and ConfigMaps that
+/// no pod and nothing that makes pods names. Whether one does is asked of the API server, not of a cache: a pod that starts
+/// without it would hang.
+///
+/// # Errors
+///
+/// The API server's.
+pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, context: &Context) -> Result<(), Error> {
     let scope = &context.scope;
-    let mounted_here: Vec<String> =
-        children.iter().flat_map(|child| mounted(&child.object["spec"]["template"]["spec"])).collect();
+    let mounted_here: Vec<String> = children.iter().flat_map(|child| mounted(pod_spec(&child.object))).collect();
     let is_wanted = |kind: ChildKind, name: &str| {
         let is_kept = kind == ChildKind::ConfigMap && mounted_here.iter().any(|mounted| mounted == name);
         is_kept || children.iter().any(|child| child.kind == kind && child.name == name)
@@ -157,6 +153,16 @@ pub(super) async fn remove_orphans(
     for found in scope.services.of_job(key) {
         if orphan(ChildKind::Service, &found.metadata) {
             orphans.push((ChildKind::Service, found.metadata.clone()));
+        }
+    }
+    for found in scope.cron_jobs.of_job(key) {
+        if orphan(ChildKind::CronJob, &found.metadata) {
+            orphans.push((ChildKind::CronJob, found.metadata.clone()));
+        }
+    }
+    for found in scope.jobs.of_job(key) {
+        if orphan(ChildKind::Job, &found.metadata) && has_ended(&found.value()) {
+            orphans.push((ChildKind::Job, found.metadata.clone()));
         }
     }
     let mut config_maps: Vec<ObjectMeta> = Vec::new();
@@ -188,21 +194,52 @@ pub(super) async fn remove_orphans(
     Ok(())
 }
 
-/// The ConfigMaps that the job's Deployment and pods name at this moment.
+/// The ConfigMaps that are named at this moment by pods of the job that may still start, and by what makes such pods.
 async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Error> {
     let labels: Vec<String> =
         selector(key.kind.name(), &key.name).iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let pods: Api<Observed<Pod>> = Api::namespaced(context.client.clone(), &key.namespace);
-    let pods =
-        pods.list(&ListParams::default().labels(&labels.join(","))).await.map_err(Error::api("list the pods"))?;
-    let deployments: Api<Observed<Deployment>> = Api::namespaced(context.client.clone(), &key.namespace);
-    let deployment = deployments.get_opt(&key.name).await.map_err(Error::api("read the Deployment"))?;
+    let ours = ListParams::default().labels(&labels.join(","));
     let mut named: BTreeSet<String> = BTreeSet::new();
-    for pod in pods {
-        named.extend(mounted(&pod.value()["spec"]));
+    let pods: Api<Observed<Pod>> = Api::namespaced(context.client.clone(), &key.namespace);
+    for pod in pods.list(&ours).await.map_err(Error::api("list the pods"))? {
+        let pod = pod.value();
+        if !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) {
+            named.extend(mounted(&pod["spec"]));
+        }
     }
-    if let Some(deployment) = deployment {
-        named.extend(mounted(&deployment.value()["spec"]["template"]["spec"]));
+    match key.kind {
+        JobKind::Streaming => {
+            let deployments: Api<Observed<Deployment>> = Api::namespaced(context.client.clone(), &key.namespace);
+            let deployment = deployments.get_opt(&key.name).await.map_err(Error::api("read the Deployment"))?;
+            named.extend(deployment.iter().flat_map(|found| mounted(pod_spec(&found.value()))));
+        }
+        JobKind::Batch => {
+            let cron_jobs: Api<Observed<CronJob>> = Api::namespaced(context.client.clone(), &key.namespace);
+            let cron_job = cron_jobs.get_opt(&key.name).await.map_err(Error::api("read the CronJob"))?;
+            named.extend(cron_job.iter().flat_map(|found| mounted(pod_spec(&found.value()))));
+            let jobs: Api<Observed<Job>> = Api::namespaced(context.client.clone(), &key.namespace);
+            for job in jobs.list(&ours).await.map_err(Error::api("list the Jobs"))? {
+                let job = job.value();
+                if !has_ended(&job) {
+                    named.extend(mounted(pod_spec(&job)));
+                }
+            }
+        }
     }
     Ok(named)
+}
+
+/// The pods' spec in an object that makes pods.
+fn pod_spec(object: &Value) -> &Value {
+    let spec = &object["spec"];
+    let spec = if spec["jobTemplate"].is_null() { spec } else { &spec["jobTemplate"]["spec"] };
+    &spec["template"]["spec"]
+}
+
+/// Whether a Job has ended, well or not.
+pub fn has_ended(job: &Value) -> bool {
+    let conditions = job["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|condition| {
+        matches!(condition["type"].as_str(), Some("Complete" | "Failed")) && condition["status"] == "True"
+    })
 }

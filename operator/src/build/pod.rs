@@ -1,45 +1,60 @@
-//! The pod of a runner: restricted, read-only, without rights in Kubernetes, with probes on its pages.
+//! The pod of a runner: restricted, read-only, without rights in Kubernetes; one that stays has probes on its pages.
 
 use data_platform_crds::resources::{EnvSpec, PodSpec, VolumeSpec};
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use serde_json::{Value, json};
 
 use crate::args::RunnerSettings;
+use crate::kind::JobResource;
 use crate::names::{
     CLAIM_LABEL, CONTAINER, DATA_FOLDER, HTTP_PORT, JOB_FILE, JOB_FOLDER, RESTARTED_AT, SECRETS_FOLDER, VOLUME_PREFIX,
     label_value, labels,
 };
-use crate::streaming_job::validate::ValidatedJob;
+use crate::validated::ValidatedJob;
 
 /// The user of the images.
 const USER: u32 = 65532;
-/// What a pod gets beyond the job's own time to stop: the process ends, and the kubelet notices.
-const STOP_MARGIN_SECONDS: u64 = 15;
 /// The file in which the kubelet looks for the last words of a container.
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
+/// In what the pods of the kinds differ.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodLife {
+    /// It ends when its work is done, well or not, and is never started again in place. One that does not end is asked
+    /// how it is.
+    pub ends: bool,
+    /// Seconds that it may take to stop.
+    pub stop_seconds: u64,
+    /// Variables that the operator sets beside those of every pod.
+    pub env: Vec<Value>,
+}
+
 /// The pod template of a job, without the name of its ConfigMap.
-pub(super) fn template(job: &ValidatedJob, settings: &RunnerSettings, claim_is_shared: bool) -> Value {
-    let pod = job.job.spec.pod.clone().unwrap_or_default();
+pub fn template<K: JobResource>(
+    job: &ValidatedJob<K>,
+    life: &PodLife,
+    settings: &RunnerSettings,
+    claim_is_shared: bool,
+) -> Value {
+    let pod = job.job.pod().cloned().unwrap_or_default();
     let mut pod_labels = pod.labels.clone();
-    pod_labels.extend(labels(super::KIND, &job.name));
+    pod_labels.extend(labels(K::KIND.name(), &job.name));
     if let Some(claim) = &job.storage.claim {
         pod_labels.insert(CLAIM_LABEL.to_owned(), label_value(claim));
     }
     let mut annotations = pod.annotations.clone();
     annotations.extend(job.restarted_at.iter().map(|time| (RESTARTED_AT.to_owned(), time.clone())));
-    let seconds = job.job.spec.stop_timeout.as_duration().as_secs().saturating_add(STOP_MARGIN_SECONDS);
     let (volumes, mounts) = volumes(job, &pod);
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": seconds,
+        "terminationGracePeriodSeconds": life.stop_seconds,
         "securityContext": {
             "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [container(&pod, settings, mounts)],
+        "containers": [container(&pod, life, settings, mounts)],
         "volumes": volumes,
     });
     let mut set = |name: &str, value: Value| {
@@ -47,6 +62,7 @@ pub(super) fn template(job: &ValidatedJob, settings: &RunnerSettings, claim_is_s
             spec[name] = value;
         }
     };
+    set("restartPolicy", json!(life.ends.then_some("Never")));
     set("serviceAccountName", json!(pod.service_account_name.as_ref().or(settings.service_account.as_ref())));
     set("priorityClassName", json!(pod.priority_class_name));
     set("nodeSelector", json!(pod.node_selector));
@@ -58,7 +74,7 @@ pub(super) fn template(job: &ValidatedJob, settings: &RunnerSettings, claim_is_s
 }
 
 /// The template with the name of its ConfigMap.
-pub(super) fn with_config_map(template: &Value, name: &str) -> Value {
+pub fn with_config_map(template: &Value, name: &str) -> Value {
     let mut template = template.clone();
     let volumes = template["spec"]["volumes"].as_array_mut().into_iter().flatten();
     for volume in volumes.filter(|volume| volume["name"] == format!("{VOLUME_PREFIX}job")) {
@@ -67,7 +83,7 @@ pub(super) fn with_config_map(template: &Value, name: &str) -> Value {
     template
 }
 
-fn container(pod: &PodSpec, settings: &RunnerSettings, mounts: Vec<Value>) -> Value {
+fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, mounts: Vec<Value>) -> Value {
     let resources = pod.resources.as_ref().map_or_else(|| settings.resources.clone(), ResourceRequirements::from);
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
@@ -79,13 +95,9 @@ fn container(pod: &PodSpec, settings: &RunnerSettings, mounts: Vec<Value>) -> Va
         "name": CONTAINER,
         "image": settings.image,
         "args": ["run", "--config", format!("{JOB_FOLDER}/{JOB_FILE}")],
-        "env": environment(&pod.env),
+        "env": environment(life, &pod.env),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": resources,
-        // A runner that waits for Kafka is alive: only one that does not answer at all is started again.
-        "startupProbe": probe("/livez", 1, 60),
-        "livenessProbe": probe("/livez", 10, 6),
-        "readinessProbe": probe("/readyz", 5, 2),
         "securityContext": {
             "allowPrivilegeEscalation": false,
             "readOnlyRootFilesystem": true,
@@ -96,6 +108,12 @@ fn container(pod: &PodSpec, settings: &RunnerSettings, mounts: Vec<Value>) -> Va
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": mounts,
     });
+    if !life.ends {
+        // A runner that waits for Kafka is alive: only one that does not answer at all is started again.
+        container["startupProbe"] = probe("/livez", 1, 60);
+        container["livenessProbe"] = probe("/livez", 10, 6);
+        container["readinessProbe"] = probe("/readyz", 5, 2);
+    }
     if let Some(policy) = &settings.image_pull_policy {
         container["imagePullPolicy"] = policy.clone().into();
     }
@@ -103,14 +121,15 @@ fn container(pod: &PodSpec, settings: &RunnerSettings, mounts: Vec<Value>) -> Va
 }
 
 /// The operator's variables, which a job may not set, and the job's.
-fn environment(own: &[EnvSpec]) -> Vec<Value> {
+fn environment(life: &PodLife, own: &[EnvSpec]) -> Vec<Value> {
     let fixed = [
         ("HTTP_ADDRESS", format!("0.0.0.0:{HTTP_PORT}")),
         ("DATA_PLATFORM_STAY_UP", "true".to_owned()),
         ("DATA_PLATFORM_NO_LOCK", "true".to_owned()),
         ("TERMINATION_MESSAGE_PATH", TERMINATION_MESSAGE_PATH.to_owned()),
     ];
-    let fixed = fixed.into_iter().map(|(name, value)| json!({"name": name, "value": value}));
+    let fixed = fixed.into_iter().filter(|(name, _)| !(life.ends && *name == "DATA_PLATFORM_STAY_UP"));
+    let fixed = fixed.map(|(name, value)| json!({"name": name, "value": value})).chain(life.env.iter().cloned());
     let own = own.iter().map(|env| match (&env.value, &env.secret_key_ref) {
         (_, Some(secret)) => {
             json!({"name": env.name, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}})
@@ -121,7 +140,7 @@ fn environment(own: &[EnvSpec]) -> Vec<Value> {
 }
 
 /// Volumes, and where the container sees them.
-fn volumes(job: &ValidatedJob, pod: &PodSpec) -> (Vec<Value>, Vec<Value>) {
+fn volumes<K: JobResource>(job: &ValidatedJob<K>, pod: &PodSpec) -> (Vec<Value>, Vec<Value>) {
     let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
     let mut add = |name: &str, path: &str, read_only: bool, source: (&str, Value)| {
         let (kind, source) = source;
@@ -162,7 +181,7 @@ fn source(volume: &VolumeSpec) -> (&'static str, Value) {
 /// The job's own rules, and with a claim that one node at a time can use: near the others that use it. A preference is
 /// enough: the scheduler itself knows where a volume can go, and a rule that must hold would keep the first pod, or the
 /// last one after the loss of a node, from every node.
-fn affinity(job: &ValidatedJob, own: Option<&Affinity>, claim_is_shared: bool) -> Value {
+fn affinity<K: JobResource>(job: &ValidatedJob<K>, own: Option<&Affinity>, claim_is_shared: bool) -> Value {
     let mut affinity = json!(own.cloned().unwrap_or_default());
     if let Some(claim) = job.storage.claim.as_ref().filter(|_| !claim_is_shared) {
         let term = json!({

@@ -1,0 +1,204 @@
+//! From what is known of a batch job to its status. Pure: facts in, conditions and figures out.
+
+use std::time::Duration;
+
+use data_platform_crds::batch_job::{
+    ActiveRunStatus, BatchInterval, BatchJobStatus, RunResult, RunStatus, SchedulerStatus,
+};
+use data_platform_crds::condition::{Reason, Standing, conditions, whole_seconds};
+use data_platform_crds::schedule::Schedule;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::batch_job::runs::{Run, interval_at, last_run};
+use crate::validated::Refusal;
+use crate::verdict::Verdict;
+
+/// Active runs that a status names.
+const ACTIVE_MAX: usize = 16;
+/// How long after its time a run may start before it is called missed: the CronJob controller takes a second.
+const START_SECONDS: i64 = 20;
+/// How long a run may be without a pod. Kubernetes tells nobody but the reader of events why it makes none.
+const POD_SECONDS: i64 = 15;
+/// Missed runs that are counted: a year of hours.
+const MISSED_MAX: usize = 9_000;
+
+/// What is known of a job.
+#[derive(Clone, Debug)]
+pub struct Facts<'a> {
+    /// What keeps the spec from being carried out.
+    pub refusal: Option<Refusal>,
+    /// No runs are to start.
+    pub suspended: bool,
+    /// When runs are due; `None`: the job runs once, or nobody can say.
+    pub schedule: Option<&'a Schedule>,
+    /// What starts the pods, once it is there.
+    pub scheduler: Option<SchedulerStatus>,
+    /// The CronJob, if there is one.
+    pub cron_job: Option<&'a Value>,
+    /// When the schedule was changed by this process: what was due before by another one is not missed.
+    pub changed: Option<Timestamp>,
+    /// The runs whose Jobs are there, oldest first.
+    pub runs: &'a [Run],
+    /// What one run covers.
+    pub interval: Option<BatchInterval>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Facts<'_> {
+    fn newest_active(&self) -> Option<&Run> {
+        self.runs.iter().rev().find(|run| run.ended.is_none())
+    }
+
+    /// When the CronJob started a run the last time.
+    fn last_schedule_time(&self) -> Option<Timestamp> {
+        self.cron_job?["status"]["lastScheduleTime"].as_str()?.parse().ok()
+    }
+
+    /// Since when every time of the schedule should have had a run.
+    fn since(&self) -> Option<Timestamp> {
+        let created = self.cron_job?["metadata"]["creationTimestamp"].as_str()?.parse().ok();
+        [self.last_schedule_time(), created, self.changed].into_iter().flatten().max()
+    }
+
+    /// The first time at which a run is due that has not started.
+    pub fn pending(&self) -> Option<Timestamp> {
+        if self.suspended || self.refusal.is_some() {
+            return None;
+        }
+        self.schedule?.after(self.since()?)
+    }
+
+    /// Times at which a run was due and none started.
+    fn missed(&self) -> usize {
+        let (Some(schedule), Some(since), false) = (self.schedule, self.since(), self.suspended) else { return 0 };
+        schedule.between(since, self.now - SignedDuration::from_secs(START_SECONDS), MISSED_MAX).len()
+    }
+
+    /// How long nothing of what is said can change by the time alone.
+    pub fn quiet(&self) -> Option<Duration> {
+        let until = |time: Timestamp| {
+            let wait = (time.as_second() - self.now.as_second()).max(0) + 1;
+            Duration::from_secs(u64::try_from(wait).unwrap_or(1))
+        };
+        let start = self.pending().map(|due| {
+            let late = due + SignedDuration::from_secs(START_SECONDS);
+            // Once it is late, the next look is at the next time.
+            if self.now < due {
+                until(due)
+            } else if self.now < late {
+                until(late)
+            } else {
+                self.schedule.and_then(|schedule| schedule.after(self.now)).map_or(Duration::from_secs(60), until)
+            }
+        });
+        let pod = self.newest_active().filter(|run| run.pod.is_none());
+        let pod = pod.map(|run| until(run.created + SignedDuration::from_secs(POD_SECONDS)));
+        start.into_iter().chain(pod).min()
+    }
+}
+
+/// Says of a job what its facts amount to: what comes first keeps what comes later from mattering. `last`: the run that
+/// ended last.
+pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
+    if let Some((reason, message)) = &facts.refusal {
+        return Verdict::new(*reason, message.clone());
+    }
+    if let Some(run) = facts.newest_active() {
+        return active(run, facts.now);
+    }
+    let is_scheduled = facts.schedule.is_some();
+    let Some(scheduler) = facts.scheduler.as_ref().filter(|_| !(is_scheduled && facts.suspended)) else {
+        return idle(facts);
+    };
+    let last = last.filter(|last| is_scheduled || last.name == scheduler.name);
+    match last {
+        Some(last) if last.result == RunResult::Failed => failed(last, is_scheduled),
+        Some(_) if !is_scheduled => Verdict::new(Reason::Completed, ""),
+        None if !is_scheduled && facts.runs.is_empty() => {
+            let message = format!("the Job {} was removed, and nobody saw how it ended", scheduler.name);
+            let cure = "set the annotation dataplatform.io/restartedAt to run it again";
+            Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::RunFailed, "") }
+        }
+        None if !is_scheduled => Verdict::new(Reason::Starting, "the run is being made"),
+        _ if facts.missed() > 0 => Verdict::new(Reason::MissedSchedule, ""),
+        _ => Verdict::new(Reason::Scheduled, ""),
+    }
+}
+
+/// Nothing is to run, or nothing is there yet.
+fn idle(facts: &Facts<'_>) -> Verdict {
+    if !facts.suspended {
+        return Verdict::new(Reason::Starting, "the objects of the job are being made");
+    }
+    let message = "spec.suspend is true: no run starts; what is missed meanwhile is caught up later, up to catchUp";
+    Verdict { reason: Reason::Suspended, standing: Standing::Off, message: format!("{message}; set suspend: false") }
+}
+
+/// A run is under way.
+fn active(run: &Run, now: Timestamp) -> Verdict {
+    let Some(pod) = &run.pod else {
+        if now.as_second() - run.created.as_second() < POD_SECONDS {
+            return Verdict::new(Reason::RunActive, "");
+        }
+        let message = format!("the Job {} has no pod, and Kubernetes says why in its events", run.name);
+        let cure = "look there (kubectl describe job): mostly a ResourceQuota, a ServiceAccount or an admission policy";
+        return Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::PodRefused, "") };
+    };
+    match &pod.trouble {
+        // The Job itself decides whether there is another attempt, and ends if there is none.
+        Some((reason, message)) if pod.last_exit.is_some() => {
+            Verdict::new(*reason, format!("{message}; it is tried again")).as_(Standing::Retried)
+        }
+        Some((reason, message)) => Verdict::new(*reason, message.clone()),
+        None => Verdict::new(Reason::RunActive, ""),
+    }
+}
+
+/// The last run failed. With a schedule there is another one, and what may pass is tried again by it.
+fn failed(run: &RunStatus, is_scheduled: bool) -> Verdict {
+    let reason = Reason::from_name(&run.reason).unwrap_or(Reason::RunFailed);
+    let verdict = Verdict::new(reason, format!("the run {} failed: {}", run.name, run.message));
+    match reason.standing() {
+        Standing::Retried if is_scheduled => verdict,
+        _ => verdict.as_(Standing::NeedsItsUser),
+    }
+}
+
+/// The status of a job. What nobody knows anew stays as it was: the last run is the last run, also when its Job is gone.
+pub fn status(before: &BatchJobStatus, facts: &Facts<'_>, generation: Option<i64>) -> (BatchJobStatus, Verdict) {
+    let last = last_run(before.last_run.as_ref(), facts.runs);
+    let verdict = verdict(facts, last.as_ref());
+    let time = |time: Timestamp| Time(whole_seconds(time));
+    let next = facts.pending().and_then(|_| facts.schedule?.after(facts.now));
+    let good = last.as_ref().filter(|run| run.result == RunResult::Succeeded);
+    let active = facts.runs.iter().filter(|run| run.ended.is_none());
+    let active = active.map(|run| ActiveRunStatus {
+        name: run.name.clone(),
+        start_time: run.started.map(time),
+        interval: facts.interval.zip(run.due).and_then(|(grid, due)| interval_at(grid, due)),
+    });
+    let status = BatchJobStatus {
+        observed_generation: generation,
+        conditions: conditions(&before.conditions, &verdict.findings(), generation, facts.now),
+        active: active.take(ACTIVE_MAX).collect(),
+        last_schedule_time: facts.last_schedule_time().map(time).or_else(|| before.last_schedule_time.clone()),
+        last_successful_time: good
+            .and_then(|run| run.completion_time.clone())
+            .or_else(|| before.last_successful_time.clone()),
+        last_successful_interval: good
+            .and_then(|run| run.interval.clone())
+            .or_else(|| before.last_successful_interval.clone()),
+        next_schedule_time: next.map(time),
+        next_interval: facts.interval.zip(next).and_then(|(grid, next)| interval_at(grid, next)),
+        missed_runs: facts.pending().map(|_| i64::try_from(facts.missed()).unwrap_or(i64::MAX)),
+        scheduler: facts.scheduler.clone().or_else(|| before.scheduler.clone()),
+        last_run: last,
+    };
+    (status, verdict)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+//! Every reason from its facts, and what stays of a run whose Job is gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use data_platform_crds::batch_job::SchedulerKind;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::*;
+use crate::batch_job::runs::runs;
+use crate::observed::Observed;
+use crate::pod::PodFacts;
+
+/// A quarter past noon.
+const NOW: &str = "2026-02-16T12:15:00Z";
+
+fn at(time: &str) -> Timestamp {
+    time.parse().unwrap()
+}
+
+/// A Job of the CronJob; `condition`: how it ended.
+fn job(name: &str, condition: Option<(&str, &str)>) -> Arc<Observed<Job>> {
+    let mut status = json!({"startTime": "2026-02-16T12:05:01Z"});
+    if let Some((condition, reason)) = condition {
+        let ended = "2026-02-16T12:06:00Z";
+        status["conditions"] = json!([{
+            "type": condition, "status": "True", "reason": reason, "message": "what the Job says",
+            "lastTransitionTime": ended,
+        }]);
+    }
+    let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "a", "uid": "c", "controller": true});
+    let job = json!({
+        "metadata": {
+            "name": name, "namespace": "n", "uid": format!("uid-{name}"), "creationTimestamp": "2026-02-16T12:05:00Z",
+            "annotations": {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-02-16T12:05:00Z"},
+            "ownerReferences": [owner],
+        },
+        "spec": {"template": {}}, "status": status,
+    });
+    Arc::new(serde_json::from_value(job).unwrap())
+}
+
+fn pod(job: &str, state: Value) -> Arc<PodFacts> {
+    let pod = json!({
+        "metadata": {"name": "p", "uid": "p", "labels": {"batch.kubernetes.io/controller-uid": format!("uid-{job}")}},
+        "spec": {"containers": [{"name": "runner", "image": "i"}]},
+        "status": {"containerStatuses": [{
+            "name": "runner", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+        }]},
+    });
+    let pod: Observed<Pod> = serde_json::from_value(pod).unwrap();
+    Arc::new(PodFacts::of(&pod))
+}
+
+fn exit(code: i32, kubelet: &str, message: Value) -> Value {
+    let message = if message.is_null() { String::new() } else { message.to_string() };
+    json!({"terminated": {
+        "exitCode": code, "reason": kubelet, "message": message, "finishedAt": "2026-02-16T12:05:59Z",
+    }})
+}
+
+fn said(reason: &str) -> Value {
+    json!({
+        "reason": reason, "message": "what the runner says", "rows": 7, "files": 1, "seconds": 3,
+        "interval": {"start": "2026-02-16T11:00:00Z", "end": "2026-02-16T12:00:00Z"},
+    })
+}
+
+struct Case {
+    schedule: Option<Schedule>,
+    suspended: bool,
+    jobs: Vec<Arc<Observed<Job>>>,
+    pods: Vec<Arc<PodFacts>>,
+    /// What the CronJob started last.
+    last: &'static str,
+    scheduler: Option<SchedulerStatus>,
+    before: BatchJobStatus,
+    now: &'static str,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self {
+            schedule: Some(Schedule::new("5 * * * *", "UTC").unwrap()),
+            suspended: false,
+            jobs: Vec::new(),
+            pods: Vec::new(),
+            last: "2026-02-16T12:05:00Z",
+            scheduler: Some(SchedulerStatus { kind: SchedulerKind::CronJob, name: "a".to_owned(), spec_hash: None }),
+            before: BatchJobStatus::default(),
+            now: NOW,
+        }
+    }
+
+    fn once(mut self) -> Self {
+        let hash = Some("h".to_owned());
+        self.scheduler = Some(SchedulerStatus { kind: SchedulerKind::Job, name: "a-1".to_owned(), spec_hash: hash });
+        self.schedule = None;
+        self
+    }
+
+    fn run(mut self, condition: Option<(&str, &str)>, state: Option<Value>) -> Self {
+        self.jobs.push(job("a-1", condition));
+        self.pods.extend(state.map(|state| pod("a-1", state)));
+        self
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn status(&self) -> (BatchJobStatus, Verdict) {
+        let cron_job = json!({
+            "metadata": {"creationTimestamp": "2026-02-16T00:00:00Z"}, "status": {"lastScheduleTime": self.last},
+        });
+        let facts = Facts {
+            refusal: None,
+            suspended: self.suspended,
+            schedule: self.schedule.as_ref(),
+            scheduler: self.scheduler.clone(),
+            cron_job: self.schedule.as_ref().map(|_| &cron_job),
+            changed: None,
+            runs: &runs(&self.jobs, &self.pods, &BTreeSet::from(["c"])),
+            interval: Some(BatchInterval::Hour),
+            now: at(self.now),
+        };
+        status(&self.before, &facts, Some(1))
+    }
+}
+
+#[test]
+fn every_state_of_the_runs_has_its_reason_and_its_conditions() {
+    use Standing::{NeedsItsUser, Off, Retried, UnderWay, Works, WorksBut};
+    let failed = Some(("Failed", "BackoffLimitExceeded"));
+    let ended = |code, message| Some(exit(code, "Error", message));
+    let waits = |reason: &str| Some(json!({"waiting": {"reason": reason, "message": ""}}));
+    let running = || Some(json!({"running": {}}));
+    for (what, case, reason, standing) in [
+        ("nothing ran yet", Case::new(), Reason::Scheduled, Works),
+        ("nothing is made yet", Case::new().with(|case| case.scheduler = None), Reason::Starting, UnderWay),
+        ("suspended", Case::new().with(|case| case.suspended = true), Reason::Suspended, Off),
+        (
+            "suspended, and a run goes on",
+            Case::new().run(None, running()).with(|case| case.suspended = true),
+            Reason::RunActive,
+            Works,
+        ),
+        ("a run goes on", Case::new().run(None, running()), Reason::RunActive, Works),
+        ("a run that has no pod", Case::new().run(None, None), Reason::PodRefused, NeedsItsUser),
+        (
+            "a run that has no pod yet",
+            Case::new().run(None, None).with(|case| case.now = "2026-02-16T12:05:03Z"),
+            Reason::RunActive,
+            Works,
+        ),
+        ("no image", Case::new().run(None, waits("ErrImagePull")), Reason::ImageMissing, NeedsItsUser),
+        ("an attempt failed", Case::new().run(None, ended(1, said("StorageFailed"))), Reason::StorageFailed, Retried),
+        (
+            "it waits for input",
+            Case::new().run(None, ended(1, said("InputIncomplete"))),
+            Reason::InputIncomplete,
+            Retried,
+        ),
+        (
+            "out of memory",
+            Case::new().run(None, Some(exit(137, "OOMKilled", Value::Null))),
+            Reason::OutOfMemory,
+            Retried,
+        ),
+        (
+            "it ended well",
+            Case::new().run(Some(("Complete", "")), Some(exit(0, "Completed", said("Ended")))),
+            Reason::Scheduled,
+            Works,
+        ),
+        (
+            "the runner said why it failed",
+            Case::new().run(failed, ended(2, said("QueryFailed"))),
+            Reason::QueryFailed,
+            NeedsItsUser,
+        ),
+        (
+            "the next run tries again",
+            Case::new().run(failed, ended(1, said("InputIncomplete"))),
+            Reason::InputIncomplete,
+            Retried,
+        ),
+        (
+            "no next run",
+            Case::new().once().run(failed, ended(1, said("InputIncomplete"))),
+            Reason::InputIncomplete,
+            NeedsItsUser,
+        ),
+        ("nobody said why", Case::new().run(failed, ended(1, Value::Null)), Reason::RunFailed, NeedsItsUser),
+        ("no pod is left", Case::new().run(failed, None), Reason::RunFailed, NeedsItsUser),
+        ("too long", Case::new().run(Some(("Failed", "DeadlineExceeded")), None), Reason::RunFailed, NeedsItsUser),
+        ("missed", Case::new().with(|case| case.last = "2026-02-16T09:05:00Z"), Reason::MissedSchedule, WorksBut),
+        (
+            "due a moment ago",
+            Case::new().with(|case| (case.last, case.now) = ("2026-02-16T11:05:00Z", "2026-02-16T12:05:10Z")),
+            Reason::Scheduled,
+            Works,
+        ),
+        ("done", Case::new().once().run(Some(("Complete", "")), None), Reason::Completed, Works),
+        ("removed before it ended", Case::new().once(), Reason::RunFailed, NeedsItsUser),
+    ] {
+        let (_, verdict) = case.status();
+        assert_eq!((verdict.reason, verdict.standing), (reason, standing), "{what}: {verdict:?}");
+        assert!(!verdict.message.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn the_figures_of_a_run_are_those_of_its_last_message() {
+    let case = Case::new().run(Some(("Complete", "")), Some(exit(0, "Completed", said("Ended"))));
+    let (status, _) = case.status();
+    let run = status.last_run.as_ref().unwrap();
+    assert_eq!(
+        (run.result, run.reason.as_str(), run.rows, run.files),
+        (RunResult::Succeeded, "Completed", Some(7), Some(1))
+    );
+    assert_eq!((run.seconds, run.interval.as_ref().unwrap().start.0), (Some(59), at("2026-02-16T11:00:00Z")));
+    assert_eq!(status.last_successful_interval, run.interval);
+    assert_eq!(status.last_successful_time, run.completion_time);
+    assert_eq!(status.next_schedule_time.as_ref().unwrap().0, at("2026-02-16T13:05:00Z"));
+    assert_eq!(status.next_interval.as_ref().unwrap().start.0, at("2026-02-16T12:00:00Z"));
+    assert_eq!(status.missed_runs, Some(0));
+    // The pod goes first, then the Job: what is known of the run stays.
+    for jobs in [case.jobs.clone(), Vec::new()] {
+        let later = Case::new().with(|later| (later.before, later.jobs) = (status.clone(), jobs));
+        assert_eq!(later.status().0, status);
+    }
+}
+
+#[test]
+fn what_is_missed_is_counted_and_a_run_under_way_names_its_interval() {
+    let (status, _) = Case::new().with(|case| case.last = "2026-02-16T09:05:00Z").status();
+    assert_eq!(status.missed_runs, Some(3));
+    let (status, _) = Case::new().run(None, Some(json!({"running": {}}))).status();
+    assert_eq!(status.active[0].interval.as_ref().unwrap().end.0, at("2026-02-16T12:00:00Z"));
+    let (status, _) = Case::new().with(|case| case.suspended = true).status();
+    assert_eq!((status.missed_runs, status.next_schedule_time), (None, None));
+}
+
+#[test]
+fn a_job_of_somebody_else_is_no_run() {
+    let other = Case::new().run(None, None);
+    assert!(runs(&other.jobs, &other.pods, &BTreeSet::from(["other"])).is_empty());
+}
+
+#[test]
+fn the_operator_looks_again_when_the_time_alone_changes_what_is_said() {
+    let quiet = |now: &str, last: &str| {
+        let cron_job = json!({
+            "metadata": {"creationTimestamp": "2026-02-16T00:00:00Z"}, "status": {"lastScheduleTime": last},
+        });
+        let schedule = Schedule::new("5 * * * *", "UTC").unwrap();
+        let facts = Facts {
+            refusal: None,
+            suspended: false,
+            schedule: Some(&schedule),
+            scheduler: None,
+            cron_job: Some(&cron_job),
+            changed: None,
+            runs: &[],
+            interval: None,
+            now: at(now),
+        };
+        facts.quiet().unwrap().as_secs()
+    };
+    assert_eq!(quiet("2026-02-16T13:04:00Z", "2026-02-16T12:05:00Z"), 61, "the run is due");
+    assert_eq!(quiet("2026-02-16T13:05:01Z", "2026-02-16T12:05:00Z"), 20, "it is missed");
+    assert_eq!(quiet("2026-02-16T13:06:00Z", "2026-02-16T12:05:00Z"), 3_541, "the next one is due");
+}

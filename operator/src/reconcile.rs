@@ -1,0 +1,237 @@
+//! The frame of every reconcile: its time, its failures, and the status that it comes to.
+//!
+//! Level-triggered: a reconcile looks at everything each time, whatever asked for it, and writes only what differs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use data_platform_crds::condition::Reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use serde_json::{Value, json};
+
+use crate::cache::JobKey;
+use crate::context::{Context, Written};
+use crate::error::Error;
+use crate::events::{Transition, publish};
+use crate::kind::{JobResource, JobStatus};
+use crate::names::{FIELD_MANAGER, hash};
+use crate::observed::Observed;
+use crate::validated::Refusal;
+use crate::verdict::Verdict;
+use crate::watch;
+
+/// Reconciles every job so often even if nothing asks for it: watches can miss something.
+pub const FALLBACK_PERIOD: Duration = Duration::from_secs(300);
+/// How soon a job is looked at again whose trouble the operator cannot watch: a claim, an object of somebody else.
+pub const UNWATCHED_PERIOD: Duration = Duration::from_secs(10);
+/// How soon a job is looked at again that does not work: some of what is said of it depends on the time alone.
+pub const UNWELL_PERIOD: Duration = Duration::from_secs(30);
+/// A reconcile that takes longer waits for an API server that does not answer.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Least time between two writes that only bring new figures: four a minute.
+pub const FIGURES_PERIOD: Duration = Duration::from_secs(15);
+
+/// Reconciles a job.
+///
+/// # Errors
+///
+/// What the API server did not do; it is tried again.
+pub async fn reconcile<K: JobResource>(observed: Arc<Observed<K>>, context: Arc<Context>) -> Result<Action, Error> {
+    let started = Instant::now();
+    let looked = async {
+        if observed.metadata.deletion_timestamp.is_some() {
+            // Its children go with it; making them again would keep it from going.
+            return Ok(Action::requeue(FALLBACK_PERIOD));
+        }
+        K::look(&observed, &context).await
+    };
+    let result = match tokio::time::timeout(RECONCILE_TIMEOUT, looked).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::Timeout(RECONCILE_TIMEOUT)),
+    };
+    context.metrics.reconciled(K::KIND, started.elapsed(), result.as_ref().err().map(Error::reason));
+    if result.is_ok() {
+        let (key, uid) = identity(&observed);
+        context.remember(&key, &uid, |memory| memory.failures = 0);
+    }
+    result
+}
+
+/// When a reconcile that failed is tried again.
+pub fn after_error<K: JobResource>(observed: Arc<Observed<K>>, error: &Error, context: Arc<Context>) -> Action {
+    let (key, uid) = identity(&observed);
+    let failures = context.remember(&key, &uid, |memory| {
+        memory.failures = memory.failures.saturating_add(1);
+        memory.failures
+    });
+    let spread = f64::from(u32::from_str_radix(&hash(&format!("{uid}{failures}"))[..4], 16).unwrap_or(0)) / 65_536.0;
+    let wait = error.backoff(failures, spread);
+    tracing::warn!(namespace = key.namespace, job = key.name, error = %crate::error::chain(error), ?wait, "a reconcile failed");
+    Action::requeue(wait)
+}
+
+/// Which job it is, and which one of its name.
+pub fn identity<K: JobResource>(observed: &Observed<K>) -> (JobKey, String) {
+    (watch::key(observed), observed.metadata.uid.clone().unwrap_or_default())
+}
+
+/// The typed job after its slow checks, which are done once for a spec.
+///
+/// # Errors
+///
+/// It cannot be read, or does not pass.
+pub fn checked<K: JobResource>(
+    observed: &Observed<K>,
+    context: &Context,
+    check: impl FnOnce(&K) -> Result<(), Refusal>,
+) -> Result<K, Refusal> {
+    let (key, uid) = identity(observed);
+    let unreadable = |error| (Reason::InvalidSpec, format!("this version cannot read the resource: {error}"));
+    let job = observed.typed().map_err(unreadable)?;
+    let spec = hash(&serde_json::to_value(&job).map(|value| value["spec"].to_string()).unwrap_or_default());
+    let known = context.remember(&key, &uid, |memory| {
+        memory.checked.as_ref().filter(|(checked, _)| *checked == spec).map(|(_, answer)| answer.clone())
+    });
+    let answer = known.unwrap_or_else(|| {
+        let answer = check(&job);
+        context.remember(&key, &uid, |memory| memory.checked = Some((spec, answer.clone())));
+        answer
+    });
+    answer.map(|()| job)
+}
+
+/// Writes the status if it is another one, and the event of a transition. `later`: when to look again at the latest.
+/// Gives when to look again.
+///
+/// # Errors
+///
+/// The API server's.
+pub async fn tell<K: JobResource>(
+    observed: &Observed<K>,
+    last: &LastStatus<K::Status>,
+    after: &K::Status,
+    verdict: &Verdict,
+    later: Duration,
+    context: &Context,
+) -> Result<Duration, Error> {
+    let (key, uid) = identity(observed);
+    context.remember(&key, &uid, |memory| memory.reason = Some(verdict.reason.name()));
+    match write(&last.status, after, last.since) {
+        Write::No => Ok(later),
+        Write::Later(wait) => Ok(later.min(wait)),
+        Write::Now => {
+            write_status(observed, &key, &uid, after, context).await?;
+            if last.status.ready() != after.ready() {
+                announce(observed, verdict, context).await;
+            }
+            Ok(later)
+        }
+    }
+}
+
+/// A status as it is now.
+#[derive(Clone, Debug, Default)]
+pub struct LastStatus<S> {
+    /// The status.
+    pub status: S,
+    /// How long ago this process wrote it; `None`: it did not.
+    pub since: Option<Duration>,
+}
+
+/// The status as it is now: what this process wrote last, unless the watch brought something newer.
+pub fn last_status<K: JobResource>(observed: &Observed<K>, context: &Context) -> LastStatus<K::Status> {
+    let (key, uid) = identity(observed);
+    let version = observed.metadata.resource_version.as_deref().unwrap_or_default();
+    let written = context.remember(&key, &uid, |memory| {
+        let written = memory.written.as_mut()?;
+        if written.resource_version == version {
+            written.was_seen = true;
+        }
+        Some(written.clone())
+    });
+    let since = written.as_ref().map(|written| written.at.elapsed());
+    let own = written.filter(|written| !written.was_seen || written.resource_version == version);
+    let own = own.and_then(|written| serde_json::from_str(&written.status).ok());
+    // A status of a wrong shape, such as one of another version, is written anew.
+    let theirs = || serde_json::from_value(observed.body().remove("status").unwrap_or_default()).unwrap_or_default();
+    LastStatus { status: own.unwrap_or_else(theirs), since }
+}
+
+async fn write_status<K: JobResource>(
+    observed: &Observed<K>,
+    key: &JobKey,
+    uid: &str,
+    status: &K::Status,
+    context: &Context,
+) -> Result<(), Error> {
+    let api: Api<Observed<K>> = Api::namespaced(context.client.clone(), &key.namespace);
+    let patch: Value = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        // Another job that took the name meanwhile gets no status of this one.
+        "metadata": {"name": key.name, "uid": observed.metadata.uid},
+        "status": status,
+    });
+    context.metrics.write(&format!("{}/status", K::KIND.name()));
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
+        Ok(answer) => {
+            let resource_version = answer.metadata.resource_version.unwrap_or_default();
+            let status = patch["status"].to_string().into_boxed_str();
+            let written = Written { status, resource_version, was_seen: false, at: Instant::now() };
+            context.remember(key, uid, |memory| memory.written = Some(written));
+            Ok(())
+        }
+        // The job is gone, or another one has its name: the watch will say so.
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
+        Err(error) => Err(Error::api(format!("write the status of {}", key.name))(error)),
+    }
+}
+
+async fn announce<K: JobResource>(observed: &Observed<K>, verdict: &Verdict, context: &Context) {
+    let transition = Transition {
+        job: kube::Resource::object_ref(observed, &()),
+        reason: verdict.reason.name(),
+        standing: verdict.standing,
+        message: verdict.message.clone(),
+    };
+    tracing::info!(
+        namespace = transition.job.namespace,
+        job = transition.job.name,
+        reason = transition.reason,
+        message = transition.message,
+        "the job changed"
+    );
+    context.metrics.write("Event");
+    publish(&context.client, &context.instance, &transition).await;
+}
+
+/// When a status is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It is there already.
+    No,
+    /// At once.
+    Now,
+    /// Only its figures are new, and some were written a moment ago: after this time.
+    Later(Duration),
+}
+
+/// Decides when a status is written. `since`: how long ago the last one was; `None`: not in this process.
+pub fn write<S: JobStatus>(before: &S, after: &S, since: Option<Duration>) -> Write {
+    if before == after {
+        return Write::No;
+    }
+    let flipped = words(before.conditions()) != words(after.conditions())
+        || before.observed_generation() != after.observed_generation();
+    match since {
+        Some(since) if !flipped && since < FIGURES_PERIOD => Write::Later(FIGURES_PERIOD - since),
+        _ => Write::Now,
+    }
+}
+
+fn words(conditions: &[Condition]) -> Vec<(&str, &str, &str)> {
+    conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}

@@ -1,0 +1,199 @@
+//! [`ValidatedJob`]: a job of any kind that can be built, and the checks that all kinds share. Pure.
+
+use std::collections::BTreeSet;
+
+use data_platform_crds::condition::Reason;
+use data_platform_crds::field_path::FieldPath;
+use data_platform_crds::problem::Problem;
+use data_platform_crds::resources::{PodSpec, StorageSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde_json::Value;
+
+use crate::apply::owner_reference;
+use crate::args::RunnerSettings;
+use crate::kind::JobResource;
+use crate::names::{DATA_FOLDER, RESTARTED_AT, VOLUME_PREFIX, hash, is_reserved};
+
+/// Why a job is not built: the reason of its conditions, and a message.
+pub type Refusal = (Reason, String);
+
+/// A job that can be built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValidatedJob<K> {
+    /// The resource as the runner gets it: without status, and without metadata that may change while it runs.
+    pub job: K,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Who owns the children.
+    pub owner: OwnerReference,
+    /// Where its data are.
+    pub storage: Storage,
+    /// The Secrets that are mounted.
+    pub secrets: BTreeSet<String>,
+    /// Names the generation of the spec and the restart annotation: what a user changes to get other pods.
+    pub revision: String,
+    /// The restart annotation.
+    pub restarted_at: Option<String>,
+}
+
+/// Where outputs and checkpoints are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// A claim that is mounted.
+    pub claim: Option<String>,
+    /// Folder or URL.
+    pub outputs: String,
+    /// Folder or URL.
+    pub checkpoints: String,
+}
+
+/// Names what a user changes to get other pods. The generation, not a hash of the spec: an upgrade that brings a new field
+/// with a default changes the text of every spec, and no generation.
+fn revision(metadata: &ObjectMeta) -> String {
+    hash(&format!("{:?} {:?} {}", metadata.uid, metadata.generation, restarted_at(metadata).unwrap_or_default()))
+}
+
+fn restarted_at(metadata: &ObjectMeta) -> Option<String> {
+    metadata.annotations.as_ref()?.get(RESTARTED_AT).cloned()
+}
+
+/// Makes a job that can be built from one that was checked.
+///
+/// # Errors
+///
+/// The resource lacks what every resource in a cluster has, or the job has no place for its data.
+pub fn validate<K: JobResource>(job: &K, settings: &RunnerSettings) -> Result<ValidatedJob<K>, Refusal> {
+    let incomplete = || (Reason::InternalError, "the resource has no name, namespace or uid".to_owned());
+    let metadata = job.meta();
+    let (Some(name), Some(namespace)) = (metadata.name.clone(), metadata.namespace.clone()) else {
+        return Err(incomplete());
+    };
+    let owner = owner_reference(job).ok_or_else(incomplete)?;
+    Ok(ValidatedJob {
+        job: for_the_runner(job),
+        storage: storage(job.storage(), settings)?,
+        secrets: secrets(job),
+        revision: revision(metadata),
+        restarted_at: restarted_at(metadata),
+        namespace,
+        name,
+        owner,
+    })
+}
+
+/// Labels and annotations of the resource may change without a restart; the rank of the runner needs when the job was
+/// created and its generation.
+fn for_the_runner<K: JobResource>(job: &K) -> K {
+    let metadata = job.meta();
+    job.with_metadata(ObjectMeta {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        generation: metadata.generation,
+        ..ObjectMeta::default()
+    })
+}
+
+/// All problems as one message.
+pub fn lines(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// What the operator needs for itself, a job may not set. `reserved_env`: the variables among that.
+pub fn pod_problems(pod: &PodSpec, reserved_env: &[&str]) -> Vec<Problem> {
+    let path = FieldPath::root().field("spec").field("pod");
+    let mut problems = Vec::new();
+    let mut refuse = |path: FieldPath, message: String| {
+        problems.push(Problem::error(path, message, "leave it out, or choose another"));
+    };
+    for name in pod.labels.keys().filter(|name| is_reserved(name)) {
+        refuse(path.field("labels").field(name), format!("the label {name} is the operator's"));
+    }
+    for name in pod.annotations.keys().filter(|name| is_reserved(name)) {
+        refuse(path.field("annotations").field(name), format!("the annotation {name} is the operator's"));
+    }
+    for (i, env) in pod.env.iter().enumerate().filter(|(_, env)| reserved_env.contains(&env.name.as_str())) {
+        refuse(path.field("env").index(i).field("name"), format!("the operator sets {}", env.name));
+    }
+    // A rule of the CRD says the same; a CRD without its rules must not be a way to run other code.
+    for (i, env) in pod.env.iter().enumerate().filter(|(_, env)| env.name.starts_with("LD_")) {
+        refuse(path.field("env").index(i).field("name"), format!("{} could replace the runner's code", env.name));
+    }
+    for (i, volume) in pod.volumes.iter().enumerate() {
+        let path = path.field("volumes").index(i);
+        if volume.name.starts_with(VOLUME_PREFIX) {
+            refuse(path.field("name"), format!("volumes whose names begin with {VOLUME_PREFIX} are the operator's"));
+        }
+        let folder = format!("{}/", volume.mount_path.trim_end_matches('/'));
+        let taken =
+            [DATA_FOLDER, "/tmp", "/etc/data-platform", "/usr", "/proc", "/sys", "/dev", "/etc/ssl", "/etc/passwd"];
+        if let Some(taken) = taken.iter().find(|taken| {
+            let taken = format!("{taken}/");
+            folder.starts_with(&taken) || taken.starts_with(&folder)
+        }) {
+            refuse(path.field("mountPath"), format!("{} hides {taken}, which the runner needs", volume.mount_path));
+        }
+    }
+    problems
+}
+
+fn storage(wanted: Option<&StorageSpec>, settings: &RunnerSettings) -> Result<Storage, Refusal> {
+    let wanted = wanted.cloned().unwrap_or_default();
+    if let Some(claim) = wanted.claim_name {
+        return Ok(on_claim(claim));
+    }
+    // A job that names one URL takes the other from the operator, and only what is left lies in the operator's claim.
+    let outputs = wanted.outputs.or_else(|| settings.outputs.clone());
+    let checkpoints = wanted.checkpoints.or_else(|| settings.checkpoints.clone());
+    match (outputs, checkpoints, settings.claim.clone()) {
+        (Some(outputs), Some(checkpoints), _) => Ok(Storage { claim: None, outputs, checkpoints }),
+        (outputs, checkpoints, Some(claim)) => {
+            let folders = on_claim(claim);
+            Ok(Storage {
+                outputs: outputs.unwrap_or(folders.outputs),
+                checkpoints: checkpoints.unwrap_or(folders.checkpoints),
+                claim: folders.claim,
+            })
+        }
+        _ => {
+            let cure =
+                "set spec.storage.claimName, or both outputs and checkpoints, or give the operator a default storage";
+            Err((Reason::StorageMissing, format!("neither the job nor the operator says where its data are: {cure}")))
+        }
+    }
+}
+
+fn on_claim(claim: String) -> Storage {
+    Storage {
+        claim: Some(claim),
+        outputs: format!("{DATA_FOLDER}/outputs"),
+        checkpoints: format!("{DATA_FOLDER}/checkpoints"),
+    }
+}
+
+/// The Secrets that the job's settings name, other than in the environment.
+fn secrets<K: JobResource>(job: &K) -> BTreeSet<String> {
+    fn collect(value: &Value, found: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                if let Some(name) = fields.get("secretKeyRef").and_then(|reference| reference["name"].as_str()) {
+                    found.insert(name.to_owned());
+                }
+                fields.values().for_each(|value| collect(value, found));
+            }
+            Value::Array(elements) => elements.iter().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut job = serde_json::to_value(job).unwrap_or_default();
+    let spec = &mut job["spec"];
+    if let Some(fields) = spec.as_object_mut() {
+        fields.remove("pod");
+    }
+    let mut found = BTreeSet::new();
+    collect(spec, &mut found);
+    found
+}
