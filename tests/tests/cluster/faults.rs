@@ -57,7 +57,7 @@ fn faults(cluster: &str) -> Vec<Fault> {
             "Degraded",
             json!({"kafka": {"bootstrapServers": format!("{cluster}:1")}}),
         ),
-        // Their folders belong to somebody else, see below.
+        // A file is where their folder belongs, see below.
         fault("checkpoint-denied", "StorageDenied", "Stalled", json!({})),
         fault("sink-denied", "StorageDenied", "Stalled", json!({})),
         fault("sql-error", "InvalidSpec", "Stalled", json!({"query": "SELECT nonsense FROM app_events"})),
@@ -96,8 +96,9 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
     topic_missing["spec"]["sources"][0]["topics"] = json!(["nowhere"]);
 
     let volume = namespace.folder_of_claim("data-platform")?;
-    for folder in [format!("checkpoints/{}/checkpoint-denied", namespace.name()), "outputs/sink-denied".to_owned()] {
-        std::fs::create_dir_all(volume.join(&folder)).with_context(|| format!("make {folder} as root"))?;
+    for file in [format!("checkpoints/{}/checkpoint-denied", namespace.name()), "outputs/sink-denied".to_owned()] {
+        std::fs::write(volume.join(&file), "")
+            .with_context(|| format!("put a file where the folder {file} belongs"))?;
     }
 
     let garbage = format!("{}-garbage", stream.topic);
