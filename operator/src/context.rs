@@ -125,6 +125,9 @@ pub struct Written {
     pub at: Instant,
 }
 
+/// Namespace and name of a claim.
+type ClaimKey = (String, String);
+
 /// What every reconcile of a scope works with.
 pub struct Context {
     /// The client.
@@ -142,7 +145,7 @@ pub struct Context {
     /// What runners say.
     pub reports: Arc<Reports>,
     memory: Mutex<HashMap<JobKey, Memory>>,
-    claims: Mutex<HashMap<(String, String), (Instant, Option<bool>)>>,
+    claims: Mutex<HashMap<ClaimKey, (Instant, Option<bool>)>>,
 }
 
 impl Context {

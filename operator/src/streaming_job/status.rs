@@ -85,9 +85,8 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
 
 /// The Deployment has no pod that stays: it is about to make one, or it cannot.
 fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
-    let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
-    let failure =
-        conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True").last();
+    let mut conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
+    let failure = conditions.rfind(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
     if let Some(failure) = failure {
         let message = failure["message"].as_str().unwrap_or_default();
         let is_quota = message.contains("exceeded quota")
