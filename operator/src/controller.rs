@@ -59,9 +59,14 @@ impl Controller {
         Self { context, triggers, streaming, batch }
     }
 
-    /// The jobs of every kind, for the page.
-    pub fn jobs(&self) -> (Vec<Arc<Observed<StreamingJob>>>, Vec<Arc<Observed<BatchJob>>>) {
-        (self.streaming.state(), self.batch.state())
+    /// The streaming jobs as they are now.
+    pub fn streaming_jobs(&self) -> Vec<Arc<Observed<StreamingJob>>> {
+        self.streaming.state()
+    }
+
+    /// The batch jobs as they are now.
+    pub fn batch_jobs(&self) -> Vec<Arc<Observed<BatchJob>>> {
+        self.batch.state()
     }
 
     /// What the reconciles work with.

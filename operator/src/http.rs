@@ -84,9 +84,8 @@ async fn metrics(State(pages): State<Pages>) -> Response {
 pub fn status(leads: bool, controllers: &[Controller]) -> Value {
     let mut jobs: Vec<Value> = Vec::new();
     for controller in controllers {
-        let (streaming, batch) = controller.jobs();
-        jobs.extend(streaming.iter().map(|job| shown(job)));
-        jobs.extend(batch.iter().map(|job| shown(job)));
+        jobs.extend(controller.streaming_jobs().iter().map(|job| shown(job)));
+        jobs.extend(controller.batch_jobs().iter().map(|job| shown(job)));
     }
     jobs.sort_by_cached_key(|job| format!("{} {} {}", job["kind"], job["namespace"], job["name"]));
     json!({"program": env!("CARGO_PKG_VERSION"), "leader": leads, "jobs": jobs})
@@ -106,4 +105,26 @@ fn shown<K: JobResource>(job: &Observed<K>) -> Value {
         }
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use data_platform_crds::batch_job::BatchJob;
+
+    use super::*;
+
+    #[test]
+    fn of_a_job_its_status_is_shown_and_of_its_spec_only_when_it_runs() {
+        let job = json!({
+            "metadata": {"name": "a", "namespace": "n", "annotations": {"secret": "hidden"}},
+            "spec": {"schedule": "@daily", "timeZone": "UTC", "parameters": {"password": "hidden"}},
+            "status": {"missedRuns": 0},
+        });
+        let job: Observed<BatchJob> = serde_json::from_value(job).unwrap();
+        let expected = json!({
+            "kind": "BatchJob", "namespace": "n", "name": "a", "schedule": "@daily", "timeZone": "UTC",
+            "status": {"missedRuns": 0},
+        });
+        assert_eq!(shown(&job), expected);
+    }
 }

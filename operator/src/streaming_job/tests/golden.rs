@@ -66,3 +66,20 @@ fn a_suspended_job_on_an_object_store() {
     value["spec"]["storage"] = json!({"outputs": "s3://bucket/outputs", "checkpoints": "s3://bucket/checkpoints"});
     golden("object-store.yaml", &documents(&serde_json::from_value(value).unwrap(), &settings(), true));
 }
+
+#[test]
+fn brokers_that_a_job_does_not_name_are_the_operators_to_name() {
+    let settings = RunnerSettings { bootstrap_servers: Some("kafka:9092".to_owned()), ..settings() };
+    let name = "\"KAFKA_BOOTSTRAP_SERVER\"";
+    let with = |kafka: Value, env: Value| {
+        let mut value = serde_json::to_value(job()).unwrap();
+        value["spec"]["kafka"] = kafka;
+        value["spec"]["pod"] = json!({"env": env});
+        documents(&serde_json::from_value(value).unwrap(), &settings, true).matches(name).count()
+    };
+    assert_eq!(with(json!({}), json!([])), 1);
+    assert_eq!(with(json!(null), json!([])), 1);
+    assert_eq!(with(json!({"bootstrapServers": "own:9092"}), json!([])), 0);
+    // Once in the configuration, once in the pod: the job's own.
+    assert_eq!(with(json!({}), json!([{"name": "KAFKA_BOOTSTRAP_SERVER", "value": "own:9092"}])), 2);
+}
