@@ -45,8 +45,10 @@ fn main() {
 fn source() -> SourceSpec {
     let text = templates::find("event-aggregation").expect("the job is built in");
     let (job, _) = Manifest::read(text).expect("it is YAML").remove(0).check().expect("it is valid");
-    let Job::Streaming(job) = job else { panic!("event-aggregation is a streaming job") };
-    job.spec.sources[0].clone()
+    match job {
+        Job::Streaming(job) => job.spec.sources[0].clone(),
+        Job::Batch(_) => unreachable!("event-aggregation is a streaming job"),
+    }
 }
 
 fn query(source: &SourceSpec) -> StreamQuery {

@@ -151,6 +151,13 @@ async fn measure(client: &Client, jobs: usize, process: &mut Operator) -> Result
     created.into_iter().collect::<Result<Vec<_>>>()?;
     println!("{jobs} jobs applied: {:.1} s", begin.elapsed().as_secs_f64());
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=data-platform");
+    // By the operator's own count first: a list of three thousand objects every moment would keep the API server busy.
+    let kinds = ["ConfigMap", "Service", "Deployment"];
+    wait("all writes", async || {
+        let writes = writes().await?;
+        Ok(kinds.iter().all(|kind| writes.get(*kind).is_some_and(|count| *count >= jobs as f64)))
+    })
+    .await?;
     wait("all children", async || {
         let deployments = deployments.list_metadata(&ours).await?.items.len();
         let services = services.list_metadata(&ours).await?.items.len();

@@ -86,8 +86,17 @@ async fn write<K>(
             return Ok(Some((Reason::Starting, message)));
         }
     };
-    let written =
-        context.writer.apply(desired, uid.as_deref()).await.map_err(Error::api(format!("apply the {}", name())))?;
+    let mut applied = context.writer.apply(desired, uid.as_deref()).await;
+    if let (Err(kube::Error::Api(answer)), Some((metadata, _)), Some(_)) = (&applied, &seen, &uid)
+        && answer.code == 422
+        && desired.kind == ChildKind::Service
+    {
+        // Somebody changed what apply cannot merge back: ports are told apart by their numbers. Nothing but names hangs on
+        // a headless Service, so it is made anew.
+        context.writer.delete(desired.kind, metadata).await.map_err(Error::api(format!("delete the {}", name())))?;
+        applied = context.writer.apply(desired, None).await;
+    }
+    let written = applied.map_err(Error::api(format!("apply the {}", name())))?;
     tracing::debug!(object = name(), "applied");
     cache.note(kept(desired.kind, written));
     Ok(None)

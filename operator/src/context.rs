@@ -125,8 +125,8 @@ pub struct Written {
     pub at: Instant,
 }
 
-/// Namespace and name of a claim.
-type ClaimKey = (String, String);
+/// Since when something is known of a claim, and what: `Some(is shared)`, or `None` for one that is not there.
+pub type KnownClaim = (Instant, Option<bool>);
 
 /// What every reconcile of a scope works with.
 pub struct Context {
@@ -145,7 +145,8 @@ pub struct Context {
     /// What runners say.
     pub reports: Arc<Reports>,
     memory: Mutex<HashMap<JobKey, Memory>>,
-    claims: Mutex<HashMap<ClaimKey, (Instant, Option<bool>)>>,
+    /// By namespace and name.
+    claims: Mutex<HashMap<(String, String), KnownClaim>>,
 }
 
 impl Context {
@@ -204,7 +205,7 @@ impl Context {
     }
 
     /// What is known of a claim, and since when.
-    pub fn claim(&self, namespace: &str, claim: &str) -> Option<(Instant, Option<bool>)> {
+    pub fn claim(&self, namespace: &str, claim: &str) -> Option<KnownClaim> {
         lock(&self.claims).get(&(namespace.to_owned(), claim.to_owned())).copied()
     }
 }

@@ -48,6 +48,20 @@ impl Error {
         move |source| Self::Api { what, source: Box::new(source) }
     }
 
+    /// Every word of [`Self::reason`].
+    pub const REASONS: [&'static str; 10] = [
+        "timeout",
+        "no_answer",
+        "forbidden",
+        "not_found",
+        "conflict",
+        "gone",
+        "invalid",
+        "too_many_requests",
+        "server_error",
+        "other",
+    ];
+
     /// The word in metrics.
     pub fn reason(&self) -> &'static str {
         let Self::Api { source, .. } = self else { return "timeout" };

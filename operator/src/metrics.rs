@@ -71,6 +71,9 @@ impl Metrics {
             for result in ["ok", "error"] {
                 metrics.reconciles.with_label_values(&[kind.name(), result]);
             }
+            for reason in crate::error::Error::REASONS {
+                metrics.errors.with_label_values(&[kind.name(), reason]);
+            }
             metrics.durations.with_label_values(&[kind.name()]);
         }
         let collectors: [Box<dyn Collector>; 7] = [

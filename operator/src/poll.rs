@@ -24,6 +24,9 @@ use crate::streaming_job::status::Heard;
 const PERIOD: Duration = Duration::from_secs(15);
 /// Time between two questions to one that does not: its user waits for the reason.
 const PERIOD_UNREADY: Duration = Duration::from_secs(3);
+/// Answers of a runner that works and has not committed yet, until it is asked as rarely as the others: its user waits for
+/// the first figures, but a topic without records may wait for ever.
+const EARLY_ANSWERS: u32 = 20;
 /// A runner answers from memory: one that takes longer has no processor or no network.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// A report of a job with a thousand partitions; what is longer is not one of ours.
@@ -43,6 +46,7 @@ pub struct Reports {
 struct Said {
     report: Option<Arc<RunnerReport>>,
     failures: u32,
+    answers: u32,
     next: Instant,
 }
 
@@ -59,12 +63,13 @@ impl Reports {
     /// Takes up an answer, or that there was none. Tells whether that is something new.
     pub fn note(&self, life: &str, answer: Option<RunnerReport>, now: Instant) -> bool {
         let mut heard = self.lock();
-        let said = heard.entry(life.to_owned()).or_insert(Said { report: None, failures: 0, next: now });
+        let said = heard.entry(life.to_owned()).or_insert(Said { report: None, failures: 0, answers: 0, next: now });
         let was_silent = said.failures >= SILENT_AFTER;
         let is_new = match answer {
             Some(report) => {
                 let is_new = was_silent || said.report.as_deref() != Some(&report);
                 (said.report, said.failures) = (Some(Arc::new(report)), 0);
+                said.answers = said.answers.saturating_add(1);
                 is_new
             }
             None => {
@@ -72,8 +77,9 @@ impl Reports {
                 said.failures == SILENT_AFTER
             }
         };
-        let is_ready = said.failures == 0 && said.report.as_ref().is_some_and(|report| report.ready);
-        let period = if is_ready { PERIOD } else { PERIOD_UNREADY };
+        let is_known = |report: &Arc<RunnerReport>| report.last_commit.is_some() || said.answers > EARLY_ANSWERS;
+        let is_settled = said.report.as_ref().is_some_and(|report| report.ready && is_known(report));
+        let period = if said.failures == 0 && is_settled { PERIOD } else { PERIOD_UNREADY };
         // A tenth more or less: a thousand pods that started together are not
         // asked together for ever.
         let spread = u32::from_str_radix(&hash(&format!("{life}{now:?}"))[..4], 16).unwrap_or(0);
@@ -145,6 +151,7 @@ async fn ask(client: &Client<HttpConnector, Empty<&'static [u8]>>, ip: &str) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::CommitReport;
 
     fn pod() -> PodFacts {
         let metadata = serde_json::from_value(serde_json::json!({"uid": "p"})).unwrap();
@@ -167,10 +174,20 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_ready_is_asked_sooner() {
+    fn one_that_is_not_ready_or_has_not_committed_yet_is_asked_sooner() {
         let (reports, now) = (Reports::default(), Instant::now());
-        let ready = RunnerReport { ready: true, ..RunnerReport::default() };
+        let early = RunnerReport { ready: true, ..RunnerReport::default() };
+        let ready = RunnerReport { last_commit: Some(CommitReport::default()), ..early.clone() };
         reports.note("ready", Some(ready), now);
+        for _ in 0..EARLY_ANSWERS {
+            reports.note("waiting", Some(early.clone()), now);
+        }
+        assert!(reports.is_due("waiting", now + Duration::from_secs(4)));
+        reports.note("waiting", Some(early), now);
+        assert!(
+            !reports.is_due("waiting", now + Duration::from_secs(4)),
+            "a topic without records is asked like others"
+        );
         reports.note("unready", Some(RunnerReport::default()), now);
         let later = now + Duration::from_secs(4);
         assert!(reports.is_due("unready", later) && !reports.is_due("ready", later));

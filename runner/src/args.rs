@@ -55,7 +55,7 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run one job.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Try everything with nothing installed: an embedded broker, a generator, a job, live figures, then the rows.
     Demo(DemoArgs),
     /// Check jobs as the API server and the runner would.

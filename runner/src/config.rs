@@ -54,9 +54,9 @@ pub struct LoadedJob<J = StreamingJob> {
 #[derive(Clone, Debug)]
 pub enum Loaded {
     /// A streaming job.
-    Streaming(LoadedJob),
+    Streaming(Box<LoadedJob>),
     /// A batch job.
-    Batch(LoadedJob<BatchJob>),
+    Batch(Box<LoadedJob<BatchJob>>),
 }
 
 impl Loaded {
@@ -173,7 +173,7 @@ fn shown(files: &[PathBuf]) -> String {
 /// [`ConfigError`] with every problem.
 pub fn load_streaming(source: &JobSource) -> Result<LoadedJob, ConfigError> {
     match load_one(source)? {
-        Loaded::Streaming(loaded) => Ok(loaded),
+        Loaded::Streaming(loaded) => Ok(*loaded),
         Loaded::Batch(loaded) => {
             let cure = "name a StreamingJob";
             Err(ConfigError::usage(format!("{}: this is a BatchJob, which reads no Kafka: {cure}", loaded.file)))
@@ -300,7 +300,7 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource, seat: S
             }
             let problems = located(&manifest, problems);
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
-            if problems.is_empty() { Ok(Loaded::Streaming(loaded)) } else { Err(problems) }
+            if problems.is_empty() { Ok(Loaded::Streaming(Box::new(loaded))) } else { Err(problems) }
         }
         Job::Batch(mut job) => {
             job.spec = templates::expand_batch(&job.spec).map_err(|problems| located(&manifest, problems))?;
@@ -308,7 +308,7 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource, seat: S
             job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
             let problems = located(&manifest, supported::check_batch(&job.spec));
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
-            if problems.is_empty() { Ok(Loaded::Batch(loaded)) } else { Err(problems) }
+            if problems.is_empty() { Ok(Loaded::Batch(Box::new(loaded))) } else { Err(problems) }
         }
     }
 }

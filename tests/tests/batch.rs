@@ -53,10 +53,6 @@ impl Hours {
         self.stream.folders.outputs().join("hourly_aggregates")
     }
 
-    fn checkpoint(&self) -> PathBuf {
-        self.stream.folders.checkpoints().join("local/hourly-aggregates")
-    }
-
     /// The output holds exactly these hours, each once and right.
     fn check(&self, hours: impl IntoIterator<Item = u64>) -> anyhow::Result<()> {
         let (output, input) = (self.output(), self.stream.output());

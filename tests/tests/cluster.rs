@@ -1,6 +1,8 @@
 //! What runs on a real Kubernetes.
 
 mod admission;
+mod batch;
+mod chaos;
 mod faults;
 mod leader;
 mod monitoring;

@@ -85,9 +85,10 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
 
 /// The Deployment has no pod that stays: it is about to make one, or it cannot.
 fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
-    let mut conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
-    let failure = conditions.rfind(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
-    if let Some(failure) = failure {
+    let conditions = deployment["status"]["conditions"].as_array().into_iter().flatten();
+    let mut failures =
+        conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
+    if let Some(failure) = failures.next() {
         let message = failure["message"].as_str().unwrap_or_default();
         let is_quota = message.contains("exceeded quota")
             || message.contains("must specify limits")
@@ -213,8 +214,8 @@ fn time(micros: i64) -> Option<Time> {
 
 fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    // Before it has read its log and asked Kafka a runner knows nothing, and says zero.
-    if !report.partitions.is_empty() {
+    // Before it has read its log and asked Kafka a runner knows nothing.
+    if report.partitions.iter().any(|partition| partition.lag().is_some()) {
         let mut worst: Vec<_> = report.partitions.iter().filter(|partition| partition.lag() != Some(0)).collect();
         worst.sort_by_key(|partition| {
             (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition)

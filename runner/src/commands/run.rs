@@ -241,16 +241,16 @@ pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comman
 /// A job of either kind that can begin.
 pub(crate) enum Planned {
     /// A streaming job.
-    Streaming(PlannedJob),
+    Streaming(Box<PlannedJob>),
     /// A batch job.
-    Batch(PlannedBatch),
+    Batch(Box<PlannedBatch>),
 }
 
 /// Plans a job.
 pub(crate) fn plan(loaded: Loaded) -> Result<Planned, CommandError> {
     Ok(match loaded {
-        Loaded::Streaming(loaded) => Planned::Streaming(PlannedJob::new(loaded)?),
-        Loaded::Batch(loaded) => Planned::Batch(PlannedBatch::new(loaded)?),
+        Loaded::Streaming(loaded) => Planned::Streaming(Box::new(PlannedJob::new(*loaded)?)),
+        Loaded::Batch(loaded) => Planned::Batch(Box::new(PlannedBatch::new(*loaded)?)),
     })
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
         let streaming = match job {
             Loaded::Streaming(job) => job,
             Loaded::Batch(job) => {
-                match PlannedBatch::new(job) {
+                match PlannedBatch::new(*job) {
                     Ok(planned) => lines += &format!("{file}: BatchJob {} is valid\n", planned.name()),
                     Err(ConfigError::Problems(found)) => problems.extend(found),
                     Err(error) => return Err(error.into()),
@@ -29,7 +29,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
                 continue;
             }
         };
-        match PlannedJob::new(streaming) {
+        match PlannedJob::new(*streaming) {
             Ok(planned) => lines += &format!("{file}: StreamingJob {} is valid\n", planned.name()),
             Err(ConfigError::Problems(found)) => problems.extend(found),
             Err(error) => return Err(error.into()),

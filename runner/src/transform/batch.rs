@@ -80,13 +80,15 @@ impl BatchQuery {
         memory_bytes: usize,
         clock: i64,
     ) -> std::result::Result<BatchRows, QueryError> {
+        let mut names: Vec<String> = tables.keys().cloned().collect();
+        names.sort();
         let plan = || {
             let state = session(tables, memory_bytes, clock)?;
             let plan = state.optimize(&logical_plan(&state, self.query.clone())?)?;
             let plan = execution_plan(&state, &plan)?;
             plan.execute(0, state.task_ctx())
         };
-        let rows = with_room(|| plan().map_err(|error| QueryError::from_datafusion(&error)))?;
+        let rows = with_room(|| plan().map_err(|error| planning_error(&error, &names)))?;
         let output = Output::new(&rows.schema())?;
         Ok(BatchRows { rows, output })
     }
@@ -107,6 +109,19 @@ impl BatchRows {
         let mut rows = Vec::new();
         batch.and_then(|batch| self.output.append(&batch, &mut rows)).map_err(|error| failed(&error))?;
         Ok(Some(rows))
+    }
+}
+
+fn planning_error(error: &DataFusionError, inputs: &[String]) -> QueryError {
+    let error = QueryError::from_datafusion(error);
+    let unknown =
+        error.message.strip_prefix("table 'datafusion.public.").and_then(|rest| rest.strip_suffix("' not found"));
+    match unknown {
+        Some(table) => {
+            let cure = format!("the query reads the inputs of the job: {}", inputs.join(", "));
+            QueryError::new(format!("there is no table {table}")).cure(cure)
+        }
+        None => error,
     }
 }
 

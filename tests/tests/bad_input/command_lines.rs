@@ -55,8 +55,8 @@ fn wrong_jobs() -> Vec<Wrong> {
         ),
         wrong(
             "a job of later",
-            "run hourly-aggregates",
-            &["the built-in job hourly-aggregates comes in a later version", "there is event-aggregation"],
+            "run daily-summaries",
+            &["the built-in job daily-summaries comes in a later version", "there is event-aggregation"],
         ),
         wrong(
             "a file that is not there",

@@ -101,7 +101,7 @@ fn a_run_killed_at_any_step_leaves_the_old_hour_or_the_new_one() -> anyhow::Resu
     assert_eq!(files(&hours.output())?.len(), 3);
     let killed = points.values().filter(|ended| **ended == Ended::Signal(9)).count();
     println!("{killed} kills at {} points, {report}", points.len());
-    assert!(killed >= 45, "only {killed}: {points:?}");
+    assert!(killed >= 40, "only {killed}: {points:?}");
     assert_eq!(std::fs::read_to_string(&log)?.lines().count(), killed, "every kill leaves a trace");
     Ok(())
 }

@@ -112,7 +112,7 @@ fn every_end_of_a_pod_leaves_a_last_message() -> anyhow::Result<()> {
         (serde_json::json!({"/job/spec/query": "DELETE FROM events"}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/sink/format": "delta"}), 2, "NotSupported"),
         (serde_json::json!({"/job/spec/query": "SELECT nothing FROM events"}), 2, "QueryFailed"),
-        (serde_json::json!({"/checkpointsRoot": "/proc/nowhere"}), 2, "StorageDenied"),
+        (serde_json::json!({"/checkpointsRoot": "/etc/passwd/checkpoints"}), 2, "StorageDenied"),
         (serde_json::json!({}), 1, "InputIncomplete"),
     ] {
         let pod = Pod::new(&hours, |config| {

@@ -27,21 +27,19 @@ struct Fault {
 
 fn faults(cluster: &str) -> Vec<Fault> {
     let fault = |name, reason, holds, change| Fault { name, reason, holds, change };
-    let read_only =
-        |path: &str| json!([{"name": "read-only", "mountPath": path, "emptyDirSize": "1Mi", "readOnly": true}]);
     vec![
         fault("unschedulable", "Unschedulable", "Degraded", json!({"pod": {"nodeSelector": {"no-node": "has-this"}}})),
         fault(
             "crash-loop",
             "CrashLoop",
             "Degraded",
-            json!({"pod": {"env": [{"name": "HTTP_ADDRESS", "value": "nonsense"}]}}),
+            json!({"pod": {"env": [{"name": "PATIENCE_SECONDS", "value": "nonsense"}]}}),
         ),
         fault(
             "out-of-memory",
             "OutOfMemory",
             "Degraded",
-            json!({"pod": {"resources": {"limits": {"memory": "12Mi"}, "requests": {"memory": "12Mi"}}}}),
+            json!({"pod": {"resources": {"limits": {"memory": "7Mi"}, "requests": {"memory": "7Mi"}}}}),
         ),
         fault(
             "secret-missing",
@@ -59,13 +57,9 @@ fn faults(cluster: &str) -> Vec<Fault> {
             "Degraded",
             json!({"kafka": {"bootstrapServers": format!("{cluster}:1")}}),
         ),
-        fault(
-            "checkpoint-denied",
-            "StorageDenied",
-            "Stalled",
-            json!({"pod": {"volumes": read_only("/data/checkpoints")}}),
-        ),
-        fault("sink-denied", "StorageDenied", "Stalled", json!({"pod": {"volumes": read_only("/data/outputs")}})),
+        // A file is where their folder belongs, see below.
+        fault("checkpoint-denied", "StorageDenied", "Stalled", json!({})),
+        fault("sink-denied", "StorageDenied", "Stalled", json!({})),
         fault("sql-error", "InvalidSpec", "Stalled", json!({"query": "SELECT nonsense FROM app_events"})),
         fault("suspended", "Suspended", "", json!({"suspend": true})),
         fault("storage-missing", "StorageMissing", "Stalled", json!({"storage": {"claimName": "nowhere"}})),
@@ -100,6 +94,12 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
     platform.wait_for_job("healthy", "to be caught up", is_caught_up)?;
     let mut topic_missing = platform.event_aggregation("topic-missing", &stream)?;
     topic_missing["spec"]["sources"][0]["topics"] = json!(["nowhere"]);
+
+    let volume = namespace.folder_of_claim("data-platform")?;
+    for file in [format!("checkpoints/{}/checkpoint-denied", namespace.name()), "outputs/sink-denied".to_owned()] {
+        std::fs::write(volume.join(&file), "")
+            .with_context(|| format!("put a file where the folder {file} belongs"))?;
+    }
 
     let garbage = format!("{}-garbage", stream.topic);
     stream.broker.create_topic(&garbage, 1, &[])?;

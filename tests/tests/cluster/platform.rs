@@ -11,6 +11,9 @@ use crate::events::Stream;
 /// Until a pod is there and its job reads, on a machine that does other things beside.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(180);
 
+/// The operator's pods.
+pub(super) const OPERATOR: &str = "app.kubernetes.io/name=data-platform-operator";
+
 /// An operator that watches its own namespace.
 pub(super) struct Platform {
     pub(super) cluster: Cluster,
@@ -48,14 +51,16 @@ impl Platform {
         self.namespace.helm(&arguments)
     }
 
-    /// Waits until the operator is ready.
+    /// Waits until the operator is ready, and the pods of the one before it are gone: they may lead until their end.
     pub(super) fn wait_for_operator(&self) -> anyhow::Result<()> {
         self.namespace.wait_for("the operator to be ready", TIMEOUT, || {
+            let pods = self.namespace.get_json(&["pods", "--selector", OPERATOR]).ok()?;
             let deployment = self.namespace.get_json(&["deployment", "data-platform-operator"]).ok()?;
             let status = &deployment["status"];
             let all = deployment["spec"]["replicas"].as_i64()?;
             let is_new = status["observedGeneration"] == deployment["metadata"]["generation"];
-            (is_new && status["readyReplicas"] == all && status["updatedReplicas"] == all).then_some(())
+            let is_alone = i64::try_from(pods["items"].as_array()?.len()).ok()? == all;
+            (is_alone && is_new && status["readyReplicas"] == all && status["updatedReplicas"] == all).then_some(())
         })
     }
 

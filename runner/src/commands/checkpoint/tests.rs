@@ -10,7 +10,7 @@ async fn verified(fixture: &Fixture) -> (String, bool) {
 }
 
 fn place(fixture: &Fixture) -> JobPlace {
-    let checkpoints = Location::parse(&fixture.place().checkpoints).unwrap();
+    let checkpoints = Location::parse(&fixture.place().checkpoints.unwrap()).unwrap();
     JobPlace::open(format!("local/{JOB}"), checkpoints.join("local").join(JOB)).unwrap()
 }
 
@@ -37,7 +37,7 @@ async fn a_log_that_is_whole_is_found_whole() {
         let (text, is_good) = verified(&fixture).await;
         assert!(is_good, "{text}");
         assert!(text.contains("log records") && !text.contains(" bad"), "{text}");
-        ls::ls(&Location::parse(&fixture.place().checkpoints).unwrap(), NOON).await.unwrap();
+        ls::ls(&Location::parse(&fixture.place().checkpoints.unwrap()).unwrap(), NOON).await.unwrap();
         show::show(&place(&fixture), None, NOON).await.unwrap();
         assert!(before == snapshot_of(&fixture), "looking changes nothing");
     }
@@ -114,7 +114,8 @@ async fn what_is_staged_and_decided_is_no_damage() {
 #[tokio::test]
 async fn a_log_is_listed_and_shown_in_a_few_lines() {
     let fixture = Fixture::with_commits(30).await;
-    let list = ls::ls(&Location::parse(&fixture.place().checkpoints).unwrap(), NOON + 500_000_000).await.unwrap();
+    let list =
+        ls::ls(&Location::parse(&fixture.place().checkpoints.unwrap()).unwrap(), NOON + 500_000_000).await.unwrap();
     for word in ["local/clicks", "30", "300", "process 1 on laptop (epoch 1)", "110 s ago"] {
         assert!(list.contains(word), "{word:?} is missing in\n{list}");
     }
@@ -140,7 +141,7 @@ async fn a_damaged_log_is_shown_as_far_as_it_can_be_read() {
     Fixture::damage(&fixture.log_path(&paths::log_record(last - 1)));
     let shown = show::show(&place(&fixture), None, NOON).await.unwrap();
     assert!(shown.starts_with(&format!("DAMAGED at version {}", last - 1)), "{shown}");
-    let list = ls::ls(&Location::parse(&fixture.place().checkpoints).unwrap(), NOON).await.unwrap();
+    let list = ls::ls(&Location::parse(&fixture.place().checkpoints.unwrap()).unwrap(), NOON).await.unwrap();
     assert!(list.contains(&format!("local/clicks: version {}", last - 1)), "{list}");
     let error = error_text(show::show(&place(&fixture), Some(last - 1), 0).await.unwrap_err());
     assert!(error.contains(&paths::log_record(last - 1)), "{error}");

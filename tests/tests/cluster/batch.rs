@@ -1,0 +1,124 @@
+//! hourly-aggregates over what event-aggregation writes, as its user has it: scheduled, run by hand, run again.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, ensure};
+use data_platform_runner::generate::EventSettings;
+use data_platform_tests::{needs_broker, needs_cluster, python_reader, wait_for};
+use serde_json::Value;
+
+use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
+use crate::events::{START_MS, Stream};
+
+const HOUR_MS: i64 = 3_600_000;
+/// The last hour and a little more, so that the watermark passes its end: 10,000 events.
+const EVENTS: u64 = 10_000;
+const SPAN_MS: i64 = HOUR_MS + 60_000;
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0))
+}
+
+/// The hour that was over last; not one that a run of this test could see end.
+fn last_full_hour() -> anyhow::Result<i64> {
+    let early = wait_for("an hour that does not end soon", Duration::from_secs(400), || {
+        let now = now_ms();
+        (now % HOUR_MS < HOUR_MS - 300_000).then_some(now)
+    })?;
+    Ok(early - early % HOUR_MS - HOUR_MS)
+}
+
+#[test]
+fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> anyhow::Result<()> {
+    let cluster = needs_cluster!();
+    let settings = EventSettings { users: 50, ..EventSettings::default() };
+    let mut stream = Stream::new(needs_broker!(), "hourly", 2, settings, SPAN_MS as f64 / EVENTS as f64)?;
+    let hour = last_full_hour()?;
+    stream.skip(Duration::from_millis(u64::try_from(hour - START_MS)?));
+    stream.produce(EVENTS)?;
+    let platform = Platform::install(cluster, "hourly", &[])?;
+    let namespace = &platform.namespace;
+    platform.apply(&platform.event_aggregation("events-aggregated", &stream)?)?;
+    platform.wait_for_job("events-aggregated", "to be caught up", is_caught_up)?;
+
+    // A schedule that does not come while this test runs.
+    let name = "hourly-aggregates";
+    let mut job = Platform::manifest(name)?;
+    job["spec"]["schedule"] = "0 0 29 2 *".into();
+    job["spec"]["inputs"][0]["path"] = "events-aggregated".into();
+    job["spec"]["wait"] = "60s".into();
+    platform.apply(&job)?;
+    let ready = |job: &Value, reason: &str| condition(job, "Ready")["reason"] == reason;
+    wait_for_batch(&platform, name, "to be scheduled", |job| ready(job, "Scheduled"))?;
+    let table = namespace.kubectl(&["get", "sj,bj"])?;
+    ensure!(table.contains("SCHEDULE") && table.contains("0 0 29 2 *"), "{table}");
+
+    let mut interval = Value::Null;
+    for number in 0..2 {
+        let run = format!("by-hand-{number}");
+        namespace.kubectl(&["create", "job", &run, "--from=cronjob/hourly-aggregates"])?;
+        let job = wait_for_batch(&platform, name, &format!("to have finished {run}"), |job| {
+            let last = &job["status"]["lastRun"];
+            last["name"] == run.as_str() && last["result"].as_str().is_some_and(|result| result != "Running")
+        })?;
+        let last = &job["status"]["lastRun"];
+        ensure!(last["result"] == "Succeeded" && last["rows"].as_i64() > Some(0), "{:#}", job["status"]);
+        interval = last["interval"].clone();
+        check(&platform, &interval)?;
+    }
+    let start = interval["start"].as_str().context("the start of the interval")?;
+    ensure!(start.contains(":00:00"), "{interval}");
+
+    // What cannot be read is a failed run with its reason, and the job says so.
+    let mut broken = job.clone();
+    broken["metadata"]["name"] = "broken".into();
+    broken["spec"].as_object_mut().context("a spec")?.remove("schedule");
+    broken["spec"]["query"] = "SELECT nonsense FROM events".into();
+    platform.apply(&broken)?;
+    let mut zone = job.clone();
+    zone["metadata"]["name"] = "zone".into();
+    zone["spec"]["timeZone"] = "Mars/Olympus".into();
+    platform.apply(&zone)?;
+    let mut early = job;
+    early["metadata"]["name"] = "early".into();
+    early["spec"].as_object_mut().context("a spec")?.remove("schedule");
+    early["spec"]["inputs"][0]["path"] = "nothing-there".into();
+    early["spec"]["wait"] = "1s".into();
+    platform.apply(&early)?;
+    for (name, reasons) in [
+        ("zone", &["InvalidTimeZone"][..]),
+        ("broken", &["RunFailed", "InvalidSpec", "QueryFailed"]),
+        ("early", &["InputIncomplete", "RunFailed"]),
+    ] {
+        wait_for_batch(&platform, name, &format!("to be one of {reasons:?}"), |job| {
+            reasons.iter().any(|reason| ready(job, reason))
+        })?;
+    }
+    println!("{}", namespace.kubectl(&["get", "sj,bj", "-o", "wide"])?);
+    Ok(())
+}
+
+fn wait_for_batch(
+    platform: &Platform,
+    name: &str,
+    what: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> anyhow::Result<Value> {
+    let mut last = Value::Null;
+    let found = platform.namespace.wait_for(&format!("{name} {what}"), TIMEOUT, || {
+        last = platform.job("batchjob", name).ok()?;
+        is_so(&last).then(|| last.clone())
+    });
+    found.with_context(|| format!("the last status of {name}: {:#}", last["status"]))
+}
+
+/// The output holds exactly the interval's hour, once and right.
+fn check(platform: &Platform, interval: &Value) -> anyhow::Result<()> {
+    let outputs = platform.namespace.folder_of_claim("data-platform")?.join("outputs");
+    let start = interval["start"].as_str().with_context(|| format!("a start in {interval}"))?;
+    let hour = start.trim_end_matches('Z').replace('T', " ");
+    let arguments =
+        [outputs.join("hourly_aggregates"), outputs.join("events-aggregated")].map(|path| path.into_os_string());
+    let arguments = arguments.into_iter().chain([hour.into()]);
+    python_reader("hourly_aggregates.py", arguments)?.expect_success().map(drop)
+}
