@@ -126,6 +126,7 @@ fn the_operator_is_told_what_the_values_say() -> anyhow::Result<()> {
         ("default", "RUNNER_SERVICE_ACCOUNT", Some("data-platform-runner")),
         ("default", "RUNNER_IMAGE", Some("data-platform-runner:0.1.0")),
         ("default", "RUNNER_IMAGE_PULL_SECRETS", None),
+        ("default", "KAFKA_BOOTSTRAP_SERVERS_DEFAULT", None),
         ("default", "LEASE_NAME", Some("rel-data-platform-operator")),
         ("everything", "RUNNER_IMAGE_PULL_SECRETS", Some("registry,mirror")),
         ("everything", "RUNNER_ROLLOUT", Some("auto")),
