@@ -3,7 +3,7 @@
 # Jobs are read. They belong to their users: the operator never changes them.
 - apiGroups: [dataplatform.io]
   resources: [streamingjobs, batchjobs]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # What it finds out about a job is written into the job's status.
 - apiGroups: [dataplatform.io]
   resources: [streamingjobs/status, batchjobs/status]
@@ -24,13 +24,13 @@
 # Why a pod does not start, and what it said when it ended, stands in the pod's status.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # Whether the claim of the storage is there, and whether several nodes may mount it.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get]
-# One event for each change of a job's condition; patch counts a repeated one.
+# One event for each change of a job's condition.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
