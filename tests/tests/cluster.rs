@@ -7,6 +7,7 @@ mod faults;
 mod leader;
 mod monitoring;
 mod platform;
+mod readme;
 mod rights;
 mod runner_pod;
 mod streaming;
