@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, bail};
+use data_platform_tests::cluster::repository;
 use data_platform_tests::environment;
 use serde_json::Value;
 
@@ -32,10 +33,6 @@ pub(crate) use needs;
 const NAMESPACE: &str = "platform";
 /// The name of the release.
 const RELEASE: &str = "rel";
-
-fn repository() -> PathBuf {
-    environment::tests_folder().parent().expect("tests lie in the repository").to_owned()
-}
 
 fn chart() -> PathBuf {
     repository().join("helm/data-platform")

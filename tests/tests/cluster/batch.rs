@@ -7,7 +7,7 @@ use data_platform_runner::generate::EventSettings;
 use data_platform_tests::{needs_broker, needs_cluster, python_reader, wait_for};
 use serde_json::Value;
 
-use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
+use super::platform::{Platform, condition, is_caught_up};
 use crate::events::{START_MS, Stream};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -49,7 +49,7 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     job["spec"]["wait"] = "60s".into();
     platform.apply(&job)?;
     let ready = |job: &Value, reason: &str| condition(job, "Ready")["reason"] == reason;
-    wait_for_batch(&platform, name, "to be scheduled", |job| ready(job, "Scheduled"))?;
+    platform.wait_for_status("batchjob", name, "to be scheduled", |job| ready(job, "Scheduled"))?;
     let table = namespace.kubectl(&["get", "sj,bj"])?;
     ensure!(table.contains("SCHEDULE") && table.contains("0 0 29 2 *"), "{table}");
 
@@ -57,7 +57,7 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     for number in 0..2 {
         let run = format!("by-hand-{number}");
         namespace.kubectl(&["create", "job", &run, "--from=cronjob/hourly-aggregates"])?;
-        let job = wait_for_batch(&platform, name, &format!("to have finished {run}"), |job| {
+        let job = platform.wait_for_status("batchjob", name, &format!("to have finished {run}"), |job| {
             let last = &job["status"]["lastRun"];
             last["name"] == run.as_str() && last["result"].as_str().is_some_and(|result| result != "Running")
         })?;
@@ -90,26 +90,12 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
         ("broken", &["RunFailed", "InvalidSpec", "QueryFailed"]),
         ("early", &["InputIncomplete", "RunFailed"]),
     ] {
-        wait_for_batch(&platform, name, &format!("to be one of {reasons:?}"), |job| {
+        platform.wait_for_status("batchjob", name, &format!("to be one of {reasons:?}"), |job| {
             reasons.iter().any(|reason| ready(job, reason))
         })?;
     }
     println!("{}", namespace.kubectl(&["get", "sj,bj", "-o", "wide"])?);
     Ok(())
-}
-
-fn wait_for_batch(
-    platform: &Platform,
-    name: &str,
-    what: &str,
-    is_so: impl Fn(&Value) -> bool,
-) -> anyhow::Result<Value> {
-    let mut last = Value::Null;
-    let found = platform.namespace.wait_for(&format!("{name} {what}"), TIMEOUT, || {
-        last = platform.job("batchjob", name).ok()?;
-        is_so(&last).then(|| last.clone())
-    });
-    found.with_context(|| format!("the last status of {name}: {:#}", last["status"]))
 }
 
 /// The output holds exactly the interval's hour, once and right.

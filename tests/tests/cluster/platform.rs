@@ -100,11 +100,22 @@ impl Platform {
         self.wait_for_job(name, &format!("to be {reason}"), |job| condition(job, "Ready")["reason"] == reason)
     }
 
-    /// Waits for something in the status of a streaming job, for its present generation; gives the job.
+    /// Waits for something in the status of a streaming job; see [`Self::wait_for_status`].
     pub(super) fn wait_for_job(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        self.wait_for_status("streamingjob", name, what, is_so)
+    }
+
+    /// Waits for something in the status of a job, for its present generation; gives the job.
+    pub(super) fn wait_for_status(
+        &self,
+        kind: &str,
+        name: &str,
+        what: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
         let mut last = Value::Null;
         let found = self.namespace.wait_for(&format!("{name} {what}"), TIMEOUT, || {
-            last = self.job("streamingjob", name).ok()?;
+            last = self.job(kind, name).ok()?;
             let is_new = last["status"]["observedGeneration"] == last["metadata"]["generation"];
             (is_new && is_so(&last)).then(|| last.clone())
         });
