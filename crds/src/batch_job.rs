@@ -42,15 +42,7 @@ use crate::streaming_job::{CheckpointSpec, LogLevel};
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new(
-        "self.metadata.name.size() <= 52 && \
-         self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')"
-    )
-        .message(
-            "the name of a job also names its pods and files: use at most 52 lower-case letters, digits and -, \
-             beginning and ending with a letter or digit"
-        )
-        .field_path(".metadata.name")
+    validation = Rule::new(pattern::JOB_NAME_RULE).message(pattern::JOB_NAME_MESSAGE).field_path(".metadata.name")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(

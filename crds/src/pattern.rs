@@ -81,6 +81,13 @@ pub(crate) fn matches(pattern: &str, text: &str) -> Option<bool> {
     }
 }
 
+/// Rule of the name of every kind of jobs: 52 characters leave room for what Kubernetes appends to the names of pods.
+pub(crate) const JOB_NAME_RULE: &str =
+    "self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')";
+/// What a name that breaks [`JOB_NAME_RULE`] is told.
+pub(crate) const JOB_NAME_MESSAGE: &str = "the name of a job also names its pods and files: use at most 52 lower-case letters, \
+     digits and -, beginning and ending with a letter or digit";
+
 #[cfg(test)]
 mod tests {
     use super::*;

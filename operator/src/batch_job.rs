@@ -113,9 +113,7 @@ async fn carry_out(
     let (key, uid) = &identity(observed);
     let mut outcome = Outcome { job: Some(job.job.clone()), schedule, again: FALLBACK_PERIOD, ..Outcome::default() };
     let Some(claim_is_shared) = claim::is_shared(job, context).await? else {
-        let name = job.storage.claim.as_deref().unwrap_or_default();
-        let message = format!("there is no PersistentVolumeClaim {name} in {}", job.namespace);
-        return Ok(Outcome { refusal: Some((Reason::StorageMissing, message)), again: UNWATCHED_PERIOD, ..outcome });
+        return Ok(Outcome { refusal: Some(claim::missing(job)), again: UNWATCHED_PERIOD, ..outcome });
     };
     let built = build::build(job, &context.settings, claim_is_shared);
     let scheduler = scheduler(job, &built);

@@ -2,18 +2,25 @@
 
 use std::time::Duration;
 
+use data_platform_crds::condition::Reason;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::Api;
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::JobResource;
-use crate::validated::ValidatedJob;
+use crate::validated::{Refusal, ValidatedJob};
 
 /// How long what is known of a claim is believed: its access modes never change, and one that vanished keeps its pods.
 const CLAIM_PERIOD: Duration = Duration::from_secs(300);
 /// How long a claim that is not there is believed not to be.
 const CLAIM_MISSING_PERIOD: Duration = Duration::from_secs(5);
+
+/// Why a job whose claim is not there is not carried out.
+pub fn missing<K: JobResource>(job: &ValidatedJob<K>) -> Refusal {
+    let name = job.storage.claim.as_deref().unwrap_or_default();
+    (Reason::StorageMissing, format!("there is no PersistentVolumeClaim {name} in {}", job.namespace))
+}
 
 /// Whether pods on any node may use the job's claim at once; `None`: there is no such claim. A job without one shares
 /// nothing. A thousand jobs of one namespace ask once.

@@ -44,15 +44,8 @@ pub async fn serve(address: &str, pages: Pages) -> std::io::Result<()> {
 }
 
 fn router(pages: Pages) -> Router {
-    let page = data_platform_page::FILES.into_iter().fold(Router::new(), |router, file| {
-        let headers = [
-            (header::CONTENT_TYPE, file.content_type),
-            (header::CONTENT_SECURITY_POLICY, data_platform_page::CONTENT_SECURITY_POLICY),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ];
-        router.route(file.path, get(move || async move { (headers, file.text) }))
-    });
-    page.route("/livez", get(live))
+    data_platform_page::router()
+        .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(|State(pages): State<Pages>| async move { axum::Json((pages.status)()) }))

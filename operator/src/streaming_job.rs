@@ -98,9 +98,7 @@ impl Outcome {
 async fn carry_out(job: &ValidatedJob, observed: &Observed<StreamingJob>, context: &Context) -> Result<Outcome, Error> {
     let (key, uid) = &identity(observed);
     let Some(claim_is_shared) = claim::is_shared(job, context).await? else {
-        let name = job.storage.claim.as_deref().unwrap_or_default();
-        let message = format!("there is no PersistentVolumeClaim {name} in {}", job.namespace);
-        return Ok(Outcome::refused((Reason::StorageMissing, message), UNWATCHED_PERIOD));
+        return Ok(Outcome::refused(claim::missing(job), UNWATCHED_PERIOD));
     };
     let built = build::build(job, &context.settings, claim_is_shared);
     let made = dereference::made(job, &built, key, uid, context).await?;

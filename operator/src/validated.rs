@@ -97,13 +97,26 @@ fn for_the_runner<K: JobResource>(job: &K) -> K {
     })
 }
 
-/// All problems as one message.
-pub fn lines(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+/// Refuses a job with problems: those of its spec, and what its pods ask for. `reserved_env`: variables that the operator
+/// sets.
+///
+/// # Errors
+///
+/// Every problem, as one message.
+pub fn judge(mut problems: Vec<Problem>, pod: Option<&PodSpec>, reserved_env: &[&str]) -> Result<(), Refusal> {
+    if let Some(pod) = pod {
+        problems.extend(pod_problems(pod, reserved_env));
+    }
+    problems.retain(Problem::is_error);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    Err((Reason::InvalidSpec, lines.join("; ")))
 }
 
 /// What the operator needs for itself, a job may not set. `reserved_env`: the variables among that.
-pub fn pod_problems(pod: &PodSpec, reserved_env: &[&str]) -> Vec<Problem> {
+fn pod_problems(pod: &PodSpec, reserved_env: &[&str]) -> Vec<Problem> {
     let path = FieldPath::root().field("spec").field("pod");
     let mut problems = Vec::new();
     let mut refuse = |path: FieldPath, message: String| {

@@ -1,27 +1,43 @@
 //! The read-only page of runner and operator. It asks `/status` beside it every two seconds and draws the answer: one job,
-//! or all jobs. Pure: three texts that a server hands out; nothing is loaded from elsewhere.
+//! or all jobs. Three texts, and the routes that hand them out; nothing is loaded from elsewhere.
+
+use axum::Router;
+use axum::http::header;
+use axum::routing::get;
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct File {
+struct File {
     /// Where it is served.
-    pub path: &'static str,
+    path: &'static str,
     /// Its `Content-Type`.
-    pub content_type: &'static str,
+    content_type: &'static str,
     /// Its content.
-    pub text: &'static str,
+    text: &'static str,
 }
 
 /// All files; the first one is the page itself.
-pub const FILES: [File; 3] = [
+const FILES: [File; 3] = [
     File { path: "/", content_type: "text/html; charset=utf-8", text: include_str!("index.html") },
     File { path: "/page.css", content_type: "text/css; charset=utf-8", text: include_str!("page.css") },
     File { path: "/page.js", content_type: "text/javascript; charset=utf-8", text: include_str!("page.js") },
 ];
 
 /// `Content-Security-Policy` of every file: nothing but what this server gives, nothing inline, no frames.
-pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
      img-src data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+/// Serves every file, to be merged with the routes of a server that answers `/status`.
+pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    FILES.into_iter().fold(Router::new(), |router, file| {
+        let headers = [
+            (header::CONTENT_TYPE, file.content_type),
+            (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ];
+        router.route(file.path, get(move || async move { (headers, file.text) }))
+    })
+}
 
 #[cfg(test)]
 mod tests {

@@ -15,8 +15,10 @@ use data_platform_crds::check::Manifest;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::job::Job;
 use data_platform_crds::parameters::{expand_batch_parameters, expand_parameters};
-use data_platform_crds::problem::{Problem, did_you_mean};
+use data_platform_crds::problem::{Location as Place, Problem, did_you_mean};
 use data_platform_crds::streaming_job::StreamingJob;
+
+use crate::transform::QueryError;
 
 /// What to do about a file that cannot be read.
 const GIVE_A_FILE: &str = "give the file of a job after -f, or the name of a built-in job without -f";
@@ -330,4 +332,26 @@ fn located(manifest: &Manifest, mut problems: Vec<Problem>) -> Vec<Problem> {
 /// Problems of one job with its file.
 pub(crate) fn job_problems<J>(job: &LoadedJob<J>, problems: Vec<Problem>) -> ConfigError {
     ConfigError::problems(&job.file, located(&job.manifest, problems))
+}
+
+/// The path of a field of a job's spec.
+pub(crate) fn spec_field(field: &str) -> FieldPath {
+    FieldPath::root().field("spec").field(field)
+}
+
+/// A query's problem with its place in the file.
+pub(crate) fn query_problem<J>(loaded: &LoadedJob<J>, error: &QueryError) -> Problem {
+    let cure = error.cure.clone().unwrap_or_else(|| "correct the query".to_owned());
+    let mut problem = Problem::error(spec_field("query"), error.message.clone(), cure);
+    // A template's query does not stand in the file.
+    let own = loaded.manifest.value().pointer("/spec/query").is_some();
+    let begin = loaded.manifest.location(&spec_field("query")).filter(|_| own);
+    problem.location = match (begin, error.position) {
+        (Some(begin), Some(position)) => Some(Place {
+            line: begin.line + usize::try_from(position.line).unwrap_or(1) - 1,
+            column: begin.column + usize::try_from(position.column).unwrap_or(1) - 1,
+        }),
+        (begin, _) => begin,
+    };
+    problem
 }

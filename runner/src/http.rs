@@ -51,15 +51,8 @@ pub fn start(address: &str, pages: Pages) -> std::io::Result<SocketAddr> {
 }
 
 fn router(pages: Pages) -> Router {
-    let page = data_platform_page::FILES.into_iter().fold(Router::new(), |router, file| {
-        let headers = [
-            (header::CONTENT_TYPE, file.content_type),
-            (header::CONTENT_SECURITY_POLICY, data_platform_page::CONTENT_SECURITY_POLICY),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        ];
-        router.route(file.path, get(move || async move { (headers, file.text) }))
-    });
-    page.route("/health", get(health))
+    data_platform_page::router()
+        .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

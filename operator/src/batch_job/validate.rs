@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use data_platform_crds::batch_job::{BatchInterval, BatchJob, BatchJobSpec, BatchTemplate};
 use data_platform_crds::condition::Reason;
 use data_platform_crds::parameters::expand_batch_parameters;
-use data_platform_crds::problem::Problem;
 use data_platform_crds::schedule::{Schedule, ScheduleError};
 use data_platform_crds::validate::validate_batch;
 
-use crate::validated::{Refusal, lines, pod_problems};
+use crate::validated::{Refusal, judge};
 
 /// Environment variables that the operator sets: the runner's life in a pod, and which run it is, depend on them.
 const RESERVED_ENV: [&str; 6] = [
@@ -33,16 +32,12 @@ pub fn check(job: &BatchJob) -> Result<(), Refusal> {
     let spec = &job.spec;
     schedule(spec)?;
     // A template brings its own parameters: the runner, which has the templates, knows them.
-    let mut problems = match expand_batch_parameters(spec, &spec.parameters, &BTreeMap::new()) {
+    let problems = match expand_batch_parameters(spec, &spec.parameters, &BTreeMap::new()) {
         _ if spec.template.is_some() => validate_batch(spec),
         Ok(expanded) => validate_batch(&expanded),
         Err(problems) => problems,
     };
-    if let Some(pod) = &spec.pod {
-        problems.extend(pod_problems(pod, &RESERVED_ENV));
-    }
-    problems.retain(Problem::is_error);
-    if problems.is_empty() { Ok(()) } else { Err((Reason::InvalidSpec, lines(&problems))) }
+    judge(problems, spec.pod.as_ref(), &RESERVED_ENV)
 }
 
 /// When runs are due; `None`: the job runs once.

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use data_platform_crds::condition::Reason;
 use data_platform_crds::parameters::expand_parameters;
-use data_platform_crds::problem::Problem;
 use data_platform_crds::streaming_job::StreamingJob;
 
-use crate::validated::{Refusal, lines, pod_problems};
+use crate::validated::{Refusal, judge};
 
 /// Environment variables that the operator sets, because its probes and the runner's life in a pod depend on them.
 const RESERVED_ENV: [&str; 4] =
@@ -31,20 +29,17 @@ pub fn replicas(job: &StreamingJob) -> i32 {
 pub fn check(job: &StreamingJob) -> Result<(), Refusal> {
     let spec = &job.spec;
     // A template brings its own parameters: the runner, which has the templates, knows them.
-    let mut problems = match expand_parameters(spec, &spec.parameters, &BTreeMap::new()) {
+    let problems = match expand_parameters(spec, &spec.parameters, &BTreeMap::new()) {
         _ if spec.template.is_some() => data_platform_crds::validate::validate(spec),
         Ok(expanded) => data_platform_crds::validate::validate(&expanded),
         Err(problems) => problems,
     };
-    if let Some(pod) = &job.spec.pod {
-        problems.extend(pod_problems(pod, &RESERVED_ENV));
-    }
-    problems.retain(Problem::is_error);
-    if problems.is_empty() { Ok(()) } else { Err((Reason::InvalidSpec, lines(&problems))) }
+    judge(problems, spec.pod.as_ref(), &RESERVED_ENV)
 }
 
 #[cfg(test)]
 mod tests {
+    use data_platform_crds::condition::Reason;
     use serde_json::{Value, json};
 
     use super::*;

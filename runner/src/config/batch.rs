@@ -3,19 +3,18 @@
 use std::time::Duration;
 
 use data_platform_crds::batch_job::BatchJob;
-use data_platform_crds::field_path::FieldPath;
-use data_platform_crds::problem::{Location as Place, Problem};
+use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 
 use crate::checkpoint::record::checksum;
 use crate::checkpoint::store::open::Location;
 use crate::config::job::RunOptions;
-use crate::config::{ConfigError, LoadedJob, job_problems};
+use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::batch::inputs::Input;
 use crate::pipeline::batch::interval::Grid;
 use crate::pipeline::batch::{BatchSettings, Request};
 use crate::pipeline::error::JobError;
-use crate::transform::{BatchQuery, QueryError};
+use crate::transform::BatchQuery;
 
 /// Hive directory that an input is taken to have when it names none.
 const DATE_COLUMN: &str = "date";
@@ -37,7 +36,8 @@ impl PlannedBatch {
     pub fn new(loaded: LoadedJob<BatchJob>) -> Result<Self, ConfigError> {
         let spec = &loaded.job.spec;
         let (Some(interval), Some(sink), Some(sql)) = (spec.interval, spec.sink.clone(), &spec.query) else {
-            let problem = Problem::error(path("query"), "the job has no interval, query or sink", "write all three");
+            let problem =
+                Problem::error(spec_field("query"), "the job has no interval, query or sink", "write all three");
             return Err(job_problems(&loaded, vec![problem]));
         };
         let tables: Vec<_> = spec.inputs.iter().map(|input| input.name.as_str()).collect();
@@ -126,25 +126,4 @@ impl PlannedBatch {
     pub fn wait(&self) -> Duration {
         self.loaded.job.spec.wait.as_duration()
     }
-}
-
-fn path(field: &str) -> FieldPath {
-    FieldPath::root().field("spec").field(field)
-}
-
-/// A query's problem with its place in the file.
-fn query_problem(loaded: &LoadedJob<BatchJob>, error: &QueryError) -> Problem {
-    let cure = error.cure.clone().unwrap_or_else(|| "correct the query".to_owned());
-    let mut problem = Problem::error(path("query"), error.message.clone(), cure);
-    // A template's query does not stand in the file.
-    let own = loaded.manifest.value().pointer("/spec/query").is_some();
-    let begin = loaded.manifest.location(&path("query")).filter(|_| own);
-    problem.location = match (begin, error.position) {
-        (Some(begin), Some(position)) => Some(Place {
-            line: begin.line + usize::try_from(position.line).unwrap_or(1) - 1,
-            column: begin.column + usize::try_from(position.column).unwrap_or(1) - 1,
-        }),
-        (begin, _) => begin,
-    };
-    problem
 }

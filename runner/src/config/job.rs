@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::kafka::{KafkaSpec, StartingOffsets};
-use data_platform_crds::problem::{Location as Place, Problem};
+use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::{BadRecordAction, SourceSpec};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::{Plan, checksum};
 use crate::checkpoint::store::open::Location;
-use crate::config::{ConfigError, LoadedJob, job_problems};
+use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::streaming::{BadRecords, RunMode, StreamingSettings};
@@ -22,7 +22,7 @@ use crate::sink::topic::DeadLetterTopic;
 use crate::source::dead_letter;
 use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
-use crate::transform::{BatchClock, QueryError, SourceTable, StreamQuery};
+use crate::transform::{BatchClock, SourceTable, StreamQuery};
 
 /// Brokers of a job that names none.
 pub const DEFAULT_BOOTSTRAP_SERVERS: &str = "localhost:29092";
@@ -88,7 +88,8 @@ impl PlannedJob {
     pub fn new(loaded: LoadedJob) -> Result<Self, ConfigError> {
         let spec = &loaded.job.spec;
         let (Some(source), Some(sink), Some(sql)) = (spec.sources.first(), &spec.sink, &spec.query) else {
-            let problem = Problem::error(path("query"), "the job has no source, query or sink", "write all three");
+            let problem =
+                Problem::error(spec_field("query"), "the job has no source, query or sink", "write all three");
             return Err(job_problems(&loaded, vec![problem]));
         };
         let (source, sink) = (source.clone(), sink.clone());
@@ -108,7 +109,7 @@ impl PlannedJob {
         })?;
         let table = table_settings(&loaded, &sink, &query);
         table.check().map_err(|error| {
-            let place = path("sink").field("partitionBy");
+            let place = spec_field("sink").field("partitionBy");
             job_problems(&loaded, vec![Problem::error(place, error.to_string(), "correct partitionBy or the query")])
         })?;
         Ok(Self { source, sink, query, batch_clock, decode, table: Arc::new(table), loaded })
@@ -268,10 +269,6 @@ impl PlannedJob {
     }
 }
 
-fn path(field: &str) -> FieldPath {
-    FieldPath::root().field("spec").field(field)
-}
-
 fn starting_offsets(kafka: &KafkaSpec, options: &RunOptions) -> Result<StartingOffsets, JobError> {
     match (&options.starting_offsets, options.mode) {
         (Some(offsets), _) => Ok(offsets.clone()),
@@ -305,21 +302,4 @@ fn root_url(location: &Location) -> Result<String, JobError> {
 
 fn hash(value: &impl Serialize) -> String {
     checksum(&serde_json::to_vec(value).expect("specs and texts are always JSON"))
-}
-
-/// A query's problem with its place in the file.
-fn query_problem(loaded: &LoadedJob, error: &QueryError) -> Problem {
-    let cure = error.cure.clone().unwrap_or_else(|| "correct the query".to_owned());
-    let mut problem = Problem::error(path("query"), error.message.clone(), cure);
-    // A template's query does not stand in the file.
-    let own = loaded.manifest.value().pointer("/spec/query").is_some();
-    let begin = loaded.manifest.location(&path("query")).filter(|_| own);
-    problem.location = match (begin, error.position) {
-        (Some(begin), Some(position)) => Some(Place {
-            line: begin.line + usize::try_from(position.line).unwrap_or(1) - 1,
-            column: begin.column + usize::try_from(position.column).unwrap_or(1) - 1,
-        }),
-        (begin, _) => begin,
-    };
-    problem
 }
