@@ -94,8 +94,8 @@ impl Triggers {
 pub struct Memory {
     /// Which job of the name is meant.
     pub uid: String,
-    /// The answer of the slow checks, for the spec with this hash.
-    pub checked: Option<(String, Result<(), Refusal>)>,
+    /// The answer of the slow checks, for this generation of the spec.
+    pub checked: Option<(Option<i64>, Result<(), Refusal>)>,
     /// The status that was written last.
     pub written: Option<Written>,
     /// What the kept ConfigMap says.

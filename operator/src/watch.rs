@@ -42,48 +42,43 @@ where
 pub fn children(client: &Client, scope: &Arc<Scope>, triggers: &Arc<Triggers>, metrics: &Metrics) {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).page_size(PAGE_SIZE);
     let pods = watcher::Config::default().labels(KIND_LABEL).page_size(PAGE_SIZE);
+    let watches = Watches { client, scope, triggers, metrics };
+    watches.spawn(&ours, "Deployment", |scope| &scope.deployments, |found| found);
+    watches.spawn(&ours, "Service", |scope| &scope.services, |found| found);
+    watches.spawn(&ours, "CronJob", |scope| &scope.cron_jobs, |found| found);
+    watches.spawn(&ours, "Job", |scope| &scope.jobs, |found| found);
+    watches.spawn(
+        &ours,
+        "ConfigMap",
+        |scope| &scope.config_maps,
+        |found: PartialObjectMeta<ConfigMap>| Observed::new(found.metadata, Map::new()),
+    );
+    watches.spawn(&pods, "Pod", |scope| &scope.pods, |found| PodFacts::of(&found));
+}
+
+/// What every watch of children works with.
+struct Watches<'a> {
+    client: &'a Client,
+    scope: &'a Arc<Scope>,
+    triggers: &'a Arc<Triggers>,
+    metrics: &'a Metrics,
+}
+
+impl Watches<'_> {
+    /// Begins a watch in a task of its own: of objects `W`, of which the cache `of` the scope keeps `T`.
+    fn spawn<W, T>(&self, config: &watcher::Config, kind: &'static str, of: fn(&Scope) -> &Cache<T>, keep: fn(W) -> T)
+    where
+        W: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + Debug
+            + Send
+            + DeserializeOwned
+            + 'static,
+        T: Cached + Send + Sync + 'static,
     {
-        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
-        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
-        tokio::spawn(async move {
-            watch(api, config, "Deployment", &scope.deployments, |found: Observed<_>| found, &triggers, &metrics).await;
-        });
-    }
-    {
-        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
-        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
-        tokio::spawn(async move {
-            watch(api, config, "Service", &scope.services, |found: Observed<_>| found, &triggers, &metrics).await;
-        });
-    }
-    {
-        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
-        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
-        tokio::spawn(async move {
-            watch(api, config, "CronJob", &scope.cron_jobs, |found: Observed<_>| found, &triggers, &metrics).await;
-        });
-    }
-    {
-        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
-        let (api, metrics, config) = (api(client, &scope), metrics.clone(), ours.clone());
-        tokio::spawn(async move {
-            watch(api, config, "Job", &scope.jobs, |found: Observed<_>| found, &triggers, &metrics).await;
-        });
-    }
-    {
-        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
-        let (api, metrics) = (api::<PartialObjectMeta<ConfigMap>>(client, &scope), metrics.clone());
-        let whole = |found: PartialObjectMeta<ConfigMap>| Observed::new(found.metadata, Map::new());
-        tokio::spawn(async move {
-            watch(api, ours, "ConfigMap", &scope.config_maps, whole, &triggers, &metrics).await;
-        });
-    }
-    {
-        let (scope, triggers) = (Arc::clone(scope), Arc::clone(triggers));
-        let (api, metrics) = (api(client, &scope), metrics.clone());
-        tokio::spawn(async move {
-            watch(api, pods, "Pod", &scope.pods, |found| PodFacts::of(&found), &triggers, &metrics).await;
-        });
+        let (scope, triggers, metrics) = (Arc::clone(self.scope), Arc::clone(self.triggers), self.metrics.clone());
+        let (api, config) = (api(self.client, &scope), config.clone());
+        tokio::spawn(async move { watch(api, config, kind, of(&scope), keep, &triggers, &metrics).await });
     }
 }
 

@@ -388,7 +388,6 @@ impl Session<'_> {
             output.files += count;
             output.bytes += bytes;
             status.commits += 1;
-            status.last_commit = Some(commit.clone());
             if let Some(batch) = &mut status.batch {
                 batch.finished += 1;
                 batch.left = batch.left.saturating_sub(1);
@@ -396,6 +395,7 @@ impl Session<'_> {
                 batch.files += count;
             }
         });
+        self.environment.status.committed(commit.clone(), 0);
         (self.environment.observe)(&commit);
         Ok(commit)
     }
