@@ -141,9 +141,14 @@ impl RunnerReport {
         self.read() > 0 && self.dead_letters() >= self.read()
     }
 
-    /// The partitions that hold the watermark back and do not answer.
-    pub fn silent_holders(&self) -> Vec<&PartitionReport> {
-        self.partitions.iter().filter(|partition| partition.holds_watermark && partition.end.is_none()).collect()
+    /// The partitions that do not answer while others do, those that hold the watermark back first.
+    pub fn silent(&self) -> Vec<&PartitionReport> {
+        // Before they were asked none has an answer.
+        let is_asked = self.partitions.iter().any(|partition| partition.end.is_some() || partition.holds_watermark);
+        let mut silent: Vec<_> =
+            self.partitions.iter().filter(|partition| is_asked && partition.end.is_none()).collect();
+        silent.sort_by_key(|partition| !partition.holds_watermark);
+        silent
     }
 
     /// Why there is no output. `None`: there is some, or nobody knows.

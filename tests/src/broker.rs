@@ -54,6 +54,39 @@ impl Broker {
         Ok(broker)
     }
 
+    /// A further broker of the cluster of this private one: partitions of new topics are spread over both. It can be killed
+    /// while this one goes on; then some partitions have no leader. `options` as in [`Broker::private`].
+    ///
+    /// # Errors
+    /// When this is the shared broker, or the other one does not start.
+    pub fn join(&self, options: &[&str]) -> anyhow::Result<Self> {
+        let folder = self.folder()?;
+        let folder = folder.to_str().context("a path that is text")?;
+        let other = Self::private(&[&["--join", folder], options].concat())?;
+        // It answers before it is given partitions.
+        wait_for("the brokers to know each other", REQUEST_TIMEOUT, || self.number_of(&other).ok())?;
+        Ok(other)
+    }
+
+    /// The partitions of a topic whose leader is another broker of this cluster.
+    ///
+    /// # Errors
+    /// When this one does not answer or does not know the other one.
+    pub fn led_by(&self, other: &Self, topic: &str) -> anyhow::Result<Vec<i32>> {
+        let number = self.number_of(other)?;
+        let metadata = self.consumer(&[])?.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
+        let partitions = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+        Ok(partitions.iter().filter(|partition| partition.leader() == number).map(|partition| partition.id()).collect())
+    }
+
+    /// The number under which this broker knows another one.
+    fn number_of(&self, other: &Self) -> anyhow::Result<i32> {
+        let metadata = self.consumer(&[])?.fetch_metadata(None, REQUEST_TIMEOUT)?;
+        let is_other = |host: &str, port: i32| format!("{host}:{port}") == other.address;
+        let found = metadata.brokers().iter().find(|broker| is_other(broker.host(), broker.port()));
+        found.map(|broker| broker.id()).with_context(|| format!("no broker {}", other.address))
+    }
+
     /// Another handle to this broker; only the first one stops it.
     #[must_use]
     pub fn handle(&self) -> Self {

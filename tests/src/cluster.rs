@@ -4,10 +4,12 @@
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::environment::{self, ClusterPlaces};
 use crate::wait::wait_with_pause;
@@ -26,19 +28,64 @@ const REQUEST_TIMEOUT: &str = "--request-timeout=60s";
 /// Pause between two looks: each is a start of kubectl, about 0.1 s of one core.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Who may use the cluster: all at once, or one who breaks parts of it. First come, first served.
+static TURNS: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+#[derive(Debug)]
+enum Turn {
+    Shared { _guard: OwnedRwLockReadGuard<()> },
+    Alone { _guard: OwnedRwLockWriteGuard<()> },
+}
+
 /// The cluster that all tests share.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     places: ClusterPlaces,
+    turn: Arc<Turn>,
 }
 
 impl Cluster {
-    /// The cluster that `tests/run` started.
+    /// The cluster that `tests/run` started. Waits while a test has it for itself; a test that asks twice may wait for
+    /// itself.
     ///
     /// # Errors
     /// Why there is none; see [`needs_cluster!`](crate::needs_cluster!).
     pub fn shared() -> Result<Self, String> {
-        environment::cluster().map(|places| Self { places })
+        let places = environment::cluster()?;
+        Ok(Self { places, turn: Arc::new(Turn::Shared { _guard: wait_here(Arc::clone(&TURNS).read_owned()) }) })
+    }
+
+    /// The same without any other test beside, for one that kills parts of it: waits until all others are done with it.
+    ///
+    /// # Errors
+    /// As [`Cluster::shared`].
+    pub fn alone() -> Result<Self, String> {
+        let places = environment::cluster()?;
+        Ok(Self { places, turn: Arc::new(Turn::Alone { _guard: wait_here(Arc::clone(&TURNS).write_owned()) }) })
+    }
+
+    /// Kills a part of the cluster, such as `kube-apiserver`, with SIGKILL.
+    ///
+    /// # Errors
+    /// When other tests use the cluster, or there is no such part.
+    pub fn kill(&self, part: &str) -> anyhow::Result<()> {
+        ensure!(matches!(*self.turn, Turn::Alone { .. }), "other tests use this cluster: take Cluster::alone for that");
+        self.script("kill", &[part])
+    }
+
+    /// Starts again what was killed, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn restart(&self) -> anyhow::Result<()> {
+        self.script("up", &[])
+    }
+
+    fn script(&self, command: &str, more: &[&str]) -> anyhow::Result<()> {
+        let folder = self.places.kubeconfig.parent().context("the folder of the cluster")?;
+        let mut script = Command::new(repository().join("tests/env/kube/kube.sh"));
+        script.arg(command).arg(folder).args(more);
+        run(script, &[&[command], more].concat(), "").map(drop)
     }
 
     /// The address at which pods reach this machine: a broker for them listens there.
@@ -152,6 +199,12 @@ impl Cluster {
         }
         command
     }
+}
+
+/// Blocks this thread, which is a test's own.
+fn wait_here<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
+    runtime.block_on(future)
 }
 
 /// The root of the repository.

@@ -67,3 +67,14 @@ macro_rules! needs_cluster {
         }
     };
 }
+
+/// The same for a test that breaks parts of the cluster: no other one uses it meanwhile.
+#[macro_export]
+macro_rules! needs_cluster_alone {
+    () => {
+        match $crate::Cluster::alone() {
+            Ok(cluster) => cluster,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
+}

@@ -102,16 +102,19 @@ fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
 /// The runner says that it reads and commits.
 fn working(report: &RunnerReport, pod: &PodFacts, now: Timestamp) -> Verdict {
     let is_recent = |exit: &&Exit| now.as_second() - exit.time.as_second() < OUT_OF_MEMORY_SECONDS;
-    let silent = report.silent_holders();
+    let silent = report.silent();
     if report.is_all_dead() {
         Verdict::new(Reason::AllDeadLettered, "")
-    } else if let Some(held) = silent.first() {
+    } else if let Some(first) = silent.first() {
         let others = if silent.len() > 1 { format!(" and {} more", silent.len() - 1) } else { String::new() };
-        let message = format!(
-            "{}[{}]{others} does not answer and holds the watermark back: windows stay open",
-            held.topic, held.partition
-        );
-        Verdict::new(Reason::WatermarkHeld, message)
+        let does_not = format!("{}[{}]{others} does not answer", first.topic, first.partition);
+        if first.holds_watermark {
+            let message = format!("{does_not} and holds the watermark back: windows stay open");
+            Verdict::new(Reason::WatermarkHeld, message)
+        } else {
+            let message = format!("{does_not}; the other partitions are read");
+            Verdict::new(Reason::KafkaUnreachable, message).as_(Standing::WorksBut)
+        }
     } else if let Some(exit) =
         pod.last_exit.as_ref().filter(|exit| exit.reason == Reason::OutOfMemory).filter(is_recent)
     {

@@ -18,6 +18,7 @@
 #   --user NAME:WORD   a user who may log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 (default: alice:alice-secret);
 #                      neither part has a comma or a quote
 #   --host ADDRESS     every listener is at this address instead of 127.0.0.1 (the one at which pods reach this machine)
+#   --join OTHER       a further broker of the cluster whose first one has the folder OTHER; it must run
 #   --also-at ADDRESS  a further listener NODE at this address, without TLS and login
 #   --certificates DIR what certificates.sh made (default: DIR/certificates, made when needed)
 #   --set KEY=VALUE    a further line of server.properties; wins over ours
@@ -133,7 +134,7 @@ free_ports() {
 first_configuration() {
   local port=$1 dir=$2
   shift 2
-  local listeners=(PLAINTEXT) hosts=() host=$HOST users=() extra=() certificates=$dir/certificates
+  local listeners=(PLAINTEXT) hosts=() host=$HOST users=() extra=() certificates=$dir/certificates first=''
   while (($# > 0)); do
     case $1 in
       --ssl) listeners+=(SSL) ;;
@@ -141,6 +142,7 @@ first_configuration() {
       --sasl-plaintext) listeners+=(SASL_PLAINTEXT) ;;
       --user) users+=("$2"); shift ;;
       --host) host=$2; shift ;;
+      --join) first=$(realpath "$2"); shift ;;
       --also-at) hosts[${#listeners[@]}]=$2; listeners+=(NODE); shift ;;
       --certificates) certificates=$(realpath "$2"); shift ;;
       --set) extra+=("$2"); shift ;;
@@ -160,19 +162,25 @@ first_configuration() {
     map+=("${listeners[index]}:${listeners[index]/NODE/PLAINTEXT}")
     echo "${listeners[index]} $address" >>"$dir/addresses.partial"
   done
-  local controller=${ports[-1]} advertised
+  local controller=$HOST:${ports[-1]} advertised roles=broker,controller node=1 controllers
   advertised=$(IFS=,; echo "${bound[*]}")
+  controllers=,CONTROLLER://$controller
+  if [[ -n $first ]]; then
+    controller=$(sed -n 's/^controller.quorum.bootstrap.servers=//p' "$first/server.properties")
+    # Any number that no other broker has, such as its port.
+    roles=broker node=${ports[0]} controllers=''
+  fi
 
   {
     cat <<PROPERTIES
-process.roles=broker,controller
-node.id=1
-listeners=$advertised,CONTROLLER://$HOST:$controller
+process.roles=$roles
+node.id=$node
+listeners=$advertised$controllers
 advertised.listeners=$advertised
 listener.security.protocol.map=$(IFS=,; echo "${map[*]}"),CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-controller.quorum.bootstrap.servers=$HOST:$controller
+controller.quorum.bootstrap.servers=$controller
 log.dirs=$dir/log
 auto.create.topics.enable=false
 # One node: internal topics have one replica, and few partitions so that a start is short.
@@ -239,10 +247,14 @@ PROPERTIES
     done
   fi
   # A cluster id is 16 random bytes in URL-safe base64; one that began with "-" would be read as an option.
-  local cluster
+  local cluster standalone=(--standalone)
   cluster=A$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=' | tail -c +2)
+  if [[ -n $first ]]; then
+    standalone=()
+    cluster=$(sed -n 's/^cluster.id=//p' "$first/log/meta.properties")
+  fi
   rm -rf "$dir/log"
-  if ! "${JAVA[@]}" kafka.tools.StorageTool format --standalone -t "$cluster" -c "$dir/server.properties.partial" \
+  if ! "${JAVA[@]}" kafka.tools.StorageTool format ${standalone[@]+"${standalone[@]}"} -t "$cluster" -c "$dir/server.properties.partial" \
     ${scram[@]+"${scram[@]}"} >"$dir/format.log" 2>&1; then
     cat "$dir/format.log" >&2
     die "the log folder could not be formatted"

@@ -108,3 +108,27 @@ fn check(platform: &Platform, interval: &Value) -> anyhow::Result<()> {
     let arguments = arguments.into_iter().chain([hour.into()]);
     python_reader("hourly_aggregates.py", arguments)?.expect_success().map(drop)
 }
+
+#[test]
+fn a_run_that_the_schedule_could_not_start_is_missed_until_there_is_room() -> anyhow::Result<()> {
+    let cluster = needs_cluster!();
+    let platform = Platform::install(cluster, "missed", &[])?;
+    let namespace = &platform.namespace;
+    let mut job = Platform::manifest("hourly-aggregates")?;
+    job["spec"]["schedule"] = "* * * * *".into();
+    job["spec"]["wait"] = "1s".into();
+    let name = "hourly-aggregates";
+    // The scheduler tries, and the API server refuses each Job.
+    namespace.kubectl(&["create", "quota", "full", "--hard=count/jobs.batch=0"])?;
+    platform.apply(&job)?;
+    let missed = platform.wait_for_status("batchjob", name, "to have missed a run", |job| {
+        condition(job, "Ready")["reason"] == "MissedSchedule"
+    })?;
+    ensure!(missed["status"]["missedRuns"].as_i64() >= Some(1), "{:#}", missed["status"]);
+    ensure!(condition(&missed, "Degraded")["status"] == "True", "{:#}", missed["status"]);
+    namespace.kubectl(&["delete", "quota", "full"])?;
+    platform.wait_for_status("batchjob", name, "to start again", |job| {
+        condition(job, "Ready")["reason"] != "MissedSchedule" && job["status"]["missedRuns"] == 0
+    })?;
+    Ok(())
+}

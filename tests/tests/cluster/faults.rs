@@ -227,3 +227,33 @@ fn an_image_that_is_missing_and_a_quota_are_told() -> anyhow::Result<()> {
     })?;
     Ok(())
 }
+
+#[test]
+fn a_partition_without_a_leader_that_holds_the_watermark_back_is_named() -> anyhow::Result<()> {
+    let cluster = needs_cluster!();
+    let _shared = needs_broker!();
+    let at_node = ["--host", cluster.node_address()];
+    let broker = Broker::private(&at_node)?;
+    let other = broker.join(&at_node)?;
+    let mut stream = Stream::new(broker, "leaderless", 2, EventSettings::default(), 6.0)?;
+    let lost = stream.broker.led_by(&other, &stream.topic)?;
+    ensure!(lost.len() == 1, "the partitions are on both brokers: {lost:?} are on the other one");
+    stream.produce(10_000)?;
+    let platform = Platform::install(cluster, "leaderless", &[])?;
+    platform.apply(&platform.event_aggregation("leaderless", &stream)?)?;
+    platform.wait_for_job("leaderless", "to be caught up", is_caught_up)?;
+
+    other.kill()?;
+    // Event time goes on where there is a leader, and stands still where there is none.
+    stream.produce_to(5_000, |_| 1 - lost[0])?;
+    let job = platform.wait_for_reason("leaderless", "WatermarkHeld")?;
+    let message = condition(&job, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(message.contains(&format!("{}[{}]", stream.topic, lost[0])), "{message}");
+    ensure!(condition(&job, "Ready")["status"] == "True", "the other partition is read: {:#}", job["status"]);
+
+    other.restart()?;
+    platform.wait_for_job("leaderless", "to run again", |job| {
+        is_caught_up(job) && condition(job, "Ready")["reason"] == "Running"
+    })?;
+    platform.check_closed_windows("leaderless", &stream)
+}

@@ -1,6 +1,8 @@
 //! Which topics and partitions a job reads: several, by a pattern, and those that appear while it runs.
 
-use data_platform_tests::{needs_broker, unique_topic};
+use std::time::{Duration, Instant};
+
+use data_platform_tests::{Broker, Runner, needs_broker, unique_topic};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -36,6 +38,70 @@ fn partitions_that_are_added_while_it_runs_are_read_from_their_first_record() ->
     let summary = job.drain()?;
     assert_eq!((&summary["records"], &summary["lost_offsets"]), (&json!(310), &json!(0)), "{summary}");
     assert_eq!(job.numbers()?, Vec::from_iter(100..410));
+    Ok(())
+}
+
+#[test]
+fn the_others_are_read_while_a_partition_has_no_leader_and_it_goes_on_with_a_leader() -> anyhow::Result<()> {
+    let _shared = needs_broker!();
+    let broker = Broker::private(&[])?;
+    let other = broker.join(&[])?;
+    let job = Numbers::new(broker, "leaderless", 2)?;
+    let lost = job.broker.led_by(&other, &job.topic)?;
+    assert_eq!(lost.len(), 1, "one partition on each broker");
+    let stays = 1 - lost[0];
+    job.produce(lost[0], 0..50)?;
+    job.produce(stays, 50..100)?;
+    let mut runner = job.job()?.start()?;
+    job.wait_for_committed(&mut runner, 100)?;
+    // It sleeps, so that it finds these records and their leader gone together.
+    runner.signal(Signal::STOP)?;
+    job.produce(lost[0], 1000..1050)?;
+    other.kill()?;
+    runner.signal(Signal::CONT)?;
+    let mut took = Vec::new();
+    for round in 0..5 {
+        let began = Instant::now();
+        let first = 100 + 10 * round;
+        job.produce(stays, first..first + 10)?;
+        job.wait_for_committed(&mut runner, first + 10)?;
+        took.push(began.elapsed());
+    }
+    println!("commits while a partition has no leader: {took:.1?}");
+    // Once it is known; the first one finds out.
+    assert!(took[1..].iter().all(|took| *took < Duration::from_secs(8)), "{took:.1?}");
+    other.restart()?;
+    job.wait_for_committed(&mut runner, 200)?;
+    stop(runner)?;
+    assert_eq!(job.numbers()?, Vec::from_iter((0..150).chain(1000..1050)));
+    Ok(())
+}
+
+#[test]
+fn a_batch_in_which_a_leader_goes_is_planned_again_without_it() -> anyhow::Result<()> {
+    const MANY: u64 = 600_000;
+    let _shared = needs_broker!();
+    let broker = Broker::private(&[])?;
+    let other = broker.join(&[])?;
+    let mut job = Numbers::new(broker, "leader-goes", 2)?;
+    job.set("/kafka/maxOffsetsPerTrigger", json!(2 * MANY));
+    let lost = job.broker.led_by(&other, &job.topic)?;
+    assert_eq!(lost.len(), 1, "one partition on each broker");
+    job.produce(lost[0], 0..MANY)?;
+    job.produce(1 - lost[0], MANY..MANY + 100)?;
+    let mut runner = job.job()?.start()?;
+    let reads = |runner: &Runner| runner.stderr().contains("the first records are here").then_some(());
+    runner.wait_for("the first records", TIMEOUT, reads)?;
+    runner.signal(Signal::STOP)?;
+    other.kill()?;
+    runner.signal(Signal::CONT)?;
+    job.wait_for_committed(&mut runner, 100)?;
+    assert!(job.committed() < MANY, "it died in the middle of a read");
+    assert!(runner.stderr().contains("retry_in_ms"), "{}", runner.last_lines());
+    other.restart()?;
+    job.wait_for_committed(&mut runner, MANY + 100)?;
+    stop(runner)?;
+    assert_eq!(job.numbers()?, Vec::from_iter(0..MANY + 100));
     Ok(())
 }
 

@@ -103,6 +103,24 @@ fn every_fault_has_its_reason_and_its_conditions() {
             Reason::WatermarkHeld,
             WorksBut,
         ),
+        (
+            Box::new(|_, heard, _| {
+                let partitions = json!([
+                    {"topic": "t", "partition": 0, "end": 5, "holdsWatermark": true},
+                    {"topic": "t", "partition": 1, "end": null},
+                ]);
+                *heard = report(json!({"ready": true, "partitions": partitions}));
+            }),
+            Reason::KafkaUnreachable,
+            WorksBut,
+        ),
+        (
+            Box::new(|_, heard, _| {
+                *heard = report(json!({"ready": true, "partitions": [{"topic": "t", "partition": 1, "end": null}]}));
+            }),
+            Reason::Running,
+            Works,
+        ),
         (Box::new(|_, heard, _| *heard = Heard::Nothing), Reason::StatusUnknown, WorksBut),
         (Box::new(|_, heard, _| *heard = Heard::NotYet), Reason::Running, Works),
         (

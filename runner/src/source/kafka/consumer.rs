@@ -26,6 +26,8 @@ use crate::stop::StopSignal;
 
 /// How long one request to the brokers may take. The client tries again inside; longer would only delay the message.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a broker may take to say who leads the partitions from which nothing comes.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait on an empty queue before looking at the other partitions: short against any trigger, long enough to
 /// cost nothing while waiting.
@@ -371,6 +373,22 @@ impl KafkaSource {
         Ok(starts)
     }
 
+    /// A partition of a read that has no leader, as a broker says.
+    fn leaderless(&mut self, reads: &Partitions<Progress>) -> Option<SourceError> {
+        let client = self.asking().ok()?;
+        for (topic, partitions) in reads {
+            let metadata = client.fetch_metadata(Some(topic), LEADER_TIMEOUT).ok()?;
+            let known = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+            let is_left = |partition: &i32| partitions.get(partition).is_some_and(|read| !read.done);
+            let mut lost = known.iter().filter(|known| known.leader() < 0 && is_left(&known.id()));
+            if let Some(lost) = lost.next() {
+                let detail = format!("{topic} partition {} has no leader", lost.id());
+                return Some(SourceError::Failed { operation: "read", detail });
+            }
+        }
+        None
+    }
+
     fn is_past(&self, topic: &str, partition: i32, offset: i64) -> bool {
         let known = self.partitions.get(topic).and_then(|partitions| partitions.get(&partition));
         known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
@@ -556,7 +574,8 @@ impl Source for KafkaSource {
         let ends = self.every_partition(&OffsetQuestion::End);
         let earliest = self.every_partition(&OffsetQuestion::Earliest);
         let ((ends, missing), (earliest, _)) = (self.offsets(&ends)?, self.offsets(&earliest)?);
-        self.trouble.set(missing);
+        // A partition without an answer is none of this: the others are read, and the status names it.
+        self.trouble.set(missing.filter(|_| ends.values().all(BTreeMap::is_empty)));
         let mut bounds: Partitions<Bounds> = BTreeMap::new();
         for (topic, partitions) in ends {
             for (partition, end) in partitions {
@@ -651,6 +670,10 @@ impl Source for KafkaSource {
                     let error = self.no_answer("read", &native::RequestError { code, message });
                     if !self.patient || matches!(error, SourceError::Refused { .. }) {
                         return Err(error);
+                    }
+                    // Planned again, the batch is without it, and the others are read.
+                    if let Some(leaderless) = self.leaderless(&reads) {
+                        return Err(leaderless);
                     }
                     // The client goes on trying; what was read so far stays good.
                     self.trouble.set(Some(error));
