@@ -4,6 +4,8 @@ mod admission;
 mod batch;
 mod chaos;
 mod faults;
+mod keyboard;
+mod kind_up;
 mod leader;
 mod monitoring;
 mod platform;

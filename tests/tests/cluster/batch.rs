@@ -4,12 +4,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use data_platform_runner::generate::EventSettings;
-use data_platform_tests::{needs_broker, needs_cluster, python_reader, wait_for};
+use data_platform_tests::{Broker, needs_broker, needs_cluster, python_reader, wait_for};
 use serde_json::Value;
 
 use super::platform::{Platform, condition, is_caught_up};
 use crate::events::{START_MS, Stream};
 
+const HOURLY: &str = "hourly-aggregates";
 const HOUR_MS: i64 = 3_600_000;
 /// The last hour and a little more, so that the watermark passes its end: 10,000 events.
 const EVENTS: u64 = 10_000;
@@ -28,25 +29,46 @@ fn last_full_hour() -> anyhow::Result<i64> {
     Ok(early - early % HOUR_MS - HOUR_MS)
 }
 
+/// A topic with the events of the last full hour and a little more.
+pub(super) fn last_hour(broker: Broker, name: &str, settings: EventSettings) -> anyhow::Result<Stream> {
+    let mut stream = Stream::new(broker, name, 2, settings, SPAN_MS as f64 / EVENTS as f64)?;
+    stream.skip(Duration::from_millis(u64::try_from(last_full_hour()? - START_MS)?));
+    stream.produce(EVENTS)?;
+    Ok(stream)
+}
+
+/// hourly-aggregates over the table `input`, on a schedule that does not come while a test runs.
+pub(super) fn hourly_aggregates(input: &str) -> anyhow::Result<Value> {
+    let mut job = Platform::manifest(HOURLY)?;
+    job["spec"]["schedule"] = "0 0 29 2 *".into();
+    job["spec"]["inputs"][0]["path"] = input.into();
+    job["spec"]["wait"] = "60s".into();
+    Ok(job)
+}
+
+/// Runs hourly-aggregates by hand to its end; gives the job.
+pub(super) fn run_by_hand(platform: &Platform, run: &str) -> anyhow::Result<Value> {
+    platform.namespace.kubectl(&["create", "job", run, "--from=cronjob/hourly-aggregates"])?;
+    let job = platform.wait_for_status("batchjob", HOURLY, &format!("to have finished {run}"), |job| {
+        let last = &job["status"]["lastRun"];
+        last["name"] == run && last["result"].as_str().is_some_and(|result| result != "Running")
+    })?;
+    let last = &job["status"]["lastRun"];
+    ensure!(last["result"] == "Succeeded" && last["rows"].as_i64() > Some(0), "{:#}", job["status"]);
+    Ok(job)
+}
+
 #[test]
 fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> anyhow::Result<()> {
     let cluster = needs_cluster!();
     let settings = EventSettings { users: 50, ..EventSettings::default() };
-    let mut stream = Stream::new(needs_broker!(), "hourly", 2, settings, SPAN_MS as f64 / EVENTS as f64)?;
-    let hour = last_full_hour()?;
-    stream.skip(Duration::from_millis(u64::try_from(hour - START_MS)?));
-    stream.produce(EVENTS)?;
+    let stream = last_hour(needs_broker!(), "hourly", settings)?;
     let platform = Platform::install(cluster, "hourly", &[])?;
     let namespace = &platform.namespace;
     platform.apply(&platform.event_aggregation("events-aggregated", &stream)?)?;
     platform.wait_for_job("events-aggregated", "to be caught up", is_caught_up)?;
 
-    // A schedule that does not come while this test runs.
-    let name = "hourly-aggregates";
-    let mut job = Platform::manifest(name)?;
-    job["spec"]["schedule"] = "0 0 29 2 *".into();
-    job["spec"]["inputs"][0]["path"] = "events-aggregated".into();
-    job["spec"]["wait"] = "60s".into();
+    let (name, job) = (HOURLY, hourly_aggregates("events-aggregated")?);
     platform.apply(&job)?;
     let ready = |job: &Value, reason: &str| condition(job, "Ready")["reason"] == reason;
     platform.wait_for_status("batchjob", name, "to be scheduled", |job| ready(job, "Scheduled"))?;
@@ -55,15 +77,8 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
 
     let mut interval = Value::Null;
     for number in 0..2 {
-        let run = format!("by-hand-{number}");
-        namespace.kubectl(&["create", "job", &run, "--from=cronjob/hourly-aggregates"])?;
-        let job = platform.wait_for_status("batchjob", name, &format!("to have finished {run}"), |job| {
-            let last = &job["status"]["lastRun"];
-            last["name"] == run.as_str() && last["result"].as_str().is_some_and(|result| result != "Running")
-        })?;
-        let last = &job["status"]["lastRun"];
-        ensure!(last["result"] == "Succeeded" && last["rows"].as_i64() > Some(0), "{:#}", job["status"]);
-        interval = last["interval"].clone();
+        let job = run_by_hand(&platform, &format!("by-hand-{number}"))?;
+        interval = job["status"]["lastRun"]["interval"].clone();
         check(&platform, &interval)?;
     }
     let start = interval["start"].as_str().context("the start of the interval")?;
@@ -114,10 +129,10 @@ fn a_run_that_the_schedule_could_not_start_is_missed_until_there_is_room() -> an
     let cluster = needs_cluster!();
     let platform = Platform::install(cluster, "missed", &[])?;
     let namespace = &platform.namespace;
-    let mut job = Platform::manifest("hourly-aggregates")?;
+    let mut job = Platform::manifest(HOURLY)?;
     job["spec"]["schedule"] = "* * * * *".into();
     job["spec"]["wait"] = "1s".into();
-    let name = "hourly-aggregates";
+    let name = HOURLY;
     // The scheduler tries, and the API server refuses each Job.
     namespace.kubectl(&["create", "quota", "full", "--hard=count/jobs.batch=0"])?;
     platform.apply(&job)?;

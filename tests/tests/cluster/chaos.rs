@@ -75,6 +75,7 @@ fn random_kills_of_pods_operator_api_server_and_broker_leave_the_table_exact() -
 /// The newest record of the job's log, whoever wrote it.
 fn committed(log: &Path) -> anyhow::Result<i64> {
     let entries = std::fs::read_dir(log).with_context(|| format!("list {}", log.display()))?;
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse::<i64>().ok());
+    let names =
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.parse::<i64>().ok());
     names.max().context("a record in the log")
 }

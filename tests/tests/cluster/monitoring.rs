@@ -10,8 +10,8 @@ use data_platform_tests::cluster::repository;
 use data_platform_tests::{JobFolders, environment, needs_broker, needs_cluster, skip};
 use serde_json::json;
 
-use super::platform::{Platform, TIMEOUT, is_caught_up};
-use crate::events::Stream;
+use super::batch::{hourly_aggregates, last_hour, run_by_hand};
+use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
 
 const JOB: &str = "event-aggregation";
 
@@ -55,13 +55,18 @@ fn every_panel_and_every_alert_finds_its_metrics_in_a_real_prometheus() -> anyho
     let (Some(_), Some(python)) = (environment::promtool(), environment::python()) else {
         skip!("no Prometheus or no Python; `make test` gets them");
     };
-    let mut stream =
-        Stream::new(needs_broker!(), "monitoring", 2, EventSettings { messy: 0.01, ..EventSettings::default() }, 6.0)?;
-    stream.produce(20_000)?;
+    let settings = EventSettings { messy: 0.01, users: 50, ..EventSettings::default() };
+    let mut stream = last_hour(needs_broker!(), "monitoring", settings)?;
     let platform = Platform::install(cluster, "monitoring", &[])?;
     let namespace = &platform.namespace;
     platform.apply(&platform.event_aggregation(JOB, &stream)?)?;
     platform.wait_for_job(JOB, "to be caught up", is_caught_up)?;
+
+    platform.apply(&hourly_aggregates(JOB)?)?;
+    platform.wait_for_status("batchjob", "hourly-aggregates", "to be scheduled", |job| {
+        condition(job, "Ready")["reason"] == "Scheduled"
+    })?;
+    run_by_hand(&platform, "by-hand")?;
 
     // Where a pod is found, and the labels that the chart's monitors give it.
     let mut scrapes = Vec::new();
@@ -92,10 +97,11 @@ fn every_panel_and_every_alert_finds_its_metrics_in_a_real_prometheus() -> anyho
     let mut said = String::new();
     let found = namespace.wait_for("data in every panel", TIMEOUT, || {
         // Rates need something that goes on.
-        stream.produce(500).ok()?;
+        stream.produce(50).ok()?;
         let check = Command::new(&python)
             .arg(repository().join("tests/dashboards/check.py"))
             .args(["--prometheus", &url, "--namespace", namespace.name(), "--job", JOB, "--operator"])
+            .args(["--batch-job", "hourly-aggregates"])
             .output()
             .ok()?;
         said = format!("{}{}", String::from_utf8_lossy(&check.stdout), String::from_utf8_lossy(&check.stderr));

@@ -1,14 +1,12 @@
 //! The README's part on Kubernetes, run word by word. Two things stand in for what a user has: images that are on the node
 //! instead of in a registry, and a broker outside of the cluster behind the name `kafka`.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use data_platform_tests::cluster::repository;
-use data_platform_tests::{JobFolders, environment, needs_broker, needs_cluster};
+use data_platform_tests::{needs_broker, needs_cluster};
+
+use super::keyboard::run_as_a_user;
 
 const README: &str = include_str!("../../../README.md");
 /// The topic of the sample job.
@@ -21,18 +19,10 @@ fn commands() -> anyhow::Result<&'static str> {
     Ok(block.split_once("```").context("the end of the block")?.0)
 }
 
-/// A program of this name that does what the real one does, in the namespace of the test.
-fn stand_in(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let path = folder.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).with_context(|| format!("write {}", path.display()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("make it a program")
-}
-
 #[test]
 fn the_commands_of_the_readme_end_with_jobs_that_are_ready() -> anyhow::Result<()> {
     let cluster = needs_cluster!();
     let broker = needs_broker!();
-    let places = environment::cluster().map_err(anyhow::Error::msg)?;
     cluster.apply_crds()?;
     // It is there already when another test was first.
     let _exists = broker.create_topic(TOPIC, 6, &[]);
@@ -48,29 +38,8 @@ fn the_commands_of_the_readme_end_with_jobs_that_are_ready() -> anyhow::Result<(
          endpoints: [{{addresses: [{host}]}}]}}"
     ))?;
 
-    let folders = JobFolders::new()?;
-    let (kubectl, helm) = (places.kubectl.display(), places.helm.display());
-    stand_in(folders.root(), "kubectl", &format!("exec {kubectl} --namespace {} \"$@\"", namespace.name()))?;
-    stand_in(
-        folders.root(),
-        "helm",
-        &format!(
-            "exec {helm} --namespace {} \"$@\" --set crds.enabled=false,image.tag=test,runner.image.tag=test \
-             --set global.imageRegistry=localhost,storage.create.size=1Gi",
-            namespace.name()
-        ),
-    )?;
-    let path = format!("{}:{}", folders.root().display(), std::env::var("PATH").unwrap_or_default());
-    let output = Command::new("bash")
-        .args(["-euc", commands()?])
-        .current_dir(repository())
-        .env("PATH", path)
-        .env("KUBECONFIG", &places.kubeconfig)
-        .output()
-        .context("run the commands")?;
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let said = run_as_a_user(&namespace, Command::new("bash").args(["-euc", commands()?]))?;
     let events = || namespace.kubectl(&["events"]).unwrap_or_default();
-    ensure!(output.status.success(), "{said}\n{}", events());
     let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in ["event-aggregation True Running", "hourly-aggregates True Scheduled"] {
         ensure!(words.contains(expected), "no {expected:?} in:\n{said}\n{}", events());
