@@ -58,8 +58,8 @@ function curve(values) {
 
 /** columns: [title, cell of a row, "number", "short", "words" or nothing]. */
 function table(columns, rows) {
-  const cell = (row) => ([, value, kind]) => el("td", kind ? { class: kind } : {}, value(row));
-  return el("table", {},
+  const cell = (row) => ([title, value, kind]) => el("td", { "data-title": title, ...(kind ? { class: kind } : {}) }, value(row));
+  return el("table", columns.length > 3 ? { class: "many" } : {},
     el("thead", {}, el("tr", {}, ...columns.map(([title, , kind]) => el("th", kind === "number" ? { class: kind } : {}, title)))),
     el("tbody", {}, ...rows.map((row) => el("tr", {}, ...columns.map(cell(row))))));
 }

@@ -194,6 +194,14 @@ impl SharedStatus {
         });
     }
 
+    /// The job begins, or begins again: after an error that one stays until it is known to be over, so that a job that tries
+    /// for hours has one state and not two that take turns.
+    pub fn starting(&self, what: &str) {
+        if !matches!(self.get().phase, Phase::Retrying | Phase::Stalled) {
+            self.enter(Phase::Starting, "Starting", what);
+        }
+    }
+
     /// Notes a commit, and the records per second by now.
     pub fn committed(&self, commit: CommitStatus, records_per_second: u64) {
         self.update(|status| {
@@ -217,5 +225,25 @@ fn keep<T>(last: &mut VecDeque<T>, item: T) {
     last.push_back(item);
     while last.len() > KEPT {
         last.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_tries_again_keeps_its_trouble_until_it_is_over() {
+        let status = SharedStatus::default();
+        status.starting("reading the job log");
+        assert_eq!(status.get().phase, Phase::Starting);
+        for phase in [Phase::Retrying, Phase::Stalled] {
+            status.enter(phase, "TopicNotFound", "no topic");
+            status.starting("connecting to Kafka");
+            assert_eq!((status.get().phase, status.get().reason.as_str()), (phase, "TopicNotFound"));
+        }
+        status.enter(Phase::Running, "Running", "");
+        status.starting("reading the job log");
+        assert_eq!(status.get().phase, Phase::Starting, "what was over does not come back");
     }
 }

@@ -166,10 +166,11 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
     namespace.kubectl(&["delete", "service", "name-taken"])?;
     platform.wait_for_job("name-taken", "to run once the name is free", is_caught_up)?;
 
-    // Somebody else's object was never touched: it was a Service of type ClusterIP with a port 80 until it went.
-    let events =
-        namespace.kubectl(&["get", "events", "--field-selector", "involvedObject.name=sql-error", "-o", "name"])?;
-    ensure!(events.lines().count() <= 3, "an event for a transition, not for a look: {events}");
+    for name in ["sql-error", "kafka-unreachable", "topic-missing"] {
+        let selector = format!("involvedObject.name={name},involvedObject.kind=StreamingJob");
+        let events = namespace.kubectl(&["get", "events", "--field-selector", &selector])?;
+        ensure!(events.lines().count() <= 4, "an event for a transition, not for a look or an attempt:\n{events}");
+    }
     Ok(())
 }
 

@@ -54,7 +54,7 @@ pub(super) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(super) async fn start(job: &'a mut StreamingJob) -> Result<Self, JobError> {
-        job.environment.status.enter(Phase::Starting, "Starting", "reading the job log");
+        job.environment.status.starting("reading the job log");
         let access = open_checkpoint(job).await?;
         let StreamingJob { settings, environment, .. } = job;
         let (settings, environment): (&StreamingSettings, &Environment) = (settings, environment);
@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
             recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.values().map(BTreeMap::len).sum());
         let source = (environment.make_source)(partitions_known)?;
         let reader = Reader::start(source, Decoder::new(settings.decode.clone()), environment.stop.clone());
-        environment.status.enter(Phase::Starting, "Starting", "connecting to Kafka");
+        environment.status.starting("connecting to Kafka");
         let identity = reader.identity()?;
         let log = match recovered {
             Some(recovered) => {
