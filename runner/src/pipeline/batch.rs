@@ -395,7 +395,7 @@ impl Session<'_> {
                 batch.files += count;
             }
         });
-        self.environment.status.committed(commit.clone(), 0);
+        self.environment.status.committed(commit.clone());
         (self.environment.observe)(&commit);
         Ok(commit)
     }

@@ -1,6 +1,6 @@
 //! One micro-batch: plan, read, compute, stage, decide, publish.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -13,6 +13,7 @@ use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, OutputCommit, Partitions, Range, ReplayFrom, StateObject};
 use crate::faults::{Guard, Moment, Step as FaultStep};
 use crate::pipeline::error::{JobError, Reason, Retry};
+use crate::pipeline::lag;
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::plan;
 use crate::pipeline::snapshot;
@@ -30,8 +31,6 @@ const BOUNDS_AGE_MAX: Duration = Duration::from_secs(1);
 /// A job that has nothing to read looks this often whether another runner took it over: soon enough for people who wait for
 /// the old one to end, and one small request on an object store.
 const OWNER_AGE_MAX: Duration = Duration::from_secs(5);
-/// Commits over which the rate is measured.
-const RATE_COMMITS: usize = 8;
 
 /// What became of a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,8 +171,11 @@ impl Session<'_> {
             let identity = self.reader.identity()?;
             self.take_identity(identity)?;
         }
+        self.bounds_clock = self.environment.clock.now();
         self.bounds = self.reader.bounds()?;
         self.bounds_age = Some(Instant::now());
+        lag::looked(&mut self.read_up_to, &self.positions, &self.bounds, self.bounds_clock);
+        self.say_ends();
         if self.settings.mode != RunMode::Continuous {
             self.check_complete()?;
             self.target = Some(map_partitions(&self.bounds, |bounds| bounds.end));
@@ -460,6 +462,7 @@ impl Session<'_> {
         let records = summary.counters.read;
         let latest =
             summary.partitions.values().flat_map(|known| known.values()).filter_map(|p| p.greatest_event_time).max();
+        let written = map_partitions(&summary.partitions, |read| read.written);
         let counters = self.counters(plan, writers, &outputs, summary);
         self.records_since_snapshot += records;
         let state = if self.snapshot_is_due(plan.clock, drained) {
@@ -473,7 +476,7 @@ impl Session<'_> {
         let has_snapshot = commit.state.is_some();
         writers.submitted = true;
         let version = self.log.commit(commit).await?;
-        self.after_commit(plan, has_snapshot);
+        self.after_commit(plan, &written, has_snapshot);
         self.log.publish_pending().await?;
         self.environment.faults.reached(FaultStep::GroupOffsets, Moment::Before);
         self.reader.tell_group(&self.positions);
@@ -633,22 +636,28 @@ impl Session<'_> {
         Ok(self.objects.values().cloned().collect())
     }
 
-    fn after_commit(&mut self, plan: &BatchPlan, has_snapshot: bool) {
+    fn after_commit(&mut self, plan: &BatchPlan, written: &Partitions<Option<i64>>, has_snapshot: bool) {
         self.positions =
             self.log.state().partitions.iter().fold(std::mem::take(&mut self.positions), |mut positions, known| {
                 let partitions = positions.entry(known.0.clone()).or_default();
                 partitions.extend(known.1.iter().map(|(partition, state)| (*partition, state.position)));
                 positions
             });
+        let now = self.environment.clock.now();
+        for (topic, partitions) in written {
+            let known = self.read_up_to.entry(topic.clone()).or_default();
+            for (partition, written) in partitions {
+                known.entry(*partition).or_default().committed(*written, now);
+            }
+        }
+        lag::looked(&mut self.read_up_to, &self.positions, &self.bounds, self.bounds_clock);
         if has_snapshot {
             self.records_since_snapshot = 0;
             self.snapshot_clock = plan.clock;
         }
     }
 
-    fn tell(&mut self, commit: CommitStatus) {
-        self.rate.note(commit.records);
-        let rate = self.rate.per_second();
+    fn tell(&self, commit: CommitStatus) {
         tracing::debug!(
             version = commit.version,
             records = commit.records,
@@ -657,7 +666,7 @@ impl Session<'_> {
             batch_ms = commit.batch_ms,
             "committed"
         );
-        self.environment.status.committed(commit, rate);
+        self.environment.status.committed(commit);
     }
 
     /// Removes what an attempt staged that was certainly not decided.
@@ -768,28 +777,6 @@ fn total_backlog(positions: &Partitions<i64>, ends: &Partitions<i64>) -> i64 {
         partitions.iter().map(|(partition, end)| (end - of(topic, partition)).max(0)).sum()
     };
     ends.iter().map(each).sum()
-}
-
-/// Records per second over the last commits.
-#[derive(Debug, Default)]
-pub(super) struct Rate {
-    commits: VecDeque<(Instant, u64)>,
-}
-
-impl Rate {
-    fn note(&mut self, records: u64) {
-        self.commits.push_back((Instant::now(), records));
-        while self.commits.len() > RATE_COMMITS {
-            self.commits.pop_front();
-        }
-    }
-
-    fn per_second(&self) -> u64 {
-        let Some((first, _)) = self.commits.front() else { return 0 };
-        let records: u64 = self.commits.iter().skip(1).map(|(_, records)| records).sum();
-        let seconds = first.elapsed().as_secs_f64();
-        if seconds > 0.0 { (records as f64 / seconds) as u64 } else { 0 }
-    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::lag::ReadUpTo;
 use crate::pipeline::no_output::{NoOutput, Seen, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
@@ -43,7 +44,10 @@ pub(super) struct Session<'a> {
     pub(super) objects: BTreeMap<i64, StateObject>,
     pub(super) records_since_snapshot: u64,
     pub(super) snapshot_clock: i64,
-    pub(super) rate: super::batch::Rate,
+    /// When the ends in `bounds` were asked for, in microseconds.
+    pub(super) bounds_clock: i64,
+    /// How far every partition is read, in time.
+    pub(super) read_up_to: Partitions<ReadUpTo>,
     /// When the log was last known to be ours.
     pub(super) owner_seen: Instant,
     /// What was seen when rows were written last.
@@ -127,7 +131,8 @@ impl<'a> Session<'a> {
             objects: BTreeMap::new(),
             records_since_snapshot: 0,
             snapshot_clock: environment.clock.now(),
-            rate: super::batch::Rate::default(),
+            bounds_clock: i64::MIN,
+            read_up_to: Partitions::new(),
             owner_seen: Instant::now(),
             since_output: std::cell::Cell::default(),
             has_read: false,
@@ -192,6 +197,12 @@ impl<'a> Session<'a> {
         });
     }
 
+    /// Tells the status where the partitions end now: while a micro-batch is computed what it reads is not committed.
+    pub(super) fn say_ends(&self) {
+        let partitions = self.partition_statuses();
+        self.environment.status.update(|status| status.partitions = partitions);
+    }
+
     fn partition_statuses(&self) -> Vec<PartitionStatus> {
         let state = self.log.state();
         let of = |(topic, partition): (&String, &i32), position: i64| {
@@ -200,7 +211,9 @@ impl<'a> Session<'a> {
             let watermark = known.and_then(|known| known.watermark);
             let end = bounds.map(|bounds| bounds.end);
             let (topic, partition) = (topic.clone(), *partition);
-            PartitionStatus { topic, partition, position, end, watermark, holds_watermark: false }
+            let read_up_to = self.read_up_to.get(&topic).and_then(|known| known.get(&partition));
+            let unread_since = read_up_to.and_then(ReadUpTo::unread_since);
+            PartitionStatus { topic, partition, position, end, watermark, unread_since, ..Default::default() }
         };
         let each = |(topic, partitions): (&String, &BTreeMap<i32, i64>)| -> Vec<_> {
             partitions.iter().map(|(partition, position)| of((topic, partition), *position)).collect()
