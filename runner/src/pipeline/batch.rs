@@ -9,8 +9,9 @@
 
 pub(crate) mod inputs;
 pub(crate) mod interval;
-mod log;
+pub(crate) mod log;
 mod replace;
+pub(crate) mod survey;
 mod turn;
 
 use std::sync::Arc;
@@ -33,9 +34,12 @@ use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
 use crate::stop::StopSignal;
 use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
 
+#[cfg(test)]
+pub(crate) use self::replace::publish;
+
 use self::inputs::{Input, Waiting};
 use self::interval::{Grid, Interval, Wanted, work};
-use self::log::{BatchLog, Record, Replace, Start};
+use self::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
 use self::turn::{Heartbeat, Patience, interrupted};
 
 /// What the run of a Job is about, fixed by its first attempt.
@@ -235,7 +239,7 @@ impl Session<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            self.log.compact(&*faults).await?;
+            self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         }
         failed.map_or(Ok(()), Err)
     }
