@@ -11,6 +11,9 @@ pub(crate) mod inputs;
 pub(crate) mod interval;
 pub(crate) mod log;
 mod replace;
+mod runs;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod survey;
 mod turn;
 
@@ -19,12 +22,11 @@ use std::time::{Duration, Instant};
 
 use data_platform_crds::sink::SinkSpec;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::record::{FileCommit, decode, encode};
+use crate::checkpoint::record::FileCommit;
+use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{Created, SharedStore};
 use crate::clock::Clock;
 use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::error::{JobError, Reason};
@@ -42,8 +44,6 @@ use self::interval::{Grid, Interval, Wanted, work};
 use self::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
 use self::turn::{Heartbeat, Patience, interrupted};
 
-/// What the run of a Job is about, fixed by its first attempt.
-const RUNS: &str = "runs";
 /// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
 const ONE_FILE: u64 = u64::MAX;
 
@@ -94,12 +94,6 @@ pub(crate) struct BatchEnvironment {
     pub(crate) stop: StopSignal,
     /// Sees every interval that is finished.
     pub(crate) observe: Box<dyn Fn(&CommitStatus)>,
-}
-
-/// The interval of a Job, as its first attempt fixed it.
-#[derive(Debug, Serialize, Deserialize)]
-struct FixedRun {
-    interval: Interval,
 }
 
 /// Runs until its intervals are finished.
@@ -205,6 +199,8 @@ impl Session<'_> {
         let faults = Arc::clone(&self.environment.faults);
         replace::publish(&mut self.log, &self.output, &*faults).await?;
         replace::collect_staging(&self.log, &self.output, &*faults).await?;
+        // Also runs that finish nothing add records.
+        self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         let wanted = self.wanted().await?;
         let is_due = matches!(wanted, Wanted::Due(_));
         let intervals = work(
@@ -241,6 +237,11 @@ impl Session<'_> {
             }
             self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         }
+        let (finished, now) = (&self.log.state.finished, self.environment.clock.now());
+        let ours = self.settings.job_uid.as_deref();
+        if let Err(error) = runs::collect(&self.log.store, finished, ours, now).await {
+            tracing::warn!(%error, "cannot remove the files of runs that are over; the next run tries again");
+        }
         failed.map_or(Ok(()), Err)
     }
 
@@ -252,7 +253,7 @@ impl Session<'_> {
             Request::Now { job_uid } => {
                 let interval = grid.last_over(self.environment.clock.now());
                 let Some(uid) = job_uid else { return Ok(Wanted::Exactly(vec![interval])) };
-                Ok(Wanted::Exactly(vec![fix(&self.log.store, uid, interval).await?]))
+                Ok(Wanted::Exactly(vec![runs::fix(&self.log.store, uid, interval).await?]))
             }
         }
     }
@@ -403,21 +404,6 @@ impl Session<'_> {
         (self.environment.observe)(&commit);
         Ok(commit)
     }
-}
-
-/// The interval of a Job: that of its first attempt.
-async fn fix(store: &SharedStore, uid: &str, interval: Interval) -> Result<Interval, JobError> {
-    let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    let path = format!("{RUNS}/{safe}.json");
-    if store.create(&path, encode(0, &FixedRun { interval }).into()).await? == Created::Yes {
-        return Ok(interval);
-    }
-    let bytes = store.get(&path).await?.unwrap_or_default();
-    let fixed = decode::<FixedRun>(0, &bytes).map_err(|error| {
-        let cure = "remove it: the run then takes the last interval that is over";
-        JobError::user(Reason::CheckpointCorrupt, format!("{}/{path}: {error}", store.root()), cure)
-    })?;
-    Ok(fixed.interval)
 }
 
 /// Where the file of an interval without rows lies: in the directory that rows of its begin would have, as far as dates

@@ -317,3 +317,6 @@ impl BatchLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
