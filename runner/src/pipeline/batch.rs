@@ -421,15 +421,17 @@ fn empty_directory(schema: &SchemaRef, partition_by: &[String], interval: Interv
     Some(directory)
 }
 
+/// The run does not fit into its memory.
+pub(crate) fn memory_exhausted(message: String) -> JobError {
+    let cure = "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …), array_agg and \
+                collect_set hold every value, a join holds one side)";
+    JobError::user(Reason::MemoryExhausted, message, cure)
+}
+
 fn query_failed(error: MemoryExhausted) -> JobError {
     let message = error.to_string();
     match error {
-        MemoryExhausted::Exhausted(_) => JobError::user(
-            Reason::MemoryExhausted,
-            message,
-            "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …) and collect_set \
-             hold every value)",
-        ),
+        MemoryExhausted::Exhausted(_) => memory_exhausted(message),
         MemoryExhausted::Failed(_) => JobError::user(
             Reason::QueryFailed,
             format!("the query fails on a value: {}", crate::pipeline::error::without_values(&message)),
