@@ -18,6 +18,7 @@ use crate::pipeline::lag::ReadUpTo;
 use crate::pipeline::no_output::{NoOutput, Seen, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
+use crate::pipeline::streaming::batch::planning::say_topics_gone;
 use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings};
 use crate::sink::topic::DeadLetterTopic;
 use crate::source::Identity;
@@ -86,7 +87,7 @@ impl<'a> Session<'a> {
                 }
                 let fresh = recovered.state.commits == 0;
                 // It may have gone while the job did not look, or in the middle of a read that failed for it.
-                super::batch::say_topics_gone(recovered.state.partitions.keys(), &identity);
+                say_topics_gone(recovered.state.partitions.keys(), &identity);
                 let log = JobLog::resume(access, recovered);
                 check_output(settings, environment, Some(&log.state().start.log_id), fresh).await?;
                 log
