@@ -326,9 +326,9 @@ pub struct ErrorStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ThroughputStatus {
-    /// Records read from Kafka per second.
+    /// Records read from Kafka per second, rounded up.
     pub records_in_per_second: i64,
-    /// Rows written per second.
+    /// Rows written per second, rounded up.
     pub rows_out_per_second: i64,
 }
 
@@ -354,7 +354,8 @@ pub struct ExitStatus {
 pub struct LagStatus {
     /// Records that Kafka has and the job has not committed.
     pub total_records: i64,
-    /// Age of the oldest of them, in seconds.
+    /// Greatest age of the first of them, over the partitions, in seconds: it was written after the record before it,
+    /// and after the partition was last seen to have nothing more. Absent: not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<i64>,
     /// The partitions that are behind most, worst first.
@@ -375,6 +376,9 @@ pub struct PartitionLag {
     /// Records that Kafka has and the job has not committed. Absent: the partition does not answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<i64>,
+    /// Greatest age of the first of them, in seconds. Absent: not known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<i64>,
 }
 
 /// The last commit of a job.

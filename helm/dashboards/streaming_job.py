@@ -101,6 +101,17 @@ def make() -> dict:
             "short",
         ),
         graph(
+            "Age of what waits",
+            "How long the first record may have waited that is not committed, at most, in the ten worst partitions.",
+            [
+                query(
+                    f"topk(10, max by (topic, partition) (dataplatform_consumer_lag_seconds{{{J}}}))",
+                    "{{topic}} {{partition}}",
+                )
+            ],
+            "s",
+        ),
+        graph(
             "From event to commit",
             "From the latest event of a micro-batch to its commit: what readers wait for, besides the window.",
             quantiles("dataplatform_event_latency_seconds"),

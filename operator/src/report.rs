@@ -28,11 +28,11 @@ pub struct RunnerReport {
     pub last_commit: Option<CommitReport>,
     /// Everything since the job's log began.
     pub totals: Totals,
-    /// Records per second, over the last commits.
+    /// Records read per second, over the last minute.
     pub records_per_second: u64,
-    /// Rows per second, over the last commits.
+    /// Rows written per second, over the last minute.
     pub rows_per_second: u64,
-    /// Age of the oldest record that is not committed, in seconds.
+    /// Greatest age of the first record that is not committed, in seconds.
     pub lag_seconds: Option<i64>,
     /// Why there is no output, if records come and no rows go.
     pub no_output: Option<String>,
@@ -54,6 +54,8 @@ pub struct PartitionReport {
     pub end: Option<i64>,
     /// It holds the job's watermark back.
     pub holds_watermark: bool,
+    /// Greatest age of the first record that is not committed, in seconds; 0 if there is none.
+    pub lag_seconds: Option<i64>,
 }
 
 impl PartitionReport {

@@ -101,11 +101,11 @@ function jobPage(job) {
   if (job.ready && job.noOutput) page.push(el("div", { class: "note warn" }, `No output: ${job.noOutput}`));
   page.push(el("div", { class: "cards" },
     card("records per second", number(job.recordsPerSecond), `${number(source.read)} read`, curve(samples.rate)),
-    card("lag, records", number(job.lag), partitions.length === 1 ? "1 partition" : `${partitions.length} partitions`, curve(samples.lag)),
+    card("lag, records", number(job.lag), `${number(job.lagSeconds)} s, ${partitions.length === 1 ? "1 partition" : `${partitions.length} partitions`}`, curve(samples.lag)),
     card("watermark", age(job.watermark), holder ? `held by ${holder.topic} ${holder.partition}` : at(job.watermark)),
     card("last checkpoint", last ? age(last.clock) : "–", last ? `version ${number(last.version)}, ${number(last.batchMs)} ms` : "none yet"),
     card("open windows", number(job.openWindows), `${number(job.stateGroups)} groups, ${bytes(job.stateBytes ?? 0)}`),
-    card("rows written", number(rows), `${number(outputs.reduce((sum, output) => sum + (output.files ?? 0), 0))} files`)));
+    card("rows written", number(rows), `${number(job.rowsPerSecond)} per second, ${number(outputs.reduce((sum, output) => sum + (output.files ?? 0), 0))} files`)));
   if (partitions.length) {
     const lag = (partition) => (partition.end === null ? null : Math.max(0, partition.end - partition.position));
     const worst = Math.max(1, ...partitions.map((partition) => lag(partition) ?? 0));
@@ -113,7 +113,7 @@ function jobPage(job) {
       ["topic", (row) => row.topic, "words"], ["partition", (row) => number(row.partition), "number"],
       ["position", (row) => number(row.position), "number"],
       ["end", (row) => (row.end === null ? "no answer" : number(row.end)), "number"],
-      ["lag", (row) => number(lag(row)), "number"],
+      ["lag", (row) => number(lag(row)), "number"], ["seconds", (row) => number(row.lagSeconds), "number"],
       ["", (row) => el("meter", { min: 0, max: worst, value: lag(row) ?? 0, title: "lag beside the worst partition" })],
       ["watermark", (row) => age(row.watermark), "number"],
       ["", (row) => (row.holdsWatermark ? pill("warn", "holds the watermark") : "")],

@@ -53,7 +53,7 @@ impl CommandError {
         Self::Other(message.into(), 1)
     }
 
-    fn code(&self) -> u8 {
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::Config(_) => EXIT_USER,
             Self::Job(error) => exit_code(error),
@@ -203,7 +203,7 @@ pub(crate) fn print(text: &str) {
 }
 
 /// Says on standard error what went wrong: in red on a terminal.
-fn report(error: &CommandError) {
+pub(crate) fn report(error: &CommandError) {
     let (red, plain) = if std::io::stderr().is_terminal() { ("\u{1b}[1;31m", "\u{1b}[0m") } else { ("", "") };
     eprintln!("{red}error{plain}: {}", error.text());
 }

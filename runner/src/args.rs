@@ -331,7 +331,7 @@ pub enum CheckpointCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
-    /// Show what a job log says: position, watermark, state, the last records.
+    /// Show what a job log says: position, watermark, state, the last records; of a batch job its intervals.
     Show {
         /// The job.
         job: String,
@@ -342,7 +342,7 @@ pub enum CheckpointCommand {
         #[command(flatten)]
         place: PlaceArgs,
     },
-    /// Read everything of a job log and check it: records, bases, state, files.
+    /// Read everything of a job log and check it: records, bases, state, files. Ends with 1 when something is bad.
     Verify {
         /// The job.
         job: String,

@@ -31,6 +31,7 @@ pub struct JobMetrics {
     bytes_written: CounterVec,
     lag: IntGaugeVec,
     lag_total: IntGauge,
+    lag_seconds: IntGaugeVec,
     watermark: Gauge,
     watermark_lag: Gauge,
     partition_watermark: GaugeVec,
@@ -116,6 +117,11 @@ impl JobMetrics {
                 &["topic", "partition"],
             ),
             lag_total: make.number("consumer_lag_records_sum", "The same over all partitions."),
+            lag_seconds: make.numbers(
+                "consumer_lag_seconds",
+                "Greatest age of the first of these records; 0 if there is none.",
+                &["topic", "partition"],
+            ),
             watermark: make.gauge("watermark_timestamp_seconds", "The job's watermark: older events are late."),
             watermark_lag: make.gauge("watermark_lag_seconds", "How far the watermark is behind the clock."),
             partition_watermark: make.register(GaugeVec::new(
@@ -213,8 +219,11 @@ impl JobMetrics {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         for partition in &status.partitions {
             let labels = [partition.topic.as_str(), &partition.partition.to_string()];
-            if let Some(end) = partition.end {
-                self.lag.with_label_values(&labels).set((end - partition.position).max(0));
+            if let Some(lag) = partition.lag() {
+                self.lag.with_label_values(&labels).set(lag);
+            }
+            if let Some(seconds) = partition.lag_seconds {
+                self.lag_seconds.with_label_values(&labels).set(seconds);
             }
             if let Some(watermark) = partition.watermark {
                 self.partition_watermark.with_label_values(&labels).set(watermark as f64 / 1e6);
@@ -270,8 +279,9 @@ mod tests {
             sources: BTreeMap::from([("s".to_owned(), source)]),
             outputs: BTreeMap::from([("o".to_owned(), output)]),
         };
-        let (topic, end, watermark) = ("t".to_owned(), Some(12), Some(1_000_000));
-        let partition = PartitionStatus { topic, position: 7, end, watermark, ..PartitionStatus::default() };
+        let (topic, end, watermark, lag_seconds) = ("t".to_owned(), Some(12), Some(1_000_000), Some(3));
+        let partition =
+            PartitionStatus { topic, position: 7, end, watermark, lag_seconds, ..PartitionStatus::default() };
         let last_commit = Some(CommitStatus { version: 9, clock: 2_000_000, ..CommitStatus::default() });
         JobStatus { totals, partitions: vec![partition], watermark, last_commit, commits: 5, ..JobStatus::default() }
     }
@@ -292,6 +302,7 @@ mod tests {
             "dataplatform_records_read_total{job=\"j\",namespace=\"n\",source=\"s\"} 10",
             "dataplatform_records_dropped_total{job=\"j\",namespace=\"n\",reason=\"late\"} 3",
             "dataplatform_consumer_lag_records{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 5",
+            "dataplatform_consumer_lag_seconds{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 3",
             "dataplatform_checkpoint_version{job=\"j\",namespace=\"n\"} 9",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

@@ -3,9 +3,11 @@
 
 pub mod batch;
 pub mod error;
+pub mod lag;
 pub mod memory;
 pub mod no_output;
 pub mod plan;
+pub mod rates;
 pub mod snapshot;
 pub mod status;
 pub mod streaming;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use data_platform_runner::generate::EventSettings;
@@ -11,7 +11,7 @@ use data_platform_tests::{Ended, Pages, Runner, needs_broker};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::events::{Stream, TIMEOUT, finish};
+use crate::events::{START_MS, Stream, TIMEOUT, finish};
 
 /// `stopTimeout` of the jobs here.
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -149,6 +149,45 @@ fn the_pages_of_a_running_job_agree_with_its_log() -> anyhow::Result<()> {
     let drained = stream.drain()?;
     assert_eq!(drained["open_windows"], 0, "{drained}");
     stream.check_exact(&drained)
+}
+
+#[test]
+fn a_job_that_is_behind_says_how_old_the_first_record_is_that_waits() -> anyhow::Result<()> {
+    let mut stream = Stream::new(needs_broker!(), "lag", 2, EventSettings::default(), 20.0)?;
+    // Written at the beginning of 2026, as Kafka's time of the records says.
+    stream.produce(6_000)?;
+    let slow = stream.job_with_faults().env("FAULT_DISK_DELAY_MS", "20");
+    let slow = slow.arg("--starting-offsets").arg("earliest").arg("--set").arg("spec.trigger.interval=100ms");
+    let mut job = slow.arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=500").start()?;
+    let pages = Pages::of(&mut job)?;
+    let behind = job.wait_for("a lag in seconds", TIMEOUT, |_| {
+        let status = pages.get("/status").ok()?.json().ok()?;
+        status["lagSeconds"].as_i64().filter(|seconds| *seconds > 0).map(|_| status)
+    })?;
+    let year = (SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64 - START_MS) / 1_000;
+    let close = |seconds: &Value| seconds.as_i64().is_some_and(|seconds| (year - 600..=year).contains(&seconds));
+    assert!(close(&behind["lagSeconds"]), "about {year} s: {behind:#}");
+    assert!(behind["lag"].as_i64() > Some(0), "{behind:#}");
+    for partition in behind["partitions"].as_array().context("partitions")? {
+        assert!(close(&partition["lagSeconds"]) || partition["lagSeconds"] == 0, "{behind:#}");
+    }
+    let (values, _) = metrics(&pages)?;
+    let metric = "dataplatform_consumer_lag_seconds";
+    assert!(sum(&values, metric) == 0.0 || sum(&values, metric) > (year - 600) as f64, "{values:?}");
+
+    let status = wait_until_caught_up(&mut job, &pages, 6_000)?;
+    assert_eq!(status["lagSeconds"], 0, "{status:#}");
+    assert!(
+        status["partitions"].as_array().context("partitions")?.iter().all(|partition| partition["lagSeconds"] == 0)
+    );
+    assert_eq!(sum(&metrics(&pages)?.0, metric), 0.0);
+    // All of it came within a minute.
+    let rate = |name: &str| status[name].as_u64().with_context(|| format!("{name} in {status:#}"));
+    let (records, rows) = (rate("recordsPerSecond")?, rate("rowsPerSecond")?);
+    let written = status["totals"]["outputs"]["events_aggregated_realtime"]["rows"].as_u64().context("rows")?;
+    assert!((100..=6_000).contains(&records), "{status:#}");
+    assert!((written.div_ceil(60)..=written).contains(&rows) && rows > 0, "{status:#}");
+    Ok(())
 }
 
 #[test]

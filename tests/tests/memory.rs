@@ -1,5 +1,7 @@
 //! A pod's memory limit: a long backlog and a slow disk under 256 MiB, enforced by a real cgroup.
 
+mod batch;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -227,6 +227,7 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
             topic: partition.topic.clone(),
             partition: partition.partition,
             records: partition.lag(),
+            seconds: partition.lag_seconds,
         });
         status.lag = Some(LagStatus {
             total_records: report.partitions.iter().filter_map(crate::report::PartitionReport::lag).sum(),

@@ -214,7 +214,8 @@ impl Survey {
     }
 }
 
-async fn slots<T: DeserializeOwned>(
+/// The objects of a folder whose names are versions.
+pub(crate) async fn slots<T: DeserializeOwned>(
     store: &SharedStore,
     folder: &str,
     path: fn(u64) -> String,

@@ -1,5 +1,6 @@
 //! `checkpoint`: look at job logs, check them, and repair them. Only `rewind --yes` writes.
 
+mod batch;
 mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -25,6 +26,7 @@ use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::clock::{Clock, SystemClock};
 use crate::commands::run::{namespace, places};
 use crate::faults::{Faults, NoFaults};
+use crate::pipeline::batch::log::{BASES, RECORDS};
 
 pub(crate) use files::{FileState, check_file, read_facts};
 
@@ -37,17 +39,43 @@ pub(crate) fn checkpoint(command: &CheckpointCommand) -> Result<u8, CommandError
             Ok(0)
         }
         CheckpointCommand::Show { job, record, place } => {
-            let place = JobPlace::find(job, place)?;
-            print(&block_on(show::show(&place, *record, SystemClock.now()))??);
+            let (place, kind) = JobPlace::find_any(job, place)?;
+            let now = SystemClock.now();
+            print(&match kind {
+                Kind::Streaming => block_on(show::show(&place, *record, now))??,
+                Kind::Batch => block_on(batch::show(&place, *record, now))??,
+            });
             Ok(0)
         }
         CheckpointCommand::Verify { job, place } => {
-            let place = JobPlace::find(job, place)?;
-            let (text, is_good) = block_on(verify::verify(&place))??;
+            let (place, kind) = JobPlace::find_any(job, place)?;
+            let (text, is_good) = match kind {
+                Kind::Streaming => block_on(verify::verify(&place))??,
+                Kind::Batch => block_on(batch::verify(&place))??,
+            };
             print(&text);
             Ok(u8::from(!is_good))
         }
         CheckpointCommand::Rewind(args) => rewind::rewind(args),
+    }
+}
+
+/// Whose log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Streaming,
+    Batch,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Streaming, Self::Batch];
+
+    /// Folders of records and bases.
+    fn folders(self) -> [&'static str; 2] {
+        match self {
+            Self::Streaming => [paths::LOG, paths::BASE],
+            Self::Batch => [RECORDS, BASES],
+        }
     }
 }
 
@@ -62,22 +90,44 @@ pub(crate) struct JobPlace {
 }
 
 impl JobPlace {
-    /// Finds the log of a job. Nothing is created.
+    /// Finds the log of a streaming job. Nothing is created.
     pub(crate) fn find(job: &str, args: &PlaceArgs) -> Result<Self, CommandError> {
+        match Self::find_any(job, args)? {
+            (place, Kind::Streaming) => Ok(place),
+            (place, Kind::Batch) => Err(CommandError::user(format!(
+                "{} is a batch job, and this is for streaming jobs: `data-platform checkpoint verify` checks its log and files, \
+                 and `data-platform run {job}` with --from and --to processes intervals again",
+                place.name
+            ))),
+        }
+    }
+
+    /// Finds the log of a job, and says whose it is. Nothing is created.
+    fn find_any(job: &str, args: &PlaceArgs) -> Result<(Self, Kind), CommandError> {
+        if job.is_empty() || job.contains('/') {
+            return Err(CommandError::user(format!(
+                "{job:?} is no name of a job: give the name alone, and its namespace with --namespace"
+            )));
+        }
         let (_, checkpoints) = places(args)?;
         let namespace = namespace(args);
         let location = checkpoints.join(&namespace).join(job);
         let place = Self::open(format!("{namespace}/{job}"), location)?;
-        if block_on(place.has_log())?? {
-            return Ok(place);
+        for kind in Kind::ALL {
+            if block_on(place.has_log(kind))?? {
+                return Ok((place, kind));
+            }
         }
         let known = block_on(job_names(&checkpoints))??;
         let in_namespace: Vec<_> =
-            known.iter().filter_map(|name| name.strip_prefix(&format!("{namespace}/"))).collect();
+            known.iter().filter_map(|(name, _)| name.strip_prefix(&format!("{namespace}/"))).collect();
         let hint = match did_you_mean(job, in_namespace.iter().copied()) {
             Some(similar) => format!("did you mean {similar}?"),
             None if known.is_empty() => format!("there is no job log below {checkpoints}: check CHECKPOINT_DIR"),
-            None => format!("there are {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+            None => {
+                let names: BTreeSet<_> = known.into_iter().map(|(name, _)| name).collect();
+                format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", "))
+            }
         };
         Err(CommandError::user(format!("there is no job log in {}: {hint}", place.location)))
     }
@@ -88,8 +138,8 @@ impl JobPlace {
         Ok(Self { name, location, store })
     }
 
-    async fn has_log(&self) -> Result<bool, CommandError> {
-        for folder in [paths::LOG, paths::BASE] {
+    async fn has_log(&self, kind: Kind) -> Result<bool, CommandError> {
+        for folder in kind.folders() {
             if !self.store.list(folder).await.map_err(store_failed)?.is_empty() {
                 return Ok(true);
             }
@@ -98,17 +148,17 @@ impl JobPlace {
     }
 }
 
-/// Names `<namespace>/<job>` of every log below a checkpoints folder.
-async fn job_names(checkpoints: &Location) -> Result<BTreeSet<String>, CommandError> {
+/// Names `<namespace>/<job>` of every log below a checkpoints folder, and whose they are.
+async fn job_names(checkpoints: &Location) -> Result<BTreeSet<(String, Kind)>, CommandError> {
     let store = checkpoints.open(&no_faults()).map_err(store_failed)?;
     let listed = store.list("").await.map_err(store_failed)?;
     let names = listed.iter().filter(|entry| paths::version_of(&entry.path).is_some()).filter_map(|entry| {
         let (folder, _) = entry.path.rsplit_once('/')?;
-        let job = folder.strip_suffix(&format!("/{}", paths::LOG));
-        let job = job.or_else(|| folder.strip_suffix(&format!("/{}", paths::BASE)))?;
+        let (job, name) = folder.rsplit_once('/')?;
+        let kind = Kind::ALL.into_iter().find(|kind| kind.folders().contains(&name))?;
         // What a rewind moved aside has the same shape.
         let is_aside = job.split('/').any(|part| part == paths::REWOUND);
-        (!is_aside).then(|| job.to_owned())
+        (!is_aside).then(|| (job.to_owned(), kind))
     });
     Ok(names.collect())
 }

@@ -9,8 +9,12 @@
 
 pub(crate) mod inputs;
 pub(crate) mod interval;
-mod log;
+pub(crate) mod log;
 mod replace;
+mod runs;
+#[cfg(test)]
+mod simulation;
+pub(crate) mod survey;
 mod turn;
 
 use std::sync::Arc;
@@ -18,12 +22,11 @@ use std::time::{Duration, Instant};
 
 use data_platform_crds::sink::SinkSpec;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::record::{FileCommit, decode, encode};
+use crate::checkpoint::record::FileCommit;
+use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{Created, SharedStore};
 use crate::clock::Clock;
 use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::error::{JobError, Reason};
@@ -33,13 +36,14 @@ use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
 use crate::stop::StopSignal;
 use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
 
+#[cfg(test)]
+pub(crate) use self::replace::publish;
+
 use self::inputs::{Input, Waiting};
 use self::interval::{Grid, Interval, Wanted, work};
-use self::log::{BatchLog, Record, Replace, Start};
+use self::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
 use self::turn::{Heartbeat, Patience, interrupted};
 
-/// What the run of a Job is about, fixed by its first attempt.
-const RUNS: &str = "runs";
 /// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
 const ONE_FILE: u64 = u64::MAX;
 
@@ -90,12 +94,6 @@ pub(crate) struct BatchEnvironment {
     pub(crate) stop: StopSignal,
     /// Sees every interval that is finished.
     pub(crate) observe: Box<dyn Fn(&CommitStatus)>,
-}
-
-/// The interval of a Job, as its first attempt fixed it.
-#[derive(Debug, Serialize, Deserialize)]
-struct FixedRun {
-    interval: Interval,
 }
 
 /// Runs until its intervals are finished.
@@ -201,6 +199,8 @@ impl Session<'_> {
         let faults = Arc::clone(&self.environment.faults);
         replace::publish(&mut self.log, &self.output, &*faults).await?;
         replace::collect_staging(&self.log, &self.output, &*faults).await?;
+        // Also runs that finish nothing add records.
+        self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         let wanted = self.wanted().await?;
         let is_due = matches!(wanted, Wanted::Due(_));
         let intervals = work(
@@ -235,7 +235,12 @@ impl Session<'_> {
                 }
                 Err(error) => return Err(error),
             }
-            self.log.compact(&*faults).await?;
+            self.log.compact(RECORDS_PER_BASE, &*faults).await?;
+        }
+        let (finished, now) = (&self.log.state.finished, self.environment.clock.now());
+        let ours = self.settings.job_uid.as_deref();
+        if let Err(error) = runs::collect(&self.log.store, finished, ours, now).await {
+            tracing::warn!(%error, "cannot remove the files of runs that are over; the next run tries again");
         }
         failed.map_or(Ok(()), Err)
     }
@@ -248,7 +253,7 @@ impl Session<'_> {
             Request::Now { job_uid } => {
                 let interval = grid.last_over(self.environment.clock.now());
                 let Some(uid) = job_uid else { return Ok(Wanted::Exactly(vec![interval])) };
-                Ok(Wanted::Exactly(vec![fix(&self.log.store, uid, interval).await?]))
+                Ok(Wanted::Exactly(vec![runs::fix(&self.log.store, uid, interval).await?]))
             }
         }
     }
@@ -395,25 +400,10 @@ impl Session<'_> {
                 batch.files += count;
             }
         });
-        self.environment.status.committed(commit.clone(), 0);
+        self.environment.status.committed(commit.clone());
         (self.environment.observe)(&commit);
         Ok(commit)
     }
-}
-
-/// The interval of a Job: that of its first attempt.
-async fn fix(store: &SharedStore, uid: &str, interval: Interval) -> Result<Interval, JobError> {
-    let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-    let path = format!("{RUNS}/{safe}.json");
-    if store.create(&path, encode(0, &FixedRun { interval }).into()).await? == Created::Yes {
-        return Ok(interval);
-    }
-    let bytes = store.get(&path).await?.unwrap_or_default();
-    let fixed = decode::<FixedRun>(0, &bytes).map_err(|error| {
-        let cure = "remove it: the run then takes the last interval that is over";
-        JobError::user(Reason::CheckpointCorrupt, format!("{}/{path}: {error}", store.root()), cure)
-    })?;
-    Ok(fixed.interval)
 }
 
 /// Where the file of an interval without rows lies: in the directory that rows of its begin would have, as far as dates
@@ -431,15 +421,17 @@ fn empty_directory(schema: &SchemaRef, partition_by: &[String], interval: Interv
     Some(directory)
 }
 
+/// The run does not fit into its memory.
+pub(crate) fn memory_exhausted(message: String) -> JobError {
+    let cure = "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …), array_agg and \
+                collect_set hold every value, a join holds one side)";
+    JobError::user(Reason::MemoryExhausted, message, cure)
+}
+
 fn query_failed(error: MemoryExhausted) -> JobError {
     let message = error.to_string();
     match error {
-        MemoryExhausted::Exhausted(_) => JobError::user(
-            Reason::MemoryExhausted,
-            message,
-            "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …) and collect_set \
-             hold every value)",
-        ),
+        MemoryExhausted::Exhausted(_) => memory_exhausted(message),
         MemoryExhausted::Failed(_) => JobError::user(
             Reason::QueryFailed,
             format!("the query fails on a value: {}", crate::pipeline::error::without_values(&message)),

@@ -2,6 +2,8 @@
 //!
 //! The limit is the cgroup's (a pod's `resources.limits.memory`), or the machine's without one.
 
+pub(crate) mod guard;
+
 use std::fs;
 
 /// Without a limit a job plans as if it had this much: more gains nothing (own measurement: 60 to 160 MB at full speed).

@@ -2,12 +2,14 @@
 //! the metrics, the live table and the summary all read.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::checkpoint::counters::Counters;
 use crate::pipeline::error::JobError;
+use crate::pipeline::rates::Rates;
 
 /// Errors and commits that are kept for people.
 const KEPT: usize = 10;
@@ -45,6 +47,25 @@ pub struct PartitionStatus {
     pub watermark: Option<i64>,
     /// It holds the job's watermark back.
     pub holds_watermark: bool,
+    /// What is not committed was written after this, in microseconds; see [`crate::pipeline::lag`].
+    #[serde(skip)]
+    pub unread_since: Option<i64>,
+    /// Greatest age of the first record that is not committed, in seconds; 0 if there is none. `None`: nobody knows.
+    pub lag_seconds: Option<i64>,
+}
+
+impl PartitionStatus {
+    /// Records that Kafka has and the job has not committed; `None` if the partition did not answer.
+    pub fn lag(&self) -> Option<i64> {
+        Some((self.end? - self.position).max(0))
+    }
+
+    fn lag_seconds(&self, now: i64) -> Option<i64> {
+        match self.lag()? {
+            0 => Some(0),
+            _ => Some((now.saturating_sub(self.unread_since?) / 1_000_000).max(0)),
+        }
+    }
 }
 
 /// The last commit.
@@ -139,8 +160,12 @@ pub struct JobStatus {
     pub commits: u64,
     /// Everything since the log began.
     pub totals: Counters,
-    /// Records per second, over the last commits.
+    /// Records read per second, over the last minute.
     pub records_per_second: u64,
+    /// Rows written per second, over the last minute.
+    pub rows_per_second: u64,
+    /// The greatest of the partitions that answer, in seconds. `None`: one of them that is behind does not know.
+    pub lag_seconds: Option<i64>,
     /// Why there is no output, if records come and no rows go.
     pub no_output: Option<String>,
     /// Snapshots of the state: the last one's version.
@@ -159,28 +184,52 @@ pub struct JobStatus {
 impl JobStatus {
     /// Records that Kafka has and the job has not committed.
     pub fn lag(&self) -> i64 {
-        self.partitions.iter().filter_map(|p| Some((p.end? - p.position).max(0))).sum()
+        self.partitions.iter().filter_map(PartitionStatus::lag).sum()
+    }
+
+    /// The same with ages as of now, in microseconds.
+    #[must_use]
+    pub fn as_of(mut self, now: i64) -> Self {
+        for partition in &mut self.partitions {
+            partition.lag_seconds = partition.lag_seconds(now);
+        }
+        let answering = self.partitions.iter().filter(|partition| partition.end.is_some());
+        let seconds = answering.map(|partition| partition.lag_seconds);
+        self.lag_seconds = seconds.reduce(|greatest, seconds| Some(greatest?.max(seconds?))).flatten();
+        self
     }
 }
 
 /// The status of one job, shared by its threads.
 #[derive(Clone, Debug, Default)]
-pub struct SharedStatus(Arc<Mutex<JobStatus>>);
+pub struct SharedStatus(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    status: JobStatus,
+    rates: Rates,
+}
 
 impl SharedStatus {
     /// A status with this beginning.
     pub fn new(status: JobStatus) -> Self {
-        Self(Arc::new(Mutex::new(status)))
+        Self(Arc::new(Mutex::new(Shared { status, rates: Rates::default() })))
     }
 
     /// A copy as of now.
     pub fn get(&self) -> JobStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let shared = self.lock();
+        let (records_per_second, rows_per_second) = shared.rates.per_second(Instant::now());
+        JobStatus { records_per_second, rows_per_second, ..shared.status.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes it.
     pub fn update(&self, change: impl FnOnce(&mut JobStatus)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.lock().status);
     }
 
     /// Enters a phase.
@@ -202,13 +251,12 @@ impl SharedStatus {
         }
     }
 
-    /// Notes a commit, and the records per second by now.
-    pub fn committed(&self, commit: CommitStatus, records_per_second: u64) {
-        self.update(|status| {
-            status.records_per_second = records_per_second;
-            keep(&mut status.last_commits, commit.clone());
-            status.last_commit = Some(commit);
-        });
+    /// Notes a commit.
+    pub fn committed(&self, commit: CommitStatus) {
+        let mut shared = self.lock();
+        shared.rates.note(Instant::now(), Duration::from_millis(commit.batch_ms), commit.records, commit.rows);
+        keep(&mut shared.status.last_commits, commit.clone());
+        shared.status.last_commit = Some(commit);
     }
 
     /// Notes an error.
@@ -245,5 +293,34 @@ mod tests {
         status.enter(Phase::Running, "Running", "");
         status.starting("reading the job log");
         assert_eq!(status.get().phase, Phase::Starting, "what was over does not come back");
+    }
+
+    fn partition(end: Option<i64>, unread_since: Option<i64>) -> PartitionStatus {
+        PartitionStatus { position: 10, end, unread_since, ..PartitionStatus::default() }
+    }
+
+    fn lag_seconds(partitions: &[PartitionStatus]) -> Option<i64> {
+        JobStatus { partitions: partitions.to_vec(), ..JobStatus::default() }.as_of(100_500_000).lag_seconds
+    }
+
+    #[test]
+    fn the_lag_in_seconds_is_that_of_the_worst_partition() {
+        let (up, behind) = (partition(Some(10), Some(1)), partition(Some(12), Some(60_000_000)));
+        assert_eq!(lag_seconds(&[]), None);
+        assert_eq!(lag_seconds(std::slice::from_ref(&up)), Some(0));
+        assert_eq!(lag_seconds(&[up, behind.clone(), partition(Some(12), Some(90_000_000))]), Some(40));
+        assert_eq!(lag_seconds(&[behind.clone(), partition(None, Some(1))]), Some(40), "one that does not answer");
+        assert_eq!(lag_seconds(&[behind, partition(Some(12), None)]), None, "nobody knows of one that is behind");
+        assert_eq!(lag_seconds(&[partition(None, None)]), None);
+        assert_eq!(lag_seconds(&[partition(Some(12), Some(i64::MAX))]), Some(0));
+    }
+
+    #[test]
+    fn rates_are_of_the_commits_and_fall_by_themselves() {
+        let status = SharedStatus::default();
+        status.committed(CommitStatus { records: 900, rows: 9, batch_ms: 30_000, ..CommitStatus::default() });
+        let now = status.get();
+        assert!((29..=30).contains(&now.records_per_second), "{}", now.records_per_second);
+        assert_eq!((now.rows_per_second, now.last_commits.len()), (1, 1));
     }
 }

@@ -80,6 +80,8 @@ pub struct PartitionSummary {
     pub greatest_event_time: Option<i64>,
     /// Whether there was a valid record.
     pub has_valid: bool,
+    /// Kafka's time of the last record, in microseconds; `None` where the broker has none.
+    pub written: Option<i64>,
 }
 
 enum Request {
@@ -249,6 +251,7 @@ fn read(
                 records: range.records,
                 greatest_event_time: time.greatest,
                 has_valid: time.valid,
+                written: time.written_ms.map(|ms| ms.saturating_mul(1_000)),
             };
             partitions.entry(topic.clone()).or_default().insert(partition, summary);
         }
@@ -262,6 +265,7 @@ fn read(
 struct PartitionTimes {
     greatest: Option<i64>,
     valid: bool,
+    written_ms: Option<i64>,
 }
 
 /// Counters without the allocation of a name per record.
@@ -322,6 +326,7 @@ impl<'a> Decoding<'a> {
             self.turn_to(record.topic, record.partition);
         }
         self.counters.read += 1;
+        self.current.2.written_ms = record.timestamp_ms;
         let Some(value) = record.value else {
             self.counters.tombstone += 1;
             return Ok(());

@@ -1,6 +1,6 @@
 //! Which intervals a run processes, and what is in the output afterwards.
 
-use data_platform_tests::{Ended, needs_broker};
+use data_platform_tests::{Ended, Runner, needs_broker};
 use rustix::process::Signal;
 
 use crate::batch::{Hours, files, hour_text, refused};
@@ -18,6 +18,40 @@ fn an_hour_that_is_processed_three_times_is_there_once() -> anyhow::Result<()> {
     let summary = finish(hours.job().arg("--from").arg(hour_text(0)).arg("--to").arg(hour_text(4)))?;
     anyhow::ensure!(summary["intervals"] == 4, "{summary}");
     hours.check(0..4)
+}
+
+#[test]
+fn the_log_of_a_batch_job_can_be_looked_at_and_checked() -> anyhow::Result<()> {
+    let hours = Hours::new(needs_broker!(), "batch-look", 3)?;
+    finish(hours.job().arg("--from").arg(hour_text(0)).arg("--to").arg(hour_text(3)))?;
+    hours.hour(1)?;
+    let look = |arguments: &[&str], code: i32| -> anyhow::Result<String> {
+        let command = Runner::command([&["checkpoint"][..], arguments].concat()).folders(&hours.stream.folders);
+        let (ended, runner) = command.run(TIMEOUT)?;
+        anyhow::ensure!(ended == Ended::Code(code), "{arguments:?}: {ended:?} {}", runner.last_lines());
+        Ok(runner.stdout() + &runner.stderr())
+    };
+    let list = look(&["ls"], 0)?;
+    for job in ["local/event-aggregation", "local/hourly-aggregates"] {
+        assert!(list.contains(job), "{list}");
+    }
+    let shown = look(&["show", "hourly-aggregates"], 0)?;
+    let rows: Vec<_> = shown.lines().filter(|line| line.trim_start().starts_with("2026-01-01 0")).collect();
+    assert_eq!(rows.len(), 3, "{shown}");
+    assert!(rows.iter().all(|row| row.contains(" yes ")) && rows[1].contains("epoch 2"), "{shown}");
+    let verified = look(&["verify", "hourly-aggregates"], 0)?;
+    assert!(verified.contains("3 files of 3 intervals") && !verified.contains(" bad"), "{verified}");
+    assert!(look(&["show", "hourly"], 2)?.contains("there is no job log"));
+    assert!(look(&["rewind", "hourly-aggregates"], 2)?.contains("is a batch job"));
+
+    std::fs::remove_file(hours.output().join("date=2026-01-01/hourly-aggregates-20260101T01.parquet"))?;
+    assert!(look(&["show", "hourly-aggregates"], 0)?.contains("1 MISSING"));
+    let verified = look(&["verify", "hourly-aggregates"], 1)?;
+    assert!(verified.contains("--target-hour \"2026-01-01 01:00:00\""), "{verified}");
+    // The cure that it names.
+    hours.hour(1)?;
+    look(&["verify", "hourly-aggregates"], 0)?;
+    hours.check(0..3)
 }
 
 #[test]

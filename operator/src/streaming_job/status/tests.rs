@@ -202,19 +202,27 @@ fn status_of(before: &StreamingJobStatus, heard: &Heard, now: i64) -> StreamingJ
 
 #[test]
 fn the_figures_are_those_of_the_runner_and_stay_when_it_falls_silent() {
-    let partition =
-        |partition: i32, end: Option<i64>| json!({"topic": "t", "partition": partition, "position": 10, "end": end});
+    let partition = |partition: i32, end: Option<i64>, seconds: Option<i64>| json!({"topic": "t", "partition": partition, "position": 10, "end": end, "lagSeconds": seconds});
     let heard = report(json!({
-        "ready": true, "watermark": 60_000_000, "recordsPerSecond": 7, "lastCommit": {"version": 3, "clock": 61_500_000},
-        "partitions": [partition(0, Some(15)), partition(1, Some(10)), partition(2, Some(30)), partition(3, None)],
+        "ready": true, "watermark": 60_000_000, "recordsPerSecond": 7, "rowsPerSecond": 2, "lagSeconds": 41,
+        "lastCommit": {"version": 3, "clock": 61_500_000},
+        "partitions": [
+            partition(0, Some(15), Some(41)), partition(1, Some(10), Some(0)), partition(2, Some(30), Some(6)),
+            partition(3, None, None),
+        ],
         "totals": {"sources": {"s": {"read": 9, "dead_letter": {"parse": 2, "type": 1}}}},
         "errors": [{"clock": 1_000_000, "reason": "KafkaUnreachable", "message": "m", "cure": "c"}],
     }));
     let status = status_of(&StreamingJobStatus::default(), &heard, 100);
     let lag = status.lag.as_ref().unwrap();
     assert_eq!(lag.total_records, 25);
-    let worst: Vec<i32> = lag.worst_partitions.iter().map(|partition| partition.partition).collect();
-    assert_eq!(worst, [3, 2, 0], "one that does not answer is the worst, one without lag is none");
+    assert_eq!(lag.max_seconds, Some(41));
+    let worst: Vec<_> =
+        lag.worst_partitions.iter().map(|worst| (worst.partition, worst.records, worst.seconds)).collect();
+    let expected = [(3, None, None), (2, Some(20), Some(6)), (0, Some(5), Some(41))];
+    assert_eq!(worst, expected, "one that does not answer is the worst, one without lag is none");
+    let throughput = status.throughput.as_ref().unwrap();
+    assert_eq!((throughput.records_in_per_second, throughput.rows_out_per_second), (7, 2));
     assert_eq!(status.last_checkpoint.as_ref().unwrap().time.0, at(61));
     assert_eq!(status.dead_letters.as_ref().unwrap().total_records, 3);
     assert_eq!(status.selector.as_deref(), Some("dataplatform.io/job=a,dataplatform.io/kind=StreamingJob"));

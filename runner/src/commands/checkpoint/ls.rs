@@ -10,7 +10,7 @@ use crate::checkpoint::store::open::Location;
 use crate::checkpoint::survey::Survey;
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
 
-use super::{JobPlace, job_names, store_failed};
+use super::{JobPlace, Kind, batch, job_names, store_failed};
 
 /// The text of the command. `now` is in microseconds.
 pub(super) async fn ls(checkpoints: &Location, now: i64) -> Result<String, CommandError> {
@@ -19,10 +19,16 @@ pub(super) async fn ls(checkpoints: &Location, now: i64) -> Result<String, Comma
         return Ok(format!("there is no job log below {checkpoints}\n"));
     }
     let header = ["job", "log", "commits", "records", "rows", "watermark", "last commit", "state", "owner"];
-    let mut shown = list(&header);
+    let (mut shown, mut batch_jobs) = (list(&header), list(&batch::HEADER));
     let mut damaged = String::new();
-    for name in names {
+    for (name, kind) in names {
         let place = JobPlace::open(name.clone(), checkpoints.join(&name))?;
+        if kind == Kind::Batch {
+            let (row, damage) = batch::row(&place, now).await?;
+            batch_jobs.add_row(row);
+            damaged.extend(damage.map(|damage| format!("{damage}\n")));
+            continue;
+        }
         let survey = Survey::read(&place.store).await.map_err(store_failed)?;
         let head = survey.head();
         if let Some(damage) = &head.damage {
@@ -46,8 +52,11 @@ pub(super) async fn ls(checkpoints: &Location, now: i64) -> Result<String, Comma
         shown.add_row(row(name, &survey, &state, state_bytes, now));
     }
     align_right(&mut shown, &[2, 3, 4, 7]);
+    align_right(&mut batch_jobs, &[2]);
+    let tables: Vec<_> =
+        [shown, batch_jobs].iter().filter(|table| !table.is_empty()).map(|table| format!("{table}\n")).collect();
     let separator = if damaged.is_empty() { "" } else { "\n" };
-    Ok(format!("{shown}\n{separator}{damaged}"))
+    Ok(format!("{}{separator}{damaged}", tables.join("\n")))
 }
 
 fn row(name: String, survey: &Survey, state: &JobState, state_bytes: u64, now: i64) -> [String; 9] {

@@ -69,7 +69,8 @@ fn one_record(place: &JobPlace, survey: &Survey, version: u64) -> Result<String,
     }
 }
 
-fn line(out: &mut String, name: &str, value: impl AsRef<str>) {
+/// One fact with its name.
+pub(super) fn line(out: &mut String, name: &str, value: impl AsRef<str>) {
     let _ = writeln!(out, "{name:<12} {}", value.as_ref());
 }
 

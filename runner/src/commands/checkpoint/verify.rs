@@ -33,7 +33,7 @@ const REWIND: &str =
 pub(super) struct Check {
     name: &'static str,
     /// What was looked at.
-    found: String,
+    pub(super) found: String,
     problems: Vec<Problem>,
 }
 
@@ -46,29 +46,39 @@ pub(super) struct Problem {
 }
 
 impl Check {
-    fn new(name: &'static str, found: impl Into<String>) -> Self {
+    pub(super) fn new(name: &'static str, found: impl Into<String>) -> Self {
         Self { name, found: found.into(), problems: Vec::new() }
     }
 
-    fn bad(&mut self, path: impl Into<String>, problem: impl Into<String>, cure: impl Into<String>) {
+    /// Notes something that is not as it was written.
+    pub(super) fn bad(&mut self, path: impl Into<String>, problem: impl Into<String>, cure: impl Into<String>) {
         self.problems.push(Problem { path: path.into(), problem: problem.into(), cure: cure.into() });
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.problems.is_empty()
     }
 }
 
 /// The text of the command, and whether everything is good.
 pub(super) async fn verify(place: &JobPlace) -> Result<(String, bool), CommandError> {
     let checks = stable_checks(&place.store, &output_opener()).await.map_err(store_failed)?;
-    let is_good = checks.iter().all(|check| check.problems.is_empty());
+    Ok(text(place, &checks))
+}
+
+/// What was found, and whether everything is good.
+pub(super) fn text(place: &JobPlace, checks: &[Check]) -> (String, bool) {
+    let is_good = checks.iter().all(Check::is_good);
     let mut shown = list(&["check", "found", ""]);
     let mut details = String::new();
-    for check in &checks {
-        let verdict = if check.problems.is_empty() { "ok".to_owned() } else { format!("{} bad", check.problems.len()) };
+    for check in checks {
+        let verdict = if check.is_good() { "ok".to_owned() } else { format!("{} bad", check.problems.len()) };
         shown.add_row([check.name.to_owned(), check.found.clone(), verdict]);
         for Problem { path, problem, cure } in &check.problems {
             let _ = writeln!(details, "\n{path}: {problem}\n  what to do: {cure}");
         }
     }
-    Ok((format!("{} in {}\n{shown}\n{details}", place.name, place.location), is_good))
+    (format!("{} in {}\n{shown}\n{details}", place.name, place.location), is_good)
 }
 
 /// Checks until nothing is bad, or the log stands still.
@@ -78,7 +88,7 @@ async fn stable_checks(store: &SharedStore, open: &OpenOutput) -> Result<Vec<Che
         let checks = all_checks(store, open, &survey).await?;
         let now = Survey::read(store).await?;
         let stands_still = now.last_version() == survey.last_version() && now.bases.len() == survey.bases.len();
-        if stands_still || checks.iter().all(|check| check.problems.is_empty()) {
+        if stands_still || checks.iter().all(Check::is_good) {
             return Ok(checks);
         }
         survey = now;

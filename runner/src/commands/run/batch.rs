@@ -6,18 +6,19 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
-use crate::app::CommandError;
+use crate::app::{CommandError, report};
 use crate::args::{IntervalArgs, RunArgs};
 use crate::clock::show_time;
-use crate::commands::grouped;
-use crate::commands::run::last_message::{Told, rfc3339};
+use crate::commands::run::last_message::{self, Told, rfc3339};
 use crate::commands::run::{Running, listen_for_signals, serve};
+use crate::commands::{bytes, grouped};
 use crate::config::batch::PlannedBatch;
 use crate::config::job::RunOptions;
 use crate::faults::Faults;
 use crate::pipeline::batch::interval::{Grid, Interval, scheduled_minute};
 use crate::pipeline::batch::{self, BatchEnvironment, Request};
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::memory::{self, guard::Excess};
 use crate::pipeline::status::{BatchStatus, Phase};
 
 /// Longest time that a run has to stop: it gives up the interval that it is at.
@@ -56,6 +57,7 @@ pub(crate) fn run(
         stop: running.stop.clone(),
         observe: Box::new(move |commit| metrics.commit(commit, None)),
     };
+    end_when_memory_does(args, &running, began);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
         JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
     })?;
@@ -64,14 +66,35 @@ pub(crate) fn run(
         running.status.error(Phase::Stalled, running.clock.now(), error);
     }
     let status = running.status.get().batch.unwrap_or_default();
-    *told = Told {
-        interval: (status.end > status.start).then_some((status.start, status.end)),
-        rows: status.rows,
-        files: status.files,
-    };
+    *told = told_by(&status);
     ended?;
     say(planned, &settings.output_location.to_string(), &status, began);
     Ok(())
+}
+
+fn told_by(status: &BatchStatus) -> Told {
+    let interval = (status.end > status.start).then_some((status.start, status.end));
+    Told { interval, rows: status.rows, files: status.files }
+}
+
+/// Where memory ends in spite of all that the query engine counts, the run says so and ends, before the kernel kills it
+/// without a word. What it finished stays, and the next run goes on.
+fn end_when_memory_does(args: &RunArgs, running: &Running, began: Instant) {
+    let (status, path) = (running.status.clone(), args.termination_message.clone());
+    memory::guard::watch(move |Excess { used, wanted, limit }| {
+        let more = if wanted > 0 { format!(" and wants {} at once", bytes(wanted)) } else { String::new() };
+        let error = CommandError::Job(batch::memory_exhausted(format!(
+            "the run needs more memory than it may have: it has {}{more}, of {}",
+            bytes(used),
+            bytes(limit)
+        )));
+        report(&error);
+        if let Some(path) = &path {
+            let told = told_by(&status.get().batch.unwrap_or_default());
+            last_message::write(path, &told, Some(&error), began);
+        }
+        std::process::exit(error.code().into());
+    });
 }
 
 /// What is asked for: by flags, else by the name of the Job, else the last interval that is over.

@@ -118,6 +118,11 @@ impl Covered {
         self.0.iter().find(|covered| covered.start <= from && from < covered.end).map(|covered| covered.end)
     }
 
+    /// What is covered, from the oldest to the newest; no two of them touch.
+    pub(crate) fn stretches(&self) -> &[Interval] {
+        &self.0
+    }
+
     pub(crate) fn last(&self) -> Option<Interval> {
         self.0.last().copied()
     }

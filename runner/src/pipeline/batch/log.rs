@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::log::read::versions;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{FileCommit, decode, encode};
 use crate::checkpoint::store::{Created, SharedStore};
@@ -15,11 +16,11 @@ use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::error::{JobError, Reason, Retry};
 
 /// Records, below the job's checkpoint folder. Not `log`: that is a streaming job's.
-const RECORDS: &str = "batch-log";
+pub(crate) const RECORDS: &str = "batch-log";
 /// The state as of a version.
-const BASES: &str = "batch-base";
+pub(crate) const BASES: &str = "batch-base";
 /// Records between two bases: a start reads at most twice as many.
-const RECORDS_PER_BASE: u64 = 128;
+pub(crate) const RECORDS_PER_BASE: u64 = 128;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,7 +107,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    fn begin(start: Start) -> Self {
+    pub(crate) fn begin(start: Start) -> Self {
         Self {
             version: 0,
             start,
@@ -118,7 +119,7 @@ impl State {
         }
     }
 
-    fn apply(&mut self, version: u64, record: &Record) {
+    pub(crate) fn apply(&mut self, version: u64, record: &Record) {
         self.version = version;
         match record {
             Record::Start(_) => {}
@@ -157,16 +158,25 @@ pub(crate) struct BatchLog {
     base: Option<u64>,
 }
 
-fn path(folder: &str, version: u64) -> String {
-    format!("{folder}/{version:020}.json")
+/// Path of a record.
+pub(crate) fn record_path(version: u64) -> String {
+    format!("{RECORDS}/{version:020}.json")
 }
+
+/// Path of a base.
+pub(crate) fn base_path(version: u64) -> String {
+    format!("{BASES}/{version:020}.json")
+}
+
+/// What to do about a log that cannot be read.
+pub(crate) const DAMAGED_CURE: &str = "bring it back from a backup; or move the folders batch-log and batch-base of the \
+     checkpoint away: the job begins a new log, and every interval can be processed again with --from and --to";
 
 fn damaged(store: &SharedStore, path: &str, problem: &str) -> JobError {
     JobError::user(
         Reason::CheckpointCorrupt,
         format!("{}/{path} cannot be read: {problem}", store.root()),
-        "bring it back from a backup; or move the folders batch-log and batch-base of the checkpoint away: the job begins \
-         a new log, and every interval can be processed again with --from and --to",
+        DAMAGED_CURE,
     )
 }
 
@@ -176,22 +186,29 @@ impl BatchLog {
     /// # Errors
     /// The store's, or a record that cannot be read.
     pub(crate) async fn read(store: SharedStore) -> Result<Option<Self>, JobError> {
-        let versions = |entries: Vec<crate::checkpoint::store::ObjectEntry>| -> Vec<u64> {
-            entries.iter().filter_map(|entry| paths::version_of(&entry.path)).collect()
-        };
-        // Records first: what is removed meanwhile is covered by a base that was there before.
-        let records = versions(store.list(RECORDS).await?);
-        let bases = versions(store.list(BASES).await?);
+        loop {
+            // Records first: what is removed meanwhile is covered by a base that was there before.
+            let records = versions(&store, RECORDS).await?;
+            let bases = versions(&store, BASES).await?;
+            let read = Self::read_listed(&store, &records, &bases).await;
+            // Whoever sleeps in the middle misses what two newer bases let go.
+            if read.is_ok() || versions(&store, BASES).await? == bases {
+                return read;
+            }
+        }
+    }
+
+    async fn read_listed(store: &SharedStore, records: &[u64], bases: &[u64]) -> Result<Option<Self>, JobError> {
         let (mut state, mut problem) = (None, None);
         for base in bases.iter().rev() {
-            let path = path(BASES, *base);
+            let path = base_path(*base);
             let Some(bytes) = store.get(&path).await? else { continue };
             match decode::<State>(*base, &bytes) {
                 Ok(read) => {
                     state = Some(read);
                     break;
                 }
-                Err(error) => problem = problem.or(Some(damaged(&store, &path, &error.to_string()))),
+                Err(error) => problem = problem.or(Some(damaged(store, &path, &error.to_string()))),
             }
         }
         let base = bases.last().copied();
@@ -199,25 +216,26 @@ impl BatchLog {
         let last = records.last().copied().max(state.as_ref().map(|state| state.version));
         let Some(last) = last else { return problem.map_or(Ok(None), Err) };
         while next <= last {
-            let path = path(RECORDS, next);
+            let path = record_path(next);
             let Some(bytes) = store.get(&path).await? else {
-                return Err(problem.unwrap_or_else(|| damaged(&store, &path, "it is missing")));
+                return Err(problem.unwrap_or_else(|| damaged(store, &path, "it is missing")));
             };
-            let record: Record = decode(next, &bytes).map_err(|error| damaged(&store, &path, &error.to_string()))?;
+            let record: Record = decode(next, &bytes).map_err(|error| damaged(store, &path, &error.to_string()))?;
             match (&mut state, &record) {
                 (None, Record::Start(start)) => state = Some(State::begin(start.clone())),
-                (None, _) => return Err(damaged(&store, &path, "the log does not begin with a start")),
+                (None, _) => return Err(damaged(store, &path, "the log does not begin with a start")),
                 (Some(state), record) => state.apply(next, record),
             }
             next += 1;
         }
+        let store = store.clone();
         Ok(state.map(|state| Self { store, epoch: state.owner.as_ref().map_or(0, |own| own.epoch), state, base }))
     }
 
     /// Begins a log. `None`: somebody else just did.
     pub(crate) async fn begin(store: SharedStore, start: Start) -> Result<Option<Self>, JobError> {
         let record = Record::Start(start.clone());
-        let created = store.create(&path(RECORDS, 0), encode(0, &record).into()).await?;
+        let created = store.create(&record_path(0), encode(0, &record).into()).await?;
         let log = Self { store, state: State::begin(start), epoch: 0, base: None };
         Ok((created == Created::Yes).then_some(log))
     }
@@ -261,7 +279,7 @@ impl BatchLog {
     /// Creates the next record. `false`: the slot is taken, or was swept away by a base that is newer than we are.
     async fn append(&mut self, record: Record) -> Result<bool, JobError> {
         let version = self.state.version + 1;
-        let (path, bytes) = (path(RECORDS, version), Bytes::from(encode(version, &record)));
+        let (path, bytes) = (record_path(version), Bytes::from(encode(version, &record)));
         let created = self.store.create(&path, bytes.clone()).await?;
         if created == Created::AlreadyExists && self.store.get(&path).await?.as_ref() != Some(&bytes) {
             return Ok(false);
@@ -275,14 +293,14 @@ impl BatchLog {
         Ok(true)
     }
 
-    /// Writes a base when it is time, and removes what the base before it covers.
-    pub(crate) async fn compact(&mut self, faults: &dyn Faults) -> Result<(), JobError> {
+    /// Writes a base after so many records, and removes what the base before it covers.
+    pub(crate) async fn compact(&mut self, records_per_base: u64, faults: &dyn Faults) -> Result<(), JobError> {
         let version = self.state.version;
-        if version < self.base.unwrap_or(0) + RECORDS_PER_BASE {
+        if version < self.base.unwrap_or(0) + records_per_base {
             return Ok(());
         }
         faults.reached(Step::Base, Moment::Before);
-        self.store.create(&path(BASES, version), encode(version, &self.state).into()).await?;
+        self.store.create(&base_path(version), encode(version, &self.state).into()).await?;
         faults.reached(Step::Base, Moment::After);
         let kept = self.base.replace(version);
         let Some(kept) = kept else { return Ok(()) };
@@ -299,3 +317,6 @@ impl BatchLog {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

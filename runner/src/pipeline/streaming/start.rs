@@ -14,9 +14,11 @@ use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::lag::ReadUpTo;
 use crate::pipeline::no_output::{NoOutput, Seen, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
+use crate::pipeline::streaming::batch::planning::say_topics_gone;
 use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings};
 use crate::sink::topic::DeadLetterTopic;
 use crate::source::Identity;
@@ -43,7 +45,10 @@ pub(super) struct Session<'a> {
     pub(super) objects: BTreeMap<i64, StateObject>,
     pub(super) records_since_snapshot: u64,
     pub(super) snapshot_clock: i64,
-    pub(super) rate: super::batch::Rate,
+    /// When the ends in `bounds` were asked for, in microseconds.
+    pub(super) bounds_clock: i64,
+    /// How far every partition is read, in time.
+    pub(super) read_up_to: Partitions<ReadUpTo>,
     /// When the log was last known to be ours.
     pub(super) owner_seen: Instant,
     /// What was seen when rows were written last.
@@ -82,7 +87,7 @@ impl<'a> Session<'a> {
                 }
                 let fresh = recovered.state.commits == 0;
                 // It may have gone while the job did not look, or in the middle of a read that failed for it.
-                super::batch::say_topics_gone(recovered.state.partitions.keys(), &identity);
+                say_topics_gone(recovered.state.partitions.keys(), &identity);
                 let log = JobLog::resume(access, recovered);
                 check_output(settings, environment, Some(&log.state().start.log_id), fresh).await?;
                 log
@@ -127,7 +132,8 @@ impl<'a> Session<'a> {
             objects: BTreeMap::new(),
             records_since_snapshot: 0,
             snapshot_clock: environment.clock.now(),
-            rate: super::batch::Rate::default(),
+            bounds_clock: i64::MIN,
+            read_up_to: Partitions::new(),
             owner_seen: Instant::now(),
             since_output: std::cell::Cell::default(),
             has_read: false,
@@ -192,6 +198,12 @@ impl<'a> Session<'a> {
         });
     }
 
+    /// Tells the status where the partitions end now: while a micro-batch is computed what it reads is not committed.
+    pub(super) fn say_ends(&self) {
+        let partitions = self.partition_statuses();
+        self.environment.status.update(|status| status.partitions = partitions);
+    }
+
     fn partition_statuses(&self) -> Vec<PartitionStatus> {
         let state = self.log.state();
         let of = |(topic, partition): (&String, &i32), position: i64| {
@@ -200,7 +212,9 @@ impl<'a> Session<'a> {
             let watermark = known.and_then(|known| known.watermark);
             let end = bounds.map(|bounds| bounds.end);
             let (topic, partition) = (topic.clone(), *partition);
-            PartitionStatus { topic, partition, position, end, watermark, holds_watermark: false }
+            let read_up_to = self.read_up_to.get(&topic).and_then(|known| known.get(&partition));
+            let unread_since = read_up_to.and_then(ReadUpTo::unread_since);
+            PartitionStatus { topic, partition, position, end, watermark, unread_since, ..Default::default() }
         };
         let each = |(topic, partitions): (&String, &BTreeMap<i32, i64>)| -> Vec<_> {
             partitions.iter().map(|(partition, position)| of((topic, partition), *position)).collect()

@@ -1,22 +1,24 @@
 //! [`KafkaSource`]: Kafka as the pipeline's source. Partitions are assigned by hand and read from queues of their own, so
 //! a micro-batch reads exactly the ranges that were planned and nothing waits for a group to form.
 
+mod connection;
+mod reading;
+mod topics;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, StartOffset, StartingOffsets};
-use data_platform_crds::problem::did_you_mean;
 use data_platform_crds::source::SourceSpec;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::metadata::{Metadata, MetadataBroker};
-use rdkafka::types::{RDKafka, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::config::{ClientPurpose, Secrets, consumer_settings};
+use super::config::Secrets;
 use super::context::Context;
-use super::native::{self, BATCH_MESSAGES_MAX, Messages, OffsetQuestion, PartitionQueue};
+use super::native::{self, Messages, OffsetQuestion, PartitionQueue};
 use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::record::Partitions;
 use crate::pipeline::plan::Bounds;
@@ -24,10 +26,10 @@ use crate::source::record::Record;
 use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble};
 use crate::stop::StopSignal;
 
+use self::reading::Progress;
+
 /// How long one request to the brokers may take. The client tries again inside; longer would only delay the message.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a broker may take to say who leads the partitions from which nothing comes.
-const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait on an empty queue before looking at the other partitions: short against any trigger, long enough to
 /// cost nothing while waiting.
@@ -125,192 +127,6 @@ impl KafkaSource {
         })
     }
 
-    /// The client that fetches.
-    fn client(&mut self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
-        if let Some(client) = &self.client {
-            return Ok(Arc::clone(client));
-        }
-        let client = self.connect()?;
-        self.client = Some(Arc::clone(&client));
-        Ok(client)
-    }
-
-    /// The client that asks.
-    fn asking(&mut self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
-        if let Some(asking) = &self.asking {
-            return Ok(Arc::clone(asking));
-        }
-        let asking = self.connect()?;
-        self.asking = Some(Arc::clone(&asking));
-        // Both connect at once: the first fetch follows soon.
-        self.client()?;
-        Ok(asking)
-    }
-
-    fn connect(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
-        let purpose = ClientPurpose {
-            job: &self.job,
-            bootstrap_servers: &self.servers,
-            queue_bytes: self.queue_bytes,
-            partitions: self.partitions_expected,
-        };
-        let settings = consumer_settings(&self.spec, &purpose, &self.secrets);
-        let settings = settings.map_err(|error| SourceError::Secret(error.to_string()))?;
-        let client = settings.create_with_context(self.context.clone());
-        client.map(Arc::new).map_err(|error: KafkaError| SourceError::Settings(error.to_string()))
-    }
-
-    /// Forgets the connections, so that the next call makes new ones: after an error, and when a secret changed.
-    fn disconnect(&mut self) {
-        self.partitions.clear();
-        self.broker = None;
-        self.client = None;
-        self.asking = None;
-        self.context = Context::default();
-    }
-
-    fn native(client: &BaseConsumer<Context>) -> *mut RDKafka {
-        client.client().native_ptr()
-    }
-
-    /// Serves callbacks, so that errors of the client reach the context. One poll serves one event, and does not say
-    /// whether it did.
-    fn serve(client: &BaseConsumer<Context>) {
-        for _ in 0..EVENTS_SERVED {
-            let _ = client.poll(Duration::ZERO);
-        }
-    }
-
-    /// Asks about one topic or all, and notices a refusal at once: the client itself would go on trying until the end.
-    fn metadata(
-        &mut self,
-        client: &BaseConsumer<Context>,
-        operation: &'static str,
-        topic: Option<&str>,
-    ) -> Result<Metadata, SourceError> {
-        let began = Instant::now();
-        let mut patience = FIRST_PATIENCE;
-        loop {
-            let left = REQUEST_TIMEOUT.saturating_sub(began.elapsed());
-            let error = match client.fetch_metadata(topic, patience.min(left)) {
-                Ok(metadata) => return Ok(metadata),
-                Err(error) => error,
-            };
-            Self::serve(client);
-            patience *= 2;
-            if self.context.errors().refused.is_some() || left <= patience {
-                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                let error = native::RequestError { code, message: error.to_string() };
-                return Err(self.no_answer(operation, &error));
-            }
-        }
-    }
-
-    /// What is wrong, when a request got no answer: the client knows more than the request.
-    fn no_answer(&mut self, operation: &'static str, error: &native::RequestError) -> SourceError {
-        self.client.iter().chain(&self.asking).for_each(|client| Self::serve(client));
-        let errors = self.context.errors();
-        let servers = self.servers.clone();
-        match (errors.refused, errors.unreachable, error.code) {
-            (Some(detail), ..) => {
-                // A rotated secret is read again at the next attempt.
-                self.disconnect();
-                SourceError::Refused { servers, detail }
-            }
-            (None, Some(detail), _) => SourceError::Unreachable { servers, detail },
-            (None, None, RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure) => {
-                SourceError::Unreachable { servers, detail: error.message.clone() }
-            }
-            _ => SourceError::Failed { operation, detail: error.message.clone() },
-        }
-    }
-
-    fn describe(&mut self) -> Result<BTreeMap<String, Topic>, SourceError> {
-        let client = self.asking()?;
-        let names = match self.pattern.clone() {
-            Some(pattern) => self.matching_topics(&client, &pattern)?,
-            None => self.topics.clone(),
-        };
-        let broker = self.broker(&client)?;
-        let described = native::describe_topics(Self::native(&client), broker, &names, REQUEST_TIMEOUT);
-        let described = described.map_err(|error| {
-            self.broker = None;
-            self.no_answer("describe topics", &error)
-        })?;
-        // They answer: what went wrong before says nothing of what goes wrong next.
-        self.context.forget();
-        let mut topics = BTreeMap::new();
-        for (name, description) in described {
-            match description {
-                Ok(description) => {
-                    topics.insert(name, Topic { id: description.id, partitions: description.partitions });
-                }
-                // It was listed a moment ago: a topic of a pattern may go away.
-                Err(error) if self.pattern.is_some() && is_unknown_topic(error.code) => {}
-                Err(error) => return Err(self.topic_error(&client, name, &error)),
-            }
-        }
-        Ok(topics)
-    }
-
-    /// A broker that is there.
-    fn broker(&mut self, client: &BaseConsumer<Context>) -> Result<i32, SourceError> {
-        if let Some(broker) = self.broker {
-            return Ok(broker);
-        }
-        let topic = self.topics.first().cloned();
-        let metadata = self.metadata(client, "ask for the brokers", topic.as_deref())?;
-        let broker = metadata.brokers().first().map(MetadataBroker::id);
-        self.broker = broker;
-        broker.ok_or_else(|| SourceError::Unreachable {
-            servers: self.servers.clone(),
-            detail: "no broker is up".to_owned(),
-        })
-    }
-
-    fn matching_topics(
-        &mut self,
-        client: &BaseConsumer<Context>,
-        pattern: &regex::Regex,
-    ) -> Result<Vec<String>, SourceError> {
-        let names = self.all_topics(client)?;
-        let matching: Vec<_> = names.into_iter().filter(|name| pattern.is_match(name)).collect();
-        if matching.is_empty() {
-            let (topic, servers) = (pattern.to_string(), self.servers.clone());
-            return Err(SourceError::TopicMissing {
-                topic,
-                servers,
-                hint: "; no topic matches the pattern".to_owned(),
-            });
-        }
-        Ok(matching)
-    }
-
-    fn all_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {
-        let metadata = self.metadata(client, "list topics", None)?;
-        Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
-    }
-
-    fn topic_error(
-        &mut self,
-        client: &BaseConsumer<Context>,
-        topic: String,
-        error: &native::RequestError,
-    ) -> SourceError {
-        match error.code {
-            code if is_unknown_topic(code) => {
-                let names = self.all_topics(client).unwrap_or_default();
-                let similar = did_you_mean(&topic, names.iter().map(String::as_str));
-                let hint = similar.map(|similar| format!("; did you mean {similar:?}?")).unwrap_or_default();
-                SourceError::TopicMissing { topic, servers: self.servers.clone(), hint }
-            }
-            RDKafkaErrorCode::TopicAuthorizationFailed => {
-                SourceError::NotAuthorized { topic, detail: error.message.clone() }
-            }
-            _ => SourceError::Failed { operation: "describe topic", detail: format!("{topic}: {}", error.message) },
-        }
-    }
-
     fn every_partition<T: Clone>(&self, value: &T) -> Partitions<T> {
         let of = |topic: &Topic| (0..topic.partitions).map(|partition| (partition, value.clone())).collect();
         self.identity.topics.iter().map(|(name, topic)| (name.clone(), of(topic))).collect()
@@ -371,135 +187,6 @@ impl KafkaSource {
             }
         }
         Ok(starts)
-    }
-
-    /// A partition of a read that has no leader, as a broker says.
-    fn leaderless(&mut self, reads: &Partitions<Progress>) -> Option<SourceError> {
-        let client = self.asking().ok()?;
-        for (topic, partitions) in reads {
-            let metadata = client.fetch_metadata(Some(topic), LEADER_TIMEOUT).ok()?;
-            let known = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
-            let is_left = |partition: &i32| partitions.get(partition).is_some_and(|read| !read.done);
-            let mut lost = known.iter().filter(|known| known.leader() < 0 && is_left(&known.id()));
-            if let Some(lost) = lost.next() {
-                let detail = format!("{topic} partition {} has no leader", lost.id());
-                return Some(SourceError::Failed { operation: "read", detail });
-            }
-        }
-        None
-    }
-
-    fn is_past(&self, topic: &str, partition: i32, offset: i64) -> bool {
-        let known = self.partitions.get(topic).and_then(|partitions| partitions.get(&partition));
-        known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
-    }
-
-    /// The broker has no offset `position`: it is gone since the batch was planned, or the partition ends before it.
-    fn why_out_of_range(&mut self, topic: &str, partition: i32, position: i64) -> SourceError {
-        let topic = topic.to_owned();
-        let mut ask = |question| {
-            let questions = BTreeMap::from([(topic.clone(), BTreeMap::from([(partition, question)]))]);
-            let answers = self.all_offsets(&questions)?;
-            Ok(answers.get(&topic).and_then(|known| known.get(&partition)).copied().unwrap_or(position))
-        };
-        match (ask(OffsetQuestion::Earliest), ask(OffsetQuestion::End)) {
-            (Err(error), _) | (_, Err(error)) => error,
-            (Ok(earliest), _) if earliest > position => {
-                SourceError::OffsetsGone { topic, partition, position, earliest }
-            }
-            (_, Ok(end)) if end < position => SourceError::BehindEnd { topic, partition, position, end },
-            (Ok(earliest), Ok(end)) => {
-                let detail = format!("{topic} partition {partition} has [{earliest}, {end}) but refuses {position}");
-                SourceError::Failed { operation: "read", detail }
-            }
-        }
-    }
-
-    fn read_partition(
-        &mut self,
-        topic: &str,
-        partition: i32,
-        read: &mut Progress,
-        wait: Duration,
-        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
-    ) -> Result<bool, SourceError> {
-        let known = self.partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition));
-        let Some(known) = known else {
-            return Err(SourceError::Failed {
-                operation: "read",
-                detail: format!("{topic} partition {partition} is not assigned"),
-            });
-        };
-        let mut messages = std::mem::take(&mut known.carry);
-        if messages.is_empty() {
-            let wanted = usize::try_from(read.end - read.next).unwrap_or(usize::MAX).min(BATCH_MESSAGES_MAX);
-            known.queue.consume(wait, wanted, &mut messages);
-        }
-        if messages.is_empty() {
-            return Ok(false);
-        }
-        // Where offsets are missing, a batch may reach into the next range.
-        let end = read.end;
-        known.carry = messages.split_off(|message| message.error().is_none() && message.offset() >= end);
-        if !known.carry.is_empty() {
-            read.next = end;
-        }
-        for message in messages.iter() {
-            if let Some(code) = message.error() {
-                if code == RDKafkaErrorCode::PartitionEOF {
-                    known.end_seen = known.end_seen.max(message.offset());
-                    continue;
-                }
-                // Fetched at a position that was given up since: offsets were gone, and reading goes on behind them.
-                if is_out_of_range(code) && (0..read.start).contains(&message.offset()) {
-                    continue;
-                }
-                return Err(partition_error(topic, partition, code, read.next, message.error_text()));
-            }
-            read.next = read.next.max(message.offset() + 1);
-            read.records += 1;
-            visit(&Record {
-                topic,
-                partition,
-                offset: message.offset(),
-                timestamp_ms: message.timestamp_ms(),
-                key: message.key(),
-                value: message.value(),
-                headers: &message,
-            })?;
-        }
-        read.done = read.next >= end || known.end_seen >= end;
-        Ok(true)
-    }
-}
-
-/// How far one partition of a read has come.
-struct Progress {
-    start: i64,
-    next: i64,
-    end: i64,
-    records: u64,
-    done: bool,
-}
-
-fn is_unknown_topic(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic)
-}
-
-fn is_out_of_range(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-}
-
-fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position: i64, text: String) -> SourceError {
-    match code {
-        // The position lies before the first offset or behind the last one; see `why_out_of_range`.
-        code if is_out_of_range(code) => {
-            SourceError::OffsetsGone { topic: topic.to_owned(), partition, position, earliest: position }
-        }
-        RDKafkaErrorCode::TopicAuthorizationFailed => {
-            SourceError::NotAuthorized { topic: topic.to_owned(), detail: text }
-        }
-        _ => SourceError::Failed { operation: "read", detail: format!("{topic} partition {partition}: {text}") },
     }
 }
 

@@ -1,0 +1,189 @@
+//! What the next micro-batch reads: where the partitions end now, who answers, and how much memory is left.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::checkpoint::job_state::map_partitions;
+use crate::checkpoint::record::Partitions;
+use crate::pipeline::error::JobError;
+use crate::pipeline::lag;
+use crate::pipeline::memory::resident_bytes;
+use crate::pipeline::plan;
+use crate::pipeline::streaming::RunMode;
+use crate::pipeline::streaming::batch::{BOUNDS_AGE_MAX, BatchPlan};
+use crate::pipeline::streaming::start::Session;
+use crate::source::{Identity, SourceError};
+
+impl Session<'_> {
+    /// What the next micro-batch reads.
+    pub(super) fn plan(&mut self) -> Result<BatchPlan, JobError> {
+        let clock = self.environment.clock.now();
+        self.look_at_bounds()?;
+        let mut lost: Partitions<i64> = BTreeMap::new();
+        let mut starts = self.positions.clone();
+        let mut assign_again = false;
+        for (topic, partitions) in &self.bounds {
+            for (partition, bounds) in partitions {
+                let known = starts.entry(topic.clone()).or_default();
+                let new = !known.contains_key(partition);
+                // A partition that the log does not know begins at earliest: it is new, nothing of it was read.
+                let position = known.entry(*partition).or_insert(bounds.earliest);
+                assign_again |= new;
+                if new {
+                    tracing::info!(topic, partition, position = *position, "a new partition");
+                    self.positions.entry(topic.clone()).or_default().insert(*partition, *position);
+                }
+                if *position > bounds.end {
+                    let (topic, partition, position, end) = (topic.clone(), *partition, *position, bounds.end);
+                    return Err(SourceError::BehindEnd { topic, partition, position, end }.into());
+                }
+                if *position < bounds.earliest {
+                    self.may_lose(topic, *partition, *position, bounds.earliest)?;
+                    lost.entry(topic.clone()).or_default().insert(*partition, bounds.earliest);
+                    *position = bounds.earliest;
+                    assign_again = true;
+                }
+            }
+        }
+        if assign_again {
+            self.reader.assign(&starts)?;
+        }
+        let mut ends = map_partitions(&self.bounds, |bounds| bounds.end);
+        if let Some(target) = &self.target {
+            limit(&mut ends, target);
+        }
+        let records_max = self.settings.memory.records(self.settings.records_max, self.memory_used());
+        let ranges = plan::micro_batch(&starts, &ends, records_max);
+        let mut batch = BatchPlan { clock, ranges, lost, backlog_left: false };
+        let backlog: i64 = total_backlog(&starts, &ends);
+        batch.backlog_left = backlog > batch.records();
+        Ok(batch)
+    }
+
+    /// Asks for the ends of the partitions, and for new ones, unless what is known is fresh and enough to read.
+    fn look_at_bounds(&mut self) -> Result<(), JobError> {
+        let fresh = self.bounds_age.is_some_and(|age| age.elapsed() < BOUNDS_AGE_MAX);
+        let ends = map_partitions(&self.bounds, |bounds| bounds.end);
+        if fresh && total_backlog(&self.positions, &ends) >= self.settings.records_max {
+            return Ok(());
+        }
+        if self.target.is_some() {
+            // A bounded run: its ends are fixed.
+            return Ok(());
+        }
+        if self.bounds_age.is_some() {
+            let identity = self.reader.identity()?;
+            self.take_identity(identity)?;
+        }
+        self.bounds_clock = self.environment.clock.now();
+        self.bounds = self.reader.bounds()?;
+        self.bounds_age = Some(Instant::now());
+        lag::looked(&mut self.read_up_to, &self.positions, &self.bounds, self.bounds_clock);
+        self.say_ends();
+        if self.settings.mode != RunMode::Continuous {
+            self.check_complete()?;
+            self.target = Some(map_partitions(&self.bounds, |bounds| bounds.end));
+        }
+        Ok(())
+    }
+
+    /// A bounded run promises all that is there: every partition must have told its end.
+    fn check_complete(&self) -> Result<(), JobError> {
+        for (topic, known) in &self.identity.topics {
+            let told = self.bounds.get(topic).map_or(0, BTreeMap::len);
+            if told < known.partitions as usize {
+                let detail = format!("{topic}: {told} of {} partitions answered", known.partitions);
+                return Err(SourceError::Failed { operation: "ask for offsets", detail }.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of who answers now.
+    pub(super) fn take_identity(&mut self, identity: Identity) -> Result<(), JobError> {
+        say_topics_gone(self.identity.topics.keys(), &identity);
+        self.identity = identity;
+        self.check_identity()
+    }
+
+    fn check_identity(&self) -> Result<(), JobError> {
+        let topics = self.identity.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect();
+        let check = crate::checkpoint::decide::cluster_check(self.log.state(), &self.identity.cluster_id, &topics);
+        JobError::cluster(&check, &self.settings.job).map_or(Ok(()), Err)
+    }
+
+    fn may_lose(&self, topic: &str, partition: i32, position: i64, earliest: i64) -> Result<(), JobError> {
+        if self.settings.fail_on_data_loss {
+            let topic = topic.to_owned();
+            return Err(SourceError::OffsetsGone { topic, partition, position, earliest }.into());
+        }
+        tracing::warn!(
+            topic,
+            partition,
+            from = position,
+            to = earliest,
+            "offsets are gone from Kafka; going on behind them"
+        );
+        Ok(())
+    }
+
+    /// What the process uses, or what its state uses relative to its share, whichever is scarcer.
+    fn memory_used(&self) -> u64 {
+        let memory = &self.settings.memory;
+        let state = self.operator.size_bytes() as u64;
+        let by_state =
+            u64::try_from(u128::from(memory.limit) * 7 / 10 * u128::from(state) / u128::from(memory.state.max(1)));
+        resident_bytes().max(by_state.unwrap_or(u64::MAX))
+    }
+}
+
+/// Names the topics that were read and are not there now. A topic of a pattern may go away; one that is named is an error
+/// of the source.
+pub(in crate::pipeline::streaming) fn say_topics_gone<'a>(known: impl Iterator<Item = &'a String>, now: &Identity) {
+    for topic in known.filter(|topic| !now.topics.contains_key(*topic)) {
+        tracing::warn!(topic, "a topic that the job read is gone; what it had that was not read is lost");
+    }
+}
+
+/// Cuts ends down to where a bounded run ends.
+fn limit(ends: &mut Partitions<i64>, target: &Partitions<i64>) {
+    for (topic, partitions) in ends {
+        for (partition, end) in partitions {
+            let target = target.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or(0);
+            *end = (*end).min(target);
+        }
+    }
+}
+
+fn total_backlog(positions: &Partitions<i64>, ends: &Partitions<i64>) -> i64 {
+    let of = |topic: &String, partition: &i32| {
+        positions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or_default()
+    };
+    let each = |(topic, partitions): (&String, &BTreeMap<i32, i64>)| -> i64 {
+        partitions.iter().map(|(partition, end)| (end - of(topic, partition)).max(0)).sum()
+    };
+    ends.iter().map(each).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one<T>(value: T) -> Partitions<T> {
+        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+    }
+
+    #[test]
+    fn the_backlog_counts_only_what_is_left() {
+        assert_eq!(total_backlog(&one(5), &one(8)), 3);
+        assert_eq!(total_backlog(&one(9), &one(8)), 0);
+        assert_eq!(total_backlog(&BTreeMap::new(), &one(8)), 8);
+    }
+
+    #[test]
+    fn a_bounded_run_ends_where_it_was_told() {
+        let mut ends = one(100);
+        limit(&mut ends, &one(50));
+        assert_eq!(ends, one(50));
+    }
+}

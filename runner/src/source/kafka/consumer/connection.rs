@@ -1,0 +1,117 @@
+//! The clients of a Kafka source: connecting, asking with patience, and what is wrong when nobody answers.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::metadata::Metadata;
+use rdkafka::types::{RDKafka, RDKafkaErrorCode};
+
+use super::{EVENTS_SERVED, FIRST_PATIENCE, KafkaSource, REQUEST_TIMEOUT};
+use crate::source::SourceError;
+use crate::source::kafka::config::{ClientPurpose, consumer_settings};
+use crate::source::kafka::context::Context;
+use crate::source::kafka::native;
+
+impl KafkaSource {
+    /// The client that fetches.
+    pub(super) fn client(&mut self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
+        if let Some(client) = &self.client {
+            return Ok(Arc::clone(client));
+        }
+        let client = self.connect()?;
+        self.client = Some(Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// The client that asks.
+    pub(super) fn asking(&mut self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
+        if let Some(asking) = &self.asking {
+            return Ok(Arc::clone(asking));
+        }
+        let asking = self.connect()?;
+        self.asking = Some(Arc::clone(&asking));
+        // Both connect at once: the first fetch follows soon.
+        self.client()?;
+        Ok(asking)
+    }
+
+    fn connect(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
+        let purpose = ClientPurpose {
+            job: &self.job,
+            bootstrap_servers: &self.servers,
+            queue_bytes: self.queue_bytes,
+            partitions: self.partitions_expected,
+        };
+        let settings = consumer_settings(&self.spec, &purpose, &self.secrets);
+        let settings = settings.map_err(|error| SourceError::Secret(error.to_string()))?;
+        let client = settings.create_with_context(self.context.clone());
+        client.map(Arc::new).map_err(|error: KafkaError| SourceError::Settings(error.to_string()))
+    }
+
+    /// Forgets the connections, so that the next call makes new ones: after an error, and when a secret changed.
+    fn disconnect(&mut self) {
+        self.partitions.clear();
+        self.broker = None;
+        self.client = None;
+        self.asking = None;
+        self.context = Context::default();
+    }
+
+    pub(super) fn native(client: &BaseConsumer<Context>) -> *mut RDKafka {
+        client.client().native_ptr()
+    }
+
+    /// Serves callbacks, so that errors of the client reach the context. One poll serves one event, and does not say
+    /// whether it did.
+    pub(super) fn serve(client: &BaseConsumer<Context>) {
+        for _ in 0..EVENTS_SERVED {
+            let _ = client.poll(Duration::ZERO);
+        }
+    }
+
+    /// Asks about one topic or all, and notices a refusal at once: the client itself would go on trying until the end.
+    pub(super) fn metadata(
+        &mut self,
+        client: &BaseConsumer<Context>,
+        operation: &'static str,
+        topic: Option<&str>,
+    ) -> Result<Metadata, SourceError> {
+        let began = Instant::now();
+        let mut patience = FIRST_PATIENCE;
+        loop {
+            let left = REQUEST_TIMEOUT.saturating_sub(began.elapsed());
+            let error = match client.fetch_metadata(topic, patience.min(left)) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) => error,
+            };
+            Self::serve(client);
+            patience *= 2;
+            if self.context.errors().refused.is_some() || left <= patience {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
+                let error = native::RequestError { code, message: error.to_string() };
+                return Err(self.no_answer(operation, &error));
+            }
+        }
+    }
+
+    /// What is wrong, when a request got no answer: the client knows more than the request.
+    pub(super) fn no_answer(&mut self, operation: &'static str, error: &native::RequestError) -> SourceError {
+        self.client.iter().chain(&self.asking).for_each(|client| Self::serve(client));
+        let errors = self.context.errors();
+        let servers = self.servers.clone();
+        match (errors.refused, errors.unreachable, error.code) {
+            (Some(detail), ..) => {
+                // A rotated secret is read again at the next attempt.
+                self.disconnect();
+                SourceError::Refused { servers, detail }
+            }
+            (None, Some(detail), _) => SourceError::Unreachable { servers, detail },
+            (None, None, RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::BrokerTransportFailure) => {
+                SourceError::Unreachable { servers, detail: error.message.clone() }
+            }
+            _ => SourceError::Failed { operation, detail: error.message.clone() },
+        }
+    }
+}

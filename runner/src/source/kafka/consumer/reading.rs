@@ -1,0 +1,143 @@
+//! Reading one partition of a micro-batch.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer;
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::KafkaSource;
+use crate::checkpoint::record::Partitions;
+use crate::source::SourceError;
+use crate::source::kafka::native::{BATCH_MESSAGES_MAX, OffsetQuestion};
+use crate::source::record::Record;
+
+/// How long a broker may take to say who leads the partitions from which nothing comes.
+const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How far one partition of a read has come.
+pub(super) struct Progress {
+    pub(super) start: i64,
+    pub(super) next: i64,
+    pub(super) end: i64,
+    pub(super) records: u64,
+    pub(super) done: bool,
+}
+
+impl KafkaSource {
+    /// A partition of a read that has no leader, as a broker says.
+    pub(super) fn leaderless(&mut self, reads: &Partitions<Progress>) -> Option<SourceError> {
+        let client = self.asking().ok()?;
+        for (topic, partitions) in reads {
+            let metadata = client.fetch_metadata(Some(topic), LEADER_TIMEOUT).ok()?;
+            let known = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+            let is_left = |partition: &i32| partitions.get(partition).is_some_and(|read| !read.done);
+            let mut lost = known.iter().filter(|known| known.leader() < 0 && is_left(&known.id()));
+            if let Some(lost) = lost.next() {
+                let detail = format!("{topic} partition {} has no leader", lost.id());
+                return Some(SourceError::Failed { operation: "read", detail });
+            }
+        }
+        None
+    }
+
+    pub(super) fn is_past(&self, topic: &str, partition: i32, offset: i64) -> bool {
+        let known = self.partitions.get(topic).and_then(|partitions| partitions.get(&partition));
+        known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
+    }
+
+    /// The broker has no offset `position`: it is gone since the batch was planned, or the partition ends before it.
+    pub(super) fn why_out_of_range(&mut self, topic: &str, partition: i32, position: i64) -> SourceError {
+        let topic = topic.to_owned();
+        let mut ask = |question| {
+            let questions = BTreeMap::from([(topic.clone(), BTreeMap::from([(partition, question)]))]);
+            let answers = self.all_offsets(&questions)?;
+            Ok(answers.get(&topic).and_then(|known| known.get(&partition)).copied().unwrap_or(position))
+        };
+        match (ask(OffsetQuestion::Earliest), ask(OffsetQuestion::End)) {
+            (Err(error), _) | (_, Err(error)) => error,
+            (Ok(earliest), _) if earliest > position => {
+                SourceError::OffsetsGone { topic, partition, position, earliest }
+            }
+            (_, Ok(end)) if end < position => SourceError::BehindEnd { topic, partition, position, end },
+            (Ok(earliest), Ok(end)) => {
+                let detail = format!("{topic} partition {partition} has [{earliest}, {end}) but refuses {position}");
+                SourceError::Failed { operation: "read", detail }
+            }
+        }
+    }
+
+    pub(super) fn read_partition(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        read: &mut Progress,
+        wait: Duration,
+        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
+    ) -> Result<bool, SourceError> {
+        let known = self.partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition));
+        let Some(known) = known else {
+            return Err(SourceError::Failed {
+                operation: "read",
+                detail: format!("{topic} partition {partition} is not assigned"),
+            });
+        };
+        let mut messages = std::mem::take(&mut known.carry);
+        if messages.is_empty() {
+            let wanted = usize::try_from(read.end - read.next).unwrap_or(usize::MAX).min(BATCH_MESSAGES_MAX);
+            known.queue.consume(wait, wanted, &mut messages);
+        }
+        if messages.is_empty() {
+            return Ok(false);
+        }
+        // Where offsets are missing, a batch may reach into the next range.
+        let end = read.end;
+        known.carry = messages.split_off(|message| message.error().is_none() && message.offset() >= end);
+        if !known.carry.is_empty() {
+            read.next = end;
+        }
+        for message in messages.iter() {
+            if let Some(code) = message.error() {
+                if code == RDKafkaErrorCode::PartitionEOF {
+                    known.end_seen = known.end_seen.max(message.offset());
+                    continue;
+                }
+                // Fetched at a position that was given up since: offsets were gone, and reading goes on behind them.
+                if is_out_of_range(code) && (0..read.start).contains(&message.offset()) {
+                    continue;
+                }
+                return Err(partition_error(topic, partition, code, read.next, message.error_text()));
+            }
+            read.next = read.next.max(message.offset() + 1);
+            read.records += 1;
+            visit(&Record {
+                topic,
+                partition,
+                offset: message.offset(),
+                timestamp_ms: message.timestamp_ms(),
+                key: message.key(),
+                value: message.value(),
+                headers: &message,
+            })?;
+        }
+        read.done = read.next >= end || known.end_seen >= end;
+        Ok(true)
+    }
+}
+
+fn is_out_of_range(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
+}
+
+fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position: i64, text: String) -> SourceError {
+    match code {
+        // The position lies before the first offset or behind the last one; see `why_out_of_range`.
+        code if is_out_of_range(code) => {
+            SourceError::OffsetsGone { topic: topic.to_owned(), partition, position, earliest: position }
+        }
+        RDKafkaErrorCode::TopicAuthorizationFailed => {
+            SourceError::NotAuthorized { topic: topic.to_owned(), detail: text }
+        }
+        _ => SourceError::Failed { operation: "read", detail: format!("{topic} partition {partition}: {text}") },
+    }
+}
