@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::environment::{self, ClusterPlaces};
+use crate::environment::{self, ClusterPlaces, NodePlaces};
 use crate::wait::wait_with_pause;
 
 mod namespace;
@@ -41,16 +41,28 @@ impl Cluster {
         environment::cluster().map(|places| Self { places })
     }
 
+    /// An API server for tests whose pods need not run: that of the cluster, or a control plane alone.
+    ///
+    /// # Errors
+    /// Why there is none; see [`needs_control_plane!`](crate::needs_control_plane!).
+    pub fn control_plane() -> Result<Self, String> {
+        environment::control_plane().map(|places| Self { places })
+    }
+
+    fn node(&self) -> &NodePlaces {
+        self.places.node.as_ref().expect("a test that asks for pods begins with needs_cluster!()")
+    }
+
     /// The address at which pods reach this machine: a broker for them listens there.
     #[must_use]
     pub fn node_address(&self) -> &str {
-        &self.places.node_address
+        &self.node().address
     }
 
     /// Every request to the API server, one JSON object (`audit.k8s.io/v1` Event, level Metadata) a line.
     #[must_use]
     pub fn audit_log(&self) -> &Path {
-        &self.places.audit_log
+        &self.node().audit_log
     }
 
     /// Who one is when nothing else is said: an administrator. For programs that are tested outside of the cluster.
