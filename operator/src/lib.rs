@@ -26,6 +26,7 @@ pub mod names;
 pub mod observed;
 pub mod pod;
 pub mod poll;
+pub mod rate;
 pub mod reconcile;
 pub mod report;
 pub mod streaming_job;

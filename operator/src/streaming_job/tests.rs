@@ -269,3 +269,23 @@ fn the_key_of_a_job_is_that_of_its_children() {
     let key = crate::watch::key(&observed);
     assert_eq!(key, JobKey { kind: JobKind::Streaming, namespace: "n".to_owned(), name: "a".to_owned() });
 }
+
+#[tokio::test]
+async fn a_job_that_flaps_makes_few_events_and_few_writes_and_its_last_word_is_told() {
+    let server = server_with(&job());
+    // Neither state has children: this is about what is said.
+    let operator = Operator::with(&server, RunnerSettings { claim: None, ..settings() });
+    for i in 0..10_000_i64 {
+        server.edit("streamingjobs", "a", |job| {
+            job["spec"]["stopTimeout"] = if i % 2 == 0 { "9d" } else { "30s" }.into();
+            job["metadata"]["generation"] = (i + 2).into();
+        });
+        assert!(operator.reconcile().await);
+    }
+    let log = server.log();
+    let writes = |path: &str| log.iter().filter(|line| line.contains(path)).count();
+    let (events, statuses) = (writes("events"), writes("/status"));
+    // A few seconds of the clock on the wall are a few more.
+    assert!((20..=22).contains(&events), "{events} events");
+    assert!((60..=64).contains(&statuses), "{statuses} writes of the status");
+}

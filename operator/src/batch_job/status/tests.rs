@@ -275,3 +275,29 @@ fn the_operator_looks_again_when_the_time_alone_changes_what_is_said() {
     assert_eq!(quiet("2026-02-16T13:05:01Z", "2026-02-16T12:05:00Z"), 20, "it is missed");
     assert_eq!(quiet("2026-02-16T13:06:00Z", "2026-02-16T12:05:00Z"), 3_541, "the next one is due");
 }
+
+#[test]
+fn a_status_stays_below_16_kb_however_many_runs_there_are() {
+    let said = json!({"reason": "StorageFull", "message": "\"".repeat(4_000), "rows": 1, "files": 1});
+    let mut jobs: Vec<_> = (0..1_000).map(|i| job(&format!("{}{i:04}", "a".repeat(59)), None)).collect();
+    jobs.push(job("failed", Some(("Failed", "BackoffLimitExceeded"))));
+    let pods = [pod("failed", exit(1, "Error", said))];
+    let runs = runs(&jobs, &pods, &BTreeSet::from(["c"]));
+    assert_eq!(runs.len(), 1_001);
+    let schedule = Schedule::new("5 * * * *", "UTC").unwrap();
+    let facts = Facts {
+        refusal: Some((Reason::WriteRefused, "\"".repeat(100_000))),
+        suspended: false,
+        schedule: Some(&schedule),
+        scheduler: None,
+        cron_job: None,
+        changed: None,
+        runs: &runs,
+        interval: Some(BatchInterval::Hour),
+        now: at(NOW),
+    };
+    let (status, _) = status(&BatchJobStatus::default(), &facts, Some(1));
+    let bytes = serde_json::to_string(&status).unwrap().len();
+    assert!((6_000..16_000).contains(&bytes), "{bytes} bytes");
+    assert!(status.last_run.unwrap().message.len() > 500);
+}
