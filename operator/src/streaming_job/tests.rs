@@ -82,20 +82,28 @@ async fn drift_is_repaired_and_what_others_added_stays() {
 
 #[tokio::test]
 async fn what_belongs_to_others_is_never_touched() {
-    for kind in ["services", "deployments"] {
-        let server = server_with(&job());
-        let foreign =
-            json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "other"}}, "spec": {"x": 1}});
-        server.put(kind, foreign);
-        let before = server.get(kind, "a");
-        let operator = Operator::new(&server);
-        operator.settle().await;
-        assert_eq!(server.get(kind, "a"), before, "{kind}");
-        let (reason, message) = operator.ready();
-        assert_eq!(reason, "NameTaken", "{message}");
-        server.remove(kind, "a");
-        operator.settle().await;
-        assert_eq!(operator.ready().0, "Starting");
+    let reference = server_with(&job());
+    Operator::new(&reference).settle().await;
+    for kind in ["services", "deployments", "configmaps"] {
+        let name = reference.names(kind).remove(0);
+        // A stranger, and one that looks like ours in all but its owner.
+        for labels in [json!({"app": "other"}), reference.get(kind, &name).unwrap()["metadata"]["labels"].clone()] {
+            let server = server_with(&job());
+            let foreign =
+                |name: &str| json!({"metadata": {"name": name, "namespace": "n", "labels": labels}, "spec": {"x": 1}});
+            server.put(kind, foreign(&name));
+            server.put(kind, foreign("a-forged"));
+            let before = (server.get(kind, &name), server.get(kind, "a-forged"));
+            let operator = Operator::new(&server);
+            operator.settle().await;
+            assert_eq!((server.get(kind, &name), server.get(kind, "a-forged")), before, "{kind}");
+            let (reason, message) = operator.ready();
+            assert_eq!(reason, "NameTaken", "{message}");
+            server.remove(kind, &name);
+            operator.settle().await;
+            assert_eq!(operator.ready().0, "Starting");
+            assert_eq!(server.get(kind, "a-forged"), before.1, "{kind}");
+        }
     }
 }
 
