@@ -4,6 +4,7 @@ mod admission;
 mod batch;
 mod chaos;
 mod faults;
+mod hostile;
 mod leader;
 mod monitoring;
 mod platform;
