@@ -51,6 +51,11 @@ pub enum Standing {
 }
 
 impl Standing {
+    /// Whether nobody has to look: it works, is on its way, or is meant to stand still.
+    pub fn is_harmless(self) -> bool {
+        matches!(self, Self::Works | Self::UnderWay | Self::Off)
+    }
+
     /// Whether a condition of this type is true.
     pub fn holds(self, condition: ConditionType) -> bool {
         match condition {
@@ -209,8 +214,9 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Longest message of a condition that Kubernetes takes, in bytes.
-const MESSAGE_BYTES_MAX: usize = 32_768;
+/// Longest message of a condition, in bytes of JSON. Kubernetes takes 32 KiB, but a status holds it up to three times, is
+/// read by everybody who lists jobs, and is written again at every change; 2 KiB are 25 lines.
+const MESSAGE_BYTES_MAX: usize = 2048;
 
 /// The conditions of a status after these findings. `lastTransitionTime` moves only where the status flips, so that
 /// a job that stays as it is has a status that stays as it is.
@@ -230,7 +236,7 @@ pub fn conditions(
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: finding.reason.name().to_owned(),
-            message: shortened(&finding.message, MESSAGE_BYTES_MAX),
+            message: told(&finding.message, MESSAGE_BYTES_MAX),
             observed_generation: generation,
             // Whole seconds: what the API server keeps of a time.
             last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
@@ -244,16 +250,25 @@ pub fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-/// The beginning of a text, of at most this many bytes.
-pub fn shortened(text: &str, bytes_max: usize) -> String {
-    if text.len() <= bytes_max {
-        return text.to_owned();
+/// The beginning of a text for people, of at most this many bytes of JSON. Control characters other than line breaks become
+/// blanks: whatever a program or a person wrote, it stays one text of a bounded size.
+pub fn told(text: &str, json_bytes_max: usize) -> String {
+    let in_json = |c: char| if matches!(c, '"' | '\\' | '\n') { 2 } else { c.len_utf8() };
+    let clean = |c: char| if c.is_control() && c != '\n' { ' ' } else { c };
+    let (mut said, mut bytes, mut end) = (String::new(), 0, 0);
+    for c in text.chars().map(clean) {
+        bytes += in_json(c);
+        if bytes > json_bytes_max {
+            said.truncate(end);
+            said.push('…');
+            return said;
+        }
+        said.push(c);
+        if bytes + '…'.len_utf8() <= json_bytes_max {
+            end = said.len();
+        }
     }
-    let mut end = bytes_max.saturating_sub('…'.len_utf8());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &text[..end])
+    said
 }
 
 #[cfg(test)]
@@ -319,9 +334,15 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut_between_letters() {
-        assert_eq!(shortened("äöü", 6), "äöü");
-        assert_eq!(shortened("äöüß", 7), "äö…");
-        assert!(shortened(&"ä".repeat(50_000), MESSAGE_BYTES_MAX).len() <= MESSAGE_BYTES_MAX);
+    fn what_is_told_is_bounded_in_json_and_has_no_control_characters() {
+        assert_eq!(told("a\u{0}b\r\nc", 100), "a b \nc");
+        assert_eq!(told("äöüß", 8), "äöüß");
+        assert_eq!(told("äöüß", 7), "äö…");
+        for text in ["\"".repeat(50_000), "\n\\ä".repeat(50_000), "\u{1}\u{1b}[31m".repeat(50_000), "𝄞".repeat(9_000)]
+        {
+            let told = told(&text, MESSAGE_BYTES_MAX);
+            let json = serde_json::to_string(&told).unwrap();
+            assert!(json.len() - 2 <= MESSAGE_BYTES_MAX && json.len() > MESSAGE_BYTES_MAX - 10, "{}", json.len());
+        }
     }
 }

@@ -15,10 +15,10 @@ pub(crate) const DNS_LABEL: &str = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
 pub(crate) const DNS_SUBDOMAIN: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
 /// Name of an output.
 pub(crate) const OUTPUT_NAME: &str = "^[a-z0-9]([-a-z0-9_]*[a-z0-9])?$";
-/// Key inside a Secret or a ConfigMap.
-pub(crate) const SECRET_KEY: &str = "^[-._a-zA-Z0-9]+$";
-/// Folder inside a container.
-pub(crate) const MOUNT_PATH: &str = "^/[^:]*$";
+/// Key inside a Secret or a ConfigMap. It is also the name of a file: neither `.` nor anything that begins with `..`.
+pub(crate) const SECRET_KEY: &str = r"^(\.?[-_a-zA-Z0-9][-._a-zA-Z0-9]*)$";
+/// Folder inside a container, by its plain name: nothing that leads elsewhere.
+pub(crate) const MOUNT_PATH: &str = "^(/[a-zA-Z0-9_][-._a-zA-Z0-9]*)+/?$";
 /// [`crate::quantity::Period`].
 pub(crate) const PERIOD: &str = "^([0-9]{1,9}(ms|s|m|h|d)){1,5}$";
 /// [`crate::quantity::ByteSize`].
@@ -29,7 +29,7 @@ pub(crate) const COLUMN_TYPE: &str = concat!(
     r"|decimal *\([^)]+\)|(array|map|struct) *<[\s\S]+>)$"
 );
 /// A quantity of Kubernetes, such as `500m` or `1Gi`.
-pub(crate) const KUBERNETES_QUANTITY: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
+pub(crate) const KUBERNETES_QUANTITY: &str = r"^[0-9]{1,12}(\.[0-9]{1,9})?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$";
 /// Five fields of a cron schedule, or a word for one. What the fields mean is left to their parser.
 pub(crate) const CRON: &str =
     r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[-0-9*,/?]+( [-0-9*,/?]+){2}( [-0-9a-zA-Z*,/?]+){2})$";
@@ -49,8 +49,10 @@ pub(crate) fn in_words(pattern: &str) -> Option<(&'static str, &'static str)> {
             ("lower-case letters, digits, - and ., beginning and ending with a letter or digit", "kafka-credentials")
         }
         OUTPUT_NAME => ("lower-case letters, digits, - and _, beginning and ending with a letter or digit", "changes"),
-        SECRET_KEY => ("letters, digits, -, _ and .", "user.password"),
-        MOUNT_PATH => ("an absolute path without :", "/mnt/reference"),
+        SECRET_KEY => ("letters, digits, -, _ and ., not beginning with two dots", "user.password"),
+        MOUNT_PATH => {
+            ("an absolute path whose names have letters, digits, -, _ and . and begin with no dot", "/mnt/reference")
+        }
         PERIOD => ("whole numbers with the units ms, s, m, h or d", "90s or 1h30m"),
         BYTE_SIZE => ("a whole number of bytes, alone or with Ki, Mi or Gi", "128Mi"),
         COLUMN_TYPE => (
@@ -81,12 +83,13 @@ pub(crate) fn matches(pattern: &str, text: &str) -> Option<bool> {
     }
 }
 
-/// Rule of the name of every kind of jobs: 52 characters leave room for what Kubernetes appends to the names of pods.
+/// Rule of the name of every kind of jobs: 52 characters leave room for what Kubernetes appends to the names of pods, and
+/// the name of a Service begins with a letter.
 pub(crate) const JOB_NAME_RULE: &str =
-    "self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')";
+    "self.metadata.name.size() <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')";
 /// What a name that breaks [`JOB_NAME_RULE`] is told.
 pub(crate) const JOB_NAME_MESSAGE: &str = "the name of a job also names its pods and files: use at most 52 lower-case letters, \
-     digits and -, beginning and ending with a letter or digit";
+     digits and -, beginning with a letter and ending with a letter or digit";
 
 #[cfg(test)]
 mod tests {

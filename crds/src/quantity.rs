@@ -158,7 +158,7 @@ impl FromStr for ByteSize {
         if digits > 12 {
             return Err(invalid());
         }
-        Ok(Self(number << shift))
+        number.checked_mul(1 << shift).map(Self).ok_or_else(invalid)
     }
 }
 
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(size.as_bytes(), bytes, "{text}");
             assert_eq!(size.to_string(), printed);
         }
-        for wrong in ["", "Mi", "1.5Gi", "-1", "10MB", "1Ti"] {
+        for wrong in ["", "Mi", "1.5Gi", "-1", "10MB", "1Ti", "999999999999Gi"] {
             assert!(wrong.parse::<ByteSize>().is_err(), "{wrong}");
         }
     }

@@ -18,6 +18,18 @@ use crate::quantity::ByteSize;
 /// Settings of the pods that run the job. Image and command are not among them: the operator sets those.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.labels) || self.labels.all(k, !(k.startsWith('dataplatform.io/') || k in ['app.kubernetes.io/name', \
+         'app.kubernetes.io/instance', 'app.kubernetes.io/managed-by', 'app.kubernetes.io/part-of', 'controller-uid', \
+         'job-name', 'pod-template-hash']))"
+    )
+        .message("labels of the operator and of controllers are among these: leave them out, or choose other names")
+        .field_path(".labels"),
+    validation = Rule::new("!has(self.annotations) || self.annotations.all(k, !k.startsWith('dataplatform.io/'))")
+        .message("annotations of the operator are among these: leave dataplatform.io/ out")
+        .field_path(".annotations")
+)]
 pub struct PodSpec {
     /// CPU and memory of the container, as in a Pod. The runner divides the memory limit over its queues and state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +77,14 @@ pub struct PodSpec {
 /// CPU and memory, as in a Pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.requests) || self.requests.all(k, k in ['cpu', 'memory', 'ephemeral-storage'])")
+        .message("the runner has no use for other resources: use cpu, memory and ephemeral-storage")
+        .field_path(".requests"),
+    validation = Rule::new("!has(self.limits) || self.limits.all(k, k in ['cpu', 'memory', 'ephemeral-storage'])")
+        .message("the runner has no use for other resources: use cpu, memory and ephemeral-storage")
+        .field_path(".limits")
+)]
 pub struct ResourcesSpec {
     /// What a node must have free, such as `{cpu: 500m, memory: 256Mi}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -210,8 +230,18 @@ impl From<&TolerationSpec> for Toleration {
 #[x_kube(
     validation = Rule::new("has(self.value) != has(self.secretKeyRef)")
         .message("a variable has one value: set exactly one of value and secretKeyRef"),
-    validation = Rule::new("!self.name.startsWith('LD_')")
-        .message("variables of the dynamic linker could replace the runner's code: leave LD_ variables out")
+    validation = Rule::new(
+        "!(self.name == 'GLIBC_TUNABLES' || self.name.startsWith('LD_') || self.name.startsWith('GCONV_') || \
+         self.name.startsWith('OPENSSL_'))"
+    )
+        .message("variables by which libraries load code could replace the runner's code: leave LD_, GCONV_ and \
+                  OPENSSL_ variables and GLIBC_TUNABLES out")
+        .field_path(".name"),
+    validation = Rule::new(
+        "!(self.name.startsWith('DATA_PLATFORM_') || self.name in ['HTTP_ADDRESS', 'TERMINATION_MESSAGE_PATH', \
+         'JOB_NAME', 'JOB_UID', 'NAMESPACE', 'SECRETS_DIR', 'LOG_FILE'])"
+    )
+        .message("the operator sets this variable: leave it out, or choose another name")
         .field_path(".name")
 )]
 pub struct EnvSpec {
@@ -230,16 +260,26 @@ pub struct EnvSpec {
 /// A volume: exactly one of claim, secret, configMap and emptyDir.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new(
-    "[has(self.claimName), has(self.secretName), has(self.configMapName), has(self.emptyDirSize)]\
-     .filter(x, x).size() == 1"
-)
-.message("a volume is of one kind: set exactly one of claimName, secretName, configMapName and emptyDirSize"))]
+#[x_kube(
+    validation = Rule::new(
+        "[has(self.claimName), has(self.secretName), has(self.configMapName), has(self.emptyDirSize)]\
+         .filter(x, x).size() == 1"
+    )
+        .message("a volume is of one kind: set exactly one of claimName, secretName, configMapName and emptyDirSize"),
+    validation = Rule::new("!self.name.startsWith('data-platform-')")
+        .message("volumes whose names begin with data-platform- are the operator's: choose another name")
+        .field_path(".name"),
+    validation = Rule::new(
+        "!self.mountPath.matches('^/(bin|boot|data|dev|etc|lib|lib32|lib64|libx32|proc|root|run|sbin|sys|tmp|usr|var)(/.*)?$')"
+    )
+        .message("this folder has what the runner needs: choose one below /mnt, such as /mnt/reference")
+        .field_path(".mountPath")
+)]
 pub struct VolumeSpec {
     /// Name of the volume.
     #[schemars(length(min = 1, max = 63), pattern(pattern::DNS_LABEL))]
     pub name: String,
-    /// Where the container sees it.
+    /// Where the container sees it, such as `/mnt/reference`; not in a folder of the system or of the operator.
     #[schemars(length(min = 2, max = 512), pattern(pattern::MOUNT_PATH))]
     pub mount_path: String,
     /// Mounted read-only.

@@ -13,7 +13,7 @@ use crate::field_path::FieldPath;
 use crate::pattern;
 use crate::problem::{Problem, did_you_mean};
 use crate::quantity::{ByteSize, Period};
-use crate::resources::{PodSpec, StorageSpec};
+use crate::resources::StorageSpec;
 use crate::schedule::{Schedule, ScheduleError};
 use crate::sink::{SinkFormat, SinkSpec};
 use crate::source::{BadRecordAction, LateRowAction, ReferenceFormat, ReferenceSpec, SourceSpec};
@@ -21,6 +21,7 @@ use crate::streaming_job::StreamingJobSpec;
 
 pub mod kafka;
 mod places;
+pub mod pod;
 
 /// Longest time that a job may wait for late events or remember keys: a month of state is a mistake in the unit.
 const STATE_PERIOD_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -92,7 +93,7 @@ impl Validation {
             self.storage(&path.field("storage"), storage);
         }
         if let Some(pod) = &spec.pod {
-            self.pod(&path.field("pod"), pod);
+            self.problems.extend(pod::problems(&path.field("pod"), pod));
         }
     }
 
@@ -121,7 +122,7 @@ impl Validation {
             self.storage(&path.field("storage"), storage);
         }
         if let Some(pod) = &spec.pod {
-            self.pod(&path.field("pod"), pod);
+            self.problems.extend(pod::problems(&path.field("pod"), pod));
         }
     }
 
@@ -268,16 +269,6 @@ impl Validation {
                 && let Err((message, cure)) = places::url(url)
             {
                 self.error(path.field(name), message, cure);
-            }
-        }
-    }
-
-    fn pod(&mut self, path: &FieldPath, pod: &PodSpec) {
-        for (i, volume) in pod.volumes.iter().enumerate() {
-            let is_taken = pod.volumes[..i].iter().any(|other| other.mount_path == volume.mount_path);
-            if is_taken {
-                let path = path.field("volumes").index(i).field("mountPath");
-                self.error(path, format!("{} is mounted twice", volume.mount_path), "give each volume its own folder");
             }
         }
     }

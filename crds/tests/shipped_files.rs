@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::check::check;
+use data_platform_crds::condition::{Reason, Standing};
 use data_platform_crds::crd;
 use data_platform_crds::job::Job;
 use data_platform_crds::parameters::expand_parameters;
@@ -172,4 +173,24 @@ fn schema_and_types_have_the_same_defaults() {
         let by_types = Job::from_value(serde_saphyr::from_str(yaml).unwrap()).unwrap();
         assert_eq!(by_schema, by_types);
     }
+}
+
+/// The reasons of some standings, as one regular expression.
+fn reasons(of: impl Fn(Standing) -> bool) -> String {
+    let names: Vec<_> = Reason::ALL.iter().filter(|reason| of(reason.standing())).map(|reason| reason.name()).collect();
+    names.join("|")
+}
+
+#[test]
+fn alert_and_dashboard_know_which_reasons_need_nobody() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).expect("a file of the repository");
+    let harmless = reasons(Standing::is_harmless);
+    let rules = read("helm/data-platform/rules/jobs.yaml");
+    assert!(rules.contains(&format!("reason!~\"{harmless}\",\n")), "jobs.yaml should leave out {harmless}");
+    // Each of these has an alert of its own.
+    let apart = format!("{}|RunFailed|InputIncomplete", reasons(|standing| standing == Standing::WorksBut));
+    assert!(rules.contains(&format!("reason!~\"{apart}\"\n")), "jobs.yaml should leave out {apart}");
+    let fine = format!("{harmless}|StatusUnknown");
+    let dashboard = read("helm/dashboards/all_jobs.py");
+    assert!(dashboard.contains(&format!("FINE = \"{fine}\"\n")), "all_jobs.py should have FINE = {fine}");
 }

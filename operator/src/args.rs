@@ -1,10 +1,14 @@
 //! The settings of the operator: flags, which win over environment variables.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use data_platform_crds::quantity::Period;
 use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::allowed::{Allowed, amount};
 
 /// Turns StreamingJob and BatchJob resources into Deployments, CronJobs and Jobs of the runner, and tells the truth about them.
 #[derive(Clone, Debug, Parser)]
@@ -37,6 +41,18 @@ pub struct Args {
     /// Resource requirements of jobs that set none, as JSON.
     #[arg(long, env = "RUNNER_RESOURCES", default_value = "{}", value_parser = resources)]
     pub runner_resources: ResourceRequirements,
+    /// Further ServiceAccounts that jobs may name, with commas between; *: any of the namespace.
+    #[arg(long, env = "ALLOWED_SERVICE_ACCOUNTS", default_value = "", value_delimiter = ',')]
+    pub allowed_service_accounts: Vec<String>,
+    /// Further PersistentVolumeClaims that jobs may name, with commas between; *: any of the namespace.
+    #[arg(long, env = "ALLOWED_CLAIMS", default_value = "", value_delimiter = ',')]
+    pub allowed_claims: Vec<String>,
+    /// Priority classes that jobs may name, with commas between; *: any.
+    #[arg(long, env = "ALLOWED_PRIORITY_CLASSES", default_value = "", value_delimiter = ',')]
+    pub allowed_priority_classes: Vec<String>,
+    /// The most that a pod may request and use, as JSON, such as {"cpu": "8", "memory": "32Gi"}.
+    #[arg(long, env = "ALLOWED_RESOURCES", default_value = "{}", value_parser = amounts)]
+    pub allowed_resources: Amounts,
     /// Kafka brokers of streaming jobs that name none, as host:port with commas between.
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS_DEFAULT", default_value = "")]
     pub kafka_bootstrap_servers: String,
@@ -93,6 +109,18 @@ pub enum LogFormat {
     Text,
 }
 
+/// Amounts of resources, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Amounts(pub BTreeMap<String, Quantity>);
+
+fn amounts(text: &str) -> Result<Amounts, String> {
+    let amounts: BTreeMap<String, Quantity> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    match amounts.iter().find(|(_, quantity)| amount(quantity).is_none()) {
+        Some((name, quantity)) => Err(format!("{:?} is no amount of {name}: write one such as 8 or 32Gi", quantity.0)),
+        None => Ok(Amounts(amounts)),
+    }
+}
+
 fn resources(text: &str) -> Result<ResourceRequirements, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
@@ -135,6 +163,12 @@ impl Args {
             rollout: self.runner_rollout,
             service_account: set(&self.runner_service_account),
             resources: self.runner_resources.clone(),
+            allowed: Allowed {
+                service_accounts: filled(&self.allowed_service_accounts),
+                claims: filled(&self.allowed_claims),
+                priority_classes: filled(&self.allowed_priority_classes),
+                resources: self.allowed_resources.0.clone(),
+            },
             bootstrap_servers: set(&self.kafka_bootstrap_servers),
             claim: set(&self.storage_claim),
             outputs: set(&self.storage_outputs),
@@ -162,6 +196,8 @@ pub struct RunnerSettings {
     pub service_account: Option<String>,
     /// Resources of jobs that set none.
     pub resources: ResourceRequirements,
+    /// What jobs may ask for beside what is given here.
+    pub allowed: Allowed,
     /// Kafka brokers of streaming jobs that name none.
     pub bootstrap_servers: Option<String>,
     /// Claim of jobs without storage.
@@ -189,5 +225,16 @@ mod tests {
         let args = Args::parse_from(["x", "--runner-resources", r#"{"limits": {"memory": "1Gi"}}"#]);
         assert_eq!(args.runner().resources.limits.unwrap()["memory"].0, "1Gi");
         assert!(Args::try_parse_from(["x", "--runner-resources", "1Gi"]).is_err());
+    }
+
+    #[test]
+    fn what_jobs_may_ask_for_is_nothing_unless_it_is_named() {
+        let allowed = |more: &[&str]| Args::try_parse_from([&["x"], more].concat()).map(|args| args.runner().allowed);
+        assert_eq!(allowed(&[]).unwrap(), Allowed::default());
+        let some = allowed(&["--allowed-claims", "a, b", "--allowed-resources", r#"{"memory": "32Gi"}"#]).unwrap();
+        assert_eq!(some.claims, ["a", "b"]);
+        assert_eq!(some.resources["memory"].0, "32Gi");
+        // An amount that cannot be compared would allow everything.
+        assert!(allowed(&["--allowed-resources", r#"{"memory": "lots"}"#]).is_err());
     }
 }

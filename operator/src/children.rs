@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
@@ -16,9 +17,13 @@ use crate::build::mounted;
 use crate::cache::{Cache, JobKey, JobKind};
 use crate::context::Context;
 use crate::error::Error;
-use crate::names::selector;
+use crate::names::{FIELD_MANAGER, selector};
 use crate::observed::{Observed, controller};
 use crate::validated::Refusal;
+
+/// How long a Job may still be made from the template that a CronJob had: far above the lag of any cache. What is then of no
+/// use goes at a later reconcile.
+const TEMPLATE_SECONDS: i64 = 60;
 
 /// Writes what differs, in the order that is given. `Some`: something is in the way, or the API server does not take it.
 ///
@@ -173,7 +178,9 @@ pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, conte
     }
     if !config_maps.is_empty() {
         let named = named(key, context).await?;
-        config_maps.retain(|metadata| !named.contains(metadata.name.as_deref().unwrap_or_default()));
+        config_maps.retain(|metadata| {
+            named.as_ref().is_some_and(|named| !named.contains(metadata.name.as_deref().unwrap_or_default()))
+        });
         orphans.extend(config_maps.into_iter().map(|metadata| (ChildKind::ConfigMap, metadata)));
     }
     for (kind, metadata) in orphans {
@@ -194,8 +201,9 @@ pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, conte
     Ok(())
 }
 
-/// The ConfigMaps that are named at this moment by pods of the job that may still start, and by what makes such pods.
-async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Error> {
+/// The ConfigMaps that are named at this moment by pods of the job that may still start, and by what makes such pods;
+/// `None`: pods may still be made from a template that was there a moment ago.
+async fn named(key: &JobKey, context: &Context) -> Result<Option<BTreeSet<String>>, Error> {
     let labels: Vec<String> =
         selector(key.kind.name(), &key.name).iter().map(|(name, value)| format!("{name}={value}")).collect();
     let ours = ListParams::default().labels(&labels.join(","));
@@ -215,6 +223,10 @@ async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Erro
         }
         JobKind::Batch => {
             let cron_jobs: Api<Observed<CronJob>> = Api::namespaced(context.client.clone(), &key.namespace);
+            let metadata = cron_jobs.get_metadata_opt(&key.name).await.map_err(Error::api("read the CronJob"))?;
+            if metadata.is_some_and(|found| was_just_changed(&found.metadata, Timestamp::now())) {
+                return Ok(None);
+            }
             let cron_job = cron_jobs.get_opt(&key.name).await.map_err(Error::api("read the CronJob"))?;
             named.extend(cron_job.iter().flat_map(|found| mounted(pod_spec(&found.value()))));
             let jobs: Api<Observed<Job>> = Api::namespaced(context.client.clone(), &key.namespace);
@@ -226,7 +238,19 @@ async fn named(key: &JobKey, context: &Context) -> Result<BTreeSet<String>, Erro
             }
         }
     }
-    Ok(named)
+    Ok(Some(named))
+}
+
+/// Whether the operator changed the object a moment ago. Whoever makes Jobs from a CronJob has read it before: the controller
+/// from a cache that lags behind, and `kubectl create job --from` in a call of its own.
+fn was_just_changed(metadata: &ObjectMeta, now: Timestamp) -> bool {
+    let ours = metadata
+        .managed_fields
+        .iter()
+        .flatten()
+        .filter(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER) && entry.subresource.is_none());
+    let changed = ours.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max();
+    changed.is_some_and(|changed| now.as_second() - changed.as_second() < TEMPLATE_SECONDS)
 }
 
 /// The pods' spec in an object that makes pods.

@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::observed::Observed;
 use crate::pod::PodFacts;
 use crate::poll::Reports;
+use crate::rate::Spent;
 use crate::streaming_job::rollout::Made;
 use crate::validated::Refusal;
 
@@ -110,6 +111,12 @@ pub struct Memory {
     pub failures: u32,
     /// Reason of the condition Ready.
     pub reason: Option<&'static str>,
+    /// Writes of its status.
+    pub status_writes: Spent,
+    /// Its events.
+    pub events: Spent,
+    /// Transitions that had no event since the last one that had.
+    pub untold: u32,
 }
 
 /// A status that this process wrote.

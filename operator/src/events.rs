@@ -1,6 +1,7 @@
-//! Events of Kubernetes: one per transition of a job, created and never changed. One that cannot be written harms nothing.
+//! Events of Kubernetes: one per transition of a job, created and never changed; at most a hundred an hour for a job. One
+//! that cannot be written harms nothing.
 
-use data_platform_crds::condition::{Standing, shortened};
+use data_platform_crds::condition::{Standing, told};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -24,12 +25,18 @@ pub struct Transition {
     pub standing: Standing,
     /// What happened and what to do.
     pub message: String,
+    /// Transitions before it that had no event, because the job had too many.
+    pub untold: u32,
 }
 
 /// The event of a transition.
 pub fn event(transition: &Transition, instance: &str, now: Timestamp) -> Event {
-    let is_normal = matches!(transition.standing, Standing::Works | Standing::UnderWay | Standing::Off);
+    let is_normal = transition.standing.is_harmless();
     let name = transition.job.name.clone().unwrap_or_default();
+    let note = match transition.untold {
+        0 => transition.message.clone(),
+        untold => format!("({untold} changes before this one were not told) {}", transition.message),
+    };
     Event {
         metadata: ObjectMeta {
             namespace: transition.job.namespace.clone(),
@@ -40,7 +47,7 @@ pub fn event(transition: &Transition, instance: &str, now: Timestamp) -> Event {
         action: Some("Reconcile".to_owned()),
         type_: Some(if is_normal { "Normal" } else { "Warning" }.to_owned()),
         reason: Some(transition.reason.to_owned()),
-        note: Some(shortened(&transition.message, NOTE_BYTES_MAX)),
+        note: Some(told(&note, NOTE_BYTES_MAX)),
         regarding: Some(transition.job.clone()),
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(instance.to_owned()),

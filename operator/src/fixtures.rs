@@ -20,7 +20,8 @@ use api_server::{ApiServer, Fault};
 /// What the operator of these tests gives to every pod.
 pub(crate) fn settings() -> RunnerSettings {
     let args = ["x", "--runner-image", "localhost/data-platform-runner:test", "--storage-claim", "data"];
-    <Args as clap::Parser>::parse_from(args).runner()
+    let any = ["--allowed-claims=*", "--allowed-service-accounts=*", "--allowed-priority-classes=*"];
+    <Args as clap::Parser>::parse_from(args.into_iter().chain(any)).runner()
 }
 
 /// An operator with one scope over an API server in memory.

@@ -3,6 +3,7 @@
 //!
 //! No Kafka client and no SQL engine: what a job computes is the runner's. ARCHITECTURE.md has the map.
 
+pub mod allowed;
 pub mod app;
 pub mod apply;
 pub mod args;
@@ -25,6 +26,7 @@ pub mod names;
 pub mod observed;
 pub mod pod;
 pub mod poll;
+pub mod rate;
 pub mod reconcile;
 pub mod report;
 pub mod streaming_job;

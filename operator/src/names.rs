@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use data_platform_crds::GROUP;
+pub use data_platform_crds::validate::pod::VOLUME_PREFIX;
 use serde_json::Value;
 
 /// The field manager of everything that the operator applies.
@@ -36,8 +36,6 @@ pub const TEMPLATE_FILE: &str = "template.json";
 pub const SECRETS_FOLDER: &str = "/etc/data-platform/secrets";
 /// Where the claim is mounted.
 pub const DATA_FOLDER: &str = "/data";
-/// Beginning of the names of the operator's own volumes.
-pub const VOLUME_PREFIX: &str = "data-platform-";
 
 /// The labels of every child and pod of a job.
 pub fn labels(kind: &str, job: &str) -> BTreeMap<String, String> {
@@ -55,12 +53,6 @@ pub fn labels(kind: &str, job: &str) -> BTreeMap<String, String> {
 /// The labels that select the pods of a job.
 pub fn selector(kind: &str, job: &str) -> BTreeMap<String, String> {
     labels(kind, job).into_iter().filter(|(name, _)| name == JOB_LABEL || name == KIND_LABEL).collect()
-}
-
-/// Whether a label or annotation is the operator's to set.
-pub fn is_reserved(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(prefix, _)| prefix == GROUP || prefix.ends_with(".dataplatform.io"))
-        || labels("", "").contains_key(name)
 }
 
 /// A short hash for names and annotations, the same on every machine and in every version.
@@ -97,6 +89,8 @@ pub fn label_value(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use data_platform_crds::validate::pod::is_reserved;
+
     use super::*;
 
     #[test]
@@ -108,12 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_labels_are_reserved() {
-        for name in [JOB_LABEL, RESTARTED_AT, "app.kubernetes.io/managed-by", "app.kubernetes.io/name"] {
+    fn a_job_may_set_no_label_or_annotation_of_the_operator() {
+        let labels = labels("StreamingJob", "a");
+        for name in labels.keys().map(String::as_str).chain([CLAIM_LABEL, RESTARTED_AT, APPLIED, REVISION]) {
             assert!(is_reserved(name), "{name}");
-        }
-        for name in ["team", "example.org/job", "app.kubernetes.io/version"] {
-            assert!(!is_reserved(name), "{name}");
         }
     }
 }

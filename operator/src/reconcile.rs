@@ -18,6 +18,7 @@ use crate::events::{Transition, publish};
 use crate::kind::{JobResource, JobStatus};
 use crate::names::{FIELD_MANAGER, hash};
 use crate::observed::Observed;
+use crate::rate::{EVENTS, STATUS_WRITES};
 use crate::validated::Refusal;
 use crate::verdict::Verdict;
 use crate::watch;
@@ -123,6 +124,11 @@ pub async fn tell<K: JobResource>(
         Write::No => Ok(later),
         Write::Later(wait) => Ok(later.min(wait)),
         Write::Now => {
+            let now = Instant::now();
+            if let Err(wait) = context.remember(&key, &uid, |memory| STATUS_WRITES.take(&mut memory.status_writes, now))
+            {
+                return Ok(later.min(wait));
+            }
             write_status(observed, &key, &uid, after, context).await?;
             if last.status.ready() != after.ready() {
                 announce(observed, verdict, context).await;
@@ -192,11 +198,22 @@ async fn write_status<K: JobResource>(
 }
 
 async fn announce<K: JobResource>(observed: &Observed<K>, verdict: &Verdict, context: &Context) {
+    let (key, uid) = identity(observed);
+    let now = Instant::now();
+    let untold = context.remember(&key, &uid, |memory| match EVENTS.take(&mut memory.events, now) {
+        Ok(()) => Some(std::mem::take(&mut memory.untold)),
+        Err(_) => {
+            memory.untold = memory.untold.saturating_add(1);
+            None
+        }
+    });
+    let Some(untold) = untold else { return };
     let transition = Transition {
         job: kube::Resource::object_ref(observed, &()),
         reason: verdict.reason.name(),
         standing: verdict.standing,
         message: verdict.message.clone(),
+        untold,
     };
     tracing::info!(
         namespace = transition.job.namespace,

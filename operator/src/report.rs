@@ -61,7 +61,7 @@ pub struct PartitionReport {
 impl PartitionReport {
     /// Records that Kafka has and the job has not committed.
     pub fn lag(&self) -> Option<i64> {
-        self.end.map(|end| (end - self.position).max(0))
+        self.end.map(|end| end.saturating_sub(self.position).max(0))
     }
 }
 

@@ -3,16 +3,15 @@
 use std::collections::BTreeSet;
 
 use data_platform_crds::condition::Reason;
-use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
-use data_platform_crds::resources::{PodSpec, StorageSpec};
+use data_platform_crds::resources::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
 use crate::apply::owner_reference;
 use crate::args::RunnerSettings;
 use crate::kind::JobResource;
-use crate::names::{DATA_FOLDER, RESTARTED_AT, VOLUME_PREFIX, hash, is_reserved};
+use crate::names::{DATA_FOLDER, RESTARTED_AT, hash};
 
 /// Why a job is not built: the reason of its conditions, and a message.
 pub type Refusal = (Reason, String);
@@ -63,7 +62,7 @@ fn restarted_at(metadata: &ObjectMeta) -> Option<String> {
 ///
 /// # Errors
 ///
-/// The resource lacks what every resource in a cluster has, or the job has no place for its data.
+/// The resource lacks what every resource in a cluster has, asks for what is not allowed here, or has no place for its data.
 pub fn validate<K: JobResource>(job: &K, settings: &RunnerSettings) -> Result<ValidatedJob<K>, Refusal> {
     let incomplete = || (Reason::InternalError, "the resource has no name, namespace or uid".to_owned());
     let metadata = job.meta();
@@ -71,6 +70,7 @@ pub fn validate<K: JobResource>(job: &K, settings: &RunnerSettings) -> Result<Va
         return Err(incomplete());
     };
     let owner = owner_reference(job).ok_or_else(incomplete)?;
+    judge(settings.allowed.problems(job, settings))?;
     Ok(ValidatedJob {
         job: for_the_runner(job),
         storage: storage(job.storage(), settings)?,
@@ -97,60 +97,18 @@ fn for_the_runner<K: JobResource>(job: &K) -> K {
     })
 }
 
-/// Refuses a job with problems: those of its spec, and what its pods ask for. `reserved_env`: variables that the operator
-/// sets.
+/// Refuses a job with problems.
 ///
 /// # Errors
 ///
 /// Every problem, as one message.
-pub fn judge(mut problems: Vec<Problem>, pod: Option<&PodSpec>, reserved_env: &[&str]) -> Result<(), Refusal> {
-    if let Some(pod) = pod {
-        problems.extend(pod_problems(pod, reserved_env));
-    }
+pub fn judge(mut problems: Vec<Problem>) -> Result<(), Refusal> {
     problems.retain(Problem::is_error);
     if problems.is_empty() {
         return Ok(());
     }
     let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
     Err((Reason::InvalidSpec, lines.join("; ")))
-}
-
-/// What the operator needs for itself, a job may not set. `reserved_env`: the variables among that.
-fn pod_problems(pod: &PodSpec, reserved_env: &[&str]) -> Vec<Problem> {
-    let path = FieldPath::root().field("spec").field("pod");
-    let mut problems = Vec::new();
-    let mut refuse = |path: FieldPath, message: String| {
-        problems.push(Problem::error(path, message, "leave it out, or choose another"));
-    };
-    for name in pod.labels.keys().filter(|name| is_reserved(name)) {
-        refuse(path.field("labels").field(name), format!("the label {name} is the operator's"));
-    }
-    for name in pod.annotations.keys().filter(|name| is_reserved(name)) {
-        refuse(path.field("annotations").field(name), format!("the annotation {name} is the operator's"));
-    }
-    for (i, env) in pod.env.iter().enumerate().filter(|(_, env)| reserved_env.contains(&env.name.as_str())) {
-        refuse(path.field("env").index(i).field("name"), format!("the operator sets {}", env.name));
-    }
-    // A rule of the CRD says the same; a CRD without its rules must not be a way to run other code.
-    for (i, env) in pod.env.iter().enumerate().filter(|(_, env)| env.name.starts_with("LD_")) {
-        refuse(path.field("env").index(i).field("name"), format!("{} could replace the runner's code", env.name));
-    }
-    for (i, volume) in pod.volumes.iter().enumerate() {
-        let path = path.field("volumes").index(i);
-        if volume.name.starts_with(VOLUME_PREFIX) {
-            refuse(path.field("name"), format!("volumes whose names begin with {VOLUME_PREFIX} are the operator's"));
-        }
-        let folder = format!("{}/", volume.mount_path.trim_end_matches('/'));
-        let taken =
-            [DATA_FOLDER, "/tmp", "/etc/data-platform", "/usr", "/proc", "/sys", "/dev", "/etc/ssl", "/etc/passwd"];
-        if let Some(taken) = taken.iter().find(|taken| {
-            let taken = format!("{taken}/");
-            folder.starts_with(&taken) || taken.starts_with(&folder)
-        }) {
-            refuse(path.field("mountPath"), format!("{} hides {taken}, which the runner needs", volume.mount_path));
-        }
-    }
-    problems
 }
 
 fn storage(wanted: Option<&StorageSpec>, settings: &RunnerSettings) -> Result<Storage, Refusal> {

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::environment::{self, ClusterPlaces};
+use crate::environment::{self, ClusterPlaces, NodePlaces};
 use crate::wait::wait_with_pause;
 
 mod namespace;
@@ -51,8 +51,11 @@ impl Cluster {
     /// # Errors
     /// Why there is none; see [`needs_cluster!`](crate::needs_cluster!).
     pub fn shared() -> Result<Self, String> {
-        let places = environment::cluster()?;
-        Ok(Self { places, turn: Arc::new(Turn::Shared { _guard: wait_here(Arc::clone(&TURNS).read_owned()) }) })
+        environment::cluster().map(Self::with_others)
+    }
+
+    fn with_others(places: ClusterPlaces) -> Self {
+        Self { places, turn: Arc::new(Turn::Shared { _guard: wait_here(Arc::clone(&TURNS).read_owned()) }) }
     }
 
     /// The same without any other test beside, for one that kills parts of it: waits until all others are done with it.
@@ -88,16 +91,28 @@ impl Cluster {
         run(script, &[&[command], more].concat(), "").map(drop)
     }
 
+    /// An API server for tests whose pods need not run: that of the cluster, or a control plane alone.
+    ///
+    /// # Errors
+    /// Why there is none; see [`needs_control_plane!`](crate::needs_control_plane!).
+    pub fn control_plane() -> Result<Self, String> {
+        environment::control_plane().map(Self::with_others)
+    }
+
+    fn node(&self) -> &NodePlaces {
+        self.places.node.as_ref().expect("a test that asks for pods begins with needs_cluster!()")
+    }
+
     /// The address at which pods reach this machine: a broker for them listens there.
     #[must_use]
     pub fn node_address(&self) -> &str {
-        &self.places.node_address
+        &self.node().address
     }
 
     /// Every request to the API server, one JSON object (`audit.k8s.io/v1` Event, level Metadata) a line.
     #[must_use]
     pub fn audit_log(&self) -> &Path {
-        &self.places.audit_log
+        &self.node().audit_log
     }
 
     /// Who one is when nothing else is said: an administrator. For programs that are tested outside of the cluster.

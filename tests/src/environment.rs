@@ -21,20 +21,42 @@ pub fn shared_kafka_for_pods() -> Option<String> {
 /// # Errors
 /// The reason that `tests/run` gave.
 pub fn cluster() -> Result<ClusterPlaces, String> {
-    let place = |name: &str| env::var_os(format!("DATA_PLATFORM_TEST_{name}")).map(PathBuf::from);
-    let missing = || {
-        env::var("DATA_PLATFORM_TEST_KUBE_MISSING").unwrap_or_else(|_| "no cluster; `make test` starts one".to_owned())
-    };
     let places = || {
         Some(ClusterPlaces {
             kubeconfig: place("KUBECONFIG")?,
             kubectl: place("KUBECTL")?,
             helm: place("HELM")?,
-            audit_log: place("KUBE_AUDIT")?,
-            node_address: env::var("DATA_PLATFORM_TEST_NODE_ADDRESS").ok()?,
+            node: Some(NodePlaces {
+                audit_log: place("KUBE_AUDIT")?,
+                address: env::var("DATA_PLATFORM_TEST_NODE_ADDRESS").ok()?,
+            }),
         })
     };
-    places().ok_or_else(missing)
+    places().ok_or_else(no_cluster)
+}
+
+/// The same for tests whose pods need not run: a control plane alone will do.
+///
+/// # Errors
+/// The reason that `tests/run` gave.
+pub fn control_plane() -> Result<ClusterPlaces, String> {
+    let places = || {
+        Some(ClusterPlaces {
+            kubeconfig: place("KUBECONFIG")?,
+            kubectl: place("KUBECTL")?,
+            helm: place("HELM")?,
+            node: None,
+        })
+    };
+    places().ok_or_else(no_cluster)
+}
+
+fn place(name: &str) -> Option<PathBuf> {
+    env::var_os(format!("DATA_PLATFORM_TEST_{name}")).map(PathBuf::from)
+}
+
+fn no_cluster() -> String {
+    env::var("DATA_PLATFORM_TEST_KUBE_MISSING").unwrap_or_else(|_| "no cluster; `make test` starts one".to_owned())
 }
 
 /// See [`cluster`].
@@ -46,10 +68,17 @@ pub struct ClusterPlaces {
     pub kubectl: PathBuf,
     /// The program.
     pub helm: PathBuf,
+    /// What there is where pods run.
+    pub node: Option<NodePlaces>,
+}
+
+/// What there is where pods run.
+#[derive(Clone, Debug)]
+pub struct NodePlaces {
     /// Every request to the API server, one JSON object a line.
     pub audit_log: PathBuf,
     /// The address at which pods reach this machine.
-    pub node_address: String,
+    pub address: String,
 }
 
 /// The interpreter of the independent readers; absent under a bare `cargo test`.
@@ -74,18 +103,6 @@ pub fn promtool() -> Option<PathBuf> {
 #[must_use]
 pub fn lua() -> Option<PathBuf> {
     env::var_os("DATA_PLATFORM_TEST_LUA").map(PathBuf::from)
-}
-
-/// The program of kubectl: the one in the path, unless another one was given.
-#[must_use]
-pub fn kubectl() -> PathBuf {
-    env::var_os("DATA_PLATFORM_TEST_KUBECTL").map_or_else(|| PathBuf::from("kubectl"), PathBuf::from)
-}
-
-/// Who one is on an API server that tests may fill; absent under a bare `cargo test`.
-#[must_use]
-pub fn kubeconfig() -> Option<PathBuf> {
-    env::var_os("DATA_PLATFORM_TEST_KUBECONFIG").map(PathBuf::from)
 }
 
 /// The file that gets one line for each skipped test; absent under a bare `cargo test`.

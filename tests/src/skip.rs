@@ -78,3 +78,15 @@ macro_rules! needs_cluster_alone {
         }
     };
 }
+
+/// The API server of the [`Cluster`](crate::Cluster), or of a control plane without a node; ends the test as skipped
+/// where neither can run.
+#[macro_export]
+macro_rules! needs_control_plane {
+    () => {
+        match $crate::Cluster::control_plane() {
+            Ok(cluster) => cluster,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
+}

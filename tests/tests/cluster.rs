@@ -4,6 +4,7 @@ mod admission;
 mod batch;
 mod chaos;
 mod faults;
+mod hostile;
 mod keyboard;
 mod kind_up;
 mod leader;

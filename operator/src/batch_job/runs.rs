@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use data_platform_crds::batch_job::{BatchInterval, IntervalStatus, RunResult, RunStatus};
-use data_platform_crds::condition::{Reason, shortened, whole_seconds};
+use data_platform_crds::condition::{Reason, told, whole_seconds};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -16,8 +16,8 @@ use crate::pod::{Exit, PodFacts, current};
 const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 /// Annotation of a Job with the time at which it was due.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
-/// Longest text of a status, in bytes.
-const TEXT_BYTES_MAX: usize = 4096;
+/// Longest text of a status other than a condition's message, in bytes of JSON: a status stays below 16 kB.
+const TEXT_BYTES_MAX: usize = 1024;
 
 /// One run.
 #[derive(Clone, Debug)]
@@ -114,11 +114,11 @@ pub fn last_run(before: Option<&RunStatus>, runs: &[Run]) -> Option<RunStatus> {
             return Some(before.clone());
         }
     }
-    Some(told(run, ended))
+    Some(ended_run(run, ended))
 }
 
 /// What is to be said of a run that ended.
-fn told(run: &Run, ended: &Ended) -> RunStatus {
+fn ended_run(run: &Run, ended: &Ended) -> RunStatus {
     let said = run.exit.as_ref().and_then(|exit| exit.run.as_ref());
     let (reason, message) = why(run, ended);
     let seconds = run.started.map(|started| ended.time.as_second() - started.as_second());
@@ -126,7 +126,7 @@ fn told(run: &Run, ended: &Ended) -> RunStatus {
         name: run.name.clone(),
         result: if ended.succeeded { RunResult::Succeeded } else { RunResult::Failed },
         reason: reason.name().to_owned(),
-        message: shortened(&message, TEXT_BYTES_MAX),
+        message: told(&message, TEXT_BYTES_MAX),
         interval: said.and_then(|said| {
             let time = |text: &str| text.parse::<Timestamp>().ok().map(|time| Time(whole_seconds(time)));
             let interval = said.interval.as_ref()?;

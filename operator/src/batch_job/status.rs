@@ -77,6 +77,24 @@ impl Facts<'_> {
         schedule.between(since, self.now - SignedDuration::from_secs(START_SECONDS), MISSED_MAX).len()
     }
 
+    /// The first run that is missed, in words.
+    fn first_missed(&self) -> String {
+        let due = self.pending().map_or_else(String::new, |due| format!(" at {due}"));
+        format!("the run that was due{due} did not start")
+    }
+
+    /// What is to be said when runs are due and one that goes on keeps them from starting. Kubernetes tells of it by an event
+    /// alone: `lastScheduleTime` stays where it is, and when the run ends only the last of them is started.
+    fn kept_from_starting(&self, run: &Run) -> Option<Verdict> {
+        // A run that a person started does not count for Kubernetes, nor one that is about to be replaced.
+        run.due.filter(|_| self.missed() > 0)?;
+        let message =
+            format!("{}: {} still goes on, and concurrencyPolicy lets no other start", self.first_missed(), run.name);
+        let cure =
+            "make runs shorter than the time between them, or stop that one; the runner catches up on what is missed";
+        Some(Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::MissedSchedule, "") })
+    }
+
     /// How long nothing of what is said can change by the time alone.
     pub fn quiet(&self) -> Option<Duration> {
         let until = |time: Timestamp| {
@@ -107,7 +125,12 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
         return Verdict::new(*reason, message.clone());
     }
     if let Some(run) = facts.newest_active() {
-        return active(run, facts.now);
+        let verdict = active(run, facts.now);
+        return if verdict.reason == Reason::RunActive {
+            facts.kept_from_starting(run).unwrap_or(verdict)
+        } else {
+            verdict
+        };
     }
     let is_scheduled = facts.schedule.is_some();
     let Some(scheduler) = facts.scheduler.as_ref().filter(|_| !(is_scheduled && facts.suspended)) else {
@@ -123,7 +146,7 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
             Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::RunFailed, "") }
         }
         None if !is_scheduled => Verdict::new(Reason::Starting, "the run is being made"),
-        _ if facts.missed() > 0 => Verdict::new(Reason::MissedSchedule, ""),
+        _ if facts.missed() > 0 => Verdict::new(Reason::MissedSchedule, facts.first_missed()),
         _ => Verdict::new(Reason::Scheduled, ""),
     }
 }

@@ -1,9 +1,11 @@
 //! A reconcile as a whole, against an API server in memory.
 
 use data_platform_crds::batch_job::BatchJob;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::batch_job::validate::ValidatedJob;
+use crate::build::mounted;
 use crate::fixtures::api_server::ApiServer;
 use crate::fixtures::{Random, assert_same, children, server_with, settings, whatever_fails};
 use crate::validated::validate;
@@ -136,6 +138,44 @@ async fn a_run_that_is_under_way_is_never_cut_short_by_a_change() {
 }
 
 #[tokio::test]
+async fn a_configuration_stays_while_a_run_may_still_be_made_with_it() {
+    let server = server_with(&job());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    let (first, made) = (server.names("configmaps").remove(0), server.get("cronjobs", "a").unwrap());
+    let changed_at = |time: Timestamp| {
+        server.edit("cronjobs", "a", |cron_job| {
+            cron_job["metadata"]["managedFields"] = json!([
+                {"manager": "kube-controller-manager", "operation": "Update", "subresource": "status", "time": Timestamp::now().to_string()},
+                {"manager": "data-platform-operator", "operation": "Apply", "time": time.to_string()},
+            ]);
+        });
+    };
+    let long_ago = Timestamp::now() - SignedDuration::from_secs(90);
+    changed_at(long_ago);
+    change_spec(&server, |spec| spec["query"] = "SELECT 2 AS n FROM minutes".into());
+    operator.settle().await;
+    assert_ne!(server.get("cronjobs", "a").unwrap()["spec"], made["spec"]);
+
+    // The controller, whose cache is behind, makes a Job from the template that it knows.
+    let mut run = json!({"metadata": {
+        "name": "a-1", "namespace": "n", "labels": made["spec"]["jobTemplate"]["metadata"]["labels"],
+        "ownerReferences": [{"apiVersion": "batch/v1", "kind": "CronJob", "name": "a", "uid": made["metadata"]["uid"], "controller": true}],
+    }});
+    run["spec"] = made["spec"]["jobTemplate"]["spec"].clone();
+    assert!(mounted(&run["spec"]["template"]["spec"]).contains(&first));
+    assert!(server.names("configmaps").contains(&first), "a run may still be made with it");
+    server.put("jobs", run);
+    changed_at(long_ago);
+    operator.settle().await;
+    assert!(server.names("configmaps").contains(&first), "a run mounts it");
+    end_jobs(&server, "Complete");
+    operator.settle().await;
+    assert!(!server.names("configmaps").contains(&first), "nothing names it any more");
+    assert_eq!(server.names("configmaps").len(), 1);
+}
+
+#[tokio::test]
 async fn a_schedule_that_comes_or_goes_takes_the_other_object_away() {
     let server = server_with(&job());
     let operator = Operator::new(&server);
@@ -153,16 +193,32 @@ async fn a_schedule_that_comes_or_goes_takes_the_other_object_away() {
 
 #[tokio::test]
 async fn what_belongs_to_others_is_never_touched() {
-    let server = server_with(&job());
-    server.put("cronjobs", json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"x": 1}}));
-    let before = server.get("cronjobs", "a");
-    let operator = Operator::new(&server);
-    operator.settle().await;
-    assert_eq!(server.get("cronjobs", "a"), before);
-    assert_eq!(operator.ready().0, "NameTaken");
-    server.remove("cronjobs", "a");
-    operator.settle().await;
-    assert_eq!(operator.ready().0, "Scheduled");
+    for (job, kind, reason) in [
+        (job(), "cronjobs", "Scheduled"),
+        (job(), "configmaps", "Scheduled"),
+        (once(), "jobs", "RunActive"),
+        (once(), "configmaps", "RunActive"),
+    ] {
+        let reference = server_with(&job);
+        Operator::new(&reference).settle().await;
+        let name = reference.names(kind).remove(0);
+        let server = server_with(&job);
+        // It looks like ours in all but its owner.
+        let labels = reference.get(kind, &name).unwrap()["metadata"]["labels"].clone();
+        let foreign = json!({"metadata": {"name": name, "namespace": "n", "labels": labels}, "spec": {"x": 1}});
+        server.put(kind, foreign.clone());
+        server
+            .put(kind, json!({"metadata": {"name": "a-forged", "namespace": "n", "labels": labels}, "spec": {"x": 1}}));
+        let before = (server.get(kind, &name), server.get(kind, "a-forged"));
+        let operator = Operator::new(&server);
+        operator.settle().await;
+        assert_eq!((server.get(kind, &name), server.get(kind, "a-forged")), before, "{kind}");
+        assert_eq!(operator.ready().0, "NameTaken", "{kind}");
+        server.remove(kind, &name);
+        operator.settle().await;
+        assert_eq!(operator.ready().0, reason, "{kind}");
+        assert_eq!(server.get(kind, "a-forged"), before.1, "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -10,16 +10,6 @@ use data_platform_crds::validate::validate_batch;
 
 use crate::validated::{Refusal, judge};
 
-/// Environment variables that the operator sets: the runner's life in a pod, and which run it is, depend on them.
-const RESERVED_ENV: [&str; 6] = [
-    "HTTP_ADDRESS",
-    "DATA_PLATFORM_STAY_UP",
-    "DATA_PLATFORM_NO_LOCK",
-    "TERMINATION_MESSAGE_PATH",
-    "JOB_NAME",
-    "JOB_UID",
-];
-
 /// A batch job that can be built.
 pub type ValidatedJob = crate::validated::ValidatedJob<BatchJob>;
 
@@ -37,7 +27,7 @@ pub fn check(job: &BatchJob) -> Result<(), Refusal> {
         Ok(expanded) => validate_batch(&expanded),
         Err(problems) => problems,
     };
-    judge(problems, spec.pod.as_ref(), &RESERVED_ENV)
+    judge(problems)
 }
 
 /// When runs are due; `None`: the job runs once.

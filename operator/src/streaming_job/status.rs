@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use data_platform_crds::condition::{ConditionType, Reason, Standing, conditions, shortened, whole_seconds};
+use data_platform_crds::condition::{ConditionType, Reason, Standing, conditions, told, whole_seconds};
 use data_platform_crds::streaming_job::{
     CheckpointStatus, DeadLetterStatus, ErrorStatus, ExitStatus, LagStatus, PartitionLag, StreamingJobStatus,
     ThroughputStatus,
@@ -13,13 +13,19 @@ use serde_json::Value;
 
 use crate::names::selector;
 use crate::pod::{Exit, PodFacts, current};
-use crate::report::RunnerReport;
+use crate::report::{PartitionReport, RunnerReport};
 use crate::verdict::Verdict;
 
 /// Partitions that a status names.
 const PARTITIONS_MAX: usize = 8;
-/// Longest text of a status other than a condition's message, in bytes.
-const TEXT_BYTES_MAX: usize = 4096;
+/// Reasons of dead letters that a status names: there are fewer.
+const REASONS_MAX: usize = 16;
+/// Longest text of a status other than a condition's message, in bytes of JSON: a status stays below 16 kB.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Longest name of a topic that Kafka takes.
+const TOPIC_BYTES_MAX: usize = 249;
+/// Longest word for a reason.
+const REASON_BYTES_MAX: usize = 64;
 /// How long a job that was out of memory is called so after it came back: longer than it takes somebody to look.
 const OUT_OF_MEMORY_SECONDS: i64 = 600;
 /// How long a pod that is not ready may say nothing before that is called odd.
@@ -184,7 +190,7 @@ pub fn status(
     if let Some(image) =
         facts.deployment.and_then(|live| live["spec"]["template"]["spec"]["containers"][0]["image"].as_str())
     {
-        status.image = Some(image.to_owned());
+        status.image = Some(told(image, TEXT_BYTES_MAX));
     }
     let exits = facts.pods.iter().filter_map(|pod| pod.last_exit.as_ref());
     if let Some(exit) = exits.max_by_key(|exit| exit.time) {
@@ -192,7 +198,7 @@ pub fn status(
             time: Time(whole_seconds(exit.time)),
             exit_code: exit.code,
             reason: exit.reason.name().to_owned(),
-            message: shortened(&exit.message, TEXT_BYTES_MAX),
+            message: told(&exit.message, TEXT_BYTES_MAX),
         });
     }
     match &facts.heard {
@@ -224,13 +230,13 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
             (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition)
         });
         let worst = worst.into_iter().take(PARTITIONS_MAX).map(|partition| PartitionLag {
-            topic: partition.topic.clone(),
+            topic: told(&partition.topic, TOPIC_BYTES_MAX),
             partition: partition.partition,
             records: partition.lag(),
             seconds: partition.lag_seconds,
         });
         status.lag = Some(LagStatus {
-            total_records: report.partitions.iter().filter_map(crate::report::PartitionReport::lag).sum(),
+            total_records: report.partitions.iter().filter_map(PartitionReport::lag).fold(0, i64::saturating_add),
             max_seconds: report.lag_seconds,
             worst_partitions: worst.collect(),
         });
@@ -248,15 +254,19 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
     status.last_checkpoint = commit.or(status.last_checkpoint.take());
     let mut by_reason = std::collections::BTreeMap::new();
     for (reason, records) in report.totals.sources.values().flat_map(|source| &source.dead_letter) {
-        *by_reason.entry(reason.clone()).or_insert(0) += number(*records);
+        let reason = told(reason, REASON_BYTES_MAX);
+        if by_reason.len() < REASONS_MAX || by_reason.contains_key(&reason) {
+            let sum = by_reason.entry(reason).or_insert(0_i64);
+            *sum = sum.saturating_add(number(*records));
+        }
     }
     if !by_reason.is_empty() {
         status.dead_letters = Some(DeadLetterStatus { total_records: number(report.dead_letters()), by_reason });
     }
-    status.no_output = report.why_no_output().map(|why| shortened(&why, TEXT_BYTES_MAX));
+    status.no_output = report.why_no_output().map(|why| told(&why, TEXT_BYTES_MAX));
     let error = report.errors.last().and_then(|error| {
-        let message = shortened(&format!("{}; {}", error.message, error.cure), TEXT_BYTES_MAX);
-        Some(ErrorStatus { time: time(error.clock)?, reason: shortened(&error.reason, 128), message })
+        let message = told(&format!("{}; {}", error.message, error.cure), TEXT_BYTES_MAX);
+        Some(ErrorStatus { time: time(error.clock)?, reason: told(&error.reason, REASON_BYTES_MAX), message })
     });
     status.last_error = error.or(status.last_error.take());
 }

@@ -82,20 +82,28 @@ async fn drift_is_repaired_and_what_others_added_stays() {
 
 #[tokio::test]
 async fn what_belongs_to_others_is_never_touched() {
-    for kind in ["services", "deployments"] {
-        let server = server_with(&job());
-        let foreign =
-            json!({"metadata": {"name": "a", "namespace": "n", "labels": {"app": "other"}}, "spec": {"x": 1}});
-        server.put(kind, foreign);
-        let before = server.get(kind, "a");
-        let operator = Operator::new(&server);
-        operator.settle().await;
-        assert_eq!(server.get(kind, "a"), before, "{kind}");
-        let (reason, message) = operator.ready();
-        assert_eq!(reason, "NameTaken", "{message}");
-        server.remove(kind, "a");
-        operator.settle().await;
-        assert_eq!(operator.ready().0, "Starting");
+    let reference = server_with(&job());
+    Operator::new(&reference).settle().await;
+    for kind in ["services", "deployments", "configmaps"] {
+        let name = reference.names(kind).remove(0);
+        // A stranger, and one that looks like ours in all but its owner.
+        for labels in [json!({"app": "other"}), reference.get(kind, &name).unwrap()["metadata"]["labels"].clone()] {
+            let server = server_with(&job());
+            let foreign =
+                |name: &str| json!({"metadata": {"name": name, "namespace": "n", "labels": labels}, "spec": {"x": 1}});
+            server.put(kind, foreign(&name));
+            server.put(kind, foreign("a-forged"));
+            let before = (server.get(kind, &name), server.get(kind, "a-forged"));
+            let operator = Operator::new(&server);
+            operator.settle().await;
+            assert_eq!((server.get(kind, &name), server.get(kind, "a-forged")), before, "{kind}");
+            let (reason, message) = operator.ready();
+            assert_eq!(reason, "NameTaken", "{message}");
+            server.remove(kind, &name);
+            operator.settle().await;
+            assert_eq!(operator.ready().0, "Starting");
+            assert_eq!(server.get(kind, "a-forged"), before.1, "{kind}");
+        }
     }
 }
 
@@ -268,4 +276,24 @@ fn the_key_of_a_job_is_that_of_its_children() {
     let observed: Observed<StreamingJob> = serde_json::from_value(serde_json::to_value(job()).unwrap()).unwrap();
     let key = crate::watch::key(&observed);
     assert_eq!(key, JobKey { kind: JobKind::Streaming, namespace: "n".to_owned(), name: "a".to_owned() });
+}
+
+#[tokio::test]
+async fn a_job_that_flaps_makes_few_events_and_few_writes_and_its_last_word_is_told() {
+    let server = server_with(&job());
+    // Neither state has children: this is about what is said.
+    let operator = Operator::with(&server, RunnerSettings { claim: None, ..settings() });
+    for i in 0..10_000_i64 {
+        server.edit("streamingjobs", "a", |job| {
+            job["spec"]["stopTimeout"] = if i % 2 == 0 { "9d" } else { "30s" }.into();
+            job["metadata"]["generation"] = (i + 2).into();
+        });
+        assert!(operator.reconcile().await);
+    }
+    let log = server.log();
+    let writes = |path: &str| log.iter().filter(|line| line.contains(path)).count();
+    let (events, statuses) = (writes("events"), writes("/status"));
+    // A few seconds of the clock on the wall are a few more.
+    assert!((20..=22).contains(&events), "{events} events");
+    assert!((60..=64).contains(&statuses), "{statuses} writes of the status");
 }

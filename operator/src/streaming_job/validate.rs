@@ -7,10 +7,6 @@ use data_platform_crds::streaming_job::StreamingJob;
 
 use crate::validated::{Refusal, judge};
 
-/// Environment variables that the operator sets, because its probes and the runner's life in a pod depend on them.
-const RESERVED_ENV: [&str; 4] =
-    ["HTTP_ADDRESS", "DATA_PLATFORM_STAY_UP", "DATA_PLATFORM_NO_LOCK", "TERMINATION_MESSAGE_PATH"];
-
 /// A streaming job that can be built.
 pub type ValidatedJob = crate::validated::ValidatedJob<StreamingJob>;
 
@@ -34,7 +30,7 @@ pub fn check(job: &StreamingJob) -> Result<(), Refusal> {
         Ok(expanded) => data_platform_crds::validate::validate(&expanded),
         Err(problems) => problems,
     };
-    judge(problems, spec.pod.as_ref(), &RESERVED_ENV)
+    judge(problems)
 }
 
 #[cfg(test)]
@@ -66,8 +62,8 @@ mod tests {
             (json!({"labels": {"dataplatform.io/job": "other"}}), "the label dataplatform.io/job"),
             (json!({"annotations": {"dataplatform.io/applied": "x"}}), "the annotation"),
             (volume("data-platform-x", "/x"), "begin with data-platform-"),
-            (volume("x", "/data/outputs"), "hides /data"),
-            (volume("x", "/usr"), "hides /usr"),
+            (volume("x", "/data/outputs"), "hides what the runner needs"),
+            (volume("x", "/mnt/../usr/local/bin"), "not a folder by its plain name"),
             (volume("x", "/etc"), "hides"),
         ] {
             let message = refused("pod", pod.clone()).unwrap_or_else(|| panic!("{pod} passed"));

@@ -85,7 +85,7 @@ fn every_fault_has_its_reason_soon_and_says_what_to_do() -> anyhow::Result<()> {
     let mut stream = Stream::new(needs_broker!(), "faults", 1, EventSettings::default(), 6.0)?;
     stream.produce(1_000)?;
     let node = cluster.node_address().to_owned();
-    let platform = Platform::install(cluster, "faults", &[])?;
+    let platform = Platform::install(cluster, "faults", &["--set", "runner.allowed.claims={nowhere}"])?;
     let namespace = &platform.namespace;
 
     // Bound by a pod that works, so that no fault is about the volume.

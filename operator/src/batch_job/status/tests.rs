@@ -275,3 +275,116 @@ fn the_operator_looks_again_when_the_time_alone_changes_what_is_said() {
     assert_eq!(quiet("2026-02-16T13:05:01Z", "2026-02-16T12:05:00Z"), 20, "it is missed");
     assert_eq!(quiet("2026-02-16T13:06:00Z", "2026-02-16T12:05:00Z"), 3_541, "the next one is due");
 }
+
+#[test]
+fn a_status_stays_below_16_kb_however_many_runs_there_are() {
+    let said = json!({"reason": "StorageFull", "message": "\"".repeat(4_000), "rows": 1, "files": 1});
+    let mut jobs: Vec<_> = (0..1_000).map(|i| job(&format!("{}{i:04}", "a".repeat(59)), None)).collect();
+    jobs.push(job("failed", Some(("Failed", "BackoffLimitExceeded"))));
+    let pods = [pod("failed", exit(1, "Error", said))];
+    let runs = runs(&jobs, &pods, &BTreeSet::from(["c"]));
+    assert_eq!(runs.len(), 1_001);
+    let schedule = Schedule::new("5 * * * *", "UTC").unwrap();
+    let facts = Facts {
+        refusal: Some((Reason::WriteRefused, "\"".repeat(100_000))),
+        suspended: false,
+        schedule: Some(&schedule),
+        scheduler: None,
+        cron_job: None,
+        changed: None,
+        runs: &runs,
+        interval: Some(BatchInterval::Hour),
+        now: at(NOW),
+    };
+    let (status, _) = status(&BatchJobStatus::default(), &facts, Some(1));
+    let bytes = serde_json::to_string(&status).unwrap().len();
+    assert!((6_000..16_000).contains(&bytes), "{bytes} bytes");
+    assert!(status.last_run.unwrap().message.len() > 500);
+}
+
+/// A CronJob as the API server gives it, of a job whose run at noon goes on: Kubernetes 1.34 with concurrencyPolicy Forbid.
+fn cron_job_of_kubernetes() -> Value {
+    json!({
+        "apiVersion": "batch/v1", "kind": "CronJob",
+        "metadata": {
+            "name": "a", "namespace": "n", "uid": "c", "generation": 1, "resourceVersion": "713",
+            "creationTimestamp": "2026-02-16T11:58:17Z",
+        },
+        "spec": {
+            "schedule": "* * * * *", "timeZone": "UTC", "suspend": false, "concurrencyPolicy": "Forbid",
+            "startingDeadlineSeconds": 10, "successfulJobsHistoryLimit": 3, "failedJobsHistoryLimit": 3,
+        },
+        "status": {
+            "active": [{"kind": "Job", "namespace": "n", "name": "a-29520720", "uid": "uid-a-29520720", "apiVersion": "batch/v1", "resourceVersion": "701"}],
+            "lastScheduleTime": "2026-02-16T12:00:00Z", "lastSuccessfulTime": "2026-02-16T11:59:04Z",
+        },
+    })
+}
+
+fn verdict_of(cron_job: &Value, runs: &[Run], now: &str) -> Verdict {
+    let schedule = Schedule::new("* * * * *", "UTC").unwrap();
+    let facts = Facts {
+        refusal: None,
+        suspended: false,
+        schedule: Some(&schedule),
+        scheduler: Some(SchedulerStatus { kind: SchedulerKind::CronJob, name: "a".to_owned(), spec_hash: None }),
+        cron_job: Some(cron_job),
+        changed: None,
+        runs,
+        interval: Some(BatchInterval::Hour),
+        now: at(now),
+    };
+    status(&BatchJobStatus::default(), &facts, Some(1)).1
+}
+
+#[test]
+fn a_run_that_goes_on_and_keeps_others_from_starting_is_said_to_miss_them() {
+    let cron_job = cron_job_of_kubernetes();
+    let job = json!({
+        "metadata": {
+            "name": "a-29520720", "namespace": "n", "uid": "uid-a-29520720", "creationTimestamp": "2026-02-16T12:00:00Z",
+            "annotations": {"batch.kubernetes.io/cronjob-scheduled-timestamp": "2026-02-16T12:00:00Z"},
+            "ownerReferences": [{
+                "apiVersion": "batch/v1", "kind": "CronJob", "name": "a", "uid": "c", "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        },
+        "spec": {"template": {}},
+        "status": {"active": 1, "ready": 1, "startTime": "2026-02-16T12:00:00Z", "terminating": 0, "uncountedTerminatedPods": {}},
+    });
+    let of = |job: &Value, now: &str| {
+        let job: Observed<Job> = serde_json::from_value(job.clone()).unwrap();
+        let pods = [pod("a-29520720", json!({"running": {"startedAt": "2026-02-16T12:00:01Z"}}))];
+        verdict_of(&cron_job, &runs(&[Arc::new(job)], &pods, &BTreeSet::from(["c"])), now)
+    };
+    assert_eq!(of(&job, "2026-02-16T12:00:50Z").reason, Reason::RunActive);
+    assert_eq!(of(&job, "2026-02-16T12:01:05Z").reason, Reason::RunActive, "it could still start");
+    let missed = of(&job, "2026-02-16T12:01:21Z");
+    assert_eq!((missed.reason, missed.standing), (Reason::MissedSchedule, Standing::WorksBut));
+    for says in ["due at 2026-02-16T12:01:00Z did not start", "a-29520720 still goes on"] {
+        assert!(missed.message.contains(says), "{}", missed.message);
+    }
+    assert_eq!(of(&job, "2026-02-16T12:09:59Z"), missed, "said once, whatever the clock says");
+    // kubectl create job --from=cronjob/a: Kubernetes does not count it.
+    let mut by_hand = job;
+    by_hand["metadata"]["annotations"] = json!({"cronjob.kubernetes.io/instantiate": "manual"});
+    assert_eq!(of(&by_hand, "2026-02-16T12:01:21Z").reason, Reason::RunActive);
+}
+
+#[test]
+fn a_run_that_nobody_started_in_time_is_said_to_be_missed_until_the_next_one_starts() {
+    // The controller manager was away from 12:00:30 to 12:02:40: what was due then is past startingDeadlineSeconds, and
+    // is never started.
+    let mut cron_job = cron_job_of_kubernetes();
+    cron_job["status"].as_object_mut().unwrap().remove("active");
+    assert_eq!(verdict_of(&cron_job, &[], "2026-02-16T12:01:10Z").reason, Reason::Scheduled);
+    let missed = verdict_of(&cron_job, &[], "2026-02-16T12:02:45Z");
+    assert_eq!(missed.reason, Reason::MissedSchedule);
+    assert!(missed.message.contains("due at 2026-02-16T12:01:00Z"), "{}", missed.message);
+    cron_job["status"]["lastScheduleTime"] = "2026-02-16T12:03:00Z".into();
+    assert_eq!(verdict_of(&cron_job, &[], "2026-02-16T12:03:05Z").reason, Reason::Scheduled);
+    // One that never ran is counted from its creation.
+    cron_job["status"] = json!({});
+    assert_eq!(verdict_of(&cron_job, &[], "2026-02-16T11:59:10Z").reason, Reason::Scheduled);
+    assert_eq!(verdict_of(&cron_job, &[], "2026-02-16T11:59:21Z").reason, Reason::MissedSchedule);
+}

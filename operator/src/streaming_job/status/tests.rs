@@ -254,3 +254,41 @@ fn figures_are_written_rarely_and_transitions_at_once() {
     assert_eq!(write(&before, &flipped, Some(seconds(1))), Write::Now);
     assert_eq!(flipped.ready(), Some(("False", "QueryFailed")));
 }
+
+#[test]
+fn a_status_stays_below_16_kb_whatever_a_runner_says() {
+    let long = |text: &str| text.repeat(100_000 / text.len());
+    let partitions: Vec<Value> = (0..1_000)
+        .map(|i| json!({"topic": long("\\t"), "partition": i32::MAX - i, "position": i64::MIN, "end": i64::MAX, "holdsWatermark": true}))
+        .collect();
+    let reasons: serde_json::Map<String, Value> =
+        (0..1_000).map(|i| (format!("{i}{}", long("r")), u64::MAX.into())).collect();
+    for text in ["\"", "\u{1}", "\u{1b}[31m", "ä", "x\n"].map(long) {
+        for phase in ["retrying", "stalled", "running"] {
+            let heard = report(json!({
+                "phase": phase, "ready": phase == "running", "reason": "KafkaUnreachable", "message": text,
+                "partitions": partitions, "watermark": i64::MAX, "lastCommit": {"version": u64::MAX, "clock": 1},
+                "recordsPerSecond": u64::MAX, "rowsPerSecond": u64::MAX, "lagSeconds": i64::MAX, "noOutput": text,
+                "totals": {"sources": {"s": {"read": 1, "dead_letter": reasons}}},
+                "errors": [{"clock": 1, "reason": text, "message": text, "cure": text}],
+            }));
+            let mut pod = pod();
+            pod.last_exit = Some(Exit { message: text.clone(), ..exit(Reason::CrashLoop, 1) });
+            let deployment =
+                json!({"spec": {"template": {"spec": {"containers": [{"image": long("i")}]}}}, "status": {}});
+            let facts = Facts {
+                refusal: None,
+                off: None,
+                deployment: Some(&deployment),
+                pods: &[Arc::new(pod)],
+                heard,
+                now: at(1000),
+            };
+            let name = "n".repeat(52);
+            let status = status(&StreamingJobStatus::default(), &verdict(&facts), &facts, &name, Some(i64::MAX));
+            let bytes = serde_json::to_string(&status).unwrap().len();
+            assert!((6_000..16_000).contains(&bytes), "{bytes} bytes, {phase}");
+            assert!(status.dead_letters.unwrap().by_reason.len() <= 16);
+        }
+    }
+}

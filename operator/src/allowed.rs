@@ -1,0 +1,206 @@
+//! [`Allowed`]: what the administrator lets jobs ask for. Pure.
+//!
+//! Whoever may edit jobs of a namespace gets through them no account, claim or priority that the namespace has for others,
+//! and no more of a node than was meant.
+
+use std::collections::BTreeMap;
+
+use data_platform_crds::field_path::FieldPath;
+use data_platform_crds::problem::Problem;
+use data_platform_crds::resources::ResourcesSpec;
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::args::RunnerSettings;
+use crate::kind::JobResource;
+
+/// Any name.
+const ANY: &str = "*";
+
+/// What jobs may ask for beside what the operator gives to all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Allowed {
+    /// ServiceAccounts; `*`: any of the namespace.
+    pub service_accounts: Vec<String>,
+    /// Claims; `*`: any of the namespace.
+    pub claims: Vec<String>,
+    /// Priority classes; `*`: any of the cluster.
+    pub priority_classes: Vec<String>,
+    /// The most that a pod may request, and use; by name. A job must limit what is named here.
+    pub resources: BTreeMap<String, Quantity>,
+}
+
+impl Allowed {
+    /// What a job asks for and may not have.
+    pub fn problems<K: JobResource>(&self, job: &K, settings: &RunnerSettings) -> Vec<Problem> {
+        let spec = FieldPath::root().field("spec");
+        let pod = spec.field("pod");
+        let mut problems = Vec::new();
+        let mut ask =
+            |names: &[String], given: Option<&String>, asked: Option<&String>, what: &Asked, path: FieldPath| {
+                let Some(name) = asked.filter(|name| Some(*name) != given) else { return };
+                if !names.iter().any(|allowed| allowed == name || allowed == ANY) {
+                    let cure = format!("leave it out, or ask for {name} in {} of the chart", what.value);
+                    problems.push(Problem::error(path, format!("jobs may not use the {} {name}", what.noun), cure));
+                }
+            };
+        let claim = Asked { noun: "claim", value: "runner.allowed.claims" };
+        let storage = job.storage().and_then(|storage| storage.claim_name.as_ref());
+        ask(&self.claims, settings.claim.as_ref(), storage, &claim, spec.field("storage").field("claimName"));
+        if let Some(asked) = job.pod() {
+            let account = Asked { noun: "ServiceAccount", value: "runner.allowed.serviceAccounts" };
+            let (given, path) = (settings.service_account.as_ref(), pod.field("serviceAccountName"));
+            ask(&self.service_accounts, given, asked.service_account_name.as_ref(), &account, path);
+            let class = Asked { noun: "priority class", value: "runner.allowed.priorityClasses" };
+            let path = pod.field("priorityClassName");
+            ask(&self.priority_classes, None, asked.priority_class_name.as_ref(), &class, path);
+            for (i, volume) in asked.volumes.iter().enumerate() {
+                let path = pod.field("volumes").index(i).field("claimName");
+                ask(&self.claims, settings.claim.as_ref(), volume.claim_name.as_ref(), &claim, path);
+            }
+            if let Some(resources) = &asked.resources {
+                problems.extend(self.too_much(resources, &pod.field("resources")));
+            }
+        }
+        problems
+    }
+
+    /// Where a job asks for more of a node than it may.
+    fn too_much(&self, resources: &ResourcesSpec, path: &FieldPath) -> Vec<Problem> {
+        let resources = ResourceRequirements::from(resources);
+        let mut problems = Vec::new();
+        for (name, most) in &self.resources {
+            let Some(bound) = amount(most) else { continue };
+            for (field, amounts) in [("requests", &resources.requests), ("limits", &resources.limits)] {
+                let asked = amounts.as_ref().and_then(|amounts| amounts.get(name));
+                let path = path.field(field).field(name);
+                match asked {
+                    Some(asked) if amount(asked).is_none_or(|asked| asked > bound) => {
+                        let message = format!("{} is more than a job may have", asked.0);
+                        problems.push(Problem::error(path, message, format!("write at most {}", most.0)));
+                    }
+                    None if field == "limits" => {
+                        let message = format!("a job must limit its {name} here");
+                        problems.push(Problem::error(path, message, format!("write at most {}", most.0)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        problems
+    }
+}
+
+/// What is asked for, in words, and the value of the chart that allows it.
+struct Asked {
+    noun: &'static str,
+    value: &'static str,
+}
+
+/// A quantity in thousandths, rounded up. `None`: it is none, or larger than anything that there is.
+pub fn amount(quantity: &Quantity) -> Option<u128> {
+    let text = quantity.0.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    // In thousandths of the unit.
+    let unit: u128 = match suffix {
+        "m" => 1,
+        "" => 1_000,
+        "k" => 1_000_000,
+        "M" => 1_000_000_000,
+        "G" => 1_000_000_000_000,
+        "T" => 1_000_000_000_000_000,
+        "Ki" => 1_000 << 10,
+        "Mi" => 1_000 << 20,
+        "Gi" => 1_000 << 30,
+        "Ti" => 1_000 << 40,
+        _ => return None,
+    };
+    if part.len() > 9 || whole.is_empty() && part.is_empty() {
+        return None;
+    }
+    let part_scale = 10_u128.pow(u32::try_from(part.len()).ok()?);
+    let digits: u128 = format!("{whole}{part}").parse().ok()?;
+    Some(digits.checked_mul(unit)?.div_ceil(part_scale))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::fixtures::settings;
+    use crate::streaming_job::tests::job;
+
+    fn quantity(text: &str) -> Quantity {
+        Quantity(text.to_owned())
+    }
+
+    fn refused(allowed: &Allowed, field: &str, value: Value) -> Vec<String> {
+        let mut changed = serde_json::to_value(job()).unwrap();
+        changed["spec"][field] = value;
+        let job: data_platform_crds::streaming_job::StreamingJob = serde_json::from_value(changed).unwrap();
+        let settings = RunnerSettings { service_account: Some("runner".to_owned()), ..settings() };
+        allowed.problems(&job, &settings).iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn a_job_gets_what_the_operator_gives_and_what_is_allowed_beside() {
+        let nothing = Allowed::default();
+        let some = Allowed {
+            service_accounts: vec!["reader".to_owned()],
+            claims: vec!["*".to_owned()],
+            priority_classes: vec!["high".to_owned()],
+            ..Allowed::default()
+        };
+        let volume = json!({"volumes": [{"name": "v", "mountPath": "/v", "claimName": "other"}]});
+        for (field, value, says) in [
+            ("storage", json!({"claimName": "other"}), "spec.storage.claimName: jobs may not use the claim other"),
+            ("pod", volume, "spec.pod.volumes[0].claimName: jobs may not use the claim other"),
+            ("pod", json!({"serviceAccountName": "reader"}), "the ServiceAccount reader: leave it out, or ask"),
+            ("pod", json!({"priorityClassName": "high"}), "runner.allowed.priorityClasses"),
+        ] {
+            let found = refused(&nothing, field, value.clone());
+            assert!(found.len() == 1 && found[0].contains(says), "{value}: {found:?}");
+            assert_eq!(refused(&some, field, value), Vec::<String>::new());
+        }
+        let own =
+            json!({"serviceAccountName": "runner", "volumes": [{"name": "v", "mountPath": "/v", "claimName": "data"}]});
+        assert_eq!(refused(&nothing, "pod", own), Vec::<String>::new());
+        assert_eq!(refused(&some, "pod", json!({"serviceAccountName": "admin"})).len(), 1);
+    }
+
+    #[test]
+    fn a_job_gets_no_more_of_a_node_than_is_allowed() {
+        let most = [("cpu".to_owned(), quantity("2")), ("memory".to_owned(), quantity("4Gi"))];
+        let allowed = Allowed { resources: most.into(), ..Allowed::default() };
+        let resources = |requests: Value, limits: Value| json!({"resources": {"requests": requests, "limits": limits}});
+        for (pod, says) in [
+            (resources(json!({"cpu": "2001m"}), json!({"cpu": 2, "memory": "4Gi"})), "requests.cpu: 2001m is more"),
+            (resources(json!({}), json!({"cpu": 2, "memory": "4.1Gi"})), "limits.memory: 4.1Gi is more"),
+            (resources(json!({}), json!({"cpu": 1_000_000_000, "memory": "1Gi"})), "limits.cpu: 1000000000 is more"),
+            (resources(json!({"cpu": 1}), json!({"memory": "1Gi"})), "limits.cpu: a job must limit its cpu here"),
+        ] {
+            let found = refused(&allowed, "pod", pod.clone());
+            assert!(found.len() == 1 && found[0].contains(says), "{pod}: {found:?}");
+        }
+        assert!(refused(&allowed, "pod", resources(json!({}), json!({"cpu": "2", "memory": "4096Mi"}))).is_empty());
+        // A job that sets nothing has what the operator gives.
+        assert!(refused(&allowed, "pod", json!({})).is_empty());
+    }
+
+    #[test]
+    fn quantities_are_compared_and_never_overflow() {
+        let of = |text: &str| amount(&quantity(text));
+        assert_eq!(of("1"), of("1000m"));
+        assert_eq!(of("1Gi"), of("1024Mi"));
+        assert_eq!(of("1.5G"), of("1500M"));
+        assert!(of("0.0001") > of("0"));
+        for wrong in
+            ["", "Gi", ".", "1e3", "1Pi", "-1", "9".repeat(60).as_str(), "340282366920938463463374607431768211455Ti"]
+        {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+}
