@@ -203,7 +203,7 @@ pub fn load(source: &JobSource) -> Result<Vec<Loaded>, ConfigError> {
             }
         };
         for manifest in manifests {
-            match load_manifest(&file, manifest, source, Seat::CommandLine) {
+            match load_manifest(&file, manifest, source) {
                 Ok(job) => match same_name(&jobs, &job) {
                     Some(problem) => problems.push((file.clone(), problem)),
                     None => jobs.push(job),
@@ -268,24 +268,25 @@ fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// The job of a pod: the operator has seen to storage, log level and suspension.
+/// The job of a pod.
 ///
 /// # Errors
 /// [`ConfigError`] with every problem.
 pub fn load_in_pod(file: &str, manifest: Manifest, source: &JobSource) -> Result<Loaded, ConfigError> {
-    load_manifest(file, manifest, source, Seat::Pod).map_err(|problems| ConfigError::problems(file, problems))
+    load_manifest(file, manifest, source).map_err(|problems| ConfigError::problems(file, problems))
 }
 
-/// Who sees to what a job says beside its computation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seat {
-    /// Flags and environment.
-    CommandLine,
-    /// The operator.
-    Pod,
+/// Refuses what the operator sees to in a cluster, and flags on a command line: storage, log level, suspension.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn check_without_operator(loaded: &Loaded) -> Result<(), ConfigError> {
+    let Loaded::Streaming(job) = loaded else { return Ok(()) };
+    let problems = supported::check_without_operator(&job.job.spec);
+    if problems.is_empty() { Ok(()) } else { Err(job_problems(job, problems)) }
 }
 
-fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource, seat: Seat) -> Result<Loaded, Vec<Problem>> {
+fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Result<Loaded, Vec<Problem>> {
     for assignment in &source.set {
         manifest.set(assignment).map_err(|problem| vec![problem])?;
     }
@@ -296,11 +297,7 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource, seat: S
             job.spec = templates::expand(&job.spec).map_err(|problems| located(&manifest, problems))?;
             let expanded = expand_parameters(&job.spec, &job.spec.parameters, &source.parameters);
             job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
-            let mut problems = supported::check(&job.spec);
-            if seat == Seat::CommandLine {
-                problems.extend(supported::check_without_operator(&job.spec));
-            }
-            let problems = located(&manifest, problems);
+            let problems = located(&manifest, supported::check(&job.spec));
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
             if problems.is_empty() { Ok(Loaded::Streaming(Box::new(loaded))) } else { Err(problems) }
         }

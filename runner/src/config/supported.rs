@@ -75,20 +75,18 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
 /// What the operator sees to, and the command line has flags for.
 pub fn check_without_operator(job: &StreamingJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
+    let mut refuse = |field: &str, what: &str, instead: &str| {
+        problems.push(Problem::error(spec().field(field), format!("{what} is for the operator"), instead));
+    };
     if job.storage.is_some() {
-        let instead = "leave it out and set OUTPUTS_DIR and CHECKPOINT_DIR";
-        problems.push(not_yet(spec().field("storage"), "storage of one job", instead));
+        refuse("storage", "storage of one job", "leave it out and set OUTPUTS_DIR and CHECKPOINT_DIR");
     }
     if job.log_level.is_some() {
-        problems.push(not_yet(spec().field("logLevel"), "logLevel", "leave it out and set LOG_LEVEL, or --log-level"));
+        refuse("logLevel", "logLevel", "leave it out and set LOG_LEVEL, or --log-level");
     }
     if job.suspend || job.replicas == Some(0) {
         let field = if job.suspend { "suspend" } else { "replicas" };
-        problems.push(not_yet(
-            spec().field(field),
-            "a job that waits",
-            "leave it out, and start the job when it is to run",
-        ));
+        refuse(field, "a job that waits", "leave it out, and start the job when it is to run");
     }
     problems
 }

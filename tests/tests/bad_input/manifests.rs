@@ -295,18 +295,6 @@ fn later_files() -> Vec<Wrong> {
             &["job.yaml:14:13: spec.replicas: 2 is too large", "0 to 1"],
         ),
         with(
-            "a job that waits",
-            "  trigger:",
-            "  suspend: true\n  trigger:",
-            &["job.yaml:14:12: spec.suspend: a job that waits comes in a later version", "leave it out"],
-        ),
-        with(
-            "storage of its own",
-            "  trigger:",
-            "  storage: {outputs: 'file:///data'}\n  trigger:",
-            &["spec.storage: storage of one job comes in a later version", "OUTPUTS_DIR"],
-        ),
-        with(
             "two sources",
             "  trigger:",
             "    - {name: b, topics: [t], columns: [{name: x, type: int}]}\n  trigger:",
@@ -484,6 +472,24 @@ fn earlier_run() -> anyhow::Result<JobFolders> {
     Ok(folders)
 }
 
+/// What is right in a cluster, where the operator sees to it.
+fn files_for_the_operator() -> Vec<Wrong> {
+    vec![
+        with(
+            "a job that waits",
+            "  trigger:",
+            "  suspend: true\n  trigger:",
+            &["job.yaml:14:12: spec.suspend: a job that waits is for the operator", "leave it out"],
+        ),
+        with(
+            "storage of its own",
+            "  trigger:",
+            "  storage: {outputs: 'file:///data'}\n  trigger:",
+            &["spec.storage: storage of one job is for the operator", "OUTPUTS_DIR"],
+        ),
+    ]
+}
+
 fn refused(folders: &JobFolders, file: &Path, says: &[&str]) -> anyhow::Result<()> {
     let shown = file.file_name().and_then(|name| name.to_str()).context("a name that is text")?;
     let says: Vec<_> = says.iter().map(|part| part.replace("job.yaml", shown)).collect();
@@ -517,5 +523,19 @@ fn a_wrong_job_is_refused_with_its_place_and_a_cure() -> anyhow::Result<()> {
     kept.check_untouched()?;
     println!("{ran} wrong jobs were refused");
     assert!(ran >= 30, "only {ran} cases ran");
+    Ok(())
+}
+
+#[test]
+fn what_the_operator_sees_to_is_valid_and_refused_where_there_is_none() -> anyhow::Result<()> {
+    let jobs = JobFolders::new()?;
+    for wrong in files_for_the_operator() {
+        let file = jobs.root().join("job.yaml");
+        fs::write(&file, &wrong.text)?;
+        let (ended, runner) = Runner::command(["validate", "-f"]).arg(&file).run(TIMEOUT)?;
+        data_platform_tests::process::expect_code(ended, 0, &runner)?;
+        let run = Runner::command(["run", "--drain", "--http", "127.0.0.1:0", "-f"]).arg(&file);
+        expect(run.folders(&jobs), CHANGE, wrong.says).with_context(|| wrong.name)?;
+    }
     Ok(())
 }

@@ -38,6 +38,8 @@ pub(crate) struct Disk {
     /// What a crash leaves.
     durable: BTreeMap<String, usize>,
     durable_folders: BTreeSet<String>,
+    /// Renames since the last crash, from and to: a journaling file system keeps both sides of one, or neither.
+    renames: Vec<(String, String)>,
     pub(crate) random: Random,
     /// Once in how many operations a reply is lost or an operation fails; 0 is never.
     pub(crate) fault_one_in: u64,
@@ -56,6 +58,7 @@ impl Disk {
             entries: BTreeMap::new(),
             durable: BTreeMap::new(),
             durable_folders: BTreeSet::new(),
+            renames: Vec::new(),
             random: Random::new(seed),
             fault_one_in,
             injected: Injected::default(),
@@ -67,11 +70,17 @@ impl Disk {
 
     /// The machine stops: entries and content that were not synced may be gone, each for itself.
     pub(crate) fn crash(&mut self) {
+        let mut together = BTreeMap::new();
+        for (from, to) in std::mem::take(&mut self.renames) {
+            let is_durable = [&from, &to].into_iter().any(|path| self.entries.get(path) == self.durable.get(path));
+            let keep = is_durable || self.random.one_in(2);
+            together.extend([(from, keep), (to, keep)]);
+        }
         let paths: BTreeSet<_> = self.entries.keys().chain(self.durable.keys()).cloned().collect();
         let mut left = BTreeMap::new();
         for path in paths {
             let (seen, durable) = (self.entries.get(&path).copied(), self.durable.get(&path).copied());
-            let keep_change = seen == durable || self.random.one_in(2);
+            let keep_change = seen == durable || together.get(&path).copied().unwrap_or_else(|| self.random.one_in(2));
             let inode = if keep_change { seen } else { durable };
             if seen != durable && !keep_change {
                 self.injected.forgotten += 1;
@@ -309,7 +318,8 @@ impl Store for SimulatedStore {
         let (from, to) = (self.path(stage), self.path(path));
         let rename = |disk: &mut Disk| match disk.entries.remove(&from) {
             Some(inode) => {
-                disk.entries.insert(to, inode);
+                disk.entries.insert(to.clone(), inode);
+                disk.renames.push((from.clone(), to.clone()));
                 Superseded::Yes
             }
             None => Superseded::StageMissing,

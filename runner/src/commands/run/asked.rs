@@ -9,7 +9,7 @@ use data_platform_crds::runner_config::{RunnerConfig, RunnerConfigError};
 use crate::app::CommandError;
 use crate::args::{LogLevel, PlaceArgs, RunArgs};
 use crate::config::job::RunOptions;
-use crate::config::{ConfigError, Loaded, load_in_pod, load_one};
+use crate::config::{ConfigError, Loaded, check_without_operator, load_in_pod, load_one};
 use crate::source::kafka::config::Secrets;
 
 /// Rank of a generation below the creation of its resource, in seconds: a resource that is created again outranks its
@@ -28,6 +28,7 @@ impl Asked {
     pub(crate) fn read(args: &RunArgs) -> Result<Self, CommandError> {
         let Some(file) = &args.config else {
             let loaded = load_one(&args.job.source())?;
+            check_without_operator(&loaded)?;
             return Ok(Self { loaded, options: super::options(args)? });
         };
         let config = read_config(file)?;

@@ -190,6 +190,9 @@ impl BatchLog {
             // Records first: what is removed meanwhile is covered by a base that was there before.
             let records = versions(&store, RECORDS).await?;
             let bases = versions(&store, BASES).await?;
+            // A record may have been linked by a run that died before it could sync the folder: it must be durable before
+            // anything is built on it.
+            store.sync_entries(&[record_path(0), base_path(0)]).await?;
             let read = Self::read_listed(&store, &records, &bases).await;
             // Whoever sleeps in the middle misses what two newer bases let go.
             if read.is_ok() || versions(&store, BASES).await? == bases {
@@ -281,8 +284,12 @@ impl BatchLog {
         let version = self.state.version + 1;
         let (path, bytes) = (record_path(version), Bytes::from(encode(version, &record)));
         let created = self.store.create(&path, bytes.clone()).await?;
-        if created == Created::AlreadyExists && self.store.get(&path).await?.as_ref() != Some(&bytes) {
-            return Ok(false);
+        if created == Created::AlreadyExists {
+            if self.store.get(&path).await?.as_ref() != Some(&bytes) {
+                return Ok(false);
+            }
+            // Ours, after a lost reply: linked, and perhaps not durable yet.
+            self.store.sync_entries(std::slice::from_ref(&path)).await?;
         }
         let bases = self.store.list(BASES).await?;
         if bases.iter().filter_map(|base| paths::version_of(&base.path)).any(|base| base >= version) {

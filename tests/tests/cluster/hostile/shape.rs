@@ -21,7 +21,7 @@ pub(super) fn oddities(object: &Value, namespace: &str) -> Vec<String> {
     let job = metadata["labels"]["dataplatform.io/job"].as_str().unwrap_or_default();
     let job_kind = metadata["labels"]["dataplatform.io/kind"].as_str().unwrap_or_default();
     odd.same("namespace", &metadata["namespace"], &json!(namespace));
-    if !metadata["ownerReferences"].as_array().is_some_and(|owners| owners.len() == 1) {
+    if metadata["ownerReferences"].as_array().is_none_or(|owners| owners.len() != 1) {
         odd.say(format!("owners: {}", metadata["ownerReferences"]));
     }
     let owner = &metadata["ownerReferences"][0];
