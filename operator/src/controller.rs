@@ -9,6 +9,7 @@ use data_platform_crds::batch_job::BatchJob;
 use data_platform_crds::streaming_job::StreamingJob;
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
+use futures::stream::FuturesUnordered;
 use kube::Client;
 use kube::runtime::applier;
 use kube::runtime::controller::{Config, Error, ReconcileRequest};
@@ -120,7 +121,11 @@ fn keep<K: JobResource>(client: &Client, context: &Arc<Context>, triggers: &Arc<
 }
 
 async fn run<K: JobResource>(context: Arc<Context>, store: Store<Observed<K>>, queue: UnboundedReceiver<JobKey>) {
-    let look = |job, context| Box::pin(reconcile::reconcile::<K>(job, context));
+    // kube polls every reconcile when one of them wakes up; a set of one looks first whether it was meant.
+    let look = |job, context| {
+        let mut alone: FuturesUnordered<_> = [reconcile::reconcile::<K>(job, context)].into_iter().collect();
+        Box::pin(async move { alone.next().await.expect("a set of one gives one result") })
+    };
     let queue = queue.map(|job| {
         let reference = ObjectRef::<Observed<K>>::new(&job.name).within(&job.namespace);
         Ok::<_, Infallible>(ReconcileRequest::from(reference))

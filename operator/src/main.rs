@@ -9,9 +9,8 @@ use data_platform_operator::{app, error, telemetry};
 fn main() -> ExitCode {
     let args = Args::parse();
     telemetry::start(args.log_level, args.log_format);
-    // One thread: the operator waits for the API server nearly all the time, and what threads hand to each other would
-    // cost more than the work itself; each would also keep memory of its own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Two threads: the operator waits for the API server most of the time, and each thread keeps memory of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(app::run(args));
