@@ -21,18 +21,10 @@ pub fn shared_kafka_for_pods() -> Option<String> {
 /// # Errors
 /// The reason that `tests/run` gave.
 pub fn cluster() -> Result<ClusterPlaces, String> {
-    let places = || {
-        Some(ClusterPlaces {
-            kubeconfig: place("KUBECONFIG")?,
-            kubectl: place("KUBECTL")?,
-            helm: place("HELM")?,
-            node: Some(NodePlaces {
-                audit_log: place("KUBE_AUDIT")?,
-                address: env::var("DATA_PLATFORM_TEST_NODE_ADDRESS").ok()?,
-            }),
-        })
+    let node = || {
+        Some(NodePlaces { audit_log: place("KUBE_AUDIT")?, address: env::var("DATA_PLATFORM_TEST_NODE_ADDRESS").ok()? })
     };
-    places().ok_or_else(no_cluster)
+    Ok(ClusterPlaces { node: Some(node().ok_or_else(no_cluster)?), ..control_plane()? })
 }
 
 /// The same for tests whose pods need not run: a control plane alone will do.

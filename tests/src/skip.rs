@@ -46,14 +46,22 @@ macro_rules! skip {
     }};
 }
 
+/// What a test needs, or the reason for which the test ends here as skipped.
+#[macro_export]
+macro_rules! or_skip {
+    ($needed:expr) => {
+        match $needed {
+            Ok(needed) => needed,
+            Err(reason) => $crate::skip!("{reason}"),
+        }
+    };
+}
+
 /// The shared [`Broker`](crate::Broker); ends the test as skipped where `tests/run` did not start one.
 #[macro_export]
 macro_rules! needs_broker {
     () => {
-        match $crate::Broker::shared() {
-            Some(broker) => broker,
-            None => $crate::skip!("no broker; `make test` starts one"),
-        }
+        $crate::or_skip!($crate::Broker::shared().ok_or("no broker; `make test` starts one"))
     };
 }
 
@@ -61,10 +69,7 @@ macro_rules! needs_broker {
 #[macro_export]
 macro_rules! needs_cluster {
     () => {
-        match $crate::Cluster::shared() {
-            Ok(cluster) => cluster,
-            Err(reason) => $crate::skip!("{reason}"),
-        }
+        $crate::or_skip!($crate::Cluster::shared())
     };
 }
 
@@ -72,10 +77,7 @@ macro_rules! needs_cluster {
 #[macro_export]
 macro_rules! needs_cluster_alone {
     () => {
-        match $crate::Cluster::alone() {
-            Ok(cluster) => cluster,
-            Err(reason) => $crate::skip!("{reason}"),
-        }
+        $crate::or_skip!($crate::Cluster::alone())
     };
 }
 
@@ -84,9 +86,6 @@ macro_rules! needs_cluster_alone {
 #[macro_export]
 macro_rules! needs_control_plane {
     () => {
-        match $crate::Cluster::control_plane() {
-            Ok(cluster) => cluster,
-            Err(reason) => $crate::skip!("{reason}"),
-        }
+        $crate::or_skip!($crate::Cluster::control_plane())
     };
 }

@@ -246,7 +246,8 @@ impl SharedStatus {
     /// The job begins, or begins again: after an error that one stays until it is known to be over, so that a job that tries
     /// for hours has one state and not two that take turns.
     pub fn starting(&self, what: &str) {
-        if !matches!(self.get().phase, Phase::Retrying | Phase::Stalled) {
+        let phase = self.lock().status.phase;
+        if !matches!(phase, Phase::Retrying | Phase::Stalled) {
             self.enter(Phase::Starting, "Starting", what);
         }
     }

@@ -14,7 +14,8 @@ use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::{Own, State, record_path};
 use crate::pipeline::batch::survey::{BatchSurvey, Replacement};
 
-use super::show::line;
+use super::ls::first_version;
+use super::show::{line, one_record, versions};
 use super::{JobPlace, output_opener, store_failed};
 
 pub(super) use verify::verify;
@@ -38,7 +39,7 @@ pub(super) async fn row(place: &JobPlace, now: i64) -> Result<(Vec<String>, Opti
     let last = survey.replacements().into_values().map(|replacement| replacement.replace.clock).max();
     let row = vec![
         place.name.clone(),
-        format!("{} … {}", first_version(&survey), state.version),
+        format!("{} … {}", first_version(&survey.records, &survey.bases), state.version),
         grouped(count(&state)),
         time(state.complete_until()),
         last.map_or_else(|| "never".to_owned(), |last| ago(last, now)),
@@ -54,7 +55,7 @@ pub(super) async fn row(place: &JobPlace, now: i64) -> Result<(Vec<String>, Opti
 pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Result<String, CommandError> {
     let survey = BatchSurvey::read(&place.store).await.map_err(store_failed)?;
     if let Some(version) = record {
-        return one_record(place, &survey, version);
+        return one_record(place, &survey.records, version, &record_path(version));
     }
     let head = survey.head();
     let mut out = String::new();
@@ -70,28 +71,6 @@ pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Res
     identity(&mut out, place, &survey, &state, now);
     intervals(&mut out, &survey, &state, now).await.map_err(store_failed)?;
     Ok(out)
-}
-
-fn one_record(place: &JobPlace, survey: &BatchSurvey, version: u64) -> Result<String, CommandError> {
-    let path = record_path(version);
-    let Some(slot) = survey.records.get(&version) else {
-        let known = match (survey.records.keys().next(), survey.records.keys().last()) {
-            (Some(first), Some(last)) => format!("the log has {first} to {last}"),
-            _ => "the log has no records".to_owned(),
-        };
-        return Err(CommandError::user(format!("{}/{path}: there is no such record; {known}", place.location)));
-    };
-    match &slot.content {
-        Ok(record) => {
-            let json = serde_json::to_string_pretty(record).expect("a record that was read is JSON again");
-            Ok(format!("{json}\n"))
-        }
-        Err(error) => Err(CommandError::failed(format!("{}/{path}: {error}", place.location))),
-    }
-}
-
-fn first_version(survey: &BatchSurvey) -> u64 {
-    survey.records.keys().next().or(survey.bases.keys().next()).copied().unwrap_or_default()
 }
 
 /// Number of finished intervals.
@@ -114,10 +93,8 @@ fn identity(out: &mut String, place: &JobPlace, survey: &BatchSurvey, state: &St
     let grid = state.start.grid;
     line(out, "batch job", format!("{}, one {} at a time", place.name, grid.word()));
     line(out, "log", format!("{} in {}", state.start.log_id, place.location));
-    let bases: Vec<_> = survey.bases.keys().map(u64::to_string).collect();
-    let bases = if bases.is_empty() { "none yet".to_owned() } else { bases.join(", ") };
-    let size: u64 = survey.records.values().map(|slot| slot.bytes).sum();
-    line(out, "versions", format!("{} … {} ({}), bases {bases}", first_version(survey), state.version, bytes(size)));
+    let first = first_version(&survey.records, &survey.bases);
+    versions(out, first, state.version, &survey.records, &survey.bases);
     line(out, "began", format!("{}, program {}", time(Some(state.start.clock)), state.start.program));
     line(out, "turn", turn(state, now));
     line(out, "finished", stretches(state));

@@ -1,5 +1,6 @@
 //! `checkpoint ls`: every job log below the checkpoints folder, one line each.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::app::CommandError;
@@ -59,13 +60,18 @@ pub(super) async fn ls(checkpoints: &Location, now: i64) -> Result<String, Comma
     Ok(format!("{}{separator}{damaged}", tables.join("\n")))
 }
 
+/// The oldest version that is kept.
+pub(super) fn first_version<R, B>(records: &BTreeMap<u64, R>, bases: &BTreeMap<u64, B>) -> u64 {
+    records.keys().next().or(bases.keys().next()).copied().unwrap_or_default()
+}
+
 fn row(name: String, survey: &Survey, state: &JobState, state_bytes: u64, now: i64) -> [String; 9] {
     let read: u64 = state.totals.sources.values().map(|source: &SourceCounters| source.read).sum();
     let dead_letters = state.plan.dead_letters.as_ref();
     let tables = state.totals.outputs.iter().filter(|(output, _)| dead_letters != Some(output));
     let rows: u64 = tables.map(|(_, output)| output.rows).sum();
     let last_commit = if state.commits == 0 { "never".to_owned() } else { ago(state.clock, now) };
-    let first = survey.records.keys().next().or(survey.bases.keys().next()).copied().unwrap_or_default();
+    let first = first_version(&survey.records, &survey.bases);
     let owner = state.owner.as_ref();
     [
         name,

@@ -1,12 +1,15 @@
 //! `checkpoint show`: one job's log on one screen, or one of its records in full.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+
+use serde::Serialize;
 
 use crate::app::CommandError;
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, Record};
-use crate::checkpoint::survey::Survey;
+use crate::checkpoint::survey::{Slot, Survey};
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
 
 use super::ls::kind;
@@ -21,7 +24,7 @@ const WINDOWS_SHOWN: usize = 4;
 pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Result<String, CommandError> {
     let survey = Survey::read(&place.store).await.map_err(store_failed)?;
     if let Some(version) = record {
-        return one_record(place, &survey, version);
+        return one_record(place, &survey.records, version, &paths::log_record(version));
     }
     let head = survey.head();
     let mut out = String::new();
@@ -50,11 +53,15 @@ pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Res
     Ok(out)
 }
 
-fn one_record(place: &JobPlace, survey: &Survey, version: u64) -> Result<String, CommandError> {
-    let path = paths::log_record(version);
-    let Some(slot) = survey.records.get(&version) else {
-        let (first, last) = (survey.records.keys().next(), survey.records.keys().last());
-        let known = match (first, last) {
+/// One record in full, or which ones there are. `path`: where it lies below the place.
+pub(super) fn one_record<T: Serialize>(
+    place: &JobPlace,
+    records: &BTreeMap<u64, Slot<T>>,
+    version: u64,
+    path: &str,
+) -> Result<String, CommandError> {
+    let Some(slot) = records.get(&version) else {
+        let known = match (records.keys().next(), records.keys().last()) {
             (Some(first), Some(last)) => format!("the log has {first} to {last}"),
             _ => "the log has no records".to_owned(),
         };
@@ -69,6 +76,20 @@ fn one_record(place: &JobPlace, survey: &Survey, version: u64) -> Result<String,
     }
 }
 
+/// The line of the versions of a log and its bases.
+pub(super) fn versions<R, B>(
+    out: &mut String,
+    first: u64,
+    last: u64,
+    records: &BTreeMap<u64, Slot<R>>,
+    bases: &BTreeMap<u64, Slot<B>>,
+) {
+    let bases: Vec<_> = bases.keys().map(u64::to_string).collect();
+    let bases = if bases.is_empty() { "none yet".to_owned() } else { bases.join(", ") };
+    let size: u64 = records.values().map(|slot| slot.bytes).sum();
+    line(out, "versions", format!("{first} … {last} ({}), bases {bases}", bytes(size)));
+}
+
 /// One fact with its name.
 pub(super) fn line(out: &mut String, name: &str, value: impl AsRef<str>) {
     let _ = writeln!(out, "{name:<12} {}", value.as_ref());
@@ -77,11 +98,8 @@ pub(super) fn line(out: &mut String, name: &str, value: impl AsRef<str>) {
 fn identity(out: &mut String, place: &JobPlace, survey: &Survey, state: &JobState, now: i64) {
     line(out, "job", &place.name);
     line(out, "log", format!("{} in {}", state.start.log_id, place.location));
-    let bases: Vec<_> = survey.bases.keys().map(u64::to_string).collect();
-    let bases = if bases.is_empty() { "none yet".to_owned() } else { bases.join(", ") };
     let first = survey.records.keys().next().copied().unwrap_or(state.version);
-    let size: u64 = survey.records.values().map(|slot| slot.bytes).sum();
-    line(out, "versions", format!("{first} … {} ({}), bases {bases}", state.version, bytes(size)));
+    versions(out, first, state.version, &survey.records, &survey.bases);
     let began = format!(
         "{}, {} commits, the last {}",
         time(Some(state.start.clock)),
