@@ -63,7 +63,7 @@ fn router(pages: Pages) -> Router {
 /// The status with trouble that may pass in it: the pipeline itself waits and does not know.
 fn current(pages: &Pages) -> JobStatus {
     let mut status = pages.status.get().as_of(pages.clock.now());
-    if let (Some(trouble), Phase::Running) = (pages.trouble.get(), status.phase) {
+    if let (Some(trouble), Phase::Starting | Phase::Running) = (pages.trouble.get(), status.phase) {
         let error = crate::pipeline::error::JobError::from(trouble);
         status.phase = Phase::Retrying;
         status.ready = false;

@@ -65,6 +65,16 @@ pub struct PartitionRead {
     pub records: u64,
 }
 
+/// What a read does with a partition that has no leader: nobody knows when there is one again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WithoutLeader {
+    /// Wait for one, in trouble: the ranges are wanted as they are.
+    #[default]
+    Await,
+    /// End its range where it was read to, so that the others do not wait for it.
+    Leave,
+}
+
 /// What the pipeline asks of a source.
 pub trait Source: Send {
     /// Connects if necessary, and tells who answers and which topics there are.
@@ -93,12 +103,14 @@ pub trait Source: Send {
 
     /// Reads the ranges `[start, end)`, each partition in its order, and shows every record. Ranges continue where the
     /// last ones of the partition ended. A record whose offset is missing (compaction, transaction markers) is no error.
+    /// Tells what was read: all of it, but for partitions that were left without a leader.
     ///
     /// # Errors
     /// [`SourceError::Stopped`] when `stop` says so; then what was read is void. See [`SourceError`].
     fn read(
         &mut self,
         ranges: &Partitions<(i64, i64)>,
+        without_leader: WithoutLeader,
         stop: &StopSignal,
         visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
     ) -> Result<Partitions<PartitionRead>, SourceError>;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::checkpoint::counters::Counters;
 use crate::pipeline::error::JobError;
+use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::rates::Rates;
 
 /// Errors and commits that are kept for people.
@@ -264,6 +265,7 @@ impl SharedStatus {
     pub fn error(&self, phase: Phase, clock: i64, error: &JobError) {
         self.enter(phase, &error.reason.name(), error.to_string());
         self.update(|status| {
+            status.no_output = NoOutput::of_error(error.reason).map(NoOutput::name).or(status.no_output.take());
             let (reason, message, cure) = (error.reason.name(), error.message.clone(), error.cure.clone());
             keep(&mut status.errors, ErrorStatus { clock, reason, message, cure });
         });

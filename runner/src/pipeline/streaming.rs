@@ -25,7 +25,6 @@ use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::memory::MemoryBudget;
-use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
 use crate::sink::table::TableSettings;
 use crate::sink::topic::DeadLetterTopic;
@@ -205,10 +204,7 @@ impl StreamingJob {
     /// Decides what an error means, and waits where waiting helps.
     fn recover(&mut self, error: JobError, trouble: &mut Trouble) -> Result<(), JobError> {
         let Environment { clock, status, stop, .. } = &self.environment;
-        status.update(|status| {
-            status.reloads += 1;
-            status.no_output = NoOutput::of_error(error.reason).map(NoOutput::name).or(status.no_output.take());
-        });
+        status.update(|status| status.reloads += 1);
         let bounded = self.settings.mode != RunMode::Continuous;
         match error.retry {
             Retry::Reload => {
@@ -273,6 +269,10 @@ impl StreamingJob {
                         super::plan::until_next_trigger(began.elapsed(), session.settings.trigger, backlog_left);
                     // A trigger of 0 still leaves the brokers some air.
                     stop.wait(pause.max(Duration::from_millis(5)));
+                }
+                Step::Unanswered => {
+                    session.rest().await?;
+                    stop.wait(BACKOFF.0);
                 }
             }
         }

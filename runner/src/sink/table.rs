@@ -190,7 +190,7 @@ impl Write for Buffer {
 }
 
 impl TableWriter {
-    /// A writer for one attempt; `footer` is completed by [`TableWriter::set_watermark`].
+    /// A writer for one attempt; `footer` is completed by [`TableWriter::set_watermark`] and [`TableWriter::set_offsets`].
     ///
     /// # Errors
     /// When a partition column does not fit.
@@ -218,6 +218,19 @@ impl TableWriter {
             number: 0,
             files: Vec::new(),
         })
+    }
+
+    /// Name of the output.
+    pub fn output(&self) -> &str {
+        &self.settings.output
+    }
+
+    /// The offsets that the files of this attempt carry, other ones than it began with. `false` if there is a file that
+    /// is finished: then this attempt is to be given up.
+    #[must_use]
+    pub fn set_offsets(&mut self, offsets: Partitions<(i64, i64)>) -> bool {
+        self.footer.offsets = offsets;
+        self.files.is_empty()
     }
 
     /// The watermark that the files of this attempt carry.

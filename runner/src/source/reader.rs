@@ -19,7 +19,7 @@ use crate::pipeline::plan::Bounds;
 use crate::source::dead_letter::DeadLetters;
 use crate::source::decode::{BadReason, Decoder};
 use crate::source::record::Record;
-use crate::source::{Identity, Source, SourceError};
+use crate::source::{Identity, Source, SourceError, WithoutLeader};
 use crate::stop::StopSignal;
 
 /// Batches that may wait for the pipeline: enough to keep both threads busy, few enough to cost only some megabytes.
@@ -43,6 +43,8 @@ pub struct ReadRequest {
     /// Look at the topics again afterwards: a topic that was created again meanwhile must be noticed before anything
     /// is decided.
     pub look_again: bool,
+    /// What to do with a partition that has no leader.
+    pub without_leader: WithoutLeader,
 }
 
 /// A part of a micro-batch.
@@ -59,12 +61,12 @@ pub enum Part {
 /// What was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSummary {
-    /// By partition.
+    /// By partition, those of which something was read.
     pub partitions: Partitions<PartitionSummary>,
     /// What happened to the records.
     pub counters: SourceCounters,
-    /// The topics after reading, if that was asked for.
-    pub identity: Option<Identity>,
+    /// The topics after reading, or why nobody told them, if that was asked for.
+    pub identity: Option<Result<Identity, SourceError>>,
 }
 
 /// What was read of one partition.
@@ -238,7 +240,7 @@ fn read(
     parts: &SyncSender<Result<Part, SourceError>>,
 ) -> Result<ReadSummary, SourceError> {
     let mut decoding = Decoding::new(decoder, request, parts);
-    let reads = source.read(&request.ranges, stop, &mut |record| decoding.record(record))?;
+    let reads = source.read(&request.ranges, request.without_leader, stop, &mut |record| decoding.record(record))?;
     decoding.flush()?;
     let Decoding { counters, times, .. } = decoding;
     let mut partitions: Partitions<PartitionSummary> = BTreeMap::new();
@@ -256,7 +258,7 @@ fn read(
             partitions.entry(topic.clone()).or_default().insert(partition, summary);
         }
     }
-    let identity = if request.look_again { Some(source.identity()?) } else { None };
+    let identity = request.look_again.then(|| source.identity());
     let counters = counters.into_source_counters();
     Ok(ReadSummary { partitions, counters, identity })
 }

@@ -72,6 +72,18 @@ impl Numbers {
         };
     }
 
+    /// Makes the job count numbers in windows: each is its own time, in seconds since 1970.
+    pub(crate) fn count_in_windows(&mut self, length: &str, delay: &str) {
+        let columns = json!([
+            {"name": "n", "type": "bigint", "required": true},
+            {"name": "at", "type": "timestamp", "required": true, "path": "n"},
+        ]);
+        self.set("/sources/0/columns", columns);
+        self.set("/sources/0/eventTime", json!({"column": "at", "watermarkDelay": delay, "idleTimeout": "1s"}));
+        let query = format!("SELECT window_end, count(*) AS n FROM {NAME} GROUP BY tumble(at, INTERVAL '{length}')");
+        self.set("/query", json!(query));
+    }
+
     /// Produces records with these numbers to one partition of a topic.
     pub(crate) fn produce_to(&self, topic: &str, partition: i32, numbers: Range<u64>) -> anyhow::Result<()> {
         self.broker.produce(topic, numbers.map(|number| record(number).partition(partition)))
@@ -140,6 +152,11 @@ impl Numbers {
     pub(crate) fn query(&self, sql: &str) -> anyhow::Result<Vec<Value>> {
         let lines = self.ask(&["query", sql, "--format", "json"])?;
         lines.lines().map(|line| serde_json::from_str(line).context("a row")).collect()
+    }
+
+    /// The job's own proof: every file is the log's, and covers what the log says.
+    pub(crate) fn audit(&self) -> anyhow::Result<()> {
+        self.ask(&["audit", NAME]).map(drop)
     }
 
     /// All numbers in the table, ascending, with each row's own: one that came twice is there twice.

@@ -11,7 +11,7 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 
 use crate::checkpoint::counters::OutputCounters;
-use crate::checkpoint::job_state::OutputState;
+use crate::checkpoint::job_state::{OutputState, map_partitions};
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::record::Partitions;
 use crate::faults::{Guard, Moment, Step as FaultStep};
@@ -19,8 +19,8 @@ use crate::pipeline::error::{JobError, Retry};
 use crate::pipeline::streaming::start::Session;
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::sink::table::{FileNames, Footer, TableWriter};
-use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
+use crate::source::{SourceError, WithoutLeader};
 
 /// Known ends of partitions are asked for again after this time even while there is enough to read: a partition counts
 /// as caught up only against an end that is not old.
@@ -39,6 +39,8 @@ pub(super) enum Step {
     },
     /// A bounded run has read everything.
     Finished,
+    /// Kafka did not say what there is to read. Nothing happened, so nothing is void; the status tells it.
+    Unanswered,
 }
 
 /// A planned micro-batch.
@@ -76,14 +78,14 @@ impl Session<'_> {
         let began = Instant::now();
         let faults = std::sync::Arc::clone(&self.environment.faults);
         faults.reached(FaultStep::Plan, Moment::Before);
-        let plan = self.plan()?;
+        let Some(mut plan) = self.plan()? else { return Ok(Step::Unanswered) };
         faults.reached(FaultStep::Plan, Moment::After);
         if !plan.reads_something() {
             return self.time_alone(&plan, began).await;
         }
         self.settings.batch_clock.set(plan.clock);
         let mut writers = self.writers(&plan)?;
-        let result = self.read_and_commit(&plan, &mut writers, began).await;
+        let result = self.read_and_commit(&mut plan, &mut writers, began).await;
         if result.is_err() {
             self.give_up(writers).await;
         }
@@ -137,22 +139,24 @@ impl Session<'_> {
 
     fn footer(&self, output: &str, attempt: Attempt, plan: &BatchPlan) -> Footer {
         let state = self.log.state();
-        let covered = state.outputs.get(output);
-        let offsets = covered_ranges(covered, &self.positions, &plan.ranges, &plan.lost);
         Footer {
             job: format!("{}/{}", self.settings.namespace, self.settings.job),
             log_id: state.start.log_id.clone(),
             version: attempt.version,
-            offsets,
+            offsets: self.footer_offsets(output, plan),
             watermark: state.watermark,
             fingerprint: self.settings.plan.fingerprint.clone(),
             interval: None,
         }
     }
 
+    fn footer_offsets(&self, output: &str, plan: &BatchPlan) -> Partitions<(i64, i64)> {
+        covered_ranges(self.log.state().outputs.get(output), &self.positions, &plan.ranges, &plan.lost)
+    }
+
     async fn read_and_commit(
         &mut self,
-        plan: &BatchPlan,
+        plan: &mut BatchPlan,
         writers: &mut Writers,
         began: Instant,
     ) -> Result<(), JobError> {
@@ -164,6 +168,7 @@ impl Session<'_> {
             latest_event_time: plan.clock.saturating_add(skew),
             bad_records: self.settings.bad_records.action(),
             look_again: true,
+            without_leader: WithoutLeader::Leave,
         };
         let reading = self.reader.read(request)?;
         let mut summary = loop {
@@ -181,10 +186,34 @@ impl Session<'_> {
         faults.reached(FaultStep::Read, Moment::After);
         if let Some(identity) = summary.identity.take() {
             // A topic that was created again while it was read has given the wrong records.
-            self.take_identity(identity)?;
+            self.take_identity_in_time(identity)?;
         }
+        self.shorten(plan, &summary, writers)?;
         let watermark = self.watermark(plan, &summary).watermark;
+        if !plan.reads_something() && watermark == self.log.state().watermark {
+            return Ok(());
+        }
         self.commit_batch(plan, writers, summary, watermark, began, false).await
+    }
+
+    /// Fits the plan to what was read of it: less, if a partition lost its leader.
+    fn shorten(&self, plan: &mut BatchPlan, summary: &ReadSummary, writers: &mut Writers) -> Result<(), SourceError> {
+        let read = map_partitions(&summary.partitions, |read| (read.start, read.end));
+        if read == plan.ranges {
+            return Ok(());
+        }
+        plan.ranges = read;
+        let of = |output: &str| self.footer_offsets(output, plan);
+        let letters = writers.dead_letters.iter_mut();
+        for table in std::iter::once(&mut writers.table).chain(letters) {
+            let offsets = of(table.output());
+            if !table.set_offsets(offsets) {
+                let detail =
+                    "a partition lost its leader in a batch that has finished files; it is read again".to_owned();
+                return Err(SourceError::Failed { operation: "read", detail });
+            }
+        }
+        Ok(())
     }
 
     async fn ingest(&mut self, rows: &RecordBatch, writers: &mut Writers) -> Result<(), JobError> {

@@ -23,10 +23,10 @@ use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::record::Partitions;
 use crate::pipeline::plan::Bounds;
 use crate::source::record::Record;
-use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble};
+use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble, WithoutLeader};
 use crate::stop::StopSignal;
 
-use self::reading::Progress;
+use self::reading::{Progress, read_of_each};
 
 /// How long one request to the brokers may take. The client tries again inside; longer would only delay the message.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -309,6 +309,7 @@ impl Source for KafkaSource {
     fn read(
         &mut self,
         ranges: &Partitions<(i64, i64)>,
+        without_leader: WithoutLeader,
         stop: &StopSignal,
         visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
     ) -> Result<Partitions<PartitionRead>, SourceError> {
@@ -358,12 +359,12 @@ impl Source for KafkaSource {
                     if !self.patient || matches!(error, SourceError::Refused { .. }) {
                         return Err(error);
                     }
-                    // Planned again, the batch is without it, and the others are read.
-                    if let Some(leaderless) = self.leaderless(&reads) {
-                        return Err(leaderless);
-                    }
                     // The client goes on trying; what was read so far stays good.
-                    self.trouble.set(Some(error));
+                    match (self.leaderless(&reads), without_leader) {
+                        (Some(lost), WithoutLeader::Leave) => lost.leave(&mut reads),
+                        (Some(lost), WithoutLeader::Await) => self.trouble.set(Some(lost.into_error())),
+                        (None, _) => self.trouble.set(Some(error)),
+                    }
                     quiet_since = Instant::now();
                 }
                 if !waited {
@@ -372,7 +373,7 @@ impl Source for KafkaSource {
             }
         }
         Self::serve(&client);
-        Ok(map_partitions(&reads, |read| PartitionRead { start: read.start, end: read.end, records: read.records }))
+        Ok(read_of_each(&reads))
     }
 
     fn tell_group(&mut self, positions: &Partitions<i64>) {

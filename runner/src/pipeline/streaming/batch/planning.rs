@@ -5,20 +5,27 @@ use std::time::Instant;
 
 use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::record::Partitions;
-use crate::pipeline::error::JobError;
+use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::lag;
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::plan;
-use crate::pipeline::streaming::RunMode;
+use crate::pipeline::status::Phase;
 use crate::pipeline::streaming::batch::{BOUNDS_AGE_MAX, BatchPlan};
 use crate::pipeline::streaming::start::Session;
+use crate::pipeline::streaming::{BACKOFF, RunMode};
 use crate::source::{Identity, SourceError};
 
 impl Session<'_> {
-    /// What the next micro-batch reads.
-    pub(super) fn plan(&mut self) -> Result<BatchPlan, JobError> {
+    /// What the next micro-batch reads; `None` if Kafka does not answer now.
+    pub(super) fn plan(&mut self) -> Result<Option<BatchPlan>, JobError> {
         let clock = self.environment.clock.now();
-        self.look_at_bounds()?;
+        match self.look_at_bounds() {
+            Err(error) if self.can_wait(&error) => {
+                self.say_unanswered(&error);
+                return Ok(None);
+            }
+            looked => looked?,
+        }
         let mut lost: Partitions<i64> = BTreeMap::new();
         let mut starts = self.positions.clone();
         let mut assign_again = false;
@@ -57,7 +64,25 @@ impl Session<'_> {
         let mut batch = BatchPlan { clock, ranges, lost, backlog_left: false };
         let backlog: i64 = total_backlog(&starts, &ends);
         batch.backlog_left = backlog > batch.records();
-        Ok(batch)
+        Ok(Some(batch))
+    }
+
+    /// Whether an error of a question to Kafka can be waited for: the answer changes nothing of what the job knows, and a
+    /// new start would have to ask for it as well, after it has read the records of its open windows again. A bounded
+    /// run does not wait for ever.
+    fn can_wait(&self, error: &JobError) -> bool {
+        let passes = (error.reason, error.retry) == (Reason::KafkaUnreachable, Retry::Backoff);
+        passes && self.settings.mode == RunMode::Continuous
+    }
+
+    /// Tells that the job waits for an answer of Kafka, once for each trouble.
+    fn say_unanswered(&self, error: &JobError) {
+        let status = &self.environment.status;
+        let told = status.get();
+        if told.phase != Phase::Retrying || told.message != error.message {
+            status.error(Phase::Retrying, self.environment.clock.now(), error);
+            tracing::warn!(reason = error.reason.name(), "{}", error.in_full());
+        }
     }
 
     /// Asks for the ends of the partitions, and for new ones, unless what is known is fresh and enough to read.
@@ -104,6 +129,22 @@ impl Session<'_> {
         say_topics_gone(self.identity.topics.keys(), &identity);
         self.identity = identity;
         self.check_identity()
+    }
+
+    /// The same after a question that may have failed: what was read stays good, so it is asked until somebody answers.
+    pub(super) fn take_identity_in_time(&mut self, told: Result<Identity, SourceError>) -> Result<(), JobError> {
+        let mut told = told;
+        loop {
+            match told.map_err(JobError::from) {
+                Ok(identity) => return self.take_identity(identity),
+                Err(error) if self.can_wait(&error) => self.say_unanswered(&error),
+                Err(error) => return Err(error),
+            }
+            if self.environment.stop.wait(BACKOFF.0) {
+                return Err(SourceError::Stopped.into());
+            }
+            told = self.reader.identity();
+        }
     }
 
     fn check_identity(&self) -> Result<(), JobError> {

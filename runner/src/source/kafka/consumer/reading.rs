@@ -8,9 +8,9 @@ use rdkafka::types::RDKafkaErrorCode;
 
 use super::KafkaSource;
 use crate::checkpoint::record::Partitions;
-use crate::source::SourceError;
 use crate::source::kafka::native::{BATCH_MESSAGES_MAX, OffsetQuestion};
 use crate::source::record::Record;
+use crate::source::{PartitionRead, SourceError};
 
 /// How long a broker may take to say who leads the partitions from which nothing comes.
 const LEADER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -24,21 +24,53 @@ pub(super) struct Progress {
     pub(super) done: bool,
 }
 
+/// Partitions of a read that have no leader; at least one.
+pub(super) struct Leaderless(Vec<(String, i32)>);
+
+impl Leaderless {
+    /// Ends their ranges where they were read to.
+    pub(super) fn leave(self, reads: &mut Partitions<Progress>) {
+        for (topic, partition) in self.0 {
+            let read = reads.get_mut(&topic).and_then(|partitions| partitions.get_mut(&partition));
+            let Some(read) = read else { continue };
+            tracing::warn!(topic, partition, offset = read.next, "it has no leader; the others are read without it");
+            read.end = read.next;
+            read.done = true;
+        }
+    }
+
+    pub(super) fn into_error(self) -> SourceError {
+        let names: Vec<_> = self.0.iter().map(|(topic, partition)| format!("{topic} partition {partition}")).collect();
+        let has = if names.len() == 1 { "has" } else { "have" };
+        SourceError::Failed { operation: "read", detail: format!("{} {has} no leader", names.join(", ")) }
+    }
+}
+
+/// What was read of each partition of which something was.
+pub(super) fn read_of_each(reads: &Partitions<Progress>) -> Partitions<PartitionRead> {
+    let mut parts: Partitions<PartitionRead> = BTreeMap::new();
+    for (topic, partitions) in reads {
+        for (partition, read) in partitions.iter().filter(|(_, read)| read.end > read.start) {
+            let part = PartitionRead { start: read.start, end: read.end, records: read.records };
+            parts.entry(topic.clone()).or_default().insert(*partition, part);
+        }
+    }
+    parts
+}
+
 impl KafkaSource {
-    /// A partition of a read that has no leader, as a broker says.
-    pub(super) fn leaderless(&mut self, reads: &Partitions<Progress>) -> Option<SourceError> {
+    /// Partitions from which a read waits for records and that have no leader, as a broker says.
+    pub(super) fn leaderless(&mut self, reads: &Partitions<Progress>) -> Option<Leaderless> {
         let client = self.asking().ok()?;
+        let mut lost = Vec::new();
         for (topic, partitions) in reads {
             let metadata = client.fetch_metadata(Some(topic), LEADER_TIMEOUT).ok()?;
             let known = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
             let is_left = |partition: &i32| partitions.get(partition).is_some_and(|read| !read.done);
-            let mut lost = known.iter().filter(|known| known.leader() < 0 && is_left(&known.id()));
-            if let Some(lost) = lost.next() {
-                let detail = format!("{topic} partition {} has no leader", lost.id());
-                return Some(SourceError::Failed { operation: "read", detail });
-            }
+            let here = known.iter().filter(|known| known.leader() < 0 && is_left(&known.id()));
+            lost.extend(here.map(|known| (topic.clone(), known.id())));
         }
-        None
+        (!lost.is_empty()).then_some(Leaderless(lost))
     }
 
     pub(super) fn is_past(&self, topic: &str, partition: i32, offset: i64) -> bool {

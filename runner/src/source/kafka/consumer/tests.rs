@@ -36,7 +36,7 @@ fn read(source: &mut KafkaSource, ranges: &Partitions<(i64, i64)>) -> Vec<(i32, 
         seen.push((record.partition, record.offset));
         Ok(())
     };
-    source.read(ranges, &StopSignal::new(), &mut visit).unwrap();
+    source.read(ranges, WithoutLeader::Await, &StopSignal::new(), &mut visit).unwrap();
     seen
 }
 

@@ -48,9 +48,10 @@ impl KafkaSource {
         }
         let topic = self.topics.first().cloned();
         let metadata = self.metadata(client, "ask for the brokers", topic.as_deref())?;
-        let broker = metadata.brokers().first().map(MetadataBroker::id);
-        self.broker = broker;
-        broker.ok_or_else(|| SourceError::Unreachable {
+        // The one that answered; one of the others may be dead, and not known to be for seconds.
+        let answered = Some(metadata.orig_broker_id()).filter(|broker| *broker >= 0);
+        self.broker = answered.or(metadata.brokers().first().map(MetadataBroker::id));
+        self.broker.ok_or_else(|| SourceError::Unreachable {
             servers: self.servers.clone(),
             detail: "no broker is up".to_owned(),
         })
