@@ -31,7 +31,7 @@ use crate::kind::{JobResource, JobStatus};
 use crate::observed::{Observed, controller};
 use crate::reconcile::{FALLBACK_PERIOD, LastStatus, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
 use crate::validated::Refusal;
-use crate::{children, claim, reconcile};
+use crate::{children, claim, events, reconcile};
 
 pub mod build;
 pub mod figures;
@@ -208,7 +208,7 @@ async fn tell(
     let runs = runs::runs(&scope.jobs.of_job(key), &scope.pods.of_job(key), &owners);
     let cron_job: Option<Value> = cron_job.as_ref().map(|live| live.value());
     let spec = outcome.job.as_ref().map(|job| &job.spec);
-    let facts = status::Facts {
+    let mut facts = status::Facts {
         refusal: outcome.refusal.clone(),
         suspended: spec.is_some_and(|spec| spec.suspend),
         schedule: outcome.schedule.as_ref(),
@@ -216,9 +216,13 @@ async fn tell(
         cron_job: cron_job.as_ref(),
         changed: context.remember(key, uid, |memory| memory.batch.changed),
         runs: &runs,
+        pod_refusal: None,
         interval: spec.and_then(interval),
         now: Timestamp::now(),
     };
+    if let Some(run) = facts.without_pod() {
+        facts.pod_refusal = events::pod_refusal(&context.client, &key.namespace, &run.uid).await;
+    }
     let (after, verdict) = status::status(&last.status, &facts, observed.metadata.generation);
     context.remember(key, uid, |memory| {
         memory.batch.count(&runs, last.status.last_run.as_ref());

@@ -24,6 +24,13 @@ impl Verdict {
         Self { reason, standing: reason.standing(), message }
     }
 
+    /// The API server does not take a pod, in its own words.
+    pub fn of_pod_refusal(message: &str) -> Self {
+        let of_quota = ["exceeded quota", "must specify limits", "failed quota"];
+        let is_quota = of_quota.iter().any(|part| message.contains(part));
+        Self::new(if is_quota { Reason::QuotaExceeded } else { Reason::PodRefused }, message)
+    }
+
     /// The same with another meaning for the conditions.
     pub fn as_(self, standing: Standing) -> Self {
         Self { standing, ..self }

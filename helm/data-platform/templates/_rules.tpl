@@ -29,8 +29,8 @@
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get]
-# One event for each change of a job's condition.
+# One event for each change of a job's condition. Why a Job gets no pod (a quota, a policy) stands in its events alone.
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create]
+  verbs: [list, create]
 {{- end }}

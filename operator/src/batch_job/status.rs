@@ -19,7 +19,7 @@ use crate::verdict::Verdict;
 const ACTIVE_MAX: usize = 16;
 /// How long after its time a run may start before it is called missed: the CronJob controller takes a second.
 const START_SECONDS: i64 = 20;
-/// How long a run may be without a pod. Kubernetes tells nobody but the reader of events why it makes none.
+/// How long a run may be without a pod before it is asked why.
 const POD_SECONDS: i64 = 15;
 /// Missed runs that are counted: a year of hours.
 const MISSED_MAX: usize = 9_000;
@@ -41,6 +41,8 @@ pub struct Facts<'a> {
     pub changed: Option<Timestamp>,
     /// The runs whose Jobs are there, oldest first.
     pub runs: &'a [Run],
+    /// Why the newest run has no pod, as far as somebody knows.
+    pub pod_refusal: Option<String>,
     /// What one run covers.
     pub interval: Option<BatchInterval>,
     /// Now.
@@ -50,6 +52,12 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     fn newest_active(&self) -> Option<&Run> {
         self.runs.iter().rev().find(|run| run.ended.is_none())
+    }
+
+    /// The newest run, if it should have a pod by now and has none.
+    pub fn without_pod(&self) -> Option<&Run> {
+        let is_late = |run: &&Run| self.now.as_second() - run.created.as_second() >= POD_SECONDS;
+        self.newest_active().filter(|run| run.pod.is_none()).filter(is_late)
     }
 
     /// When the CronJob started a run the last time.
@@ -125,7 +133,7 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
         return Verdict::new(*reason, message.clone());
     }
     if let Some(run) = facts.newest_active() {
-        let verdict = active(run, facts.now);
+        let verdict = active(run, facts);
         return if verdict.reason == Reason::RunActive {
             facts.kept_from_starting(run).unwrap_or(verdict)
         } else {
@@ -161,13 +169,16 @@ fn idle(facts: &Facts<'_>) -> Verdict {
 }
 
 /// A run is under way.
-fn active(run: &Run, now: Timestamp) -> Verdict {
+fn active(run: &Run, facts: &Facts<'_>) -> Verdict {
     let Some(pod) = &run.pod else {
-        if now.as_second() - run.created.as_second() < POD_SECONDS {
+        if facts.without_pod().is_none() {
             return Verdict::new(Reason::RunActive, "");
         }
-        let message = format!("the Job {} has no pod, and Kubernetes says why in its events", run.name);
-        let cure = "look there (kubectl describe job): mostly a ResourceQuota, a ServiceAccount or an admission policy";
+        if let Some(refusal) = &facts.pod_refusal {
+            return Verdict::of_pod_refusal(&format!("the Job {} gets no pod: {refusal}", run.name));
+        }
+        let message = format!("the Job {} has no pod, and no event of it says why", run.name);
+        let cure = "look at it (kubectl describe job): mostly a ResourceQuota, a ServiceAccount or an admission policy";
         return Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::PodRefused, "") };
     };
     match &pod.trouble {

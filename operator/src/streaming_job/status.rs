@@ -95,11 +95,7 @@ fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
     let mut failures =
         conditions.filter(|condition| condition["type"] == "ReplicaFailure" && condition["status"] == "True");
     if let Some(failure) = failures.next() {
-        let message = failure["message"].as_str().unwrap_or_default();
-        let is_quota = message.contains("exceeded quota")
-            || message.contains("must specify limits")
-            || message.contains("failed quota");
-        return Verdict::new(if is_quota { Reason::QuotaExceeded } else { Reason::PodRefused }, message);
+        return Verdict::of_pod_refusal(failure["message"].as_str().unwrap_or_default());
     }
     let message = if is_empty { "the pod is being made" } else { "the old pod is stopping before the new one starts" };
     Verdict::new(Reason::Starting, message)

@@ -220,8 +220,17 @@ fn an_image_that_is_missing_and_a_quota_are_told() -> anyhow::Result<()> {
     // The operator and the first job have a pod each.
     platform.namespace.kubectl(&["create", "quota", "full", "--hard=pods=2"])?;
     platform.apply(&platform.event_aggregation("quota", &stream)?)?;
+    let mut batch = Platform::manifest("hourly-aggregates")?;
+    batch["metadata"]["name"] = "quota-run".into();
+    batch["spec"].as_object_mut().context("a spec")?.remove("schedule");
+    platform.apply(&batch)?;
     let job = platform.wait_for_reason("quota", "QuotaExceeded")?;
     ensure!(condition(&job, "Ready")["message"].as_str().unwrap_or_default().contains("quota"), "{:#}", job["status"]);
+    let run = platform.wait_for_status("batchjob", "quota-run", "to be QuotaExceeded", |job| {
+        condition(job, "Ready")["reason"] == "QuotaExceeded"
+    })?;
+    let message = condition(&run, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(message.contains("exceeded quota: full"), "{message}");
     platform.namespace.kubectl(&["delete", "quota", "full"])?;
     platform.namespace.wait_for("the pod to be made when there is room", TIMEOUT, || {
         (platform.pods("quota").ok()?.len() == 1).then_some(())

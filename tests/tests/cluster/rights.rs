@@ -13,11 +13,12 @@ use super::platform::{Platform, TIMEOUT, is_caught_up};
 use crate::events::Stream;
 
 /// Rights that this life of a few jobs has no occasion for, each with its occasion.
-const RARELY_USED: [(&str, &str); 4] = [
+const RARELY_USED: [(&str, &str); 5] = [
     ("/services delete", "a Service that cannot be merged back into what it should be"),
     ("apps/deployments delete", "a Deployment of a job under a name that the job no longer has"),
     ("batch/cronjobs delete", "a scheduled job that loses its schedule"),
     ("batch/jobs delete", "a job that runs once and gets a schedule"),
+    ("events.k8s.io/events list", "a run that gets no pod"),
 ];
 
 fn rights(rules: &Value) -> BTreeSet<String> {
@@ -75,6 +76,10 @@ fn what_the_operator_may_do_is_what_it_does() -> anyhow::Result<()> {
     job["spec"]["trigger"] = json!({"interval": "2s"});
     platform.apply(&job)?;
     platform.wait_for_job("rights", "to be caught up again", is_caught_up)?;
+    namespace.wait_for("the old configuration to be removed", TIMEOUT, || {
+        let found = namespace.get_json(&["configmaps", "--selector", "dataplatform.io/job=rights"]).ok()?;
+        (found["items"].as_array()?.len() == 1).then_some(())
+    })?;
     for (field, value) in [("schedule", "5 * * * *"), ("", "")] {
         let mut batch = Platform::manifest("hourly-aggregates")?;
         batch["metadata"]["name"] = if field.is_empty() { "once".into() } else { "scheduled".into() };
