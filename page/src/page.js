@@ -98,7 +98,7 @@ function jobPage(job) {
     const cure = error && error.reason === job.reason && !job.message.includes(error.cure) ? `\nwhat to do: ${error.cure}` : "";
     page.push(el("div", { class: `note ${kind}` }, job.message + cure));
   }
-  if (job.ready && job.noOutput) page.push(el("div", { class: "note warn" }, `No output: ${job.noOutput}`));
+  if (job.ready && job.noOutput) page.push(el("div", { class: "note warn" }, `No output (${job.noOutput}): ${job.noOutputMessage}`));
   page.push(el("div", { class: "cards" },
     card("records per second", number(job.recordsPerSecond), `${number(source.read)} read`, curve(samples.rate)),
     card("lag, records", number(job.lag), `${number(job.lagSeconds)} s, ${partitions.length === 1 ? "1 partition" : `${partitions.length} partitions`}`, curve(samples.lag)),
@@ -130,7 +130,7 @@ function jobPage(job) {
     ], commits)) : null));
   if (errors.length) {
     page.push(section("Last errors", table([
-      ["when", (row) => age(row.clock), "short"], ["reason", (row) => row.reason], ["what", (row) => row.message, "words"], ["what to do", (row) => row.cure, "words"],
+      ["when", (row) => age(row.clock), "short"], ["times", (row) => number(row.times), "number"], ["reason", (row) => row.reason], ["what", (row) => row.message, "words"], ["what to do", (row) => row.cure, "words"],
     ], errors)));
   }
   page.push(fold("configuration", "Configuration", list(Object.entries(job.configuration ?? {}))));
@@ -189,7 +189,7 @@ function operatorPage(all) {
   ];
   const message = ["message", (job) => {
     const [kind] = state(job);
-    return kind === "good" ? el("span", { class: "quiet" }, job.status?.noOutput ? `no output: ${job.status.noOutput}` : "") : condition(job, "Ready")?.message ?? "";
+    return kind === "good" ? el("span", { class: "quiet" }, job.status?.noOutput ? `no output (${job.status.noOutput.replace(": ", "): ")}` : "") : condition(job, "Ready")?.message ?? "";
   }, "words"];
   page.push(el("p", {}, search));
   if (streaming.length) {

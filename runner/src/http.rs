@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::clock::Clock;
 use crate::metrics::JobMetrics;
 use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::status::{JobStatus, Phase, SharedStatus};
 use crate::source::Trouble;
 
@@ -105,8 +106,9 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
 
 async fn status(State(pages): State<Arc<Pages>>) -> Response {
     let status = current(&pages);
-    let lag = status.lag();
+    let (lag, no_output) = (status.lag(), status.no_output);
     let mut body = serde_json::to_value(status).unwrap_or_default();
     body["lag"] = lag.into();
+    body["noOutputMessage"] = no_output.map(NoOutput::explained).into();
     axum::Json(body).into_response()
 }

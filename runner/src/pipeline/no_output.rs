@@ -2,12 +2,14 @@
 //!
 //! Pure. Counted is what happened since the last rows were written.
 
+use serde::Serialize;
+
 use crate::checkpoint::counters::Counters;
 use crate::pipeline::error::Reason;
 use crate::pipeline::status::PartitionStatus;
 
 /// Why there is no output. The words are those of `/status`; docs/reasons.md explains them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum NoOutput {
     /// No record came.
     NoInput,
@@ -43,6 +45,28 @@ impl NoOutput {
     /// The word in `/status`.
     pub fn name(self) -> String {
         format!("{self:?}")
+    }
+
+    /// What happened and what to do, for people who do not know the word.
+    pub fn explained(self) -> &'static str {
+        match self {
+            Self::NoInput => "no record came that counts; look at who writes the topic, and at the clocks",
+            Self::AllDeadLettered => "every record is bad; look at the dead letters",
+            Self::AllFiltered => "the WHERE of the query refuses every row; look at the query and at the values",
+            Self::AllLate => {
+                "every row belongs to a window that is closed; give the source a longer eventTime.watermarkDelay"
+            }
+            Self::WatermarkHeldByIdlePartition => {
+                "a partition has no new records; wait until it counts as idle, or set a shorter eventTime.idleTimeout"
+            }
+            Self::WatermarkHeldByLatePartition => {
+                "a partition does not answer or is behind, and its windows must wait; look at the partitions, and at the broker"
+            }
+            Self::WindowsOpen => {
+                "what came is in windows that no event has closed yet; wait for later events, or close all with --drain"
+            }
+            Self::SinkBlocked => "what is computed cannot be written; the reason of the job says why",
+        }
     }
 
     /// The reason that an error is, if it is one.
@@ -210,6 +234,7 @@ mod tests {
             let line = page.lines().find(|line| line.starts_with(&format!("| {} |", reason.name())));
             let line = line.unwrap_or_else(|| panic!("docs/reasons.md does not explain {}", reason.name()));
             assert_eq!(line.matches('|').count(), 4, "{line}");
+            assert!(reason.explained().contains("; "), "what happened; what to do: {reason:?}");
         }
     }
 }

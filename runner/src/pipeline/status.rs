@@ -111,8 +111,10 @@ pub struct BatchStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorStatus {
-    /// When, in microseconds.
+    /// When it was seen last, in microseconds.
     pub clock: i64,
+    /// How often, one time after the other.
+    pub times: u64,
     /// From the closed list.
     pub reason: String,
     /// What and where.
@@ -168,7 +170,7 @@ pub struct JobStatus {
     /// The greatest of the partitions that answer, in seconds. `None`: one of them that is behind does not know.
     pub lag_seconds: Option<i64>,
     /// Why there is no output, if records come and no rows go.
-    pub no_output: Option<String>,
+    pub no_output: Option<NoOutput>,
     /// Snapshots of the state: the last one's version.
     pub snapshot: Option<u64>,
     /// The last errors, newest last.
@@ -265,9 +267,14 @@ impl SharedStatus {
     pub fn error(&self, phase: Phase, clock: i64, error: &JobError) {
         self.enter(phase, &error.reason.name(), error.to_string());
         self.update(|status| {
-            status.no_output = NoOutput::of_error(error.reason).map(NoOutput::name).or(status.no_output.take());
+            status.no_output = NoOutput::of_error(error.reason).or(status.no_output);
             let (reason, message, cure) = (error.reason.name(), error.message.clone(), error.cure.clone());
-            keep(&mut status.errors, ErrorStatus { clock, reason, message, cure });
+            match status.errors.back_mut() {
+                Some(last) if (&last.reason, &last.message) == (&reason, &message) => {
+                    (last.clock, last.times) = (clock, last.times + 1);
+                }
+                _ => keep(&mut status.errors, ErrorStatus { clock, times: 1, reason, message, cure }),
+            }
         });
     }
 }
@@ -282,6 +289,21 @@ fn keep<T>(last: &mut VecDeque<T>, item: T) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::error::Reason;
+
+    #[test]
+    fn an_error_that_comes_again_and_again_is_one_and_does_not_push_the_others_out() {
+        let status = SharedStatus::default();
+        let error = |message: &str| JobError::passing(Reason::KafkaUnreachable, message, "look");
+        status.error(Phase::Retrying, 1, &error("first"));
+        for clock in 2..100 {
+            status.error(Phase::Retrying, clock, &error("again"));
+        }
+        status.error(Phase::Retrying, 100, &error("first"));
+        let errors = status.get().errors;
+        let told: Vec<_> = errors.iter().map(|error| (error.message.as_str(), error.clock, error.times)).collect();
+        assert_eq!(told, [("first", 1, 1), ("again", 99, 98), ("first", 100, 1)]);
+    }
 
     #[test]
     fn a_job_that_tries_again_keeps_its_trouble_until_it_is_over() {

@@ -15,7 +15,7 @@ use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::lag::ReadUpTo;
-use crate::pipeline::no_output::{NoOutput, Seen, SinceOutput};
+use crate::pipeline::no_output::{Seen, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
@@ -178,7 +178,7 @@ impl<'a> Session<'a> {
         let partitions = self.partition_statuses();
         let mut since = self.since_output.get();
         let seen = Seen::of(&state.totals, &self.settings.table.output);
-        let no_output = since.explain(seen, windows, &partitions).map(NoOutput::name);
+        let no_output = since.explain(seen, windows, &partitions);
         self.since_output.set(since);
         self.environment.status.update(|status| {
             status.phase = Phase::Running;
