@@ -189,7 +189,7 @@ function operatorPage(all) {
   ];
   const message = ["message", (job) => {
     const [kind] = state(job);
-    return kind === "good" ? el("span", { class: "quiet" }, job.status?.noOutput ? `no output (${job.status.noOutput.replace(": ", "): ")}` : "") : condition(job, "Ready")?.message ?? "";
+    return kind === "good" ? el("span", { class: "quiet" }, job.status?.noOutput ? `no output: ${job.status.noOutput}` : "") : condition(job, "Ready")?.message ?? "";
   }, "words"];
   page.push(el("p", {}, search));
   if (streaming.length) {

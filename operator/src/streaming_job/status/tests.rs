@@ -268,7 +268,8 @@ fn a_status_stays_below_16_kb_whatever_a_runner_says() {
             let heard = report(json!({
                 "phase": phase, "ready": phase == "running", "reason": "KafkaUnreachable", "message": text,
                 "partitions": partitions, "watermark": i64::MAX, "lastCommit": {"version": u64::MAX, "clock": 1},
-                "recordsPerSecond": u64::MAX, "rowsPerSecond": u64::MAX, "lagSeconds": i64::MAX, "noOutput": text, "noOutputMessage": text,
+                "recordsPerSecond": u64::MAX, "rowsPerSecond": u64::MAX, "lagSeconds": i64::MAX,
+                "noOutput": text, "noOutputMessage": text,
                 "totals": {"sources": {"s": {"read": 1, "dead_letter": reasons}}},
                 "errors": [{"clock": 1, "reason": text, "message": text, "cure": text}],
             }));
