@@ -36,15 +36,17 @@ mod steps;
 mod suggest;
 mod syntax;
 mod window;
+mod windows;
 
 pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted};
 pub use clock::BatchClock;
 pub use error::{Error, Position, QueryError, Result};
 pub use explain::{Explanation, WindowExplanation};
-pub use operator::{Ingested, OpenWindow, Operator};
+pub use operator::{Ingested, Operator};
 pub use query::{SourceTable, StreamQuery};
 pub(crate) use session::{execution_plan, logical_plan, scan};
-pub use window::WindowSpec;
+pub use window::WindowKind;
+pub use windows::{Hop, OpenPart, Tumble, WindowSpec};
 
 #[cfg(test)]
 mod tests;

@@ -84,7 +84,7 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
         line(&mut out, "each record", step);
     }
     if let Some(window) = &explanation.window {
-        line(&mut out, "window", &format!("{:?} of {}", window.size, window.event_time));
+        line(&mut out, "window", &format!("{} of {}", window.spec, window.event_time));
         line(&mut out, "state per group", &window.keys.join(", "));
         for aggregate in &window.aggregates {
             line(&mut out, "", aggregate);
@@ -107,8 +107,8 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
     line(&mut out, "trigger", &format!("every {}, at once while behind", spec.trigger.interval));
     if let (Some(window), Some(time)) = (&explanation.window, &planned.source.event_time) {
         let wait = format!(
-            "every active partition has an event {} or more after the window's end ({:?} windows)",
-            time.watermark_delay, window.size
+            "every active partition has an event {} or more after the window's end ({} windows)",
+            time.watermark_delay, window.spec
         );
         line(&mut out, "a window closes", &wait);
         let idle = format!(

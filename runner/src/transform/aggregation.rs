@@ -20,7 +20,8 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use super::collect_set;
 use super::session::{Session, project};
 use super::steps::nullable;
-use super::window::{Edge, WindowSpec, edge_sign, tumble_arguments};
+use super::window::{Edge, edge_of, edge_sign, window_sign};
+use super::windows::Tumble;
 
 /// Position of the event time in a prepared batch.
 pub(super) const EVENT_TIME: usize = 0;
@@ -116,7 +117,7 @@ impl Prepared {
         let mut key_names = vec![];
         for (index, key) in aggregate.group_expr.iter().enumerate() {
             let plain = key.clone().unalias();
-            if tumble_arguments(&plain).is_some() || edge_sign(&plain).is_some() {
+            if window_sign(&plain).is_some() || edge_sign(&plain).is_some() {
                 continue;
             }
             keys.push(columns.column(&rewrite(plain)?));
@@ -285,9 +286,9 @@ impl Aggregation {
 }
 
 /// Replaces the signs of a window's edges by functions of the event time.
-pub(super) fn edges_of(window: WindowSpec, time: &Expr, expr: Expr) -> Expr {
+pub(super) fn edges_of(window: Tumble, time: &Expr, expr: Expr) -> Expr {
     match edge_sign(&expr) {
-        Some(edge) => window.edge_of(edge).call(vec![time.clone()]),
+        Some(edge) => edge_of(window, edge).call(vec![time.clone()]),
         None => expr,
     }
 }

@@ -112,11 +112,11 @@ pub enum Error {
         /// Types of the rows given.
         found: String,
     },
-    /// A snapshot was asked of a window that is not open.
-    #[error("no window that starts at {start} us is open")]
+    /// A snapshot was asked of a part of the state that holds nothing.
+    #[error("the part {part} of the state holds nothing")]
     NotOpen {
-        /// Start of the window, microseconds since 1970.
-        start: i64,
+        /// Number of the part.
+        part: i64,
     },
 }
 

@@ -1,7 +1,6 @@
 //! How a query runs, in words: what is computed for each record, where state is kept, what happens to closed windows.
 
 use std::fmt;
-use std::time::Duration;
 
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 
@@ -9,7 +8,8 @@ use super::SourceTable;
 use super::operator::Parts;
 use super::output::type_name;
 use super::split::{Names, WindowIn};
-use super::window::{Edge, WindowSpec};
+use super::window::Edge;
+use super::windows::WindowSpec;
 
 /// How a query runs. Each list is in the order in which rows go through it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Explanation {
 pub struct WindowExplanation {
     /// The event-time column.
     pub event_time: String,
-    /// Length.
-    pub size: Duration,
+    /// Its kind and its lengths.
+    pub spec: WindowSpec,
     /// What makes a group within a window.
     pub keys: Vec<String>,
     /// What is kept for each group.
@@ -46,7 +46,7 @@ impl fmt::Display for Explanation {
             writeln!(f, "{}{line}", if index == 0 { "record  " } else { "        " })?;
         }
         if let Some(window) = &self.window {
-            writeln!(f, "window  {:?} of {}", window.size, window.event_time)?;
+            writeln!(f, "window  {} of {}", window.spec, window.event_time)?;
             let keys = if window.keys.is_empty() { "(the window alone)".into() } else { window.keys.join(", ") };
             writeln!(f, "  keys  {keys}")?;
             writeln!(f, "  state {}", window.aggregates.join(", "))?;
@@ -79,8 +79,7 @@ pub(super) fn windowed(
     let mut above = vec![];
     window.above.iter().for_each(|node| above.extend(describe_node(node)));
     let event_time = source.event_time.clone().unwrap_or_default();
-    let size = Duration::from_micros(spec.size().unsigned_abs());
-    let kept = WindowExplanation { event_time, size, keys: names.keys, aggregates: names.aggregates };
+    let kept = WindowExplanation { event_time, spec, keys: names.keys, aggregates: names.aggregates };
     Explanation { reads: reads(parts, source), below, window: Some(kept), above, output: output(parts) }
 }
 

@@ -6,25 +6,20 @@
 //!                                         answers + window edges -> above -> output rows
 //! ```
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, TimestampMicrosecondArray, UInt32Array,
-};
-use datafusion::arrow::compute::{filter_record_batch, take_record_batch};
-use datafusion::arrow::datatypes::{Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::arrow::row::{RowConverter, SortField};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::Result as DataFusionResult;
 
-use super::aggregation::{Aggregation, EVENT_TIME};
+use super::aggregation::Aggregation;
 use super::error::{Error, Result};
-use super::held_window::HeldWindow;
 use super::output::Output;
 use super::plan::Plan;
 use super::steps::Steps;
-use super::window::{UTC, WindowSpec};
+use super::windows::{BatchTime, Closed, OpenPart, WindowSpec, WindowState};
 
 /// A compiled part of a query.
 #[derive(Clone)]
@@ -64,8 +59,10 @@ pub(super) struct Windowed {
 pub struct Ingested {
     /// Records that the WHERE below the window (and before UNNEST) removed.
     pub filtered: u64,
-    /// Records whose window was closed before this batch.
+    /// Records whose windows were all closed before this batch.
     pub late: u64,
+    /// Records of which some windows were closed, and others are not: counted in `accepted` too.
+    pub partly_late: u64,
     /// All other records.
     pub accepted: u64,
     /// Output rows; always empty for a query with a window.
@@ -79,36 +76,19 @@ impl fmt::Debug for Ingested {
     }
 }
 
-/// A window that holds rows and is not emitted yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OpenWindow {
-    /// Start, microseconds since 1970.
-    pub start: i64,
-    /// End (exclusive), microseconds since 1970.
-    pub end: i64,
-    /// Version of the batch that first put a row into it: where a rebuild of its state begins.
-    pub first_version: u64,
-    /// Number of groups.
-    pub groups: usize,
-    /// Bytes of memory.
-    pub bytes: usize,
-    /// Whether rows came since it was last snapshotted or restored.
-    pub changed_since_snapshot: bool,
-}
-
 /// A running query. One thread at a time; not inside an async task, since a large micro-batch takes milliseconds.
 ///
 /// After an error the state may lack a part of the batch: drop the operator and rebuild it from the log.
 pub struct Operator {
     parts: Arc<Parts>,
-    windows: BTreeMap<i64, HeldWindow>,
-    /// Group of each row; kept for its memory.
-    indices: Vec<usize>,
+    /// `None` for a query without a window.
+    windows: Option<Box<dyn WindowState>>,
 }
 
 impl Operator {
     pub(super) fn new(parts: Arc<Parts>) -> Self {
-        Self { parts, windows: BTreeMap::new(), indices: Vec::new() }
+        let windows = parts.window.as_ref().map(|window| window.spec.state());
+        Self { parts, windows }
     }
 
     /// Takes the records of a micro-batch, in the columns of
@@ -124,9 +104,8 @@ impl Operator {
         let rows = match &parts.window {
             None => rows,
             Some(window) => {
-                let all = rows.num_rows();
-                let rows = window.without_late(rows, watermark)?;
-                ingested.late = (all - rows.num_rows()) as u64;
+                let (rows, late) = window.without_late(rows, watermark)?;
+                (ingested.late, ingested.partly_late) = (late.all, late.some);
                 rows
             }
         };
@@ -141,7 +120,7 @@ impl Operator {
         for rows in batches {
             match &parts.window {
                 None => parts.output.append(&rows, &mut ingested.rows).map_err(Error::in_part("output"))?,
-                Some(window) => self.aggregate(window, rows, version)?,
+                Some(window) => self.add(window, rows, BatchTime { watermark, version })?,
             }
         }
         Ok(ingested)
@@ -160,152 +139,123 @@ impl Operator {
     /// As [`Self::close`], but only the oldest of these windows, for callers that write its rows before they ask for
     /// the next. `None` when no window is left that ends at or before `watermark`.
     pub fn close_next(&mut self, watermark: i64) -> Result<Option<Vec<RecordBatch>>> {
-        let parts = Arc::clone(&self.parts);
-        let Some(window) = &parts.window else { return Ok(None) };
-        let Some((start, state)) = self.pop_closed(window.spec, watermark) else { return Ok(None) };
-        window.emit(start, state, &parts.output).map(Some).map_err(Error::in_part("closed windows"))
+        let (Some(window), Some(windows)) = (&self.parts.window, &mut self.windows) else { return Ok(None) };
+        let mut rows = Vec::new();
+        let mut emit = |closed| window.emit(closed, &self.parts.output, &mut rows);
+        let whole = matches!(window.above, Program::Plan(_));
+        let closed = windows.close_next(&window.aggregation, watermark, whole, &mut emit);
+        let closed = closed.map_err(Error::in_part("closed windows"))?;
+        Ok(closed.then_some(rows))
     }
 
     /// Forgets the windows that end at or before `watermark` without emitting them: they were, when the batches that
     /// are now executed again were executed first.
     pub fn discard(&mut self, watermark: i64) {
-        let parts = Arc::clone(&self.parts);
-        if let Some(window) = &parts.window {
-            while self.pop_closed(window.spec, watermark).is_some() {}
+        if let Some(windows) = &mut self.windows {
+            windows.discard(watermark);
         }
     }
 
-    /// The open windows, oldest first.
-    pub fn windows(&self) -> Vec<OpenWindow> {
-        let Some(window) = &self.parts.window else { return vec![] };
-        let states = self.windows.iter().map(|(start, state)| OpenWindow {
-            start: *start,
-            end: window.spec.end_of(*start),
-            first_version: state.first_version,
-            groups: state.groups(),
-            bytes: state.bytes(),
-            changed_since_snapshot: state.changed,
-        });
-        states.collect()
+    /// The parts of the state that hold rows, in the order of their numbers.
+    pub fn parts(&self) -> Vec<OpenPart> {
+        self.windows.as_ref().map_or_else(Vec::new, |windows| windows.parts())
     }
 
-    /// The state of the window that starts at `start`, one row for each group, in the columns of
-    /// [`StreamQuery::state_schema`](super::StreamQuery::state_schema). The window goes on as it is.
+    /// The state of a part, one row for each group, in the columns of
+    /// [`StreamQuery::state_schema`](super::StreamQuery::state_schema). The part goes on as it is.
     ///
     /// *Errors*: [`Error::NotOpen`].
-    pub fn snapshot(&mut self, start: i64) -> Result<Vec<RecordBatch>> {
-        let parts = Arc::clone(&self.parts);
-        let window = parts.window.as_ref().ok_or(Error::NotOpen { start })?;
-        let old = self.windows.remove(&start).ok_or(Error::NotOpen { start })?;
-        let (new, batches) = self.reseed(&window.aggregation, old).map_err(Error::in_part("state"))?;
-        self.windows.insert(start, new);
-        Ok(batches)
+    pub fn snapshot(&mut self, part: i64) -> Result<Vec<RecordBatch>> {
+        let (Some(window), Some(windows)) = (&self.parts.window, &mut self.windows) else {
+            return Err(Error::NotOpen { part });
+        };
+        let rows = windows.snapshot(&window.aggregation, part).map_err(Error::in_part("state"))?;
+        rows.ok_or(Error::NotOpen { part })
     }
 
-    /// Accumulators give their state away: it is put into new ones.
-    fn reseed(
-        &mut self,
-        aggregation: &Aggregation,
-        mut old: HeldWindow,
-    ) -> DataFusionResult<(HeldWindow, Vec<RecordBatch>)> {
-        let mut new = HeldWindow::new(aggregation, old.first_version)?;
-        let mut batches = Vec::new();
-        let part = old.part();
-        while let Some(batch) = old.take_state(&aggregation.state_schema, part)? {
-            new.merge(aggregation, &batch, &mut self.indices)?;
-            batches.push(batch);
-        }
-        Ok((new, batches))
-    }
-
-    /// Adds rows of state to the window that starts at `start`, opening it if need be.
+    /// Adds rows of state to a part, opening it if need be.
     ///
     /// *Errors*: [`Error::State`] if the rows are not of this query's state: rebuild instead.
-    pub fn restore(&mut self, start: i64, first_version: u64, batches: &[RecordBatch]) -> Result<()> {
-        let parts = Arc::clone(&self.parts);
-        let window = parts.window.as_ref().ok_or(Error::NotOpen { start })?;
-        for batch in batches {
-            check_state(&window.aggregation.state_schema, batch)?;
-        }
-        let state = match self.windows.entry(start) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(HeldWindow::new(&window.aggregation, first_version).map_err(Error::in_part("state"))?)
-            }
+    pub fn restore(&mut self, part: i64, first_version: u64, batches: &[RecordBatch]) -> Result<()> {
+        let (Some(window), Some(windows)) = (&self.parts.window, &mut self.windows) else {
+            return Err(Error::NotOpen { part });
         };
-        state.first_version = state.first_version.min(first_version);
-        for batch in batches.iter().filter(|batch| batch.num_rows() > 0) {
-            state.merge(&window.aggregation, batch, &mut self.indices).map_err(Error::in_part("state"))?;
+        for batch in batches {
+            check_state(&window.state_schema(), batch)?;
         }
-        Ok(())
+        windows.restore(&window.aggregation, part, first_version, batches).map_err(Error::in_part("state"))
+    }
+
+    /// Number of open windows.
+    pub fn open_windows(&self) -> usize {
+        self.windows.as_ref().map_or(0, |windows| windows.open_windows())
+    }
+
+    /// Start of the oldest open window, microseconds since 1970: no row of an earlier one is still to come.
+    pub fn oldest_open(&self) -> Option<i64> {
+        self.windows.as_ref()?.oldest_open()
+    }
+
+    /// Greatest end of an open window, microseconds since 1970: a watermark there closes all of them.
+    pub fn latest_end(&self) -> Option<i64> {
+        self.windows.as_ref()?.latest_end()
     }
 
     /// Bytes of memory that all open windows hold.
     pub fn size_bytes(&self) -> usize {
-        self.windows.values().map(HeldWindow::bytes).sum()
+        self.windows.as_ref().map_or(0, |windows| windows.bytes())
     }
 
     /// Number of groups in all open windows.
     pub fn groups(&self) -> usize {
-        self.windows.values().map(HeldWindow::groups).sum()
+        self.windows.as_ref().map_or(0, |windows| windows.groups())
     }
 
-    fn pop_closed(&mut self, spec: WindowSpec, watermark: i64) -> Option<(i64, HeldWindow)> {
-        let oldest = self.windows.first_entry()?;
-        (spec.end_of(*oldest.key()) <= watermark).then(|| oldest.remove_entry())
-    }
-
-    /// Gives the rows of a prepared batch to their windows. Most batches lie in one or two.
-    fn aggregate(&mut self, window: &Windowed, prepared: RecordBatch, version: u64) -> Result<()> {
+    /// Gives the rows of a prepared batch to their windows.
+    fn add(&mut self, window: &Windowed, prepared: RecordBatch, batch: BatchTime) -> Result<()> {
+        let Some(windows) = &mut self.windows else { return Ok(()) };
         let prepared = window.conform(prepared).map_err(Error::in_part("rows"))?;
-        let times = prepared.column(EVENT_TIME).as_primitive::<TimestampMicrosecondType>();
-        if times.is_empty() {
-            return Ok(());
-        }
-        let (least, greatest) = range(times);
-        let (first, last) = (window.spec.start_of(least), window.spec.start_of(greatest));
-        if first == last {
-            return self.update(window, first, &prepared, version);
-        }
-        let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
-        for (row, time) in (0_u32..).zip(times.values()) {
-            rows_of.entry(window.spec.start_of(*time)).or_default().push(row);
-        }
-        for (start, rows) in rows_of {
-            let part = take_record_batch(&prepared, &UInt32Array::from(rows))
-                .map_err(|error| Error::in_part("rows")(error.into()))?;
-            self.update(window, start, &part, version)?;
-        }
-        Ok(())
-    }
-
-    fn update(&mut self, window: &Windowed, start: i64, rows: &RecordBatch, version: u64) -> Result<()> {
-        let aggregation = &window.aggregation;
-        let state = match self.windows.entry(start) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(HeldWindow::new(aggregation, version).map_err(Error::in_part("state"))?)
-            }
-        };
-        state.update(aggregation, rows, &mut self.indices).map_err(Error::in_part("aggregates"))
+        windows.add(&window.aggregation, &prepared, batch).map_err(Error::in_part("aggregates"))
     }
 }
 
+/// How many rows of a batch are late.
+#[derive(Clone, Copy, Debug, Default)]
+struct Late {
+    /// All windows of the row are closed.
+    all: u64,
+    /// Some of them.
+    some: u64,
+}
+
 impl Windowed {
-    /// Removes the rows whose window was closed before.
-    fn without_late(&self, rows: RecordBatch, watermark: Option<i64>) -> Result<RecordBatch> {
+    /// Columns of the state.
+    pub(super) fn state_schema(&self) -> SchemaRef {
+        Arc::clone(&self.aggregation.state_schema)
+    }
+
+    /// Removes the rows whose windows were all closed before.
+    fn without_late(&self, rows: RecordBatch, watermark: Option<i64>) -> Result<(RecordBatch, Late)> {
         let times = rows.column(self.trunk_event_time).as_primitive::<TimestampMicrosecondType>();
         if let Some(nulls) = times.nulls().filter(|nulls| nulls.null_count() > 0) {
             let row = (0..times.len()).find(|row| nulls.is_null(*row)).unwrap_or_default();
             return Err(Error::NullEventTime { row });
         }
-        let Some(watermark) = watermark else { return Ok(rows) };
-        let late_before = self.spec.late_before(watermark);
-        if times.is_empty() || range(times).0 >= late_before {
-            return Ok(rows);
+        let Some(before) = watermark.and_then(|watermark| self.spec.late_before(watermark)) else {
+            return Ok((rows, Late::default()));
+        };
+        let least = times.values().iter().min();
+        if least.is_none_or(|least| *least >= before.some) {
+            return Ok((rows, Late::default()));
         }
-        let in_time: BooleanArray = times.values().iter().map(|time| Some(*time >= late_before)).collect();
-        filter_record_batch(&rows, &in_time).map_err(|error| Error::in_part("rows")(error.into()))
+        let count = |before: i64| times.values().iter().filter(|time| **time < before).count() as u64;
+        let late = Late { all: count(before.all), some: count(before.some) - count(before.all) };
+        if late.all == 0 {
+            return Ok((rows, late));
+        }
+        let in_time: BooleanArray = times.values().iter().map(|time| Some(*time >= before.all)).collect();
+        let rows = filter_record_batch(&rows, &in_time).map_err(|error| Error::in_part("rows")(error.into()))?;
+        Ok((rows, late))
     }
 
     /// A general plan may promise columns without nulls, which a batch of ours does not.
@@ -318,81 +268,48 @@ impl Windowed {
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), prepared.columns().to_vec(), &options)?)
     }
 
-    /// Output rows of a closed window.
-    fn emit(&self, start: i64, mut state: HeldWindow, output: &Output) -> DataFusionResult<Vec<RecordBatch>> {
-        let mut rows = Vec::new();
-        let answers = &self.aggregation.answer_schema;
+    /// Makes output rows of closed windows.
+    fn emit(&self, closed: Closed, output: &Output, rows: &mut Vec<RecordBatch>) -> DataFusionResult<()> {
         match &self.above {
             Program::Steps(steps) => {
-                let part = state.part();
-                while let Some(batch) = state.take_answers(answers, part)? {
-                    let (batch, _) = steps.run(&self.with_edges(start, &batch, &steps.columns)?)?;
-                    output.append(&batch, &mut rows)?;
-                }
+                let (batch, _) = steps.run(&chosen(&closed, &steps.columns)?)?;
+                output.append(&batch, rows)
             }
             Program::Plan(plan) => {
-                // All rows of the window in one order, whatever order its groups came in: ties then fall the same way
-                // however the stream was cut into batches.
-                let Some(batch) = state.take_answers(answers, usize::MAX)? else { return Ok(rows) };
-                let batch = sorted_by_keys(&batch, self.aggregation.key_count())?;
-                let batch = self.with_edges(start, &batch, &plan.columns)?;
-                for batch in plan.run(vec![batch])? {
-                    output.append(&batch, &mut rows)?;
+                for batch in plan.run(vec![chosen(&closed, &plan.columns)?])? {
+                    output.append(&batch, rows)?;
                 }
+                Ok(())
             }
         }
-        Ok(rows)
     }
+}
 
-    /// The chosen columns of (window start, window end, keys, answers).
-    fn with_edges(&self, start: i64, answers: &RecordBatch, chosen: &[usize]) -> DataFusionResult<RecordBatch> {
-        let rows = answers.num_rows();
-        let edges = [start, self.spec.end_of(start)];
-        let mut columns: Vec<ArrayRef> = Vec::with_capacity(chosen.len());
-        let mut fields = Vec::with_capacity(chosen.len());
-        for column in chosen {
-            match edges.get(*column) {
-                Some(edge) => {
-                    let edge = TimestampMicrosecondArray::from_value(*edge, rows).with_timezone(UTC);
-                    fields.push(Arc::new(datafusion::arrow::datatypes::Field::new(
-                        "edge",
-                        edge.data_type().clone(),
-                        true,
-                    )));
-                    columns.push(Arc::new(edge));
-                }
-                None => {
-                    fields.push(Arc::new(answers.schema().field(column - edges.len()).clone()));
-                    columns.push(answers.column(column - edges.len()).clone());
-                }
+/// The chosen columns of (window start, window end, keys, answers).
+fn chosen(closed: &Closed, columns: &[usize]) -> DataFusionResult<RecordBatch> {
+    let edges = [&closed.starts, &closed.ends];
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(columns.len());
+    for column in columns {
+        match edges.get(*column) {
+            Some(edge) => {
+                fields.push(Arc::new(Field::new("edge", edge.data_type().clone(), true)));
+                arrays.push(Arc::clone(edge));
+            }
+            None => {
+                let answer = column - edges.len();
+                fields.push(Arc::clone(&closed.answers.schema_ref().fields()[answer]));
+                arrays.push(Arc::clone(closed.answers.column(answer)));
             }
         }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
     }
+    let options = RecordBatchOptions::new().with_row_count(Some(closed.answers.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
 }
 
 fn fan_out(plan: &Plan, rows: &RecordBatch) -> DataFusionResult<Vec<RecordBatch>> {
     let read: Vec<usize> = (0..plan.columns.len()).collect();
     plan.run(vec![rows.project(&read)?])
-}
-
-/// Rows in the order of their keys, which differ; in their own order if a key has no order.
-fn sorted_by_keys(batch: &RecordBatch, keys: usize) -> DataFusionResult<RecordBatch> {
-    let fields = batch.columns()[..keys].iter().map(|key| SortField::new(key.data_type().clone())).collect::<Vec<_>>();
-    if fields.is_empty() || !RowConverter::supports_fields(&fields) {
-        return Ok(batch.clone());
-    }
-    let rows = RowConverter::new(fields)?.convert_columns(&batch.columns()[..keys])?;
-    let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
-    order.sort_unstable_by(|a, b| rows.row(*a as usize).cmp(&rows.row(*b as usize)));
-    Ok(take_record_batch(batch, &UInt32Array::from(order))?)
-}
-
-/// Least and greatest value; there is at least one.
-fn range(times: &TimestampMicrosecondArray) -> (i64, i64) {
-    let values = times.values().iter();
-    values.fold((i64::MAX, i64::MIN), |(least, greatest), time| (least.min(*time), greatest.max(*time)))
 }
 
 fn check_input(expected: &SchemaRef, batch: &RecordBatch) -> Result<()> {

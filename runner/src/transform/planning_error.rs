@@ -79,10 +79,10 @@ impl Translation<'_> {
             let columns = if columns.is_empty() { declared } else { columns.to_vec() };
             return error.cure(suggest::hint(name, &columns, "the columns are"));
         }
-        error.cure(if self.places.tumble.is_some() {
+        error.cure(if self.places.window.is_some() {
             format!(
                 "{name} is known where the window is grouped: in the SELECT list, HAVING and ORDER BY of the SELECT \
-                 that has tumble; select it there to use it further up"
+                 that has the window; select it there to use it further up"
             )
         } else {
             format!("{name} comes with a window: GROUP BY tumble(<event time>, INTERVAL '1 minute'), …")
@@ -97,7 +97,7 @@ impl Translation<'_> {
             "get_json_object" | "from_json" | "json_tuple" => "declare the field as a column with its path".to_owned(),
             _ => match suggest::nearest(name, self.session.function_names()) {
                 Some(nearest) => format!("did you mean {nearest}?"),
-                None => "the functions are those of DataFusion, and tumble and collect_set".to_owned(),
+                None => "the functions are those of DataFusion, and tumble, hop, session and collect_set".to_owned(),
             },
         })
     }

@@ -8,12 +8,13 @@ use datafusion::logical_expr::LogicalPlan;
 use super::clock::BatchClock;
 use super::error::{QueryError, Result};
 use super::explain::Explanation;
-use super::operator::{Operator, Parts};
+use super::operator::{Operator, Parts, Windowed};
 use super::output::Output;
 use super::planning_error::Translation;
 use super::refuse::Context;
 use super::session::{Session, describe};
-use super::window::{Edge, WindowSpec};
+use super::window::{Edge, WindowKind};
+use super::windows::{WindowSpec, window_of};
 use super::{explain, split, suggest, syntax};
 
 /// Stack of the planning thread. Parsing and planning recurse over the query; the limits of `syntax` keep them within
@@ -79,7 +80,7 @@ impl StreamQuery {
 
     /// Columns of a window's state: keys, then what the aggregates keep. One schema for all windows.
     pub fn state_schema(&self) -> Option<SchemaRef> {
-        self.parts.window.as_ref().map(|window| window.aggregation.state_schema.clone())
+        self.parts.window.as_ref().map(Windowed::state_schema)
     }
 
     /// How the query runs, for people.
@@ -121,10 +122,10 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
     context.check_types(&plan)?;
     let evaluate = |expr: &_| session.evaluate_constant(expr);
 
-    let Some(window) = split::find_window(&plan).map_err(|error| error.at(places.tumble))? else {
-        if places.tumble.is_some() {
+    let Some(window) = split::find_window(&plan).map_err(|error| error.at(places.window()))? else {
+        if places.window.is_some() {
             return Err(QueryError::new("the table that has the window is not read")
-                .at(places.tumble)
+                .at(places.window())
                 .cure("select from it"));
         }
         context.check_rows(&plan, false)?;
@@ -138,14 +139,15 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
     };
     let input: &LogicalPlan = &window.aggregate.input;
     context.check_rows(input, true)?;
-    context.check_window_aggregate(window.aggregate)?;
+    let kind = places.window.map_or(WindowKind::Tumble, |window| window.kind);
+    context.check_window_aggregate(window.aggregate, kind)?;
     context.check_above(&window.above, window.node)?;
     context.check_uses(input, None)?;
     context.check_uses(&plan, Some(window.aggregate))?;
     context.check_made(&plan, &evaluate)?;
-    check_edge_names(input, source).map_err(|error| error.at(places.tumble))?;
-    let over = split::window_of(window.aggregate, &source.schema, source.event_time.as_deref(), &session)
-        .map_err(|error| error.at(places.tumble))?;
+    check_edge_names(input, source).map_err(|error| error.at(places.window()))?;
+    let over = window_of(window.aggregate, &source.schema, source.event_time.as_deref(), &session)
+        .map_err(|error| error.at(places.window()))?;
     let spec = over.0;
     let output = Output::new(plan.schema().as_arrow())?;
     let event_time = event_time.unwrap_or_default();

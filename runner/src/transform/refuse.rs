@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use super::error::QueryError;
 use super::guard;
 use super::syntax::{Clause, Places};
-use super::window::{edge_sign, tumble_arguments};
+use super::window::{WindowKind, edge_sign, window_sign};
 
 /// How often a value may be used inside another through nested subqueries: `s || s` thirty times over would make a
 /// gigabyte of a byte.
@@ -118,7 +118,7 @@ impl Context<'_> {
         if below_window {
             return QueryError::new(format!("{what} below the window would never be complete"))
                 .at(position)
-                .cure("aggregate in the SELECT that has tumble, or above it GROUP BY window_start");
+                .cure("aggregate in the SELECT that has the window, or above it GROUP BY window_start");
         }
         QueryError::new(format!("{what} without a window would never be complete, since the stream has no end"))
             .at(position)
@@ -162,12 +162,34 @@ impl Context<'_> {
     }
 
     /// The aggregate that has the window, itself.
-    pub(super) fn check_window_aggregate(&self, aggregate: &Aggregate) -> Refusal {
+    pub(super) fn check_window_aggregate(&self, aggregate: &Aggregate, kind: WindowKind) -> Refusal {
         for expr in aggregate.group_expr.iter().chain(&aggregate.aggr_expr) {
             self.check_row_expr(expr, true)?;
             self.check_order(expr)?;
+            self.check_edges(expr, kind)?;
         }
         Ok(())
+    }
+
+    /// The edges of a window inside a key or an argument: known for each row only if a row has one window from the start.
+    fn check_edges(&self, expr: &Expr, kind: WindowKind) -> Refusal {
+        let why = match kind {
+            WindowKind::Tumble => return Ok(()),
+            WindowKind::Hop => "a row lies in several windows",
+            WindowKind::Session => "the edges are known when the window closes",
+        };
+        if edge_sign(&expr.clone().unalias()).is_some() {
+            return Ok(());
+        }
+        find(expr, &mut |expr| match edge_sign(expr) {
+            Some(edge) => {
+                let name = edge.name();
+                Err(QueryError::new(format!("{name} inside an aggregate or a key of {}: {why}", kind.name()))
+                    .at(self.places.column(name))
+                    .cure(format!("use {name} beside the aggregates, in the SELECT list or above it")))
+            }
+            None => Ok(()),
+        })
     }
 
     /// Aggregates whose answer depends on the order in which rows come.
@@ -212,7 +234,7 @@ impl Context<'_> {
         let mut edges: HashSet<usize> = HashSet::new();
         if let LogicalPlan::Aggregate(aggregate) = window {
             edges =
-                positions(&aggregate.group_expr, &|key| tumble_arguments(key).is_some() || edge_sign(key).is_some());
+                positions(&aggregate.group_expr, &|key| window_sign(key).is_some() || edge_sign(key).is_some());
         }
         let mut below = window;
         for node in path {

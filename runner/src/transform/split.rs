@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, ScalarValue, internal_err};
+use datafusion::common::{Column, internal_err};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
 
@@ -15,7 +15,8 @@ use super::output::Output;
 use super::plan::{Plan, leaf, rebuild};
 use super::session::{Session, project};
 use super::steps::{Steps, is_chain};
-use super::window::{TUMBLE, WindowSpec, edge_sign, tumble_arguments};
+use super::window::{edge_sign, window_sign};
+use super::windows::WindowSpec;
 
 /// The window of a plan, and what stands above it.
 pub(super) struct WindowIn<'a> {
@@ -26,7 +27,7 @@ pub(super) struct WindowIn<'a> {
     pub(super) above: Vec<&'a LogicalPlan>,
 }
 
-/// Finds the aggregate that groups by `tumble`. `Err` names what is wrong with its number or place.
+/// Finds the aggregate that groups by a window. `Err` names what is wrong with its number or place.
 pub(super) fn find_window(plan: &LogicalPlan) -> Result<Option<WindowIn<'_>>, QueryError> {
     match count_windows(plan) {
         0 => return Ok(None),
@@ -62,69 +63,11 @@ fn count_windows(plan: &LogicalPlan) -> usize {
 }
 
 fn is_windowed(aggregate: &Aggregate) -> bool {
-    aggregate.group_expr.iter().any(|key| tumble_arguments(key).is_some())
-}
-
-/// The size of the window, and the event time it is over.
-pub(super) fn window_of(
-    aggregate: &Aggregate,
-    schema: &SchemaRef,
-    event_time: Option<&str>,
-    session: &Session,
-) -> Result<(WindowSpec, Expr), QueryError> {
-    let Some([time, size]) = aggregate.group_expr.iter().find_map(tumble_arguments) else {
-        return Err(QueryError::new("tumble takes the event time and a length"));
-    };
-    let Some(event_time) = event_time else {
-        return Err(QueryError::new("a window needs the event time of its source")
-            .cure("set eventTime of the source in the job's spec"));
-    };
-    let column = match time {
-        Expr::Column(column) => aggregate.input.schema().maybe_index_of_column(column),
-        _ => None,
-    };
-    let origin = column.and_then(|index| origin(&aggregate.input, index));
-    if origin.is_none_or(|origin| schema.field(origin).name() != event_time) {
-        let what = match time {
-            Expr::Column(column) => column.name.as_str(),
-            _ => "an expression",
-        };
-        let message = format!("{TUMBLE} is over {what}, which is not the event time as it stands in the record");
-        return Err(QueryError::new(message)
-            .cure(format!("write {TUMBLE}({event_time}, …); the watermark follows that column")));
-    }
-    let size = session
-        .simplify(size.clone(), aggregate.input.schema())
-        .map_err(|error| QueryError::from_datafusion(&error))?;
-    Ok((window_size(&size)?, time.clone()))
-}
-
-fn window_size(size: &Expr) -> Result<WindowSpec, QueryError> {
-    let wrong = |problem: &str| {
-        QueryError::new(format!("the length of the window {problem}"))
-            .cure("write a constant, such as INTERVAL '1 minute'")
-    };
-    let Expr::Literal(value, _) = size else { return Err(wrong("is not constant")) };
-    let (days, nanoseconds) = match value {
-        ScalarValue::IntervalMonthDayNano(Some(interval)) if interval.months != 0 => {
-            return Err(wrong("has months or years, which differ in length"));
-        }
-        ScalarValue::IntervalYearMonth(_) => return Err(wrong("has months or years, which differ in length")),
-        ScalarValue::IntervalMonthDayNano(Some(interval)) => (i64::from(interval.days), interval.nanoseconds),
-        ScalarValue::IntervalDayTime(Some(interval)) => {
-            (i64::from(interval.days), i64::from(interval.milliseconds) * 1_000_000)
-        }
-        _ => return Err(wrong("is not an interval")),
-    };
-    if nanoseconds % 1000 != 0 {
-        return Err(wrong("has parts of a microsecond"));
-    }
-    let microseconds = days.checked_mul(86_400_000_000).and_then(|days| days.checked_add(nanoseconds / 1000));
-    microseconds.and_then(WindowSpec::new).ok_or_else(|| wrong("is not positive"))
+    aggregate.group_expr.iter().any(|key| window_sign(key).is_some())
 }
 
 /// The source's column that an output column of a plan is, if it is one as it stands in the record.
-fn origin(plan: &LogicalPlan, index: usize) -> Option<usize> {
+pub(super) fn origin(plan: &LogicalPlan, index: usize) -> Option<usize> {
     match plan {
         LogicalPlan::TableScan(_) => Some(index),
         LogicalPlan::Projection(projection) => {
@@ -176,7 +119,11 @@ pub(super) fn compile_window(
 ) -> DataFusionResult<(Parts, Names)> {
     let input_schema = window.aggregate.input.schema();
     let over_rows = |expr: Expr| {
-        let expr = replace(expr, &|expr| aggregation::edges_of(spec, &time, expr))?;
+        let expr = match spec {
+            WindowSpec::Tumble(window) => replace(expr, &|expr| aggregation::edges_of(window, &time, expr))?,
+            // `refuse` found no edge in it.
+            _ => expr,
+        };
         session.simplify(expr, input_schema)
     };
     let prepared = Prepared::new(window.aggregate, &time, session, &over_rows)?;

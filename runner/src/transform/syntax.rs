@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::error::{Position, QueryError, lower_first};
-use super::window::Edge;
+use super::window::{Edge, WindowCall};
 
 /// Longest text of a query: four times the longest that we have seen people write; a custom resource holds 1.5 MB.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -48,8 +48,8 @@ impl Syntax {
 /// Where names and clauses stand in the text, for errors that are found later.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// The one `tumble(…)`, if there is one.
-    pub(super) tumble: Option<Position>,
+    /// The one window in GROUP BY, if there is one.
+    pub(super) window: Option<WindowCall>,
     columns: HashMap<String, Position>,
     functions: HashMap<String, Position>,
     clauses: BTreeMap<Clause, Vec<Position>>,
@@ -65,6 +65,11 @@ pub(super) enum Clause {
 }
 
 impl Places {
+    /// Where the window stands.
+    pub(super) fn window(&self) -> Option<Position> {
+        self.window.map(|window| window.place)
+    }
+
     /// Where a column's name stands first, without its table.
     pub(super) fn column(&self, name: &str) -> Option<Position> {
         self.columns.get(&name.to_lowercase()).copied()

@@ -1,7 +1,8 @@
-//! Tumbling windows: their arithmetic, and the SQL functions `tumble`, `window_start` and `window_end`.
+//! The window in a query: its call in GROUP BY, and the SQL functions `tumble`, `hop`, `session`, `window_start` and
+//! `window_end`.
 //!
 //! The functions are signs that the split looks for and replaces; none of them is computed, except where an argument of
-//! an aggregate names the window: there [`WindowSpec::edge_of`] computes it from the row's event time.
+//! an aggregate names a tumbling window: there [`edge_of`] computes it from the row's event time.
 
 use std::sync::Arc;
 
@@ -9,53 +10,80 @@ use datafusion::arrow::array::{AsArray, TimestampMicrosecondArray};
 use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+
+use super::error::Position;
+use super::windows::Tumble;
 
 /// Time zone of every timestamp in the engine.
 pub(super) const UTC: &str = "UTC";
 
-/// Name of the function in GROUP BY.
-pub(super) const TUMBLE: &str = "tumble";
-
-/// The windows of a query: `[start, start + size)`, aligned to 1970-01-01 00:00 UTC.
+/// What a window is, by the function that makes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct WindowSpec {
-    size: i64,
+pub enum WindowKind {
+    /// Windows of one length, one after the other.
+    Tumble,
+    /// Windows of one length that begin more often than they end.
+    Hop,
+    /// Events of a key without a gap.
+    Session,
 }
 
-impl WindowSpec {
-    /// `None` unless `size`, in microseconds, is positive.
-    pub(super) fn new(size: i64) -> Option<Self> {
-        (size > 0).then_some(Self { size })
+impl WindowKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Tumble, Self::Hop, Self::Session];
+
+    /// Name of the function in GROUP BY.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tumble => "tumble",
+            Self::Hop => "hop",
+            Self::Session => "session",
+        }
     }
 
-    /// Length of a window in microseconds.
-    pub fn size(self) -> i64 {
-        self.size
+    /// The kind of a function's name, in lower case.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// Start of the window that an event time falls into; both in microseconds since 1970, also before it.
-    pub fn start_of(self, event_time: i64) -> i64 {
-        // Saturates only in the first window after i64::MIN, 290,000 years ago.
-        event_time.saturating_sub(event_time.rem_euclid(self.size))
+    /// What the function takes, for people.
+    pub(super) fn takes(self) -> &'static str {
+        match self {
+            Self::Tumble => "tumble takes the event time, a length, and optionally a time at which a window begins",
+            Self::Hop => {
+                "hop takes the event time, how often a window begins, a length, and optionally a time at which one begins"
+            }
+            Self::Session => "session takes the event time, a gap, and optionally the greatest length",
+        }
     }
 
-    /// End (exclusive) of the window that starts at `start`.
-    pub fn end_of(self, start: i64) -> i64 {
-        start.saturating_add(self.size)
+    /// How it is written.
+    pub(super) fn example(self) -> &'static str {
+        match self {
+            Self::Tumble => "tumble(<event time>, INTERVAL '1 minute')",
+            Self::Hop => "hop(<event time>, INTERVAL '1 minute', INTERVAL '5 minutes')",
+            Self::Session => "session(<event time>, INTERVAL '30 minutes')",
+        }
     }
 
-    /// Event times before this one are late under the watermark: their window ends at or before it.
-    pub(super) fn late_before(self, watermark: i64) -> i64 {
-        self.start_of(watermark)
+    /// Least and greatest number of arguments.
+    pub(super) fn arguments(self) -> std::ops::RangeInclusive<usize> {
+        match self {
+            Self::Tumble | Self::Session => 2..=3,
+            Self::Hop => 3..=4,
+        }
     }
+}
 
-    /// Function of one argument, an event time, that gives an edge of its window.
-    pub(super) fn edge_of(self, edge: Edge) -> Arc<ScalarUDF> {
-        let signature = Signature::any(1, Volatility::Immutable);
-        Arc::new(ScalarUDF::new_from_impl(EdgeOf { window: self, edge, signature }))
-    }
+/// The window of a query as its text has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WindowCall {
+    pub(super) kind: WindowKind,
+    /// Number of arguments.
+    pub(super) arguments: usize,
+    pub(super) place: Position,
 }
 
 /// Type of event times and window edges.
@@ -82,8 +110,8 @@ impl Edge {
     /// Name of the sign in the rewritten query: no function that a user can call by an ordinary name.
     pub(super) fn sign_name(self) -> &'static str {
         match self {
-            Self::Start => "window_start of tumble",
-            Self::End => "window_end of tumble",
+            Self::Start => "window_start of the window",
+            Self::End => "window_end of the window",
         }
     }
 
@@ -92,17 +120,23 @@ impl Edge {
     }
 }
 
-/// The functions to register: `tumble(event time, interval)` and the signs of the window's edges.
+/// The functions to register: the windows and the signs of their edges.
 pub(super) fn functions() -> Vec<ScalarUDF> {
-    let sign = |edge| ScalarUDF::new_from_impl(EdgeSign { edge, signature: Signature::nullary(Volatility::Immutable) });
-    let tumble = Tumble { signature: Signature::any(2, Volatility::Immutable) };
-    vec![ScalarUDF::new_from_impl(tumble), sign(Edge::Start), sign(Edge::End)]
+    let edge = |edge| ScalarUDF::new_from_impl(EdgeSign { edge, signature: Signature::nullary(Volatility::Immutable) });
+    let window = |kind: WindowKind| {
+        let forms = kind.arguments().map(TypeSignature::Any).collect();
+        ScalarUDF::new_from_impl(WindowSign { kind, signature: Signature::one_of(forms, Volatility::Immutable) })
+    };
+    let windows = WindowKind::ALL.into_iter().map(window);
+    windows.chain([edge(Edge::Start), edge(Edge::End)]).collect()
 }
 
-/// The arguments of a call of `tumble`.
-pub(super) fn tumble_arguments(expr: &Expr) -> Option<&[Expr]> {
+/// The window that an expression of a plan is, and its arguments.
+pub(super) fn window_sign(expr: &Expr) -> Option<(WindowKind, &[Expr])> {
     match expr {
-        Expr::ScalarFunction(call) if call.func.inner().is::<Tumble>() => Some(&call.args),
+        Expr::ScalarFunction(call) => {
+            call.func.inner().downcast_ref::<WindowSign>().map(|sign| (sign.kind, call.args.as_slice()))
+        }
         _ => None,
     }
 }
@@ -115,14 +149,21 @@ pub(super) fn edge_sign(expr: &Expr) -> Option<Edge> {
     }
 }
 
+/// Function of one argument, an event time, that gives an edge of its window.
+pub(super) fn edge_of(window: Tumble, edge: Edge) -> Arc<ScalarUDF> {
+    let signature = Signature::any(1, Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(EdgeOf { window, edge, signature }))
+}
+
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Tumble {
+struct WindowSign {
+    kind: WindowKind,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Tumble {
+impl ScalarUDFImpl for WindowSign {
     fn name(&self) -> &str {
-        TUMBLE
+        self.kind.name()
     }
 
     fn signature(&self) -> &Signature {
@@ -134,7 +175,7 @@ impl ScalarUDFImpl for Tumble {
     }
 
     fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        datafusion::common::internal_err!("tumble() is replaced when the query is split")
+        datafusion::common::internal_err!("{}() is replaced when the query is split", self.kind.name())
     }
 }
 
@@ -173,7 +214,7 @@ impl ScalarUDFImpl for EdgeSign {
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct EdgeOf {
-    window: WindowSpec,
+    window: Tumble,
     edge: Edge,
     signature: Signature,
 }
@@ -199,46 +240,5 @@ impl ScalarUDFImpl for EdgeOf {
             Edge::End => self.window.end_of(self.window.start_of(time)),
         });
         Ok(ColumnarValue::Array(Arc::new(edges.with_timezone(UTC))))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn windows_are_aligned_to_the_epoch_also_before_it() {
-        let minute = WindowSpec::new(60_000_000).unwrap();
-        for (time, start) in [
-            (0, 0),
-            (59_999_999, 0),
-            (60_000_000, 60_000_000),
-            (-1, -60_000_000),
-            (-60_000_000, -60_000_000),
-            (-60_000_001, -120_000_000),
-        ] {
-            assert_eq!(minute.start_of(time), start, "{time}");
-            assert!((start..minute.end_of(start)).contains(&time));
-        }
-        assert_eq!(WindowSpec::new(0), None);
-        assert_eq!(WindowSpec::new(-5), None);
-    }
-
-    #[test]
-    fn a_row_is_late_exactly_when_its_window_ends_at_or_before_the_watermark() {
-        let window = WindowSpec::new(10).unwrap();
-        for watermark in -35..35 {
-            for time in -40..40 {
-                let late = window.end_of(window.start_of(time)) <= watermark;
-                assert_eq!(time < window.late_before(watermark), late, "time {time}, watermark {watermark}");
-            }
-        }
-    }
-
-    #[test]
-    fn the_edges_of_time_do_not_overflow() {
-        let window = WindowSpec::new(7).unwrap();
-        window.end_of(window.start_of(i64::MAX));
-        window.end_of(window.start_of(i64::MIN));
     }
 }

@@ -288,7 +288,7 @@ impl Session<'_> {
     pub(super) async fn stop(&mut self) -> Result<(), JobError> {
         let clock = self.environment.clock.now();
         let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
-        if self.records_since_snapshot > 0 && !self.operator.windows().is_empty() {
+        if self.records_since_snapshot > 0 && self.operator.open_windows() > 0 {
             self.snapshot_clock = i64::MIN / 2;
             let mut writers = self.writers(&plan)?;
             let watermark = self.log.state().watermark;
@@ -299,7 +299,7 @@ impl Session<'_> {
 
     /// The end of a bounded run: `--drain` closes every window and moves the watermark behind them.
     pub(super) async fn finish(&mut self) -> Result<(), JobError> {
-        let last = self.operator.windows().iter().map(|window| window.end).max();
+        let last = self.operator.latest_end();
         if let (RunMode::Drain, Some(last)) = (self.settings.mode, last) {
             let clock = self.environment.clock.now();
             self.settings.batch_clock.set(clock);

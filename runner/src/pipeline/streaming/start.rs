@@ -174,7 +174,7 @@ impl<'a> Session<'a> {
     pub(super) fn say_running(&self) {
         let state = self.log.state();
         let (groups, bytes) = (self.operator.groups() as u64, self.operator.size_bytes() as u64);
-        let windows = self.operator.windows().len() as u64;
+        let windows = self.operator.open_windows() as u64;
         let partitions = self.partition_statuses();
         let mut since = self.since_output.get();
         let seen = Seen::of(&state.totals, &self.settings.table.output);

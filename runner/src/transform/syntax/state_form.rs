@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
+use super::super::window::WindowKind;
 use super::word_of;
 
 /// The state form, given which names are aggregates; the normal form where the query is more than one plain SELECT.
@@ -57,7 +58,7 @@ fn plain_select(words: &[String], is_aggregate: &dyn Fn(&str) -> bool) -> Option
     let group = find(words, from, &["group"])?;
     let end = find(words, group, &["having", "qualify", "order", "limit"]).unwrap_or(words.len());
     let keys = &words[group..end];
-    if !keys.contains(&"tumble".to_owned()) || names_the_select_list(&words[..from], keys) {
+    if !keys.iter().any(|word| WindowKind::from_name(word).is_some()) || names_the_select_list(&words[..from], keys) {
         return None;
     }
     let mut aggregates = BTreeSet::new();

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::super::error::{Position, QueryError};
 use super::super::suggest;
-use super::super::window::{Edge, TUMBLE};
+use super::super::window::{Edge, WindowCall, WindowKind};
 use super::parts::parts;
 use super::{Clause, Places, place};
 
@@ -25,7 +25,7 @@ const PLANNING_COST_MAX: usize = 4 * EXPRESSION_DEPTH_MAX * EXPRESSION_DEPTH_MAX
 /// Branches of UNION ALL: each is computed for every micro-batch.
 const UNION_BRANCHES_MAX: usize = 64;
 
-const USE_TUMBLE: &str = "GROUP BY tumble(<event time>, INTERVAL '1 minute'), …";
+const USE_A_WINDOW: &str = "GROUP BY tumble(<event time>, INTERVAL '1 minute'), …";
 
 type Flow = ControlFlow<Box<QueryError>>;
 
@@ -366,26 +366,30 @@ impl<'a> Walk<'a> {
         refuse(QueryError::new(format!("there is no table {name}")).at(place(name.span().start)).cure(hint))
     }
 
-    /// Finds `tumble` in GROUP BY, and marks the window's names in that SELECT.
+    /// Finds the window in GROUP BY, and marks the window's names in that SELECT.
     fn find_window(&mut self, select: &mut Select, start: Option<Position>) -> Flow {
         let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by else {
             let error = QueryError::new("GROUP BY ALL names no window").at(start);
-            return refuse(error.cure(format!("write the columns: {USE_TUMBLE}")));
+            return refuse(error.cure(format!("write the columns: {USE_A_WINDOW}")));
         };
         if let Some(key) = keys.first() {
             self.note(Clause::GroupBy, place(key.span().start));
         }
-        let mut windows = keys.iter().filter(|key| is_call_of(key, TUMBLE)).map(|key| place(key.span().start));
+        let mut windows = keys.iter().filter_map(window_call);
         let Some(window) = windows.next() else { return ControlFlow::Continue(()) };
-        if let Some(second) = windows.next().or(self.places.tumble.is_some().then_some(window)) {
-            let error = QueryError::new("tumble stands twice").at(second);
+        if let Some(second) = windows.next().or(self.places.window.is_some().then_some(window)) {
+            let first = self.places.window.unwrap_or(window).kind;
+            let (first, name) = (first.name(), second.kind.name());
+            let message =
+                if first == name { format!("{name} stands twice") } else { format!("{first} and {name} stand together") };
+            let error = QueryError::new(message).at(second.place);
             return refuse(error.cure("a query has one window; compute everything in the SELECT that has it"));
         }
         if !modifiers.is_empty() || keys.iter().any(is_grouping_set) {
-            let error = QueryError::new("ROLLUP, CUBE and GROUPING SETS do not go with a window").at(window);
+            let error = QueryError::new("ROLLUP, CUBE and GROUPING SETS do not go with a window").at(window.place);
             return refuse(error.cure("write one job for each grouping"));
         }
-        self.places.tumble = window.or(Some(Position { line: 1, column: 1 }));
+        self.places.window = Some(window);
 
         for item in &mut select.projection {
             if let SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item
@@ -410,29 +414,18 @@ impl<'a> Walk<'a> {
         if let Some(position) = position {
             self.places.functions.entry(name.clone()).or_insert(position);
         }
+        if let Some(kind) = WindowKind::from_name(&name) {
+            self.check_window(kind, function, position)?;
+        }
         match name.as_str() {
-            TUMBLE => {
-                let in_group_by = self.places.tumble.is_some_and(|tumble| Some(tumble) == position);
-                if !in_group_by {
-                    let error = QueryError::new("tumble stands alone in GROUP BY, nowhere else").at(position);
-                    return refuse(error.cure(format!("{USE_TUMBLE}, and select window_start or window_end")));
-                }
-                let arguments = match &function.args {
-                    FunctionArguments::List(list) => list.args.len(),
-                    _ => 0,
-                };
-                if arguments != 2 || function.over.is_some() || function.filter.is_some() {
-                    let error = QueryError::new("tumble takes the event time and a length").at(position);
-                    return refuse(error.cure("tumble(<event time>, INTERVAL '1 minute')"));
-                }
-            }
-            "hop" | "hopping" | "slide" | "sliding" | "cumulate" | "session" | "session_window" => {
-                let error = QueryError::new(format!("{name} windows come later")).at(position);
-                return refuse(error.cure(format!("use tumble: {USE_TUMBLE}")));
+            "hopping" | "slide" | "sliding" | "cumulate" | "session_window" => {
+                let kind = if name == "session_window" { WindowKind::Session } else { WindowKind::Hop };
+                let error = QueryError::new(format!("there is no function {name}")).at(position);
+                return refuse(error.cure(format!("use {}: GROUP BY {}, …", kind.name(), kind.example())));
             }
             "window" | "tumble_start" | "tumble_end" => {
                 let error = QueryError::new(format!("there is no function {name}")).at(position);
-                return refuse(error.cure(format!("{USE_TUMBLE}, and select window_start or window_end")));
+                return refuse(error.cure(format!("{USE_A_WINDOW}, and select window_start or window_end")));
             }
             _ => {}
         }
@@ -441,6 +434,22 @@ impl<'a> Walk<'a> {
         }
         if matches!(function.args, FunctionArguments::Subquery(_)) {
             return refuse(subquery(position));
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A call of a window's function: the one in GROUP BY, as it should be.
+    fn check_window(&self, kind: WindowKind, function: &Function, position: Option<Position>) -> Flow {
+        let call = self.places.window.filter(|window| Some(window.place) == position);
+        let Some(call) = call else {
+            let error = QueryError::new(format!("{} stands alone in GROUP BY, nowhere else", kind.name())).at(position);
+            return refuse(
+                error.cure(format!("GROUP BY {}, …, and select window_start or window_end", kind.example())),
+            );
+        };
+        let plain = function.over.is_none() && function.filter.is_none();
+        if !plain || !kind.arguments().contains(&call.arguments) {
+            return refuse(QueryError::new(kind.takes()).at(position).cure(kind.example()));
         }
         ControlFlow::Continue(())
     }
@@ -535,11 +544,19 @@ fn mark_edges(expr: &mut Expr) {
 }
 
 fn has_window(select: &Select) -> bool {
-    matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.iter().any(|key| is_call_of(key, TUMBLE)))
+    matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.iter().any(|key| window_call(key).is_some()))
 }
 
-fn is_call_of(expr: &Expr, name: &str) -> bool {
-    matches!(expr, Expr::Function(function) if function_name(function) == name)
+/// The window that a key of GROUP BY is.
+fn window_call(key: &Expr) -> Option<WindowCall> {
+    let Expr::Function(function) = key else { return None };
+    let kind = WindowKind::from_name(&function_name(function))?;
+    let arguments = match &function.args {
+        FunctionArguments::List(list) => list.args.len(),
+        _ => 0,
+    };
+    let place = place(function.name.span().start).unwrap_or(Position { line: 1, column: 1 });
+    Some(WindowCall { kind, arguments, place })
 }
 
 /// As the planner looks it up, only that quotes do not keep capitals apart.

@@ -193,10 +193,10 @@ fn cut(query: &StreamQuery, schema: &SchemaRef, records: &[serde_json::Value], r
 /// All open windows in a new operator, or the same one after a snapshot that nobody uses.
 fn moved(query: &StreamQuery, operator: &mut Operator, forget: bool) -> Operator {
     let mut new = query.operator();
-    for window in operator.windows() {
-        let state = operator.snapshot(window.start).unwrap();
+    for part in operator.parts() {
+        let state = operator.snapshot(part.part).unwrap();
         let state: Vec<RecordBatch> = state.iter().flat_map(through_ipc).collect();
-        new.restore(window.start, window.first_version, &state).unwrap();
+        new.restore(part.part, part.first_version, &state).unwrap();
     }
     if forget {
         return new;

@@ -195,10 +195,32 @@ fn what_needs_a_window() {
 fn windows_of_other_kinds_and_in_other_places() {
     for (sql, parts) in [
         (
-            "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 minute', INTERVAL '2 minutes')",
-            &["hop windows come later", "tumble", "column 47"][..],
+            "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 minute')",
+            &["hop takes the event time, how often a window begins", "hop(<event time>", "column 47"][..],
         ),
-        ("COUNT_ALL GROUP BY session(timestamp, INTERVAL '1 minute')", &["session windows come later"]),
+        (
+            "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '2 minutes', INTERVAL '1 minute')",
+            &["the slide of the window is longer than its length", "takes the slide first", "column 47"],
+        ),
+        ("COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 second', INTERVAL '1 day')", &["86400 windows, at most 1440"]),
+        ("COUNT_ALL GROUP BY hop(timestamp, INTERVAL '-1 second', INTERVAL '1 day')", &["slide", "not positive"]),
+        ("COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 second', 5)", &["length", "not an interval"]),
+        ("COUNT_ALL GROUP BY hop(seen, INTERVAL '1 minute', INTERVAL '2 minutes')", &["hop is over seen"]),
+        (
+            "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 minute', INTERVAL '2 minutes', user_id)",
+            &["the last argument of hop is not a constant time", "1970-01-05"],
+        ),
+        (
+            "SELECT max(timestamp - window_start) AS x FROM app_events \
+             GROUP BY hop(timestamp, INTERVAL '1 minute', INTERVAL '2 minutes')",
+            &["window_start inside an aggregate or a key of hop", "several windows", "column 24"],
+        ),
+        (
+            "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 minute', INTERVAL '2 minutes'), session(timestamp, INTERVAL '1 hour')",
+            &["hop and session stand together", "one window"],
+        ),
+        ("COUNT_ALL GROUP BY session_window(timestamp, '5 minutes')", &["no function session_window", "use session"]),
+        ("COUNT_ALL GROUP BY hopping(timestamp, '5 minutes')", &["no function hopping", "use hop"]),
         ("COUNT_ALL GROUP BY window(timestamp, '1 minute')", &["no function window", "tumble"]),
         (
             "SELECT tumble(timestamp, INTERVAL '1 minute') AS w, count(*) AS n FROM app_events GROUP BY 1",
@@ -216,8 +238,12 @@ fn windows_of_other_kinds_and_in_other_places() {
              GROUP BY tumble(timestamp, INTERVAL '1 hour')",
             &["tumble stands twice"],
         ),
-        ("COUNT_ALL GROUP BY tumble(timestamp)", &["tumble takes the event time and a length"]),
-        ("COUNT_ALL GROUP BY tumble(timestamp, INTERVAL '1 minute', INTERVAL '1 second')", &["tumble takes"]),
+        ("COUNT_ALL GROUP BY tumble(timestamp)", &["tumble takes the event time, a length"]),
+        ("COUNT_ALL GROUP BY tumble(timestamp, INTERVAL '1 minute', INTERVAL '1 second')", &["not a constant time"]),
+        (
+            "COUNT_ALL GROUP BY tumble(timestamp, INTERVAL '1 minute', DATE '2026-01-05', 3)",
+            &["tumble takes the event time, a length"],
+        ),
         ("COUNT_ALL GROUP BY tumble(seen, INTERVAL '1 minute')", &["tumble is over seen", "tumble(timestamp"]),
         (
             "COUNT_ALL GROUP BY tumble(timestamp + INTERVAL '1 second', INTERVAL '1 minute')",
@@ -251,7 +277,7 @@ fn windows_of_other_kinds_and_in_other_places() {
             "SELECT \"tumble\"(timestamp, INTERVAL '1 minute') AS w FROM app_events",
             &["tumble stands alone in GROUP BY"],
         ),
-        ("SELECT \"window_start of tumble\"() AS w FROM app_events WINDOW_CLAUSE", &["no function"]),
+        ("SELECT \"window_start of the window\"() AS w FROM app_events WINDOW_CLAUSE", &["no function"]),
         (
             "SELECT e.window_start FROM app_events AS e WINDOW_CLAUSE",
             &["belongs to no table", "write window_start alone", "column 10"],

@@ -62,7 +62,7 @@ fn event_aggregation_gives_the_columns_and_rows_of_its_contract() {
         ["timestamp", "timestamp", "string", "string", "string", "bigint", "array<string>", "timestamp", "date"]
     );
     assert_eq!(query.input_columns(), [0, 1, 2, 3, 4]);
-    assert_eq!(query.window().unwrap().size(), MINUTE);
+    assert_eq!(query.window().unwrap().to_string(), "60s");
 }
 
 #[test]

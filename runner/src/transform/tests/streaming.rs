@@ -22,7 +22,7 @@ fn counts(ingested: &Ingested) -> (u64, u64, u64) {
 }
 
 fn window_starts(operator: &Operator) -> Vec<i64> {
-    operator.windows().iter().map(|window| (window.start - T0) / SECOND).collect()
+    operator.parts().iter().map(|part| (part.part - T0) / SECOND).collect()
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_query_without_a_window_counts_too() {
         .ingest(&batch(&query, "{\"event_type\": \"click\"}\n{\"event_type\": \"view\"}"), Some(T0), 1)
         .unwrap();
     assert_eq!(counts(&ingested), (1, 0, 1));
-    assert!(operator.windows().is_empty() && close_all(&mut operator).is_empty());
+    assert!(operator.parts().is_empty() && close_all(&mut operator).is_empty());
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn windows_close_oldest_first_when_the_watermark_reaches_their_end() {
     operator.discard(T0 + 179 * SECOND);
     assert_eq!(window_starts(&operator), [120]);
     operator.discard(T0 + 180 * SECOND);
-    assert!(operator.windows().is_empty());
+    assert!(operator.parts().is_empty());
     assert_eq!((operator.groups(), operator.size_bytes()), (0, 0));
 }
 
@@ -96,7 +96,7 @@ fn a_window_knows_the_first_batch_that_fed_it() {
     let query = planned(COUNTS);
     let mut operator = query.operator();
     let versions =
-        |operator: &Operator| operator.windows().iter().map(|window| window.first_version).collect::<Vec<_>>();
+        |operator: &Operator| operator.parts().iter().map(|part| part.first_version).collect::<Vec<_>>();
     operator.ingest(&clicks(&query, &[(1.0, "click"), (61.0, "view")]), None, 7).unwrap();
     operator.ingest(&clicks(&query, &[(2.0, "click"), (61.0, "click")]), None, 8).unwrap();
     operator.ingest(&clicks(&query, &[(121.0, "click"), (61.0, "click")]), None, 9).unwrap();
@@ -113,7 +113,7 @@ fn a_window_knows_the_first_batch_that_fed_it() {
 fn a_snapshot_leaves_the_window_as_it_is() {
     let query = planned(COUNTS);
     let mut operator = query.operator();
-    let changed = |operator: &Operator| operator.windows()[0].changed_since_snapshot;
+    let changed = |operator: &Operator| operator.parts()[0].changed_since_snapshot;
     operator.ingest(&clicks(&query, &[(1.0, "click"), (2.0, "click")]), None, 1).unwrap();
     assert!(changed(&operator));
     let state = operator.snapshot(T0).unwrap();

@@ -184,7 +184,7 @@ impl Session<'_> {
 
     /// Where a rebuild would have to begin after this batch: at the batch that first put a row into an open window.
     fn replay_from(&self, ranges: &Partitions<Range>) -> Option<ReplayFrom> {
-        let version = self.operator.windows().iter().map(|window| window.first_version).min()?;
+        let version = self.operator.parts().iter().map(|part| part.first_version).min()?;
         let known = self.log.state();
         let batch = known.replay.get(&version).map_or(ranges, |batch| &batch.partitions);
         Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start) })
@@ -201,12 +201,12 @@ impl Session<'_> {
         let Some(schema) = self.settings.query.state_schema() else { return Ok(Vec::new()) };
         let faults = std::sync::Arc::clone(&self.environment.faults);
         let mut objects = BTreeMap::new();
-        for (number, window) in self.operator.windows().into_iter().enumerate() {
-            if let Some(object) = self.objects.get(&window.start).filter(|_| !window.changed_since_snapshot) {
-                objects.insert(window.start, object.clone());
+        for (number, part) in self.operator.parts().into_iter().enumerate() {
+            if let Some(object) = self.objects.get(&part.part).filter(|_| !part.changed_since_snapshot) {
+                objects.insert(part.part, object.clone());
                 continue;
             }
-            let rows = self.operator.snapshot(window.start)?;
+            let rows = self.operator.snapshot(part.part)?;
             let content = snapshot::encode(&schema, &rows).map_err(|error| {
                 JobError::passing(Reason::InternalError, format!("cannot encode the state: {error}"), "report this")
             })?;
@@ -216,7 +216,7 @@ impl Session<'_> {
             file.write(content).await?;
             let facts = file.finish().await?;
             faults.reached(FaultStep::State, Moment::After);
-            let (window, first_version) = (window.start, window.first_version);
+            let (window, first_version) = (part.part, part.first_version);
             objects.insert(window, StateObject { window, first_version, path, bytes: facts.bytes, xxh3: facts.xxh3 });
         }
         self.objects = objects;

@@ -1,0 +1,180 @@
+//! Windows of every kind behind one trait: what they are ([`WindowSpec`]) and what they hold ([`WindowState`]).
+//!
+//! ```text
+//! tumble   [     )[     )[     )     edges known before any event        fixed: one HeldWindow for each open window
+//! hop      [        )                the same, a row in several
+//!             [        )
+//! session  x xx   x    [gap)         edges made by the events of a key   session
+//! ```
+
+mod fixed;
+mod hop;
+mod read;
+mod tumble;
+
+use std::fmt;
+use std::time::Duration;
+
+use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::error::Result;
+
+pub(super) use fixed::FixedWindows;
+pub use hop::Hop;
+pub(super) use read::window_of;
+pub use tumble::Tumble;
+
+use super::aggregation::Aggregation;
+
+/// The windows of a query. All times are in microseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WindowSpec {
+    /// `tumble(time, size [, origin])`.
+    Tumble(Tumble),
+    /// `hop(time, slide, size [, origin])`.
+    Hop(Hop),
+}
+
+impl WindowSpec {
+    /// No open window.
+    pub(super) fn state(self) -> Box<dyn WindowState> {
+        match self {
+            Self::Tumble(window) => Box::new(FixedWindows::new(window)),
+            Self::Hop(window) => Box::new(FixedWindows::new(window)),
+        }
+    }
+
+    /// Which event times are late under a watermark; `None` if that depends on more than the event time.
+    pub(super) fn late_before(self, watermark: i64) -> Option<LateBefore> {
+        match self {
+            Self::Tumble(window) => Some(LateBefore::of(window, watermark)),
+            Self::Hop(window) => Some(LateBefore::of(window, watermark)),
+        }
+    }
+}
+
+/// For people, as in "60s of timestamp".
+impl fmt::Display for WindowSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |micros: i64| Duration::from_micros(micros.unsigned_abs());
+        match self {
+            Self::Tumble(window) => write!(f, "{:?}", time(window.size())),
+            Self::Hop(window) => write!(f, "{:?} every {:?}", time(window.size()), time(window.slide())),
+        }
+    }
+}
+
+/// Windows whose edges are known before any event.
+pub(super) trait Grid: Copy + Send + 'static {
+    /// Length of a window.
+    fn size(self) -> i64;
+
+    /// Time between the starts of two windows.
+    fn slide(self) -> i64;
+
+    /// Start of the last window that begins at or before a time.
+    fn start_at_or_before(self, time: i64) -> i64;
+
+    /// End (exclusive) of the window that starts at `start`.
+    fn end_of(self, start: i64) -> i64 {
+        start.saturating_add(self.size())
+    }
+
+    /// Starts of the first and the last window that hold an event time.
+    fn span(self, time: i64) -> (i64, i64) {
+        let last = self.start_at_or_before(time);
+        let before = self.start_at_or_before(time.saturating_sub(self.size()));
+        (before.saturating_add(self.slide()).min(last), last)
+    }
+}
+
+/// Event times below these are late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LateBefore {
+    /// All windows of the row are closed.
+    pub(super) all: i64,
+    /// Some of them are. Never less than `all`.
+    pub(super) some: i64,
+}
+
+impl LateBefore {
+    fn of(grid: impl Grid, watermark: i64) -> Self {
+        let closed = grid.start_at_or_before(watermark.saturating_sub(grid.size()));
+        Self { all: closed.saturating_add(grid.slide()), some: closed.saturating_add(grid.size()) }
+    }
+}
+
+/// A part of the state that is kept and restored as one: a window, or the sessions of some keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenPart {
+    /// Which one: the start of a window in microseconds since 1970, or the number of a bucket of keys.
+    pub part: i64,
+    /// Version of the batch that first put a row into it: where a rebuild of its state begins.
+    pub first_version: u64,
+    /// Number of groups.
+    pub groups: usize,
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// Whether rows came or went since it was last snapshotted or restored.
+    pub changed_since_snapshot: bool,
+}
+
+/// Answers of closed windows, and the edges of each row's window.
+pub(super) struct Closed {
+    pub(super) starts: ArrayRef,
+    pub(super) ends: ArrayRef,
+    pub(super) answers: RecordBatch,
+}
+
+/// Takes the answers of closed windows.
+pub(super) type Emit<'a> = dyn FnMut(Closed) -> Result<()> + 'a;
+
+/// The open windows of a query.
+pub(super) trait WindowState: Send {
+    /// Adds prepared rows. Those whose window the committed watermark has closed are left out.
+    fn add(&mut self, aggregation: &Aggregation, rows: &RecordBatch, batch: BatchTime) -> Result<()>;
+
+    /// Emits the oldest window that ends at or before the watermark and forgets it; `false` if there is none. `whole`:
+    /// all its rows at once, in the order of their keys.
+    fn close_next(&mut self, aggregation: &Aggregation, watermark: i64, whole: bool, emit: &mut Emit<'_>)
+    -> Result<bool>;
+
+    /// Forgets the windows that end at or before the watermark.
+    fn discard(&mut self, watermark: i64);
+
+    /// The parts that hold rows, in the order of their numbers.
+    fn parts(&self) -> Vec<OpenPart>;
+
+    /// The state of a part, one row for each group, and the part goes on as it is; `None` if it holds no rows.
+    fn snapshot(&mut self, aggregation: &Aggregation, part: i64) -> Result<Option<Vec<RecordBatch>>>;
+
+    /// Adds rows of state.
+    fn restore(&mut self, aggregation: &Aggregation, part: i64, first_version: u64, rows: &[RecordBatch])
+    -> Result<()>;
+
+    /// Number of open windows.
+    fn open_windows(&self) -> usize;
+
+    /// Start of the oldest open window.
+    fn oldest_open(&self) -> Option<i64>;
+
+    /// Greatest end of an open window.
+    fn latest_end(&self) -> Option<i64>;
+
+    /// Number of groups in all of them.
+    fn groups(&self) -> usize;
+
+    /// Bytes of memory.
+    fn bytes(&self) -> usize;
+}
+
+/// When the rows of a micro-batch come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchTime {
+    /// The watermark that was committed before it.
+    pub(super) watermark: Option<i64>,
+    /// The batch's version in the log.
+    pub(super) version: u64,
+}
+
+#[cfg(test)]
+mod tests;
