@@ -150,10 +150,11 @@ impl Operator {
 
     /// Forgets the windows that end at or before `watermark` without emitting them: they were, when the batches that
     /// are now executed again were executed first.
-    pub fn discard(&mut self, watermark: i64) {
+    pub fn discard(&mut self, watermark: i64) -> Result<()> {
         if let Some(windows) = &mut self.windows {
-            windows.discard(watermark);
+            windows.discard(watermark).map_err(Error::in_part("closed windows"))?;
         }
+        Ok(())
     }
 
     /// The parts of the state that hold rows, in the order of their numbers.

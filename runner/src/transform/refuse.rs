@@ -185,7 +185,7 @@ impl Context<'_> {
             Some(edge) => {
                 let name = edge.name();
                 Err(QueryError::new(format!("{name} inside an aggregate or a key of {}: {why}", kind.name()))
-                    .at(self.places.column(name))
+                    .at(self.places.function(edge.sign_name()))
                     .cure(format!("use {name} beside the aggregates, in the SELECT list or above it")))
             }
             None => Ok(()),
@@ -233,8 +233,7 @@ impl Context<'_> {
         // Output columns of the node below that tell windows apart.
         let mut edges: HashSet<usize> = HashSet::new();
         if let LogicalPlan::Aggregate(aggregate) = window {
-            edges =
-                positions(&aggregate.group_expr, &|key| window_sign(key).is_some() || edge_sign(key).is_some());
+            edges = positions(&aggregate.group_expr, &|key| window_sign(key).is_some() || edge_sign(key).is_some());
         }
         let mut below = window;
         for node in path {

@@ -135,11 +135,16 @@ pub(super) trait WindowState: Send {
 
     /// Emits the oldest window that ends at or before the watermark and forgets it; `false` if there is none. `whole`:
     /// all its rows at once, in the order of their keys.
-    fn close_next(&mut self, aggregation: &Aggregation, watermark: i64, whole: bool, emit: &mut Emit<'_>)
-    -> Result<bool>;
+    fn close_next(
+        &mut self,
+        aggregation: &Aggregation,
+        watermark: i64,
+        whole: bool,
+        emit: &mut Emit<'_>,
+    ) -> Result<bool>;
 
     /// Forgets the windows that end at or before the watermark.
-    fn discard(&mut self, watermark: i64);
+    fn discard(&mut self, watermark: i64) -> Result<()>;
 
     /// The parts that hold rows, in the order of their numbers.
     fn parts(&self) -> Vec<OpenPart>;

@@ -117,7 +117,7 @@ impl Session<'_> {
         };
         check_records(version, batch, &summary)?;
         if let Some(watermark) = batch.watermark {
-            self.operator.discard(watermark);
+            self.operator.discard(watermark)?;
         }
         Ok(())
     }

@@ -46,12 +46,12 @@ fn the_names_of_the_window_are_marked_only_where_it_is_grouped() {
                HAVING window_start > x ORDER BY window_end";
     let query = parsed(sql).ok().unwrap().query.to_string();
     for part in [
-        r#""window_start of tumble"() AS window_start"#,
-        r#""window_end of tumble"() + x"#,
+        r#""window_start of the window"() AS window_start"#,
+        r#""window_end of the window"() + x"#,
         "(SELECT window_start FROM events)",
-        r#"GROUP BY tumble(t, x), "window_end of tumble"()"#,
-        r#"HAVING "window_start of tumble"() > x"#,
-        r#"ORDER BY "window_end of tumble"()"#,
+        r#"GROUP BY tumble(t, x), "window_end of the window"()"#,
+        r#"HAVING "window_start of the window"() > x"#,
+        r#"ORDER BY "window_end of the window"()"#,
     ] {
         assert!(query.contains(part), "{part} is not in {query}");
     }

@@ -380,8 +380,11 @@ impl<'a> Walk<'a> {
         if let Some(second) = windows.next().or(self.places.window.is_some().then_some(window)) {
             let first = self.places.window.unwrap_or(window).kind;
             let (first, name) = (first.name(), second.kind.name());
-            let message =
-                if first == name { format!("{name} stands twice") } else { format!("{first} and {name} stand together") };
+            let message = if first == name {
+                format!("{name} stands twice")
+            } else {
+                format!("{first} and {name} stand together")
+            };
             let error = QueryError::new(message).at(second.place);
             return refuse(error.cure("a query has one window; compute everything in the SELECT that has it"));
         }
@@ -413,6 +416,10 @@ impl<'a> Walk<'a> {
         let position = place(function.name.span().start);
         if let Some(position) = position {
             self.places.functions.entry(name.clone()).or_insert(position);
+        }
+        if name == WindowKind::Session.name() {
+            let error = QueryError::new("session windows come later").at(position);
+            return refuse(error.cure(format!("use tumble: {USE_A_WINDOW}")));
         }
         if let Some(kind) = WindowKind::from_name(&name) {
             self.check_window(kind, function, position)?;

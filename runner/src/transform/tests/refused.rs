@@ -219,7 +219,7 @@ fn windows_of_other_kinds_and_in_other_places() {
             "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 minute', INTERVAL '2 minutes'), session(timestamp, INTERVAL '1 hour')",
             &["hop and session stand together", "one window"],
         ),
-        ("COUNT_ALL GROUP BY session_window(timestamp, '5 minutes')", &["no function session_window", "use session"]),
+        ("COUNT_ALL GROUP BY session_window(timestamp, '5 minutes')", &["no function session_window"]),
         ("COUNT_ALL GROUP BY hopping(timestamp, '5 minutes')", &["no function hopping", "use hop"]),
         ("COUNT_ALL GROUP BY window(timestamp, '1 minute')", &["no function window", "tumble"]),
         (

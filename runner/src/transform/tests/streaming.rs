@@ -84,9 +84,9 @@ fn windows_close_oldest_first_when_the_watermark_reaches_their_end() {
     let starts: Vec<&str> = rows.iter().map(|row| &row[17..37]).collect();
     assert_eq!(starts, ["2026-02-16T13:58:00Z", "2026-02-16T14:00:00Z", "2026-02-16T14:01:00Z"]);
     assert_eq!(window_starts(&operator), [120]);
-    operator.discard(T0 + 179 * SECOND);
+    operator.discard(T0 + 179 * SECOND).unwrap();
     assert_eq!(window_starts(&operator), [120]);
-    operator.discard(T0 + 180 * SECOND);
+    operator.discard(T0 + 180 * SECOND).unwrap();
     assert!(operator.parts().is_empty());
     assert_eq!((operator.groups(), operator.size_bytes()), (0, 0));
 }
@@ -95,8 +95,7 @@ fn windows_close_oldest_first_when_the_watermark_reaches_their_end() {
 fn a_window_knows_the_first_batch_that_fed_it() {
     let query = planned(COUNTS);
     let mut operator = query.operator();
-    let versions =
-        |operator: &Operator| operator.parts().iter().map(|part| part.first_version).collect::<Vec<_>>();
+    let versions = |operator: &Operator| operator.parts().iter().map(|part| part.first_version).collect::<Vec<_>>();
     operator.ingest(&clicks(&query, &[(1.0, "click"), (61.0, "view")]), None, 7).unwrap();
     operator.ingest(&clicks(&query, &[(2.0, "click"), (61.0, "click")]), None, 8).unwrap();
     operator.ingest(&clicks(&query, &[(121.0, "click"), (61.0, "click")]), None, 9).unwrap();

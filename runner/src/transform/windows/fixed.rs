@@ -115,8 +115,9 @@ impl<G: Grid> WindowState for FixedWindows<G> {
         Ok(true)
     }
 
-    fn discard(&mut self, watermark: i64) {
+    fn discard(&mut self, watermark: i64) -> Result<()> {
         while self.pop_closed(watermark).is_some() {}
+        Ok(())
     }
 
     fn parts(&self) -> Vec<OpenPart> {

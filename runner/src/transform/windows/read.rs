@@ -22,9 +22,7 @@ pub(in super::super) fn window_of(
     };
     check_time(kind, time, aggregate, schema, event_time)?;
     let constant = |expr: &Expr| {
-        session
-            .simplify(expr.clone(), aggregate.input.schema())
-            .map_err(|error| QueryError::from_datafusion(&error))
+        session.simplify(expr.clone(), aggregate.input.schema()).map_err(|error| QueryError::from_datafusion(&error))
     };
     let length = |index: usize, what| match arguments.get(index) {
         Some(length) => micros_of(&constant(length)?, what),
@@ -35,9 +33,7 @@ pub(in super::super) fn window_of(
         None => Ok(0),
     };
     let spec = match kind {
-        WindowKind::Tumble => {
-            Tumble::new(length(0, "the length of the window")?, origin(1)?).map(WindowSpec::Tumble)
-        }
+        WindowKind::Tumble => Tumble::new(length(0, "the length of the window")?, origin(1)?).map(WindowSpec::Tumble),
         WindowKind::Hop => {
             let (slide, size) = (length(0, "the slide of the window")?, length(1, "the length of the window")?);
             Some(hop(slide, size, origin(2)?)?)
@@ -50,8 +46,10 @@ pub(in super::super) fn window_of(
 
 fn hop(slide: i64, size: i64, origin: i64) -> Result<WindowSpec, QueryError> {
     let Some(window) = Hop::new(slide, size, origin) else {
-        return Err(QueryError::new("the slide of the window is longer than its length, so that some rows lie in none")
-            .cure("hop takes the slide first: hop(<event time>, INTERVAL '1 minute', INTERVAL '5 minutes')"));
+        return Err(QueryError::new(
+            "the slide of the window is longer than its length, so that some rows lie in none",
+        )
+        .cure("hop takes the slide first: hop(<event time>, INTERVAL '1 minute', INTERVAL '5 minutes')"));
     };
     if window.overlap() > Hop::WINDOWS_MAX {
         let message = format!("each row lies in {} windows, at most {} can be", window.overlap(), Hop::WINDOWS_MAX);
@@ -117,7 +115,8 @@ fn micros_of(length: &Expr, what: &str) -> Result<i64, QueryError> {
 fn origin_of(kind: WindowKind, origin: &Result<Expr, QueryError>) -> Result<i64, QueryError> {
     match origin {
         Ok(Expr::Literal(ScalarValue::TimestampMicrosecond(Some(origin), _), _)) => Ok(*origin),
-        _ => Err(QueryError::new(format!("the last argument of {} is not a constant time", kind.name()))
-            .cure("write a time at which a window begins, such as TIMESTAMP '1970-01-05 00:00:00' for weeks from Monday")),
+        _ => Err(QueryError::new(format!("the last argument of {} is not a constant time", kind.name())).cure(
+            "write a time at which a window begins, such as TIMESTAMP '1970-01-05 00:00:00' for weeks from Monday",
+        )),
     }
 }
