@@ -8,7 +8,7 @@ BINARY := $(TARGET)/release/data-platform
 BUILD := cargo build --release --workspace
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate bench bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up clean
+.PHONY: help run build test check generate bench bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
@@ -72,6 +72,9 @@ bench-operator: build ## the operator against the cluster of KUBECONFIG: 1,000 j
 
 bench-spark: ## the same beside Spark Structured Streaming
 	BENCH_SPARK=1 bench/run $(ARGS)
+
+findings: ## behaviour of other people's software that surprised us: says what has changed (needs the package registries)
+	@status=0; for finding in findings/*.sh; do echo "== $$finding"; $$finding || { echo "CHANGED: $$finding"; status=1; }; done; exit $$status
 
 clean: ## remove what was built (25 minutes to build again)
 	cargo clean

@@ -1,11 +1,12 @@
 //! Sources: where records come from, and how their bytes become Arrow columns.
 //!
-//! [`Source`] is what the pipeline asks of Kafka; a test answers from memory. A source decides nothing: it says what is
+//! [`Source`] is what the pipeline asks of Kafka; [`memory`] answers from memory. A source decides nothing: it says what is
 //! there and reads the ranges that it is told.
 
 pub mod dead_letter;
 pub mod decode;
 pub mod kafka;
+pub mod memory;
 pub mod reader;
 pub mod record;
 pub(crate) mod table_files;
