@@ -8,6 +8,8 @@
 
 mod batch;
 mod rebuild;
+#[cfg(test)]
+mod simulation;
 mod start;
 
 use std::sync::Arc;

@@ -124,6 +124,14 @@ impl MemoryCluster {
         self.with(topic, partition, |partition| partition.leader_leaves_at = Some(offset));
     }
 
+    /// Gives every partition a leader.
+    pub fn heal(&self) {
+        for partition in self.lock().topics.values_mut().flat_map(|topic| &mut topic.partitions) {
+            partition.leaderless = false;
+            partition.leader_leaves_at = None;
+        }
+    }
+
     /// Leaves the next questions and reads without an answer.
     pub fn leave_unanswered(&self, questions: u64) {
         self.lock().unanswered = questions;
@@ -254,11 +262,10 @@ impl Source for MemorySource {
                     let detail = format!("{topic} partition {partition} is at {known:?}, not at {start}");
                     return Err(SourceError::Failed { operation: "read", detail });
                 }
-                reads.entry(topic.clone()).or_default().insert(*partition, PartitionRead {
-                    start: *start,
-                    end: *start,
-                    records: 0,
-                });
+                reads
+                    .entry(topic.clone())
+                    .or_default()
+                    .insert(*partition, PartitionRead { start: *start, end: *start, records: 0 });
                 left.push((topic.clone(), *partition, *end));
             }
         }

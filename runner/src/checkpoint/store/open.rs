@@ -90,6 +90,10 @@ impl Location {
     }
 
     fn open_remote(&self, url: &Url) -> Result<SharedStore, StoreError> {
+        #[cfg(test)]
+        if let ("simulated", Some(store)) = (url.scheme(), super::simulated::SimulatedStore::mounted(url.as_str())) {
+            return Ok(store);
+        }
         let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
         let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
             StoreError::Unsuitable(format!("{url}: this program cannot open such a store ({error}); use a folder"))

@@ -48,7 +48,14 @@ pub(crate) struct Disk {
     pub(crate) syncs: bool,
     /// Prints every effect, and which process has it: for a single seed.
     pub(crate) trace: bool,
+    /// What every process did, if somebody wants to know.
+    told: Option<Vec<String>>,
     pub(crate) running: u64,
+}
+
+thread_local! {
+    /// The disk on which `simulated://` URLs lie.
+    static MOUNTED: RefCell<Option<Rc<RefCell<Disk>>>> = const { RefCell::new(None) };
 }
 
 impl Disk {
@@ -64,8 +71,24 @@ impl Disk {
             injected: Injected::default(),
             syncs,
             trace: std::env::var_os("SIMULATION_SEED").is_some(),
+            told: None,
             running: 0,
         }))
+    }
+
+    /// From now on `simulated://` URLs lie on this disk, for this thread.
+    pub(crate) fn mount(disk: &Rc<RefCell<Self>>) {
+        MOUNTED.set(Some(Rc::clone(disk)));
+    }
+
+    /// Keeps what every process does from now on.
+    pub(crate) fn keep_trace(&mut self) {
+        self.told = Some(Vec::new());
+    }
+
+    /// What processes did, without the random part of names.
+    pub(crate) fn take_trace(&mut self) -> Vec<String> {
+        self.told.take().unwrap_or_default()
     }
 
     /// The machine stops: entries and content that were not synced may be gone, each for itself.
@@ -173,6 +196,11 @@ impl SimulatedStore {
         Rc::new(Self { disk: Rc::clone(disk), root: root.to_owned() })
     }
 
+    /// The store at a `simulated://` URL on the mounted disk.
+    pub(crate) fn mounted(url: &str) -> Option<Rc<Self>> {
+        MOUNTED.with_borrow(|disk| disk.as_ref().map(|disk| Self::open(disk, url)))
+    }
+
     fn path(&self, path: &str) -> String {
         format!("{}/{path}", self.root)
     }
@@ -207,6 +235,12 @@ impl SimulatedStore {
         }
         let answer = {
             let mut disk = self.disk.borrow_mut();
+            let running = disk.running;
+            if let Some(told) = &mut disk.told {
+                // Names carry the log's random id.
+                let place = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                told.push(format!("{running} {operation} {place}"));
+            }
             if disk.trace && !matches!(operation, "read" | "list") {
                 println!("process {}: {operation} {path}", disk.running);
             }

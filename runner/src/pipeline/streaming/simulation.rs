@@ -1,0 +1,64 @@
+//! Whole jobs under seeded chaos: the real reader, decoder, operator, snapshots, rebuilds, watermark and tables, on a source
+//! in memory, a disk that forgets what was not made durable, and a clock that somebody turns.
+//!
+//! A scenario is a job's YAML, records made from a seed, and a fold over these records that says which rows are right. A seed
+//! decides how records come, when processes and the machine stop, which replies are lost, which snapshots are damaged,
+//! which partitions lose their leaders. At the end the job is drained, and its rows are compared with the fold.
+//!
+//! `DATA_PLATFORM_SIMULATION_SEEDS` sets the number of seeds, `SIMULATION_SEED` runs a single one.
+
+mod scenario;
+mod tables;
+mod world;
+
+use self::scenario::{SCENARIOS, Scenario};
+use self::world::{Story, World};
+
+/// Runs one seed to its end.
+fn simulate(scenario: &Scenario, seed: u64) -> Result<Story, String> {
+    let mut world = World::new(scenario, seed);
+    world
+        .live()
+        .and_then(|()| world.finish())
+        .map_err(|problem| format!("{}, seed {seed}: {problem} (repeat: SIMULATION_SEED={seed})", scenario.name))
+}
+
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    match number("SIMULATION_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("DATA_PLATFORM_SIMULATION_SEEDS").unwrap_or(1_000),
+    }
+}
+
+#[test]
+fn no_schedule_of_crashes_and_faults_changes_the_rows_of_a_job() {
+    let mut total = Story::default();
+    let seeds = seeds();
+    let many = seeds.end - seeds.start > 100;
+    for seed in seeds {
+        let scenario = &SCENARIOS[(seed % SCENARIOS.len() as u64) as usize];
+        total.add(&simulate(scenario, seed).unwrap_or_else(|problem| panic!("{problem}")));
+    }
+    println!("{total:?}");
+    if many {
+        // A simulation in which nothing happens proves nothing.
+        assert!(total.process_crashes > 100, "{total:?}");
+        assert!(total.machine_crashes > 50, "{total:?}");
+        assert!(total.lost_replies > 20, "{total:?}");
+        assert!(total.damaged_states > 20, "{total:?}");
+        assert!(total.leaders_lost > 20, "{total:?}");
+        assert!(total.late > 100, "{total:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..6 {
+        let scenario = &SCENARIOS[(seed % SCENARIOS.len() as u64) as usize];
+        let trace = || simulate(scenario, seed).unwrap_or_else(|problem| panic!("{problem}")).trace;
+        let (first, second) = (trace(), trace());
+        assert!(first.len() > 100, "{first:?}");
+        assert_eq!(first, second, "seed {seed}");
+    }
+}

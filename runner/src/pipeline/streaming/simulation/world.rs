@@ -1,0 +1,349 @@
+//! One simulated world: a disk, topics, a clock, and the processes of one job.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use data_platform_crds::check::Manifest;
+
+use super::scenario::Sent;
+use super::scenario::{Outcome, Scenario};
+use super::tables;
+use crate::checkpoint::counters::Counters;
+use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::log::read;
+use crate::checkpoint::record::Rank;
+use crate::checkpoint::store::SharedStore;
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::store::simulated::{Disk, SimulatedStore};
+use crate::clock::{Clock, ManualClock};
+use crate::config::job::{PlannedJob, RunOptions};
+use crate::config::{JobSource, Loaded, load_in_pod};
+use crate::faults::NoFaults;
+use crate::pipeline::error::{JobError, Retry};
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::status::SharedStatus;
+use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
+use crate::random::Random;
+use crate::source::kafka::config::Secrets;
+use crate::source::memory::{MemoryCluster, MemoryRecord};
+use crate::stop::StopSignal;
+
+const TOPIC: &str = "t";
+const PARTITIONS: i32 = 3;
+/// 2026-02-16 14:00 UTC.
+const BEGIN: i64 = 1_771_250_400_000_000;
+/// More than any undisturbed run needs.
+const STEPS_MAX: usize = 100_000;
+
+const OUTPUTS: &str = "simulated://disk/outputs";
+const CHECKPOINTS: &str = "simulated://disk/checkpoints";
+
+/// What happened in simulations.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Story {
+    pub(super) process_crashes: u64,
+    pub(super) machine_crashes: u64,
+    pub(super) lost_replies: u64,
+    pub(super) failures: u64,
+    pub(super) damaged_states: u64,
+    pub(super) leaders_lost: u64,
+    pub(super) fenced: u64,
+    pub(super) late: u64,
+    pub(super) rows: u64,
+    /// Which operations the processes did, in order.
+    pub(super) trace: Vec<String>,
+}
+
+impl Story {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.process_crashes += other.process_crashes;
+        self.machine_crashes += other.machine_crashes;
+        self.lost_replies += other.lost_replies;
+        self.failures += other.failures;
+        self.damaged_states += other.damaged_states;
+        self.leaders_lost += other.leaders_lost;
+        self.fenced += other.fenced;
+        self.late += other.late;
+        self.rows += other.rows;
+    }
+}
+
+type Process = Pin<Box<dyn Future<Output = Result<Ended, JobError>>>>;
+
+/// Polls a future of this world once; nothing in it waits for anybody else.
+fn poll<T>(future: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> Option<T> {
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
+    }
+}
+
+/// A world.
+pub(super) struct World<'a> {
+    scenario: &'a Scenario,
+    random: Random,
+    disk: Rc<RefCell<Disk>>,
+    cluster: MemoryCluster,
+    clock: Arc<ManualClock>,
+    planned: Rc<PlannedJob>,
+    sent: Vec<Sent>,
+    started: i64,
+    /// Disturbances that are left.
+    disturbances: u64,
+    story: Story,
+}
+
+thread_local! {
+    /// Planning takes longer than a simulation. One for each thread, since a plan holds the clock that its query reads.
+    static PLANNED: RefCell<BTreeMap<&'static str, Rc<PlannedJob>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn planned(scenario: &Scenario) -> Rc<PlannedJob> {
+    let plan = || {
+        let manifest = Manifest::read(scenario.yaml).expect("the YAML of a scenario is right").remove(0);
+        let loaded = load_in_pod("scenario", manifest, &JobSource::default()).expect("a scenario is valid");
+        let Loaded::Streaming(loaded) = loaded else { panic!("a scenario is a streaming job") };
+        Rc::new(PlannedJob::new(*loaded).expect("the query of a scenario can be planned"))
+    };
+    PLANNED.with_borrow_mut(|known| Rc::clone(known.entry(scenario.yaml).or_insert_with(plan)))
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(scenario: &'a Scenario, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let disk = Disk::new(seed, [0, 60, 25][random.below(3) as usize], true);
+        disk.borrow_mut().keep_trace();
+        Disk::mount(&disk);
+        let cluster = MemoryCluster::default();
+        cluster.create(TOPIC, PARTITIONS);
+        Self {
+            scenario,
+            disturbances: 2 + random.below(8),
+            random,
+            disk,
+            cluster,
+            clock: Arc::new(ManualClock::at(BEGIN)),
+            planned: planned(scenario),
+            sent: Vec::new(),
+            started: 0,
+            story: Story::default(),
+        }
+    }
+
+    /// Records come and processes run, crash and run again.
+    pub(super) fn live(&mut self) -> Result<(), String> {
+        for _ in 0..3 + self.random.below(4) {
+            self.send();
+            self.run_to_end(RunMode::TestMode)?;
+            if self.disturbances > 0 && self.random.one_in(4) {
+                self.damage_state();
+            }
+            if self.random.one_in(3) {
+                self.clock.advance(Duration::from_secs(self.random.below(60)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The job is drained, the machine stops once more, and everything is looked at.
+    pub(super) fn finish(mut self) -> Result<Story, String> {
+        self.disturbances = 0;
+        self.run_to_end(RunMode::Drain)?;
+        self.disk.borrow_mut().crash();
+        let totals = self.totals()?;
+        let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/table"))?;
+        let late = totals.outputs.values().map(|output| output.late).sum();
+        (self.scenario.check)(&Outcome { sent: &self.sent, rows: &rows, late })?;
+        self.check_dead_letters()?;
+        let injected = self.disk.borrow().injected.clone();
+        self.story.lost_replies = injected.lost_replies;
+        self.story.failures = injected.failures;
+        self.story.late = late;
+        self.story.rows = rows.len() as u64;
+        self.story.trace = self.disk.borrow_mut().take_trace();
+        Ok(self.story)
+    }
+
+    fn send(&mut self) {
+        for _ in 0..10 + self.random.below(60) {
+            self.clock.advance(Duration::from_millis(self.random.below(1_500)));
+            // A partition that is quiet for long.
+            let quiet = (self.started % 4) as i32;
+            let partition = self.random.below(PARTITIONS as u64) as i32;
+            let partition = if partition == quiet { (partition + 1) % PARTITIONS } else { partition };
+            if self.random.one_in(15) {
+                self.cluster.append_gap(TOPIC, partition, 1 + self.random.below(3) as i64);
+            }
+            let now = self.clock.now();
+            if self.random.one_in(30) {
+                let tombstone = MemoryRecord { timestamp_ms: Some(now / 1_000), key: None, value: None };
+                self.cluster.append(TOPIC, partition, tombstone);
+                continue;
+            }
+            let time = self.scenario.event_time(&mut self.random, now);
+            let (key, value) = (Scenario::key(&mut self.random), self.random.below(9) as i64);
+            let bad = self.random.one_in(20);
+            let text = format!(r#"{{"ts":{},"k":"{key}","v":{value}}}"#, time / 1_000);
+            let text = if bad { text.replace("ts", "at") } else { text };
+            let record = MemoryRecord { timestamp_ms: Some(now / 1_000), ..MemoryRecord::of(text) };
+            let offset = self.cluster.append(TOPIC, partition, record).expect("the partition is there");
+            self.sent.push(Sent { partition, offset, time, key, value, bad });
+        }
+        if self.random.one_in(5) {
+            let partition = self.random.below(PARTITIONS as u64) as i32;
+            let offset = self.sent.iter().filter(|sent| sent.partition == partition).map(|sent| sent.offset).max();
+            self.cluster.lose_leader_at(TOPIC, partition, offset.unwrap_or(0) - self.random.below(10) as i64);
+            self.story.leaders_lost += 1;
+        }
+    }
+
+    /// Runs processes until one has done all, through crashes.
+    fn run_to_end(&mut self, mode: RunMode) -> Result<(), String> {
+        let mut process = self.start(mode);
+        let mut zombie: Option<Process> = None;
+        for _ in 0..STEPS_MAX {
+            if self.disturbances == 0 {
+                self.disk.borrow_mut().fault_one_in = 0;
+            }
+            if self.random.one_in(400) {
+                self.cluster.heal();
+            }
+            self.disk.borrow_mut().running = self.started as u64;
+            match poll(&mut process) {
+                Some(Ok(_)) => return self.wake(zombie),
+                Some(Err(error)) => return Err(error.in_full()),
+                None => {}
+            }
+            if self.disturbances == 0 || !self.random.one_in(150) {
+                continue;
+            }
+            self.disturbances -= 1;
+            match self.random.below(3) {
+                0 => {
+                    self.story.machine_crashes += 1;
+                    zombie = None;
+                    drop(process);
+                    self.disk.borrow_mut().crash();
+                }
+                // It sleeps, and wakes up when another has taken its place.
+                1 if zombie.is_none() => zombie = Some(process),
+                _ => {
+                    self.story.process_crashes += 1;
+                    drop(process);
+                }
+            }
+            process = self.start(mode);
+        }
+        Err(format!("no end after {STEPS_MAX} steps"))
+    }
+
+    /// A process that slept goes on: it must find that it is no longer the owner, or that nothing is left.
+    fn wake(&mut self, zombie: Option<Process>) -> Result<(), String> {
+        let Some(mut zombie) = zombie else { return Ok(()) };
+        for _ in 0..STEPS_MAX {
+            match poll(&mut zombie) {
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(error)) if error.retry == Retry::Fenced => {
+                    self.story.fenced += 1;
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(format!("a process that slept: {}", error.in_full())),
+                None => {}
+            }
+        }
+        Err(format!("a process that slept: no end after {STEPS_MAX} steps"))
+    }
+
+    fn start(&mut self, mode: RunMode) -> Process {
+        self.started += 1;
+        let number = self.started;
+        let rank = Rank { generation: 0, started: number };
+        let candidate = Candidate { owner: format!("owner-{number}"), rank, place: format!("process {number}") };
+        let place = |text: &str| Location::parse(text).expect("a URL");
+        let options = RunOptions {
+            namespace: "local".to_owned(),
+            outputs: place(OUTPUTS),
+            checkpoints: place(CHECKPOINTS),
+            bootstrap_servers: None,
+            starting_offsets: None,
+            mode,
+            new_log: false,
+            reset_breaker: false,
+            candidate,
+            // What the process that runs the tests uses does not matter.
+            memory: MemoryBudget::of(1 << 50),
+            stay_up: false,
+            patience: Duration::MAX,
+            lock: false,
+            records_per_base: 6,
+            secrets: Secrets::new(PathBuf::from("none")),
+        };
+        let mut settings = self.planned.settings(&options).expect("a scenario has settings");
+        settings.records_max = 3 + self.random.below(40) as i64;
+        let (cluster, clock, seed) = (self.cluster.clone(), Arc::clone(&self.clock), self.random.next());
+        let stop = {
+            let (cluster, clock) = (cluster.clone(), Arc::clone(&clock));
+            StopSignal::with_wait(move |time| {
+                // Whoever waits sees the clock go on and leaders come back.
+                clock.advance(time);
+                cluster.heal();
+            })
+        };
+        let environment = Environment {
+            clock,
+            faults: Arc::new(NoFaults),
+            status: SharedStatus::default(),
+            stop,
+            make_source: Box::new(move |_| Ok(Box::new(cluster.source(&[TOPIC], seed)))),
+            observe: Box::new(|_, _| ()),
+        };
+        Box::pin(async move { StreamingJob::new(settings, environment).run().await })
+    }
+
+    /// Damages an object of the state, or removes it: state is a cache.
+    fn damage_state(&mut self) {
+        let mut disk = self.disk.borrow_mut();
+        let is_state = |path: &String| path.contains("/state/");
+        let states: Vec<String> =
+            disk.read_folder(CHECKPOINTS).into_iter().map(|(path, _)| path).filter(is_state).collect();
+        if states.is_empty() {
+            return;
+        }
+        let chosen = &states[self.random.below(states.len() as u64) as usize];
+        assert!(disk.damage(chosen));
+        self.story.damaged_states += 1;
+    }
+
+    fn totals(&self) -> Result<Counters, String> {
+        let root = format!("{CHECKPOINTS}/local/{}", self.planned.checkpoint());
+        let store: SharedStore = SimulatedStore::open(&self.disk, &root);
+        let mut reading: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(read::read(&store));
+        loop {
+            if let Some(read) = poll(&mut reading) {
+                let read = read.map_err(|error| error.to_string())?;
+                return read.map(|read| read.state.totals).ok_or_else(|| "the log is gone".to_owned());
+            }
+        }
+    }
+
+    /// Every bad record is a dead letter once, and nothing else is.
+    fn check_dead_letters(&self) -> Result<(), String> {
+        let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/table_dead_letters"))?;
+        let expected: BTreeSet<_> =
+            self.sent.iter().filter(|sent| sent.bad).map(|sent| (i64::from(sent.partition), sent.offset)).collect();
+        let mut found = BTreeSet::new();
+        for row in &rows {
+            let place = (row.number("partition")?, row.number("offset")?);
+            if !found.insert(place) {
+                return Err(format!("the dead letter {place:?} is there twice"));
+            }
+        }
+        if expected == found { Ok(()) } else { Err(format!("dead letters {found:?} instead of {expected:?}")) }
+    }
+}
