@@ -13,7 +13,7 @@ use crate::checkpoint::record::{Partitions, Start, StateObject};
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
-use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::lag::ReadUpTo;
 use crate::pipeline::no_output::{Seen, SinceOutput};
 use crate::pipeline::plan::Bounds;
@@ -93,7 +93,11 @@ impl<'a> Session<'a> {
                 log
             }
             None => {
-                check_output(settings, environment, None, true).await?;
+                if let Err(error) = check_output(settings, environment, None, true).await {
+                    // Between the look at the log and the look at the output another process may have begun both.
+                    let begun = read::read(&access.store).await?.is_some();
+                    return Err(if begun { JobError { retry: Retry::Reload, ..error } } else { error });
+                }
                 let offsets = reader.resolve(&settings.starting_offsets)?;
                 JobLog::begin(access, start_record(settings, environment, &identity, offsets)).await?
             }
