@@ -1,6 +1,7 @@
-//! Conditions of a job's status: their types, and the closed list of reasons, each with what it means and its cure.
+//! Conditions of a job's status: their types, and the one closed list of reasons, each with what it means and what to do.
 //!
-//! Pure. The operator writes them, `docs/reasons.md` explains them, the runner says some of them in `/status`.
+//! Pure. The operator writes them, `docs/reasons.md` explains them and has the truth table of the conditions, the runner says
+//! some of them in `/status` and when it ends.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -33,43 +34,59 @@ impl ConditionType {
     }
 }
 
-/// What a reason says of a job, and with it of all four conditions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+/// How a job is: with it all four conditions are decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Health {
     /// It works.
-    Works,
+    Healthy,
     /// It works, but somebody should look: also Degraded.
-    WorksBut,
+    Degraded,
     /// It is coming up or going down: Progressing.
-    UnderWay,
+    Progressing,
     /// It does not work, and is tried again without anybody's help: Progressing and Degraded.
-    Retried,
+    Retrying,
     /// It does not work until somebody changes something: Stalled.
-    NeedsItsUser,
+    Stalled,
     /// It is not meant to work now.
-    Off,
+    Suspended,
 }
 
-impl Standing {
+impl Health {
+    /// Every one, the best first.
+    pub const ALL: [Self; 6] =
+        [Self::Healthy, Self::Degraded, Self::Progressing, Self::Suspended, Self::Retrying, Self::Stalled];
+
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Degraded => "Degraded",
+            Self::Progressing => "Progressing",
+            Self::Retrying => "Retrying",
+            Self::Stalled => "Stalled",
+            Self::Suspended => "Suspended",
+        }
+    }
+
     /// Whether nobody has to look: it works, is on its way, or is meant to stand still.
     pub fn is_harmless(self) -> bool {
-        matches!(self, Self::Works | Self::UnderWay | Self::Off)
+        matches!(self, Self::Healthy | Self::Progressing | Self::Suspended)
     }
 
     /// Whether a condition of this type is true.
     pub fn holds(self, condition: ConditionType) -> bool {
         match condition {
-            ConditionType::Ready => matches!(self, Self::Works | Self::WorksBut),
-            ConditionType::Progressing => matches!(self, Self::UnderWay | Self::Retried),
-            ConditionType::Degraded => matches!(self, Self::WorksBut | Self::Retried),
-            ConditionType::Stalled => self == Self::NeedsItsUser,
+            ConditionType::Ready => matches!(self, Self::Healthy | Self::Degraded),
+            ConditionType::Progressing => matches!(self, Self::Progressing | Self::Retrying),
+            ConditionType::Degraded => matches!(self, Self::Degraded | Self::Retrying),
+            ConditionType::Stalled => self == Self::Stalled,
         }
     }
 }
 
-/// Declares the reasons: name, standing, what it means, what to do.
+/// Declares the reasons: name, health, what it means, what to do.
 macro_rules! reasons {
-    ($($(#[doc = $doc:literal])* $name:ident, $standing:ident, $meaning:literal, $cure:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident, $health:ident, $meaning:literal, $hint:literal;)*) => {
         /// Why a condition is as it is: one word from a closed list. Each is explained in `docs/reasons.md`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason {
@@ -77,7 +94,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason.
+            /// Every reason, those of the operator first.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The word in conditions, events and metrics.
@@ -91,8 +108,8 @@ macro_rules! reasons {
             }
 
             /// What it says of the job.
-            pub const fn standing(self) -> Standing {
-                match self { $(Self::$name => Standing::$standing,)* }
+            pub const fn health(self) -> Health {
+                match self { $(Self::$name => Health::$health,)* }
             }
 
             /// What it means, when nothing more exact is known: lower case, no full stop.
@@ -101,8 +118,8 @@ macro_rules! reasons {
             }
 
             /// What to do about it; empty where there is nothing to do.
-            pub const fn cure(self) -> &'static str {
-                match self { $(Self::$name => $cure,)* }
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)* }
             }
         }
     };
@@ -110,95 +127,109 @@ macro_rules! reasons {
 
 reasons! {
     // What the operator sees.
-    Running, Works, "the job reads and commits", "";
-    AsExpected, Works, "nothing to say", "";
-    StatusUnknown, WorksBut, "the pod is ready, but the operator cannot read its /status",
+    Running, Healthy, "the job reads and commits", "";
+    AsExpected, Healthy, "nothing to say", "";
+    StatusUnknown, Degraded, "the pod is ready, but the operator cannot read its /status",
         "allow the operator to reach port 9999 of the pod (NetworkPolicy)";
-    AllDeadLettered, WorksBut, "every record that was read is a bad record",
+    AllDeadLettered, Degraded, "every record that was read is a bad record",
         "look at the dead letters; correct the producer or the columns";
-    WatermarkHeld, WorksBut, "a partition that does not answer holds the watermark back, and windows stay open",
+    AllFiltered, Degraded, "the WHERE of the query refuses every row", "look at the query and at the values";
+    AllLate, Degraded, "every row belongs to a window that is closed",
+        "give the source a longer eventTime.watermarkDelay";
+    AllFuture, Degraded, "every record is further ahead of the clock than eventTime.maxFutureSkew",
+        "look at the clocks of the producers and of the node";
+    WatermarkHeld, Degraded, "a partition that does not answer holds the watermark back, and windows stay open",
         "bring the partition's leader back";
-    Starting, UnderWay, "the pod is coming up", "";
-    Stopping, UnderWay, "the pod is going down", "";
-    Suspended, Off, "the job is suspended; what it has committed and its open windows are kept",
+    Starting, Progressing, "the pod is coming up", "";
+    Stopping, Progressing, "the pod is going down", "";
+    Draining, Progressing, "the old query closes its windows before the new one begins", "";
+    Suspended, Suspended, "the job is suspended; what it has committed and its open windows are kept",
         "set suspend: false and replicas: 1";
-    NotReady, Retried, "the pod runs, is not ready, and does not say why", "look at its log";
-    CrashLoop, Retried, "the runner ends again and again", "look at the log of the pod that ended (kubectl logs --previous)";
-    OutOfMemory, Retried, "the runner was killed: it used more memory than its limit",
+    NotReady, Retrying, "the pod runs, is not ready, and does not say why", "look at its log";
+    CrashLoop, Retrying, "the runner ends again and again", "look at the log of the pod that ended (kubectl logs --previous)";
+    OutOfMemory, Retrying, "the runner was killed: it used more memory than its limit",
         "raise pod.resources.limits.memory, or lower kafka.maxOffsetsPerTrigger";
-    Evicted, Retried, "the node removed the pod", "look at the node's disk and memory";
-    Unschedulable, Retried, "no node can take the pod",
+    Evicted, Retrying, "the node removed the pod", "look at the node's disk and memory";
+    Unschedulable, Retrying, "no node can take the pod",
         "lower pod.resources.requests, correct pod.nodeSelector and pod.tolerations, or add a node";
-    ImageMissing, NeedsItsUser, "the runner's image cannot be pulled",
+    ImageMissing, Stalled, "the runner's image cannot be pulled",
         "check the operator's runner image, its pull policy and its pull secrets";
-    QuotaExceeded, NeedsItsUser, "a quota of the namespace does not allow the pod",
+    QuotaExceeded, Stalled, "a quota of the namespace does not allow the pod",
         "raise the ResourceQuota, or lower pod.resources";
-    PodRefused, NeedsItsUser, "the API server does not take the pod",
+    PodRefused, Stalled, "the API server does not take the pod",
         "read the message: a ServiceAccount, a priority class, a LimitRange or an admission policy";
-    ContainerFailed, NeedsItsUser, "the container cannot be made",
+    ContainerFailed, Stalled, "the container cannot be made",
         "read the message: a Secret or ConfigMap of pod.env or pod.volumes that is not there, or a mount";
-    NameTaken, NeedsItsUser, "an object that is not the operator's has the name of one that the job needs",
+    NameTaken, Stalled, "an object that is not the operator's has the name of one that the job needs",
         "remove or rename that object, or rename the job";
-    StorageMissing, NeedsItsUser, "the job has no place for its data",
+    StorageMissing, Stalled, "the job has no place for its data",
         "create the PersistentVolumeClaim, set storage in the spec, or give the operator a default storage";
-    WriteRefused, NeedsItsUser, "the API server refuses what the operator writes for the job",
+    WriteRefused, Stalled, "the API server refuses what the operator writes for the job",
         "read the message; it names the field";
     // What the operator sees of batch jobs.
-    Scheduled, Works, "the schedule runs, and the last run was good or is still to come", "";
-    Completed, Works, "the run is done", "";
-    RunActive, Works, "a run is going on", "";
-    RunFailed, NeedsItsUser, "the last run failed", "read the message and the log of its pod, then run it again";
-    MissedSchedule, WorksBut, "a run that was due did not start",
+    Scheduled, Healthy, "the schedule runs, and the last run was good or is still to come", "";
+    Completed, Healthy, "the run is done", "";
+    RunActive, Healthy, "a run is going on", "";
+    RunFailed, Stalled, "the last run failed", "read the message and the log of its pod, then run it again";
+    MissedSchedule, Degraded, "a run that was due did not start",
         "look at startingDeadlineSeconds, concurrencyPolicy and the last run";
-    InputIncomplete, Retried, "the input of the interval is not complete yet",
-        "look at the job that writes it: the run waits and tries again";
-    InvalidTimeZone, NeedsItsUser, "the time zone is not known", "write an IANA name such as Europe/Berlin";
-    InvalidSchedule, NeedsItsUser, "the schedule cannot be read", "write five fields, such as 5 * * * *";
-    // What the runner says.
-    InvalidSpec, NeedsItsUser, "the job is not valid", "correct the fields that are named";
-    NotSupported, NeedsItsUser, "this version cannot run the job", "use what the message names instead";
-    KafkaUnreachable, Retried, "no broker answers", "check kafka.bootstrapServers and the brokers";
-    AuthenticationFailed, NeedsItsUser, "the brokers refuse the login, or their certificate is not trusted",
+    InvalidTimeZone, Stalled, "the time zone is not known", "write an IANA name such as Europe/Berlin";
+    InvalidSchedule, Stalled, "the schedule cannot be read", "write five fields, such as 5 * * * *";
+    // What the runner says: see [`Reason::said_by_runners`].
+    InvalidSpec, Stalled, "the job is not valid", "correct the fields that are named";
+    NotSupported, Stalled, "this version cannot run the job", "use what the message names instead";
+    KafkaUnreachable, Retrying, "no broker answers", "check kafka.bootstrapServers and the brokers";
+    AuthenticationFailed, Stalled, "the brokers refuse the login, or their certificate is not trusted",
         "check kafka.sasl and kafka.tls";
-    TopicNotFound, Retried, "a topic does not exist", "create it, or correct sources[].topics";
-    NotAuthorized, NeedsItsUser, "the job may not read a topic", "allow its user to READ and DESCRIBE it";
-    StartingOffsetsInvalid, NeedsItsUser, "startingOffsets names topics or partitions that are not there", "correct it";
-    OffsetsGone, NeedsItsUser, "records expired before they were read", "set failOnDataLoss: false; longer retention";
-    TopicTruncated, NeedsItsUser, "a topic ends before the job's position",
+    TopicNotFound, Retrying, "a topic does not exist", "create it, or correct sources[].topics";
+    NotAuthorized, Stalled, "the job may not read a topic", "allow its user to READ and DESCRIBE it";
+    StartingOffsetsInvalid, Stalled, "startingOffsets names topics or partitions that are not there", "correct it";
+    OffsetsGone, Stalled, "records expired before they were read", "set failOnDataLoss: false; longer retention";
+    TopicTruncated, Stalled, "a topic ends before the job's position",
         "find out what happened to the topic; data-platform checkpoint rewind --topic-recreated";
-    TopicRecreated, NeedsItsUser, "a topic was deleted and created again",
+    TopicRecreated, Stalled, "a topic was deleted and created again",
         "data-platform checkpoint rewind --topic-recreated goes on with the new one";
-    OtherCluster, NeedsItsUser, "the brokers belong to another cluster than the checkpoint",
+    OtherCluster, Stalled, "the brokers belong to another cluster than the checkpoint",
         "correct the address, or choose another checkpoint.name";
-    SecretMissing, NeedsItsUser, "a secret cannot be read", "create the Secret; the job takes it up by itself";
-    BadRecord, NeedsItsUser, "a record cannot be read, and the job is to fail on it",
+    SecretMissing, Stalled, "a secret cannot be read", "create the Secret; the job takes it up by itself";
+    BadRecord, Stalled, "a record cannot be read, and the job is to fail on it",
         "correct the producer, or keep such records aside with badRecords.action: deadLetter";
-    TooManyBadRecords, NeedsItsUser, "too many records were bad", "look at the dead letters; correct producer or columns";
-    CheckpointMissing, NeedsItsUser, "the output was written by a job log that is not there",
+    TooManyBadRecords, Stalled, "too many records were bad", "look at the dead letters; correct producer or columns";
+    CheckpointMissing, Stalled, "the output was written by a job log that is not there",
         "bring the checkpoint back";
-    CheckpointCorrupt, NeedsItsUser, "a record of the job log is damaged or missing",
+    CheckpointCorrupt, Stalled, "a record of the job log is damaged or missing",
         "data-platform checkpoint verify, checkpoint rewind";
-    CheckpointOfOtherJob, NeedsItsUser, "the checkpoint belongs to another job",
+    CheckpointOfOtherJob, Stalled, "the checkpoint belongs to another job",
         "set checkpoint.name to the name of a renamed job's checkpoint, or to a new one";
-    QueryChanged, NeedsItsUser, "the query changed while windows made by the old one are open",
-        "bring the old query back, or begin anew with another checkpoint.name";
-    CheckpointInUse, Retried, "another runner works on the checkpoint", "stop it first";
-    Fenced, Retried, "another runner took the job over", "nothing: that one goes on";
-    StateLost, NeedsItsUser, "open windows cannot be rebuilt: Kafka no longer has their records",
+    QueryChanged, Stalled, "the query changed while windows made by the old one are open",
+        "bring the old query back, or say with spec.onQueryChange (rebuild, drain or newLog) what becomes of them";
+    CheckpointInUse, Retrying, "another runner works on the checkpoint", "stop it first";
+    Fenced, Retrying, "another runner took the job over", "nothing: that one goes on";
+    StateLost, Stalled, "open windows cannot be rebuilt: Kafka no longer has their records",
         "data-platform checkpoint rewind, or begin anew; longer retention";
-    StorageDenied, NeedsItsUser, "a folder or bucket cannot be written", "let the job's user (65532) write there";
-    StorageFull, Retried, "the disk is full", "make room";
-    StorageFailed, Retried, "a store does not answer as it should", "look at the disk or the store";
-    StorageUnsuitable, NeedsItsUser, "a store lacks what exactly-once needs", "choose another";
-    OutputChanged, NeedsItsUser, "somebody touched the output folder", "put the file back, or checkpoint rewind";
-    DeadLetterTopicFailed, Retried, "the topic for dead letters does not take them",
+    StorageDenied, Stalled, "a folder or bucket cannot be written", "let the job's user (65532) write there";
+    StorageFull, Retrying, "the disk is full", "make room";
+    StorageFailed, Retrying, "a store does not answer as it should", "look at the disk or the store";
+    StorageUnsuitable, Stalled, "a store lacks what exactly-once needs", "choose another";
+    OutputChanged, Stalled, "somebody touched the output folder", "put the file back, or checkpoint rewind";
+    DeadLetterTopicFailed, Retrying, "the topic for dead letters does not take them",
         "create it, allow the job to write to it";
-    QueryFailed, NeedsItsUser, "the query fails on a value", "make it take every value, or declare the column differently";
-    SettingsRefused, NeedsItsUser, "the Kafka client does not accept its settings", "correct kafka.config or kafka.tls";
-    MemoryExhausted, NeedsItsUser, "the query needs more memory than it may have",
+    QueryFailed, Stalled, "the query fails on a value", "make it take every value, or declare the column differently";
+    SettingsRefused, Stalled, "the Kafka client does not accept its settings", "correct kafka.config or kafka.tls";
+    InputIncomplete, Retrying, "the input of the interval is not complete yet",
+        "look at the job that writes it: the run waits and tries again";
+    MemoryExhausted, Stalled, "the query needs more memory than it may have",
         "raise pod.resources.limits.memory, or process less at once";
-    Interrupted, Retried, "a run was stopped before its end", "nothing: the next attempt goes on";
-    InternalError, Retried, "a fault of the runner", "report it, with the log";
+    Interrupted, Retrying, "a run was stopped before its end", "nothing: the next attempt goes on";
+    InternalError, Retrying, "a fault of the runner", "report it, with the log";
+}
+
+impl Reason {
+    /// The reasons for which a runner does not run, or ended. The operator says them, too.
+    pub fn said_by_runners() -> &'static [Self] {
+        let first = Self::ALL.iter().position(|reason| *reason == Self::InvalidSpec).unwrap_or_default();
+        &Self::ALL[first..]
+    }
 }
 
 /// A condition to be: what it says, before anybody knows since when.
@@ -210,8 +241,10 @@ pub struct Finding {
     pub holds: bool,
     /// Why.
     pub reason: Reason,
-    /// What happened and what to do, for people.
+    /// What happened, for people.
     pub message: String,
+    /// What to do: it stays when the message is too long.
+    pub hint: String,
 }
 
 /// Longest message of a condition, in bytes of JSON. Kubernetes takes 32 KiB, but a status holds it up to three times, is
@@ -236,7 +269,7 @@ pub fn conditions(
             type_: type_.to_owned(),
             status: status.to_owned(),
             reason: finding.reason.name().to_owned(),
-            message: told(&finding.message, MESSAGE_BYTES_MAX),
+            message: joined(&finding.message, &finding.hint, MESSAGE_BYTES_MAX),
             observed_generation: generation,
             // Whole seconds: what the API server keeps of a time.
             last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
@@ -271,12 +304,48 @@ pub fn told(text: &str, json_bytes_max: usize) -> String {
     said
 }
 
+/// A message with what to do about it, of at most this many bytes of JSON together: a long message is cut, its hint stays.
+pub fn joined(message: &str, hint: &str, json_bytes_max: usize) -> String {
+    let message = message.trim_end();
+    if hint.is_empty() || message.contains(hint) && json_bytes(message) <= json_bytes_max {
+        return told(message, json_bytes_max);
+    }
+    let hint = told(hint, json_bytes_max / 2);
+    let message = message.strip_suffix(hint.as_str()).map_or(message, |rest| rest.trim_end().trim_end_matches(';'));
+    match message {
+        "" => hint,
+        message => format!("{}; {hint}", told(message, json_bytes_max.saturating_sub(json_bytes(&hint) + 2))),
+    }
+}
+
+/// What stands before the hint in a text of a runner.
+const WHAT_TO_DO: &str = "what to do: ";
+
+/// A text of a runner, of at most this many bytes of JSON: a long one is cut, what to do stays.
+pub fn shortened(text: &str, json_bytes_max: usize) -> String {
+    match text.rfind(WHAT_TO_DO) {
+        Some(at) if json_bytes(text) > json_bytes_max => joined(text[..at].trim_end(), &text[at..], json_bytes_max),
+        _ => told(text, json_bytes_max),
+    }
+}
+
+/// Bytes of a text in JSON, without its quotes.
+fn json_bytes(text: &str) -> usize {
+    serde_json::to_string(text).map_or(0, |json| json.len() - 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn finding(holds: bool, reason: Reason) -> Finding {
-        Finding { condition: ConditionType::Ready, holds, reason, message: reason.meaning().to_owned() }
+        Finding {
+            condition: ConditionType::Ready,
+            holds,
+            reason,
+            message: reason.meaning().to_owned(),
+            hint: String::new(),
+        }
     }
 
     fn at(second: i64) -> Timestamp {
@@ -296,8 +365,8 @@ mod tests {
     #[test]
     fn whatever_needs_somebody_says_what_to_do() {
         for reason in Reason::ALL {
-            let needs = !matches!(reason.standing(), Standing::Works | Standing::UnderWay);
-            assert_eq!(needs, !reason.cure().is_empty(), "{reason:?}");
+            let needs = !matches!(reason.health(), Health::Healthy | Health::Progressing);
+            assert_eq!(needs, !reason.hint().is_empty(), "{reason:?}");
         }
     }
 
@@ -316,7 +385,7 @@ mod tests {
     #[test]
     fn a_job_is_never_ready_and_stalled() {
         for reason in Reason::ALL {
-            let holds = |condition| reason.standing().holds(condition);
+            let holds = |condition| reason.health().holds(condition);
             assert!(!(holds(ConditionType::Ready) && holds(ConditionType::Stalled)), "{reason:?}");
             assert!(!(holds(ConditionType::Ready) && holds(ConditionType::Progressing)), "{reason:?}");
         }
@@ -331,6 +400,22 @@ mod tests {
         assert_eq!(other_reason[0].observed_generation, Some(2));
         let flipped = conditions(&other_reason, &[finding(true, Reason::Running)], Some(2), at(30));
         assert_eq!(flipped[0].last_transition_time.0, at(30));
+    }
+
+    #[test]
+    fn a_message_that_is_too_long_keeps_its_hint() {
+        assert_eq!(joined("what", "do this", 100), "what; do this");
+        assert_eq!(joined("what; do this", "do this", 100), "what; do this", "it is said once");
+        assert_eq!((joined("what", "", 100).as_str(), joined("", "do this", 100).as_str()), ("what", "do this"));
+        for long in ["x\n\"ä".repeat(10_000), format!("{}; do this", "x".repeat(10_000))] {
+            let joined = joined(&long, "do this", 500);
+            assert!(json_bytes(&joined) <= 500 && json_bytes(&joined) > 480, "{}", json_bytes(&joined));
+            assert!(joined.ends_with("…; do this"), "{joined}");
+        }
+        let exit = format!("{}\n  what to do: sleep", "x".repeat(10_000));
+        assert!(shortened(&exit, 100).ends_with("…; what to do: sleep"), "{}", shortened(&exit, 100));
+        assert_eq!(shortened("a\n  what to do: b", 100), "a\n  what to do: b");
+        assert!(json_bytes(&joined("x", &"y".repeat(1_000), 100)) <= 100);
     }
 
     #[test]

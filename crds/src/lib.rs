@@ -22,15 +22,18 @@ pub mod quantity;
 #[allow(unreachable_pub)]
 pub mod resources;
 pub mod runner_config;
+pub mod runner_status;
 pub mod schedule;
 pub mod set_field;
 #[allow(unreachable_pub)]
 pub mod sink;
 #[allow(unreachable_pub)]
 pub mod source;
+pub mod state_relevant;
 #[allow(unreachable_pub)]
 pub mod streaming_job;
 pub mod template;
+pub mod termination;
 pub mod validate;
 
 /// API group of every kind.

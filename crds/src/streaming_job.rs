@@ -35,6 +35,7 @@ use crate::source::{BadRecordsSpec, DeduplicateSpec, LateRowsSpec, ReferenceSpec
     printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Pods", type_ = "integer", json_path = ".status.replicas", priority = 1),
     printcolumn(name = "Lag", type_ = "integer", json_path = ".status.lag.totalRecords"),
+    printcolumn(name = "Freshness", type_ = "date", json_path = ".status.freshness"),
     printcolumn(name = "Last Checkpoint", type_ = "date", json_path = ".status.lastCheckpoint.time"),
     printcolumn(
         name = "Records/s",
@@ -126,6 +127,11 @@ pub struct StreamingJobSpec {
     /// Where the job keeps its log and state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointSpec>,
+    /// What becomes of windows that are open when the query changes in a way that their state does not allow: `wait`
+    /// (the old query goes on and the change waits), `rebuild` (the new query computes them anew from Kafka), `drain`
+    /// (the old query closes them as they are) or `newLog` (a new beginning: with another `checkpoint.name`).
+    #[serde(default)]
+    pub on_query_change: QueryChangePolicy,
     /// How long a stopping job may take to finish or abandon its micro-batch and to publish what is decided, 1s to 1h.
     /// Pods get a little more before they are killed.
     #[serde(default = "default_stop_timeout")]
@@ -171,6 +177,7 @@ impl Default for StreamingJobSpec {
             bad_records: BadRecordsSpec::default(),
             late_rows: LateRowsSpec::default(),
             checkpoint: None,
+            on_query_change: QueryChangePolicy::default(),
             stop_timeout: default_stop_timeout(),
             log_level: None,
             suspend: false,
@@ -194,6 +201,23 @@ pub enum StreamingTemplate {
     DataEnrichment,
     /// Standardised changes, and their counts per table and minute.
     CdcTransformation,
+}
+
+/// What becomes of windows that are open when the query changes in a way that their state does not allow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum QueryChangePolicy {
+    /// In a cluster the old query goes on, and the change waits for its user; elsewhere the job does not begin.
+    #[default]
+    Wait,
+    /// The new query computes them anew from the records in Kafka. Nothing is lost or counted twice; a window that began
+    /// before the oldest open one has only the records since then.
+    Rebuild,
+    /// The old query closes them with what they have; rows that come later for them are late. Then the new query begins.
+    Drain,
+    /// The old log and its windows are left, and a new log begins over the same output, where `startingOffsets` says: with
+    /// another `checkpoint.name`.
+    NewLog,
 }
 
 /// How much the job logs: `error`, `warn`, `info`, `debug` or `trace`. The environment variable `LOG_LEVEL` wins over
@@ -274,6 +298,9 @@ pub struct StreamingJobStatus {
     /// Windows that end at or before this time are closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermark: Option<Time>,
+    /// Event time up to which the rows of the output go: with windows the watermark, without them the newest event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freshness: Option<Time>,
     /// The last commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_checkpoint: Option<CheckpointStatus>,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::check::check;
-use data_platform_crds::condition::{Reason, Standing};
+use data_platform_crds::condition::{ConditionType, Health};
 use data_platform_crds::crd;
 use data_platform_crds::job::Job;
 use data_platform_crds::parameters::expand_parameters;
@@ -175,22 +175,33 @@ fn schema_and_types_have_the_same_defaults() {
     }
 }
 
-/// The reasons of some standings, as one regular expression.
-fn reasons(of: impl Fn(Standing) -> bool) -> String {
-    let names: Vec<_> = Reason::ALL.iter().filter(|reason| of(reason.standing())).map(|reason| reason.name()).collect();
-    names.join("|")
+/// The words of the health after `health=~` in a text.
+fn asked_health(text: &str) -> Vec<&str> {
+    let (_, after) = text.split_once("health=~").expect("it asks for the health");
+    after.split('"').nth(1).expect("words in quotes").split('|').collect()
 }
 
 #[test]
-fn alert_and_dashboard_know_which_reasons_need_nobody() {
+fn the_alert_is_never_about_a_job_that_is_ready_and_the_dashboard_knows_the_same_words() {
     let read = |path: &str| fs::read_to_string(repository().join(path)).expect("a file of the repository");
-    let harmless = reasons(Standing::is_harmless);
-    let rules = read("helm/data-platform/rules/jobs.yaml");
-    assert!(rules.contains(&format!("reason!~\"{harmless}\",\n")), "jobs.yaml should leave out {harmless}");
-    // Each of these has an alert of its own.
-    let apart = format!("{}|RunFailed|InputIncomplete", reasons(|standing| standing == Standing::WorksBut));
-    assert!(rules.contains(&format!("reason!~\"{apart}\"\n")), "jobs.yaml should leave out {apart}");
-    let fine = format!("{harmless}|StatusUnknown");
-    let dashboard = read("helm/dashboards/all_jobs.py");
-    assert!(dashboard.contains(&format!("FINE = \"{fine}\"\n")), "all_jobs.py should have FINE = {fine}");
+    let of = |is: &dyn Fn(Health) -> bool| -> Vec<&str> {
+        Health::ALL.into_iter().filter(|health| is(*health)).map(Health::name).collect()
+    };
+    let not_working = of(&|health| !health.is_harmless() && !health.holds(ConditionType::Ready));
+    let mut asked = asked_health_of(&read("helm/data-platform/rules/jobs.yaml"));
+    asked.sort_unstable();
+    assert_eq!(asked, sorted(&not_working));
+    let mut asked = asked_health_of(&read("helm/dashboards/all_jobs.py"));
+    asked.sort_unstable();
+    assert_eq!(asked, sorted(&of(&|health| !health.is_harmless())));
+}
+
+fn asked_health_of(text: &str) -> Vec<String> {
+    asked_health(text).into_iter().map(str::to_owned).collect()
+}
+
+fn sorted(words: &[&str]) -> Vec<String> {
+    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    words.sort_unstable();
+    words
 }

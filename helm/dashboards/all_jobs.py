@@ -18,8 +18,8 @@ from panels import (
     words,
 )
 
-# Reasons of jobs that work, are on their way, or are meant to stand still. The rest needs somebody.
-FINE = "Running|AsExpected|Starting|Stopping|Suspended|Scheduled|Completed|RunActive|StatusUnknown"
+# Jobs that do not work, or that somebody should look at.
+UNWELL = 'health=~"Stalled|Retrying|Degraded", reason!="StatusUnknown"'
 
 N = 'namespace=~"$namespace"'
 BY = "by (namespace, job)"
@@ -47,7 +47,7 @@ def make() -> dict:
         stat(
             "Jobs that need somebody",
             "Jobs of all namespaces that do not work, by what the operator knows. kubectl get sj,bj -A names them.",
-            f'sum(max by (kind, reason) ({OPERATOR}_jobs{{reason!~"{FINE}"}})) or vector(0)',
+            f"sum(max by (kind, reason, health) ({OPERATOR}_jobs{{{UNWELL}}})) or vector(0)",
             "none",
             steps((GREEN, None), (RED, 1)),
         ),

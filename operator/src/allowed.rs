@@ -11,7 +11,6 @@ use data_platform_crds::resources::ResourcesSpec;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::args::RunnerSettings;
 use crate::kind::JobResource;
 
 /// Any name.
@@ -30,9 +29,18 @@ pub struct Allowed {
     pub resources: BTreeMap<String, Quantity>,
 }
 
+/// What the operator gives to every job, so that a job may name it, too.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// The claim.
+    pub claim: Option<&'a String>,
+    /// The ServiceAccount.
+    pub service_account: Option<&'a String>,
+}
+
 impl Allowed {
     /// What a job asks for and may not have.
-    pub fn problems<K: JobResource>(&self, job: &K, settings: &RunnerSettings) -> Vec<Problem> {
+    pub fn problems<K: JobResource>(&self, job: &K, given: Given<'_>) -> Vec<Problem> {
         let spec = FieldPath::root().field("spec");
         let pod = spec.field("pod");
         let mut problems = Vec::new();
@@ -46,17 +54,17 @@ impl Allowed {
             };
         let claim = Asked { noun: "claim", value: "runner.allowed.claims" };
         let storage = job.storage().and_then(|storage| storage.claim_name.as_ref());
-        ask(&self.claims, settings.claim.as_ref(), storage, &claim, spec.field("storage").field("claimName"));
+        ask(&self.claims, given.claim, storage, &claim, spec.field("storage").field("claimName"));
         if let Some(asked) = job.pod() {
             let account = Asked { noun: "ServiceAccount", value: "runner.allowed.serviceAccounts" };
-            let (given, path) = (settings.service_account.as_ref(), pod.field("serviceAccountName"));
-            ask(&self.service_accounts, given, asked.service_account_name.as_ref(), &account, path);
+            let (own, path) = (given.service_account, pod.field("serviceAccountName"));
+            ask(&self.service_accounts, own, asked.service_account_name.as_ref(), &account, path);
             let class = Asked { noun: "priority class", value: "runner.allowed.priorityClasses" };
             let path = pod.field("priorityClassName");
             ask(&self.priority_classes, None, asked.priority_class_name.as_ref(), &class, path);
             for (i, volume) in asked.volumes.iter().enumerate() {
                 let path = pod.field("volumes").index(i).field("claimName");
-                ask(&self.claims, settings.claim.as_ref(), volume.claim_name.as_ref(), &claim, path);
+                ask(&self.claims, given.claim, volume.claim_name.as_ref(), &claim, path);
             }
             if let Some(resources) = &asked.resources {
                 problems.extend(self.too_much(resources, &pod.field("resources")));
@@ -130,7 +138,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::fixtures::settings;
     use crate::streaming_job::tests::job;
 
     fn quantity(text: &str) -> Quantity {
@@ -141,8 +148,12 @@ mod tests {
         let mut changed = serde_json::to_value(job()).unwrap();
         changed["spec"][field] = value;
         let job: data_platform_crds::streaming_job::StreamingJob = serde_json::from_value(changed).unwrap();
-        let settings = RunnerSettings { service_account: Some("runner".to_owned()), ..settings() };
-        allowed.problems(&job, &settings).iter().map(Problem::to_string).collect()
+        let (claim, account) = ("data".to_owned(), "runner".to_owned());
+        allowed
+            .problems(&job, Given { claim: Some(&claim), service_account: Some(&account) })
+            .iter()
+            .map(Problem::to_string)
+            .collect()
     }
 
     #[test]

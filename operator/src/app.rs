@@ -152,16 +152,16 @@ async fn serve(
 
 /// Jobs by kind and reason, counted when somebody asks: a gauge that is kept would remember jobs that are gone.
 fn jobs(contexts: &[Arc<Context>]) -> Vec<MetricFamily> {
-    let options = Opts::new("dataplatform_operator_jobs", "Jobs by kind and reason of their condition Ready.");
-    let Ok(gauge) = IntGaugeVec::new(options, &["kind", "reason"]) else { return Vec::new() };
+    let options = Opts::new("dataplatform_operator_jobs", "Jobs by kind, reason of their condition Ready, and health.");
+    let Ok(gauge) = IntGaugeVec::new(options, &["kind", "reason", "health"]) else { return Vec::new() };
     let mut counts = BTreeMap::new();
     for (kind, reason) in
         contexts.iter().flat_map(|context| context.remembered(|job, memory| Some((job.kind, memory.reason?))))
     {
         *counts.entry((kind, reason)).or_insert(0) += 1;
     }
-    for ((kind, reason), count) in counts {
-        gauge.with_label_values(&[kind.name(), reason]).set(count);
+    for ((kind, (reason, health)), count) in counts {
+        gauge.with_label_values(&[kind.name(), reason.name(), health.name()]).set(count);
     }
     gauge.collect()
 }

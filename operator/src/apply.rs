@@ -12,7 +12,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource};
 use serde_json::{Map, Value};
 
@@ -194,6 +194,21 @@ impl Writer {
             _ => Map::new(),
         };
         Ok(Observed::new(answer.metadata, body))
+    }
+
+    /// Creates an object that nobody changes afterwards. One that is there already is no error: the next look decides.
+    ///
+    /// # Errors
+    ///
+    /// The API server's.
+    pub async fn create(&self, kind: ChildKind, namespace: &str, object: Value) -> Result<(), kube::Error> {
+        let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
+        let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        self.metrics.write(kind.name());
+        match self.api(kind, namespace).create(&parameters, &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            answer => answer.map(|_| ()),
+        }
     }
 
     /// Deletes the object with this uid; one that is gone, or another one of the name, is no error.

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::allowed::{Allowed, amount};
+use crate::pod_defaults::PodDefaults;
 
 /// Turns StreamingJob and BatchJob resources into Deployments, CronJobs and Jobs of the runner, and tells the truth about them.
 #[derive(Clone, Debug, Parser)]
@@ -41,6 +42,11 @@ pub struct Args {
     /// Resource requirements of jobs that set none, as JSON.
     #[arg(long, env = "RUNNER_RESOURCES", default_value = "{}", value_parser = resources)]
     pub runner_resources: ResourceRequirements,
+    /// What the pods of every job have, unless the job says otherwise, as JSON: labels, annotations, nodeSelector,
+    /// tolerations, env, topologySpreadConstraints, runtimeClassName, securityContext (runAsUser, runAsGroup, fsGroup; null:
+    /// the cluster chooses the ids).
+    #[arg(long, env = "RUNNER_POD", default_value = "{}", value_parser = pod_defaults)]
+    pub runner_pod: PodDefaults,
     /// Further ServiceAccounts that jobs may name, with commas between; *: any of the namespace.
     #[arg(long, env = "ALLOWED_SERVICE_ACCOUNTS", default_value = "", value_delimiter = ',')]
     pub allowed_service_accounts: Vec<String>,
@@ -121,6 +127,10 @@ fn amounts(text: &str) -> Result<Amounts, String> {
     }
 }
 
+fn pod_defaults(text: &str) -> Result<PodDefaults, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
 fn resources(text: &str) -> Result<ResourceRequirements, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
@@ -163,6 +173,7 @@ impl Args {
             rollout: self.runner_rollout,
             service_account: set(&self.runner_service_account),
             resources: self.runner_resources.clone(),
+            pod: self.runner_pod.clone(),
             allowed: Allowed {
                 service_accounts: filled(&self.allowed_service_accounts),
                 claims: filled(&self.allowed_claims),
@@ -196,6 +207,8 @@ pub struct RunnerSettings {
     pub service_account: Option<String>,
     /// Resources of jobs that set none.
     pub resources: ResourceRequirements,
+    /// What else their pods have.
+    pub pod: PodDefaults,
     /// What jobs may ask for beside what is given here.
     pub allowed: Allowed,
     /// Kafka brokers of streaming jobs that name none.
@@ -225,6 +238,18 @@ mod tests {
         let args = Args::parse_from(["x", "--runner-resources", r#"{"limits": {"memory": "1Gi"}}"#]);
         assert_eq!(args.runner().resources.limits.unwrap()["memory"].0, "1Gi");
         assert!(Args::try_parse_from(["x", "--runner-resources", "1Gi"]).is_err());
+    }
+
+    #[test]
+    fn what_every_pod_has_is_read_as_json_and_a_word_that_is_unknown_is_named() {
+        let of = |text: &str| Args::try_parse_from(["x", "--runner-pod", text]).map(|args| args.runner().pod);
+        let pod = of(r#"{"nodeSelector": {"disk": "fast"}, "env": [{"name": "A", "value": "b"}]}"#).unwrap();
+        assert_eq!(
+            (pod.node_selector["disk"].as_str(), pod.security_context.unwrap().run_as_user),
+            ("fast", Some(65532))
+        );
+        assert_eq!(of(r#"{"securityContext": null}"#).unwrap().security_context, None);
+        assert!(of(r#"{"nodeselector": {}}"#).unwrap_err().to_string().contains("nodeselector"));
     }
 
     #[test]

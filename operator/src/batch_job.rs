@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use data_platform_crds::batch_job::{BatchJob, BatchJobStatus, SchedulerKind, SchedulerStatus};
-use data_platform_crds::condition::{Reason, Standing};
+use data_platform_crds::condition::{Health, Reason};
 use data_platform_crds::job::Job;
 use data_platform_crds::resources::{PodSpec, StorageSpec};
 use data_platform_crds::schedule::Schedule;
@@ -29,19 +29,21 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
 use crate::observed::{Observed, controller};
-use crate::reconcile::{FALLBACK_PERIOD, LastStatus, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
+use crate::reconcile::{
+    FALLBACK_PERIOD, LastStatus, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status,
+};
 use crate::validated::Refusal;
 use crate::{children, claim, events, reconcile};
 
 pub mod build;
 pub mod figures;
+pub mod memory;
 pub mod runs;
 pub mod status;
+mod stuck;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod validate;
-
-pub use figures::BatchMemory;
 
 impl JobResource for BatchJob {
     const KIND: JobKind = JobKind::Batch;
@@ -62,18 +64,20 @@ impl JobResource for BatchJob {
     fn into_job(self) -> Job {
         Job::Batch(Box::new(self))
     }
+}
 
-    async fn look(observed: &Observed<Self>, context: &Context) -> Result<Action, Error> {
+impl Reconcile for BatchJob {
+    async fn reconcile(observed: &Observed<Self>, context: &Context) -> Result<Action, Error> {
         let last = last_status(observed, context);
         let validated = checked(observed, context, validate::check).and_then(|job| {
             let schedule = validate::schedule(&job.spec)?;
             Ok((crate::validated::validate(&job, &context.settings)?, schedule))
         });
         let outcome = match validated {
-            Ok((job, schedule)) => carry_out(&job, schedule, observed, &last, context).await?,
+            Ok((job, schedule)) => reconcile_children(&job, schedule, observed, &last, context).await?,
             Err(refusal) => Outcome { refusal: Some(refusal), again: FALLBACK_PERIOD, ..Outcome::default() },
         };
-        tell(observed, &last, &outcome, context).await.map(Action::requeue)
+        report_status(observed, &last, &outcome, context).await.map(Action::requeue)
     }
 }
 
@@ -103,7 +107,7 @@ struct Outcome {
 }
 
 /// Brings the children to what they should be.
-async fn carry_out(
+async fn reconcile_children(
     job: &ValidatedJob,
     schedule: Option<Schedule>,
     observed: &Observed<BatchJob>,
@@ -112,6 +116,11 @@ async fn carry_out(
 ) -> Result<Outcome, Error> {
     let (key, uid) = &identity(observed);
     let mut outcome = Outcome { job: Some(job.job.clone()), schedule, again: FALLBACK_PERIOD, ..Outcome::default() };
+    if let Some(holder) = context.checkpoints.holder(key) {
+        let message = format!("the job {holder} keeps its log in the checkpoint that this one names");
+        let refusal = Some((Reason::CheckpointOfOtherJob, message));
+        return Ok(Outcome { refusal, again: UNWATCHED_PERIOD, ..outcome });
+    }
     let Some(claim_is_shared) = claim::is_shared(job, context).await? else {
         return Ok(Outcome { refusal: Some(claim::missing(job)), again: UNWATCHED_PERIOD, ..outcome });
     };
@@ -121,8 +130,11 @@ async fn carry_out(
     if built.scheduler.kind == ChildKind::CronJob && changes_schedule(&built.scheduler, context) {
         context.remember(key, uid, |memory| memory.batch.changed = Some(Timestamp::now()));
     }
-    if let Some(refusal) = children::bring_about(&children, uid, context).await? {
+    if let Some(refusal) = children::apply_children(&children, uid, context).await? {
         return Ok(Outcome { refusal: Some(named(refusal)), again: UNWATCHED_PERIOD, ..outcome });
+    }
+    if let Some(refusal) = stuck::replace(&built, key, uid, context).await? {
+        return Ok(Outcome { refusal: Some(refusal), again: UNWATCHED_PERIOD, ..outcome });
     }
     children::remove_orphans(&children, key, uid, context).await?;
     let is_there = children.iter().any(|child| child.kind == built.scheduler.kind) || was_made(&scheduler, last);
@@ -193,7 +205,7 @@ fn named((reason, message): Refusal) -> Refusal {
 }
 
 /// Says what is to be said. Gives when to look again.
-async fn tell(
+async fn report_status(
     observed: &Observed<BatchJob>,
     last: &LastStatus<BatchJobStatus>,
     outcome: &Outcome,
@@ -228,8 +240,8 @@ async fn tell(
         memory.batch.count(&runs, last.status.last_run.as_ref());
         memory.batch.note(&after, facts.pending());
     });
-    let is_well = matches!(verdict.standing, Standing::Works | Standing::Off);
+    let is_well = matches!(verdict.health, Health::Healthy | Health::Suspended);
     let later = if is_well { FALLBACK_PERIOD } else { UNWELL_PERIOD };
     let later = facts.quiet().map_or(later, |quiet| later.min(quiet)).min(outcome.again);
-    reconcile::tell(observed, last, &after, &verdict, later, context).await
+    reconcile::report_status(observed, last, &after, &verdict, later, context).await
 }

@@ -30,7 +30,7 @@ const TEMPLATE_SECONDS: i64 = 60;
 /// # Errors
 ///
 /// The API server's, where trying again may help.
-pub async fn bring_about(children: &[Desired], uid: &str, context: &Context) -> Result<Option<Refusal>, Error> {
+pub async fn apply_children(children: &[Desired], uid: &str, context: &Context) -> Result<Option<Refusal>, Error> {
     match write_all(children, uid, context).await {
         Err(error) => match error.refusal() {
             Some(refusal) => {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use data_platform_crds::condition::{Health, Reason};
 use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
@@ -12,14 +13,15 @@ use kube::Client;
 
 use crate::apply::Writer;
 use crate::args::RunnerSettings;
-use crate::batch_job::BatchMemory;
+use crate::batch_job::memory::BatchMemory;
 use crate::cache::{Cache, JobKey, JobKind};
+use crate::checkpoints::Checkpoints;
 use crate::metrics::Metrics;
 use crate::observed::Observed;
 use crate::pod::PodFacts;
-use crate::poll::Reports;
 use crate::rate::Spent;
-use crate::streaming_job::rollout::Made;
+use crate::reports::Reports;
+use crate::streaming_job::rollout::DeployedRevision;
 use crate::validated::Refusal;
 
 /// Jobs that an operator with `runner.rollout: auto` restarts at the same time: a few, so that a bad image shows before
@@ -100,7 +102,7 @@ pub struct Memory {
     /// The status that was written last.
     pub written: Option<Written>,
     /// What the kept ConfigMap says.
-    pub made: Option<Arc<Made>>,
+    pub deployed: Option<Arc<DeployedRevision>>,
     /// The last change was held back.
     pub held_back: bool,
     /// When the job was rolled without its user having asked.
@@ -109,8 +111,8 @@ pub struct Memory {
     pub batch: BatchMemory,
     /// Failures in a row.
     pub failures: u32,
-    /// Reason of the condition Ready.
-    pub reason: Option<&'static str>,
+    /// Reason of the condition Ready, and what it means for the conditions.
+    pub reason: Option<(Reason, Health)>,
     /// Writes of its status.
     pub status_writes: Spent,
     /// Its events.
@@ -151,6 +153,8 @@ pub struct Context {
     pub scope: Arc<Scope>,
     /// What runners say.
     pub reports: Arc<Reports>,
+    /// Which job keeps its log where.
+    pub checkpoints: Checkpoints,
     memory: Mutex<HashMap<JobKey, Memory>>,
     /// By namespace and name.
     claims: Mutex<HashMap<(String, String), KnownClaim>>,
@@ -173,6 +177,7 @@ impl Context {
             metrics,
             scope,
             reports: Arc::default(),
+            checkpoints: Checkpoints::default(),
             memory: Mutex::default(),
             claims: Mutex::default(),
         }
@@ -190,6 +195,7 @@ impl Context {
 
     /// Forgets a job that is gone.
     pub fn forget(&self, job: &JobKey) {
+        self.checkpoints.forget(job);
         lock(&self.memory).remove(job);
     }
 

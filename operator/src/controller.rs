@@ -22,6 +22,7 @@ use crate::context::{Context, Scope, Triggers};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
 use crate::observed::Observed;
+use crate::reconcile::Reconcile;
 use crate::{poll, reconcile, watch};
 
 /// Reconciles at the same time: enough to keep an API server busy, too few to be throttled by its priority levels.
@@ -97,7 +98,7 @@ impl Controller {
     }
 
     /// Reconciles the jobs of a kind.
-    async fn run<K: JobResource>(&self, store: &Store<Observed<K>>) {
+    async fn run<K: Reconcile>(&self, store: &Store<Observed<K>>) {
         let (sender, queue) = unbounded();
         self.triggers.open(K::KIND, sender);
         for job in store.state() {
@@ -112,15 +113,12 @@ fn keep<K: JobResource>(client: &Client, context: &Arc<Context>, triggers: &Arc<
     let writer = Writer::default();
     let store = writer.as_reader();
     let (scope, metrics) = (Arc::clone(&context.scope), context.metrics.clone());
-    let forget = {
-        let context = Arc::clone(context);
-        move |job: &_| context.forget(job)
-    };
-    tokio::spawn(watch::jobs::<K>(client.clone(), scope, writer, Arc::clone(triggers), forget, metrics));
+    let (triggers, context) = (Arc::clone(triggers), Arc::clone(context));
+    tokio::spawn(watch::jobs::<K>(client.clone(), scope, writer, triggers, context, metrics));
     store
 }
 
-async fn run<K: JobResource>(context: Arc<Context>, store: Store<Observed<K>>, queue: UnboundedReceiver<JobKey>) {
+async fn run<K: Reconcile>(context: Arc<Context>, store: Store<Observed<K>>, queue: UnboundedReceiver<JobKey>) {
     // kube polls every reconcile when one of them wakes up; a set of one looks first whether it was meant.
     let look = |job, context| {
         let mut alone: FuturesUnordered<_> = [reconcile::reconcile::<K>(job, context)].into_iter().collect();

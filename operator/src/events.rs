@@ -1,7 +1,7 @@
 //! Events of Kubernetes: one per transition of a job, created and never changed; at most a hundred an hour for a job. One
 //! that cannot be written harms nothing. And what the events of Kubernetes say of a Job that gets no pod: nothing else does.
 
-use data_platform_crds::condition::{Standing, told};
+use data_platform_crds::condition::{Health, told};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -25,7 +25,7 @@ pub struct Transition {
     /// Its new reason.
     pub reason: &'static str,
     /// What that says of it.
-    pub standing: Standing,
+    pub health: Health,
     /// What happened and what to do.
     pub message: String,
     /// Transitions before it that had no event, because the job had too many.
@@ -34,7 +34,7 @@ pub struct Transition {
 
 /// The event of a transition.
 pub fn event(transition: &Transition, instance: &str, now: Timestamp) -> Event {
-    let is_normal = transition.standing.is_harmless();
+    let is_normal = transition.health.is_harmless();
     let name = transition.job.name.clone().unwrap_or_default();
     let note = match transition.untold {
         0 => transition.message.clone(),

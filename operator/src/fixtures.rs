@@ -10,7 +10,7 @@ use crate::context::{Context, Scope};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
 use crate::observed::Observed;
-use crate::reconcile::reconcile;
+use crate::reconcile::{Reconcile, reconcile};
 
 pub(crate) mod api_server;
 pub(crate) mod golden;
@@ -31,7 +31,7 @@ pub(crate) struct Operator<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-impl<K: JobResource> Operator<K> {
+impl<K: Reconcile> Operator<K> {
     pub(crate) fn new(server: &ApiServer) -> Self {
         Self::with(server, settings())
     }
@@ -56,6 +56,7 @@ impl<K: JobResource> Operator<K> {
     pub(crate) async fn reconcile(&self) -> bool {
         let Some(job) = self.server.get(&K::plural(&()), "a") else { return true };
         let observed: Observed<K> = serde_json::from_value(job).unwrap();
+        self.context.checkpoints.note(&crate::watch::key(&observed), &observed);
         reconcile(Arc::new(observed), Arc::clone(&self.context)).await.is_ok()
     }
 
@@ -126,7 +127,7 @@ pub(crate) fn assert_same(found: &Value, expected: &Value, what: &str) {
 }
 
 /// Each call of the first reconciles fails in each way, one at a time; afterwards the same objects are there.
-pub(crate) async fn whatever_fails<K: JobResource>(job: &K) {
+pub(crate) async fn whatever_fails<K: Reconcile>(job: &K) {
     let reference = server_with(job);
     Operator::<K>::new(&reference).settle().await;
     let (expected, calls) = (children(&reference), reference.log().len());

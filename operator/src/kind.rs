@@ -1,21 +1,17 @@
-//! [`JobResource`]: what a reconcile needs to know of a kind of jobs. Everything else is written once for all kinds.
+//! [`JobResource`]: what is to be known of a kind of jobs, without I/O. Everything else is written once for all kinds;
+//! what a kind does is [`crate::reconcile::Reconcile`].
 
 use std::fmt::Debug;
-use std::future::Future;
 
 use data_platform_crds::job::Job;
 use data_platform_crds::resources::{PodSpec, StorageSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::Resource;
 use kube::core::NamespaceResourceScope;
-use kube::runtime::controller::Action;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cache::JobKind;
-use crate::context::Context;
-use crate::error::Error;
-use crate::observed::Observed;
 
 /// A kind of jobs.
 pub trait JobResource:
@@ -45,9 +41,6 @@ pub trait JobResource:
 
     /// The job as one of any kind.
     fn into_job(self) -> Job;
-
-    /// Looks at a job, and does what there is to do.
-    fn look(observed: &Observed<Self>, context: &Context) -> impl Future<Output = Result<Action, Error>> + Send;
 }
 
 /// The status of a kind of jobs.

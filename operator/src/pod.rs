@@ -3,10 +3,11 @@
 //! Pure. The words are the kubelet's and the scheduler's.
 
 use data_platform_crds::condition::Reason;
+use data_platform_crds::termination::Termination;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
-use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cache::Cached;
 use crate::names::CONTAINER;
@@ -27,6 +28,8 @@ pub struct PodFacts {
     pub restarts: i32,
     /// Image of the container.
     pub image: Option<String>,
+    /// Its container ran at least once.
+    pub ever_ran: bool,
     /// What keeps it from running, if something does.
     pub trouble: Option<(Reason, String)>,
     /// How its container ended the last time that it did.
@@ -46,37 +49,6 @@ pub struct Exit {
     pub message: String,
     /// What the runner said of a run.
     pub run: Option<Termination>,
-}
-
-/// What the runner writes on every exit.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Termination {
-    /// Why it ended.
-    pub reason: String,
-    /// In words.
-    #[serde(default)]
-    pub message: String,
-    /// The interval of a batch run.
-    #[serde(default)]
-    pub interval: Option<TerminationInterval>,
-    /// Rows written.
-    #[serde(default)]
-    pub rows: i64,
-    /// Files written.
-    #[serde(default)]
-    pub files: i64,
-    /// How long it ran.
-    #[serde(default)]
-    pub seconds: f64,
-}
-
-/// The interval of a batch run: `[start, end)`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub struct TerminationInterval {
-    /// Its first moment.
-    pub start: String,
-    /// The first moment after it.
-    pub end: String,
 }
 
 impl Cached for PodFacts {
@@ -101,6 +73,7 @@ impl PodFacts {
             facts.restarts = container.restart_count;
             facts.running = container.state.as_ref().is_some_and(|state| state.running.is_some());
             facts.last_exit = ended(container).map(Exit::of);
+            facts.ever_ran = facts.running || facts.restarts > 0 || facts.last_exit.is_some();
         }
         let unscheduled = conditions.iter().find(|condition| {
             condition.type_ == "PodScheduled"
@@ -173,10 +146,11 @@ fn waiting(container: &ContainerStatus, exit: Option<&Exit>) -> Option<(Reason, 
 impl Exit {
     fn of(terminated: &ContainerStateTerminated) -> Self {
         let time = terminated.finished_at.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-        let said = terminated.message.as_deref().and_then(|text| serde_json::from_str::<Termination>(text).ok());
+        let text = terminated.message.as_deref().unwrap_or_default();
+        let said = Termination::read(text);
         let code = terminated.exit_code;
         let (reason, message) = match (&said, terminated.reason.as_deref()) {
-            // The kernel asked nobody: what the runner said before is of another life.
+            // After a kill by the kernel a termination message, if there is one, belongs to an earlier container.
             (_, Some("OOMKilled")) => {
                 (Reason::OutOfMemory, format!("{} (exit code {code})", Reason::OutOfMemory.meaning()))
             }
@@ -184,14 +158,38 @@ impl Exit {
                 Some(reason) => (reason, said.message.clone()),
                 None => (Reason::CrashLoop, format!("{}: {}", said.reason, said.message)),
             },
-            (None, word) => {
-                let text = terminated.message.as_deref().unwrap_or_default().trim();
-                let word = word.unwrap_or("it ended");
-                (Reason::CrashLoop, format!("exit code {code}, {word}: {text}"))
-            }
+            (None, word) => (Reason::CrashLoop, without_last_message(code, word, text)),
         };
         Self { time, code, reason, message, run: said }
     }
+}
+
+/// What a runner that left no last message ended with: a signal, and its last words in the log, which are JSON lines.
+fn without_last_message(code: i32, word: Option<&str>, log: &str) -> String {
+    let how = match code {
+        137 => "it was killed (exit code 137)".to_owned(),
+        143 => "it was told to stop and did not in time (exit code 143)".to_owned(),
+        code => format!("exit code {code}, {}", word.unwrap_or("it ended")),
+    };
+    let spoken: Vec<String> = log.lines().filter_map(spoken).collect();
+    // What the kubelet keeps begins somewhere: the last line is the one that counts.
+    match spoken.last() {
+        Some(last) => format!("{how}; its last words: {last}"),
+        None => how,
+    }
+}
+
+/// What a line of a log says, for people; `None`: nothing, such as a line whose beginning is cut off.
+fn spoken(line: &str) -> Option<String> {
+    let line = line.trim();
+    if !line.starts_with('{') {
+        let is_rest = line.ends_with('}') && line.contains("\":");
+        return (!line.is_empty() && !is_rest).then(|| line.to_owned());
+    }
+    let line: Value = serde_json::from_str(line).ok()?;
+    let text = |field: &str| line[field].as_str().or_else(|| line["fields"][field].as_str());
+    let message = text("message")?;
+    Some(text("error").map_or_else(|| message.to_owned(), |error| format!("{message}: {error}")))
 }
 
 /// The pod that speaks for a job: one that is not leaving before one that is, the newest among equals.
@@ -249,6 +247,18 @@ mod tests {
             let found = container(state.clone(), last).trouble.map(|(reason, _)| reason);
             assert_eq!(found, expected, "{state}");
         }
+    }
+
+    #[test]
+    fn a_runner_that_was_killed_leaves_words_and_no_json() {
+        let log = "rds\":5}\n{\"timestamp\":\"t\",\"level\":\"INFO\",\"message\":\"starting\",\"span\":{}}\n\
+                   {\"level\":\"ERROR\",\"message\":\"a store failed\",\"error\":\"no disk\"}\n{\"level\":\"IN";
+        let message =
+            |code, text: &str| container(terminated(code, "Error", text), json!({})).last_exit.unwrap().message;
+        assert_eq!(message(137, log), "it was killed (exit code 137); its last words: a store failed: no disk");
+        assert_eq!(message(139, ""), "exit code 139, Error");
+        assert_eq!(message(1, "thread 'main' panicked"), "exit code 1, Error; its last words: thread 'main' panicked");
+        assert_eq!(message(137, "tail of\":\"json\"}"), "it was killed (exit code 137)");
     }
 
     #[test]

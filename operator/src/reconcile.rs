@@ -2,6 +2,7 @@
 //!
 //! Level-triggered: a reconcile looks at everything each time, whatever asked for it, and writes only what differs.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,19 +35,25 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Least time between two writes that only bring new figures: four a minute.
 pub const FIGURES_PERIOD: Duration = Duration::from_secs(15);
 
+/// A kind of jobs that can be reconciled.
+pub trait Reconcile: JobResource {
+    /// Looks at a job, and does what there is to do.
+    fn reconcile(observed: &Observed<Self>, context: &Context) -> impl Future<Output = Result<Action, Error>> + Send;
+}
+
 /// Reconciles a job.
 ///
 /// # Errors
 ///
 /// What the API server did not do; it is tried again.
-pub async fn reconcile<K: JobResource>(observed: Arc<Observed<K>>, context: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile<K: Reconcile>(observed: Arc<Observed<K>>, context: Arc<Context>) -> Result<Action, Error> {
     let started = Instant::now();
     let looked = async {
         if observed.metadata.deletion_timestamp.is_some() {
             // Its children go with it; making them again would keep it from going.
             return Ok(Action::requeue(FALLBACK_PERIOD));
         }
-        K::look(&observed, &context).await
+        K::reconcile(&observed, &context).await
     };
     let result = match tokio::time::timeout(RECONCILE_TIMEOUT, looked).await {
         Ok(result) => result,
@@ -110,7 +117,7 @@ pub fn checked<K: JobResource>(
 /// # Errors
 ///
 /// The API server's.
-pub async fn tell<K: JobResource>(
+pub async fn report_status<K: JobResource>(
     observed: &Observed<K>,
     last: &LastStatus<K::Status>,
     after: &K::Status,
@@ -119,7 +126,7 @@ pub async fn tell<K: JobResource>(
     context: &Context,
 ) -> Result<Duration, Error> {
     let (key, uid) = identity(observed);
-    context.remember(&key, &uid, |memory| memory.reason = Some(verdict.reason.name()));
+    context.remember(&key, &uid, |memory| memory.reason = Some((verdict.reason, verdict.health)));
     match write(&last.status, after, last.since) {
         Write::No => Ok(later),
         Write::Later(wait) => Ok(later.min(wait)),
@@ -211,8 +218,8 @@ async fn announce<K: JobResource>(observed: &Observed<K>, verdict: &Verdict, con
     let transition = Transition {
         job: kube::Resource::object_ref(observed, &()),
         reason: verdict.reason.name(),
-        standing: verdict.standing,
-        message: verdict.message.clone(),
+        health: verdict.health,
+        message: verdict.in_full(),
         untold,
     };
     tracing::info!(

@@ -22,8 +22,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
 use crate::observed::Observed;
-use crate::reconcile::{FALLBACK_PERIOD, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
-use crate::streaming_job::rollout::Plan;
+use crate::reconcile::{FALLBACK_PERIOD, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
+use crate::streaming_job::rollout::{HeldBack, Plan};
 use crate::streaming_job::status::verdict;
 use crate::streaming_job::validate::ValidatedJob;
 use crate::validated::Refusal;
@@ -56,15 +56,17 @@ impl JobResource for StreamingJob {
     fn into_job(self) -> Job {
         Job::Streaming(Box::new(self))
     }
+}
 
-    async fn look(observed: &Observed<Self>, context: &Context) -> Result<Action, Error> {
+impl Reconcile for StreamingJob {
+    async fn reconcile(observed: &Observed<Self>, context: &Context) -> Result<Action, Error> {
         let validated = checked(observed, context, validate::check)
             .and_then(|job| crate::validated::validate(&job, &context.settings));
         let outcome = match validated {
-            Ok(job) => carry_out(&job, observed, context).await?,
+            Ok(job) => reconcile_children(&job, observed, context).await?,
             Err(refusal) => Outcome::refused(refusal, FALLBACK_PERIOD),
         };
-        tell(observed, &outcome, context).await.map(Action::requeue)
+        report_status(observed, &outcome, context).await.map(Action::requeue)
     }
 }
 
@@ -79,9 +81,14 @@ impl JobStatus for StreamingJobStatus {
 }
 
 /// What a reconcile came to, before its status is written.
+#[derive(Default)]
 struct Outcome {
     /// What keeps the spec from being carried out.
     refusal: Option<Refusal>,
+    /// Why the old spec goes on.
+    held_back: Option<HeldBack>,
+    /// The old query closes its windows.
+    drains: bool,
     /// Why there are to be no pods.
     off: Option<&'static str>,
     /// When to look again at the latest.
@@ -90,72 +97,85 @@ struct Outcome {
 
 impl Outcome {
     fn refused(refusal: Refusal, again: Duration) -> Self {
-        Self { refusal: Some(refusal), off: None, again }
+        Self { refusal: Some(refusal), again, ..Self::default() }
     }
 }
 
 /// Brings the children to what they should be.
-async fn carry_out(job: &ValidatedJob, observed: &Observed<StreamingJob>, context: &Context) -> Result<Outcome, Error> {
+async fn reconcile_children(
+    job: &ValidatedJob,
+    observed: &Observed<StreamingJob>,
+    context: &Context,
+) -> Result<Outcome, Error> {
     let (key, uid) = &identity(observed);
+    if let Some(holder) = context.checkpoints.holder(key) {
+        let message = format!("the job {holder} keeps its log in the checkpoint {}", rollout::checkpoint(&job.job));
+        return Ok(Outcome::refused((Reason::CheckpointOfOtherJob, message), UNWATCHED_PERIOD));
+    }
     let Some(claim_is_shared) = claim::is_shared(job, context).await? else {
         return Ok(Outcome::refused(claim::missing(job), UNWATCHED_PERIOD));
     };
     let built = build::build(job, &context.settings, claim_is_shared);
-    let made = dereference::made(job, &built, key, uid, context).await?;
-    let facts = dereference::rollout_facts(made.as_deref(), job, key, uid, observed, context);
+    let deployed = dereference::deployed(job, &built, key, uid, context).await?;
+    let facts = dereference::rollout_facts(deployed.as_deref(), job, key, uid, observed, context);
     let plan = rollout::plan(job, &facts);
+    let held_back = match plan {
+        Plan::HoldBack(why) => Some(why),
+        _ => None,
+    };
     let waits_for_turn = plan == Plan::Keep && facts.mode == crate::args::Rollout::Auto;
     context.remember(key, uid, |memory| {
-        memory.held_back = plan == Plan::HoldBack;
-        let is_unasked = plan == Plan::Roll && made.as_ref().is_some_and(|made| made.revision == job.revision);
+        memory.held_back = held_back.is_some();
+        let is_unasked = plan == Plan::Roll && deployed.as_ref().is_some_and(|made| made.revision == job.revision);
         if is_unasked {
             memory.rolled = Some(Instant::now());
         }
     });
-    let children = build::children(job, &built, made.as_deref(), plan);
-    if let Some(refusal) = children::bring_about(&children, uid, context).await? {
+    let children = build::children(job, &built, deployed.as_deref(), plan, facts.cannot_start);
+    if let Some(refusal) = children::apply_children(&children, uid, context).await? {
         return Ok(Outcome::refused(refusal, UNWATCHED_PERIOD));
     }
     children::remove_orphans(&children, key, uid, context).await?;
-    if plan == Plan::HoldBack {
-        let message = "the new query does not fit the windows that are open, so the old one goes on: bring the old query back, \
-                       begin anew with another checkpoint.name, or let the runner decide by setting the annotation \
-                       dataplatform.io/restartedAt";
-        return Ok(Outcome::refused((Reason::QueryChanged, message.to_owned()), UNWELL_PERIOD));
-    }
     let off = match (job.job.spec.suspend, validate::replicas(&job.job)) {
         (true, _) => Some("spec.suspend is true: nothing is read; what is committed and the open windows are kept"),
         (false, 0) => Some("spec.replicas is 0: nothing is read; what is committed and the open windows are kept"),
         _ => None,
     };
-    Ok(Outcome { refusal: None, off, again: if waits_for_turn { UNWATCHED_PERIOD } else { FALLBACK_PERIOD } })
+    let again = if waits_for_turn { UNWATCHED_PERIOD } else { FALLBACK_PERIOD };
+    Ok(Outcome { refusal: None, held_back, drains: plan == Plan::Drain, off, again })
 }
 
 /// Says what is to be said. Gives when to look again.
-async fn tell(observed: &Observed<StreamingJob>, outcome: &Outcome, context: &Context) -> Result<Duration, Error> {
+async fn report_status(
+    observed: &Observed<StreamingJob>,
+    outcome: &Outcome,
+    context: &Context,
+) -> Result<Duration, Error> {
     let (key, uid) = &identity(observed);
     let deployment = context.scope.deployments.get(&key.namespace, &key.name).map(|deployment| deployment.value());
     let pods = context.scope.pods.of_job(key);
     let current = crate::pod::current(pods.iter().map(Arc::as_ref));
     let facts = status::Facts {
         refusal: outcome.refusal.clone(),
+        held_back: outcome.held_back,
+        drains: outcome.drains,
         off: outcome.off,
         deployment: deployment.as_ref(),
         pods: &pods,
-        heard: current.map(|pod| context.reports.heard(pod)).unwrap_or_default(),
+        report: current.map(|pod| context.reports.state(pod)).unwrap_or_default(),
         now: Timestamp::now(),
     };
     let verdict = verdict(&facts);
     let last = last_status(observed, context);
     let after = status::status(&last.status, &verdict, &facts, &key.name, observed.metadata.generation);
     // A job that was rolled makes room for the next one when it works again.
-    if verdict.standing.holds(ConditionType::Ready) {
+    if verdict.health.holds(ConditionType::Ready) {
         context.remember(key, uid, |memory| {
             memory.rolled = memory.rolled.filter(|since| since.elapsed() <= Duration::from_secs(10));
         });
     }
     let is_well = matches!(verdict.reason, Reason::Running | Reason::Suspended);
     let later = if is_well { FALLBACK_PERIOD } else { UNWELL_PERIOD };
-    let again = reconcile::tell(observed, &last, &after, &verdict, later, context).await?;
+    let again = reconcile::report_status(observed, &last, &after, &verdict, later, context).await?;
     Ok(again.min(outcome.again))
 }

@@ -8,6 +8,7 @@ use data_platform_crds::resources::StorageSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde_json::Value;
 
+use crate::allowed::Given;
 use crate::apply::owner_reference;
 use crate::args::RunnerSettings;
 use crate::kind::JobResource;
@@ -70,7 +71,8 @@ pub fn validate<K: JobResource>(job: &K, settings: &RunnerSettings) -> Result<Va
         return Err(incomplete());
     };
     let owner = owner_reference(job).ok_or_else(incomplete)?;
-    judge(settings.allowed.problems(job, settings))?;
+    let given = Given { claim: settings.claim.as_ref(), service_account: settings.service_account.as_ref() };
+    judge(settings.allowed.problems(job, given))?;
     Ok(ValidatedJob {
         job: for_the_runner(job),
         storage: storage(job.storage(), settings)?,

@@ -1,6 +1,6 @@
 //! [`Verdict`]: what is to be said of a job, and with it its four conditions. Pure.
 
-use data_platform_crds::condition::{ConditionType, Finding, Reason, Standing};
+use data_platform_crds::condition::{ConditionType, Finding, Health, Reason};
 
 /// What is to be said of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,20 +8,19 @@ pub struct Verdict {
     /// The one word.
     pub reason: Reason,
     /// What it means for the conditions here; mostly the reason's own.
-    pub standing: Standing,
-    /// What happened and what to do. Without figures: a status that only counts is written rarely.
+    pub health: Health,
+    /// What happened. Without figures: a status that only counts is written rarely.
     pub message: String,
+    /// What to do.
+    pub hint: String,
 }
 
 impl Verdict {
-    /// What a reason says, with its cure; without a message with what it means.
+    /// What a reason says, with its hint; without a message with what it means.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         let message = message.into();
         let message = if message.trim().is_empty() { reason.meaning().to_owned() } else { message };
-        let cure = reason.cure();
-        let has_cure = cure.is_empty() || message.contains(cure);
-        let message = if has_cure { message } else { format!("{message}; {cure}") };
-        Self { reason, standing: reason.standing(), message }
+        Self { reason, health: reason.health(), message, hint: reason.hint().to_owned() }
     }
 
     /// The API server does not take a pod, in its own words.
@@ -32,8 +31,18 @@ impl Verdict {
     }
 
     /// The same with another meaning for the conditions.
-    pub fn as_(self, standing: Standing) -> Self {
-        Self { standing, ..self }
+    pub fn as_(self, health: Health) -> Self {
+        Self { health, ..self }
+    }
+
+    /// The same with something more exact to do.
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: hint.into(), ..self }
+    }
+
+    /// What happened and what to do.
+    pub fn in_full(&self) -> String {
+        data_platform_crds::condition::joined(&self.message, &self.hint, usize::MAX)
     }
 
     /// The four conditions.
@@ -41,11 +50,12 @@ impl Verdict {
         ConditionType::ALL
             .into_iter()
             .map(|condition| {
-                let holds = self.standing.holds(condition);
+                let holds = self.health.holds(condition);
                 let speaks = holds || condition == ConditionType::Ready;
-                let (reason, message) =
-                    if speaks { (self.reason, self.message.clone()) } else { (Reason::AsExpected, String::new()) };
-                Finding { condition, holds, reason, message }
+                let silent = (Reason::AsExpected, String::new(), String::new());
+                let (reason, message, hint) =
+                    if speaks { (self.reason, self.message.clone(), self.hint.clone()) } else { silent };
+                Finding { condition, holds, reason, message, hint }
             })
             .collect()
     }

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Map;
 
 use crate::cache::{Cache, Cached, JobKey};
-use crate::context::{Scope, Triggers};
+use crate::context::{Context, Scope, Triggers};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
 use crate::names::{KIND_LABEL, MANAGED_BY, RESTARTED_AT};
@@ -132,7 +132,7 @@ pub async fn jobs<K: JobResource>(
     scope: Arc<Scope>,
     mut store: Writer<Observed<K>>,
     triggers: Arc<Triggers>,
-    forget: impl Fn(&JobKey),
+    context: Arc<Context>,
     metrics: Metrics,
 ) {
     let config = watcher::Config::default().page_size(PAGE_SIZE);
@@ -151,6 +151,7 @@ pub async fn jobs<K: JobResource>(
             Event::Apply(job) => {
                 let before = known.get(&ObjectRef::from_obj(job));
                 let matters = before.is_none_or(|before| what_matters(&before) != what_matters(job));
+                context.checkpoints.note(&key(job), job);
                 store.apply_watcher_event(&event);
                 if matters {
                     triggers.trigger(&key(job));
@@ -158,11 +159,13 @@ pub async fn jobs<K: JobResource>(
             }
             Event::Delete(job) => {
                 store.apply_watcher_event(&event);
-                forget(&key(job));
+                context.forget(&key(job));
             }
             Event::InitDone => {
                 store.apply_watcher_event(&event);
-                for job in known.state() {
+                let jobs = known.state();
+                context.checkpoints.note_all(jobs.iter().map(|job| (key(job), &**job)));
+                for job in jobs {
                     triggers.trigger(&key(&job));
                 }
             }

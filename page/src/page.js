@@ -155,7 +155,7 @@ function state(job) {
   const reason = ready?.reason ?? "Unknown";
   if (stalled) return ["bad", reason];
   if (ready?.status === "True") return [degraded ? "warn" : "good", degraded ? condition(job, "Degraded").reason : reason];
-  return [["Suspended", "Waiting", "Scheduled", "Complete"].includes(reason) ? "idle" : "warn", reason];
+  return [["Suspended", "Starting", "Stopping", "Draining"].includes(reason) ? "idle" : "warn", reason];
 }
 
 function operatorPage(all) {

@@ -62,7 +62,7 @@ impl CommandError {
     }
 
     /// Why, in one word of the closed list.
-    pub fn reason(&self) -> String {
+    pub fn reason(&self) -> &'static str {
         let reason = match self {
             Self::Config(error) if error.is_not_supported() => Reason::NotSupported,
             Self::Config(_) | Self::Other(_, EXIT_USER) => Reason::InvalidSpec,
@@ -82,6 +82,14 @@ impl CommandError {
             Self::Config(_) | Self::Other(_, EXIT_USER) => Some(JobError::user(Reason::InvalidSpec, self.text(), cure)),
             Self::Job(error) => (error.retry == Retry::AfterChange).then(|| error.clone()),
             Self::Other(..) => None,
+        }
+    }
+
+    /// What to do about it, where that is known apart from what went wrong.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Job(error) => &error.cure,
+            Self::Config(_) | Self::Other(..) => "",
         }
     }
 

@@ -152,7 +152,7 @@ pub struct RunArgs {
     #[arg(long, conflicts_with = "drain")]
     pub test_mode: bool,
     /// Process what is there now, close all windows, and end.
-    #[arg(long)]
+    #[arg(long, env = "DATA_PLATFORM_DRAIN", hide_env = true)]
     pub drain: bool,
     /// Where a job without a checkpoint begins: earliest, latest, a time (RFC 3339), or offsets as JSON.
     #[arg(long, value_name = "WHERE")]

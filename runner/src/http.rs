@@ -13,7 +13,6 @@ use serde_json::json;
 use crate::clock::Clock;
 use crate::metrics::JobMetrics;
 use crate::pipeline::memory::MemoryBudget;
-use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::status::{JobStatus, Phase, SharedStatus};
 use crate::source::Trouble;
 
@@ -68,7 +67,7 @@ fn current(pages: &Pages) -> JobStatus {
         let error = crate::pipeline::error::JobError::from(trouble);
         status.phase = Phase::Retrying;
         status.ready = false;
-        status.reason = error.reason.name();
+        status.reason = error.reason.name().to_owned();
         status.message = error.message;
     }
     status
@@ -105,10 +104,5 @@ async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn status(State(pages): State<Arc<Pages>>) -> Response {
-    let status = current(&pages);
-    let (lag, no_output) = (status.lag(), status.no_output);
-    let mut body = serde_json::to_value(status).unwrap_or_default();
-    body["lag"] = lag.into();
-    body["noOutputMessage"] = no_output.map(NoOutput::explained).into();
-    axum::Json(body).into_response()
+    axum::Json(current(&pages).report()).into_response()
 }

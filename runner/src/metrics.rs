@@ -30,7 +30,8 @@ pub struct JobMetrics {
     files_written: CounterVec,
     bytes_written: CounterVec,
     lag: IntGaugeVec,
-    lag_total: IntGauge,
+    /// Without labels; it has a value only while that is known.
+    lag_total: IntGaugeVec,
     lag_seconds: IntGaugeVec,
     watermark: Gauge,
     watermark_lag: Gauge,
@@ -116,7 +117,7 @@ impl JobMetrics {
                 "Records that Kafka has and the job has not committed.",
                 &["topic", "partition"],
             ),
-            lag_total: make.number("consumer_lag_records_sum", "The same over all partitions."),
+            lag_total: make.numbers("consumer_lag_records_sum", "The same over all partitions.", &[]),
             lag_seconds: make.numbers(
                 "consumer_lag_seconds",
                 "Greatest age of the first of these records; 0 if there is none.",
@@ -217,7 +218,11 @@ impl JobMetrics {
 
     fn set_gauges(&self, status: &JobStatus, memory: &MemoryBudget, clock: &dyn Clock) {
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        for partition in &status.partitions {
+        // Unknown is absent: a value that is kept would say that nothing changes.
+        for known in [&self.lag, &self.lag_seconds, &self.lag_total] {
+            known.reset();
+        }
+        for partition in status.partitions.iter().filter(|_| status.lag().is_some()) {
             let labels = [partition.topic.as_str(), &partition.partition.to_string()];
             if let Some(lag) = partition.lag() {
                 self.lag.with_label_values(&labels).set(lag);
@@ -225,11 +230,16 @@ impl JobMetrics {
             if let Some(seconds) = partition.lag_seconds {
                 self.lag_seconds.with_label_values(&labels).set(seconds);
             }
+        }
+        for partition in &status.partitions {
+            let labels = [partition.topic.as_str(), &partition.partition.to_string()];
             if let Some(watermark) = partition.watermark {
                 self.partition_watermark.with_label_values(&labels).set(watermark as f64 / 1e6);
             }
         }
-        self.lag_total.set(status.lag());
+        if let Some(lag) = status.lag() {
+            self.lag_total.with_label_values::<&str>(&[]).set(lag);
+        }
         if let Some(watermark) = status.watermark {
             self.watermark.set(watermark as f64 / 1e6);
             self.watermark_lag.set((clock.now() - watermark) as f64 / 1e6);
@@ -283,7 +293,8 @@ mod tests {
         let partition =
             PartitionStatus { topic, position: 7, end, watermark, lag_seconds, ..PartitionStatus::default() };
         let last_commit = Some(CommitStatus { version: 9, clock: 2_000_000, ..CommitStatus::default() });
-        JobStatus { totals, partitions: vec![partition], watermark, last_commit, commits: 5, ..JobStatus::default() }
+        let partitions = vec![partition];
+        JobStatus { ready: true, totals, partitions, watermark, last_commit, commits: 5, ..JobStatus::default() }
     }
 
     #[test]
@@ -307,6 +318,16 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_lag_that_nobody_knows_is_absent() {
+        let metrics = JobMetrics::new("n", "j");
+        let read = |status: &JobStatus| metrics.text(status, &MemoryBudget::of(1 << 30), &SystemClock).unwrap();
+        assert!(read(&busy()).contains("dataplatform_consumer_lag_records_sum{job=\"j\",namespace=\"n\"} 5"));
+        let down = read(&JobStatus { ready: false, ..busy() });
+        assert!(!down.contains("dataplatform_consumer_lag"), "{down}");
+        assert!(!read(&JobStatus { ready: true, ..JobStatus::default() }).contains("dataplatform_consumer_lag"));
     }
 
     #[test]

@@ -25,8 +25,17 @@ const LABELS_OF_CONTROLLERS: [&str; 3] = ["controller-uid", "job-name", "pod-tem
 /// grant nothing. Others choose security profiles, or belong to a controller.
 const FREE_PREFIXES: [&str; 3] = ["app.kubernetes.io", "cluster-autoscaler.kubernetes.io", "kubectl.kubernetes.io"];
 /// Variables that the operator sets, or by which a runner would leave the place that the operator gave it.
-const OWN_VARIABLES: [&str; 7] =
-    ["HTTP_ADDRESS", "TERMINATION_MESSAGE_PATH", "JOB_NAME", "JOB_UID", "NAMESPACE", "SECRETS_DIR", "LOG_FILE"];
+const OWN_VARIABLES: [&str; 9] = [
+    "HTTP_ADDRESS",
+    "TERMINATION_MESSAGE_PATH",
+    "JOB_NAME",
+    "JOB_UID",
+    "NAMESPACE",
+    "SECRETS_DIR",
+    "LOG_FILE",
+    "OUTPUTS_DIR",
+    "CHECKPOINT_DIR",
+];
 /// Beginnings of such variables.
 const OWN_VARIABLES_BEGIN: &str = "DATA_PLATFORM_";
 /// Beginnings of variables by which libraries load code.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use data_platform_crds::batch_job::{BatchInterval, IntervalStatus, RunResult, RunStatus};
-use data_platform_crds::condition::{Reason, told, whole_seconds};
+use data_platform_crds::condition::{Reason, shortened, whole_seconds};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -126,14 +126,14 @@ fn ended_run(run: &Run, ended: &Ended) -> RunStatus {
         name: run.name.clone(),
         result: if ended.succeeded { RunResult::Succeeded } else { RunResult::Failed },
         reason: reason.name().to_owned(),
-        message: told(&message, TEXT_BYTES_MAX),
+        message: shortened(&message, TEXT_BYTES_MAX),
         interval: said.and_then(|said| {
             let time = |text: &str| text.parse::<Timestamp>().ok().map(|time| Time(whole_seconds(time)));
             let interval = said.interval.as_ref()?;
             Some(IntervalStatus { start: time(&interval.start)?, end: time(&interval.end)? })
         }),
-        rows: said.map(|said| said.rows),
-        files: said.map(|said| said.files),
+        rows: said.map(|said| i64::try_from(said.rows).unwrap_or(i64::MAX)),
+        files: said.map(|said| i64::try_from(said.files).unwrap_or(i64::MAX)),
         start_time: run.started.map(|time| Time(whole_seconds(time))),
         completion_time: Some(Time(whole_seconds(ended.time))),
         seconds: seconds.map(|seconds| seconds.max(0)),

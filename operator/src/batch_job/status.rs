@@ -5,7 +5,7 @@ use std::time::Duration;
 use data_platform_crds::batch_job::{
     ActiveRunStatus, BatchInterval, BatchJobStatus, RunResult, RunStatus, SchedulerStatus,
 };
-use data_platform_crds::condition::{Reason, Standing, conditions, whole_seconds};
+use data_platform_crds::condition::{Health, Reason, conditions, whole_seconds};
 use data_platform_crds::schedule::Schedule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
@@ -100,7 +100,7 @@ impl Facts<'_> {
             format!("{}: {} still goes on, and concurrencyPolicy lets no other start", self.first_missed(), run.name);
         let cure =
             "make runs shorter than the time between them, or stop that one; the runner catches up on what is missed";
-        Some(Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::MissedSchedule, "") })
+        Some(Verdict::new(Reason::MissedSchedule, message).with_hint(cure))
     }
 
     /// How long nothing of what is said can change by the time alone.
@@ -132,26 +132,34 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
     if let Some((reason, message)) = &facts.refusal {
         return Verdict::new(*reason, message.clone());
     }
+    let is_scheduled = facts.schedule.is_some();
+    let of_this_spec = |last: &&RunStatus| {
+        is_scheduled || facts.scheduler.as_ref().is_some_and(|scheduler| scheduler.name == last.name)
+    };
+    let last = last.filter(of_this_spec);
     if let Some(run) = facts.newest_active() {
-        let verdict = active(run, facts);
-        return if verdict.reason == Reason::RunActive {
-            facts.kept_from_starting(run).unwrap_or(verdict)
-        } else {
-            verdict
+        let verdict = active(run, facts, last);
+        if verdict.reason != Reason::RunActive {
+            return verdict;
+        }
+        let is_well = verdict.health == Health::Healthy;
+        return match facts.kept_from_starting(run) {
+            Some(missed) if is_well => missed,
+            // It is not ready anyway.
+            Some(missed) => missed.as_(verdict.health),
+            None => verdict,
         };
     }
-    let is_scheduled = facts.schedule.is_some();
     let Some(scheduler) = facts.scheduler.as_ref().filter(|_| !(is_scheduled && facts.suspended)) else {
         return idle(facts);
     };
-    let last = last.filter(|last| is_scheduled || last.name == scheduler.name);
     match last {
         Some(last) if last.result == RunResult::Failed => failed(last, is_scheduled),
         Some(_) if !is_scheduled => Verdict::new(Reason::Completed, ""),
         None if !is_scheduled && facts.runs.is_empty() => {
             let message = format!("the Job {} was removed, and nobody saw how it ended", scheduler.name);
             let cure = "set the annotation dataplatform.io/restartedAt to run it again";
-            Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::RunFailed, "") }
+            Verdict::new(Reason::RunFailed, message).with_hint(cure)
         }
         None if !is_scheduled => Verdict::new(Reason::Starting, "the run is being made"),
         _ if facts.missed() > 0 => Verdict::new(Reason::MissedSchedule, facts.first_missed()),
@@ -165,29 +173,40 @@ fn idle(facts: &Facts<'_>) -> Verdict {
         return Verdict::new(Reason::Starting, "the objects of the job are being made");
     }
     let message = "spec.suspend is true: no run starts; what is missed meanwhile is caught up later, up to catchUp";
-    Verdict { reason: Reason::Suspended, standing: Standing::Off, message: format!("{message}; set suspend: false") }
+    Verdict::new(Reason::Suspended, message).with_hint("set suspend: false")
 }
 
-/// A run is under way.
-fn active(run: &Run, facts: &Facts<'_>) -> Verdict {
+/// A run is under way. A job whose last run failed, or that has had no good one yet, is not ready for that.
+fn active(run: &Run, facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
+    let goes_on = || match last {
+        Some(last) if last.result == RunResult::Succeeded => Verdict::new(Reason::RunActive, ""),
+        Some(last) => {
+            let message = format!("a run is going on; the run {} before it failed: {}", last.name, last.message);
+            Verdict::new(Reason::RunActive, message).as_(Health::Progressing)
+        }
+        None => {
+            let message = "the first run is going on; no run has ended yet";
+            Verdict::new(Reason::RunActive, message).as_(Health::Progressing)
+        }
+    };
     let Some(pod) = &run.pod else {
         if facts.without_pod().is_none() {
-            return Verdict::new(Reason::RunActive, "");
+            return goes_on();
         }
         if let Some(refusal) = &facts.pod_refusal {
             return Verdict::of_pod_refusal(&format!("the Job {} gets no pod: {refusal}", run.name));
         }
         let message = format!("the Job {} has no pod, and no event of it says why", run.name);
         let cure = "look at it (kubectl describe job): mostly a ResourceQuota, a ServiceAccount or an admission policy";
-        return Verdict { message: format!("{message}; {cure}"), ..Verdict::new(Reason::PodRefused, "") };
+        return Verdict::new(Reason::PodRefused, message).with_hint(cure);
     };
     match &pod.trouble {
         // The Job itself decides whether there is another attempt, and ends if there is none.
         Some((reason, message)) if pod.last_exit.is_some() => {
-            Verdict::new(*reason, format!("{message}; it is tried again")).as_(Standing::Retried)
+            Verdict::new(*reason, format!("{message}; it is tried again")).as_(Health::Retrying)
         }
         Some((reason, message)) => Verdict::new(*reason, message.clone()),
-        None => Verdict::new(Reason::RunActive, ""),
+        None => goes_on(),
     }
 }
 
@@ -195,9 +214,9 @@ fn active(run: &Run, facts: &Facts<'_>) -> Verdict {
 fn failed(run: &RunStatus, is_scheduled: bool) -> Verdict {
     let reason = Reason::from_name(&run.reason).unwrap_or(Reason::RunFailed);
     let verdict = Verdict::new(reason, format!("the run {} failed: {}", run.name, run.message));
-    match reason.standing() {
-        Standing::Retried if is_scheduled => verdict,
-        _ => verdict.as_(Standing::NeedsItsUser),
+    match reason.health() {
+        Health::Retrying if is_scheduled => verdict,
+        _ => verdict.as_(Health::Stalled),
     }
 }
 

@@ -2,12 +2,15 @@
 
 use data_platform_crds::batch_job::BatchJob;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
+use crate::args::RunnerSettings;
 use crate::batch_job::validate::ValidatedJob;
 use crate::build::mounted;
 use crate::fixtures::api_server::ApiServer;
 use crate::fixtures::{Random, assert_same, children, server_with, settings, whatever_fails};
+use crate::pod::PodFacts;
 use crate::validated::validate;
 
 mod golden;
@@ -248,6 +251,67 @@ async fn what_is_wrong_is_said_and_heals() {
 async fn whichever_call_fails_and_however_the_same_objects_come_out() {
     whatever_fails(&job()).await;
     whatever_fails(&once()).await;
+}
+
+/// A pod of a Job whose image cannot be had.
+fn stuck_pod(server: &ApiServer, job: &str) -> PodFacts {
+    let uid = server.get("jobs", job).unwrap()["metadata"]["uid"].clone();
+    let waits = json!({"waiting": {"reason": "ImagePullBackOff", "message": "not found"}});
+    let pod = json!({
+        "metadata": {"name": format!("{job}-p"), "namespace": "n", "uid": "p", "labels": {
+            "batch.kubernetes.io/controller-uid": uid, "dataplatform.io/job": "a", "dataplatform.io/kind": "BatchJob",
+        }},
+        "spec": {"containers": [{"name": "runner", "image": "wrong"}]},
+        "status": {"containerStatuses": [{
+            "name": "runner", "image": "wrong", "imageID": "", "ready": false, "restartCount": 0, "state": waits,
+        }]},
+    });
+    PodFacts::of(&serde_json::from_value(pod).unwrap())
+}
+
+#[tokio::test]
+async fn a_run_whose_image_cannot_be_had_is_made_anew_when_the_image_is_right() {
+    let image = |server: &ApiServer, job: &str| {
+        server.get("jobs", job).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"].clone()
+    };
+    let wrong = || RunnerSettings { image: "wrong".to_owned(), ..settings() };
+    // One without a schedule.
+    let server = server_with(&once());
+    let operator = Operator::with(&server, wrong());
+    operator.settle().await;
+    let name = server.names("jobs").remove(0);
+    operator.context.scope.pods.apply(Event::Apply(stuck_pod(&server, &name)));
+    operator.settle().await;
+    assert_eq!((operator.ready().0.as_str(), image(&server, &name)), ("ImageMissing", json!("wrong")));
+    let operator = Operator::new(&server);
+    operator.context.scope.pods.apply(Event::Apply(stuck_pod(&server, &name)));
+    operator.settle().await;
+    assert_eq!(server.names("jobs"), [name.clone()]);
+    assert_eq!(image(&server, &name), settings().image);
+    let mounts = mounted(&server.get("jobs", &name).unwrap()["spec"]["template"]["spec"]);
+    assert_eq!(server.names("configmaps"), mounts, "its pod finds its configuration");
+    assert_eq!(operator.ready().0, "RunActive");
+
+    // One of a schedule: the runner reads from the name which interval is due.
+    let server = server_with(&job());
+    Operator::with(&server, wrong()).settle().await;
+    let made = server.get("cronjobs", "a").unwrap();
+    let scheduled = "batch.kubernetes.io/cronjob-scheduled-timestamp";
+    let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": "a", "uid": made["metadata"]["uid"], "controller": true});
+    let mut run = json!({"metadata": {
+        "name": "a-29", "namespace": "n", "labels": made["spec"]["jobTemplate"]["metadata"]["labels"],
+        "annotations": {scheduled: "2026-01-01T00:05:00Z"}, "ownerReferences": [owner],
+    }});
+    run["spec"] = made["spec"]["jobTemplate"]["spec"].clone();
+    server.put("jobs", run);
+    let operator = Operator::new(&server);
+    operator.context.scope.pods.apply(Event::Apply(stuck_pod(&server, "a-29")));
+    operator.settle().await;
+    assert_eq!(server.names("jobs"), ["a-29"]);
+    assert_eq!(image(&server, "a-29"), settings().image);
+    let again = server.get("jobs", "a-29").unwrap();
+    assert_eq!(again["metadata"]["annotations"][scheduled], "2026-01-01T00:05:00Z");
+    assert_eq!(again["metadata"]["ownerReferences"][0]["uid"], made["metadata"]["uid"]);
 }
 
 fn change(random: &mut Random, server: &ApiServer) {

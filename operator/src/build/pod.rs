@@ -10,10 +10,9 @@ use crate::names::{
     CLAIM_LABEL, CONTAINER, DATA_FOLDER, HTTP_PORT, JOB_FILE, JOB_FOLDER, RESTARTED_AT, SECRETS_FOLDER, VOLUME_PREFIX,
     label_value, labels,
 };
+use crate::pod_defaults::PodDefaults;
 use crate::validated::ValidatedJob;
 
-/// The user of the images.
-const USER: u32 = 65532;
 /// The file in which the kubelet looks for the last words of a container.
 const TERMINATION_MESSAGE_PATH: &str = "/dev/termination-log";
 
@@ -37,24 +36,23 @@ pub fn template<K: JobResource>(
     claim_is_shared: bool,
 ) -> Value {
     let pod = job.job.pod().cloned().unwrap_or_default();
-    let mut pod_labels = pod.labels.clone();
+    let defaults = &settings.pod;
+    let mut pod_labels = defaults.labels.clone();
+    pod_labels.extend(pod.labels.clone());
     pod_labels.extend(labels(K::KIND.name(), &job.name));
     if let Some(claim) = &job.storage.claim {
         pod_labels.insert(CLAIM_LABEL.to_owned(), label_value(claim));
     }
-    let mut annotations = pod.annotations.clone();
+    let mut annotations = defaults.annotations.clone();
+    annotations.extend(pod.annotations.clone());
     annotations.extend(job.restarted_at.iter().map(|time| (RESTARTED_AT.to_owned(), time.clone())));
     let (volumes, mounts) = volumes(job, &pod);
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": life.stop_seconds,
-        "securityContext": {
-            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "containers": [container(&pod, life, settings, mounts)],
+        "securityContext": security_context(defaults),
+        "containers": [container(&pod, life, settings, &places(job), mounts)],
         "volumes": volumes,
     });
     let mut set = |name: &str, value: Value| {
@@ -65,8 +63,12 @@ pub fn template<K: JobResource>(
     set("restartPolicy", json!(life.ends.then_some("Never")));
     set("serviceAccountName", json!(pod.service_account_name.as_ref().or(settings.service_account.as_ref())));
     set("priorityClassName", json!(pod.priority_class_name));
-    set("nodeSelector", json!(pod.node_selector));
-    set("tolerations", json!(pod.tolerations.iter().map(Toleration::from).collect::<Vec<_>>()));
+    let node_selector = if pod.node_selector.is_empty() { &defaults.node_selector } else { &pod.node_selector };
+    set("nodeSelector", json!(node_selector));
+    let own = pod.tolerations.iter().map(Toleration::from);
+    set("tolerations", json!(own.chain(defaults.tolerations.iter().cloned()).collect::<Vec<_>>()));
+    set("topologySpreadConstraints", json!(defaults.topology_spread_constraints));
+    set("runtimeClassName", json!(defaults.runtime_class_name));
     set("affinity", affinity(job, pod.affinity.as_ref(), claim_is_shared));
     let pull_secrets: Vec<Value> = settings.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
     set("imagePullSecrets", json!(pull_secrets));
@@ -83,7 +85,17 @@ pub fn with_config_map(template: &Value, name: &str) -> Value {
     template
 }
 
-fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, mounts: Vec<Value>) -> Value {
+/// Where the job's data are, for whoever runs a command in the pod: a command of a message works there as it is printed.
+fn places<K: JobResource>(job: &ValidatedJob<K>) -> Vec<Value> {
+    let places = [
+        ("NAMESPACE", &job.namespace),
+        ("OUTPUTS_DIR", &job.storage.outputs),
+        ("CHECKPOINT_DIR", &job.storage.checkpoints),
+    ];
+    places.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+}
+
+fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, places: &[Value], mounts: Vec<Value>) -> Value {
     let resources = pod.resources.as_ref().map_or_else(|| settings.resources.clone(), ResourceRequirements::from);
     let probe = |path: &str, period: u32, failures: u32| {
         json!({
@@ -95,7 +107,7 @@ fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, mounts: V
         "name": CONTAINER,
         "image": settings.image,
         "args": ["run", "--config", format!("{JOB_FOLDER}/{JOB_FILE}")],
-        "env": environment(life, &pod.env),
+        "env": environment(life, places, &settings.pod.env, &pod.env),
         "ports": [{"name": "http", "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "resources": resources,
         "securityContext": {
@@ -120,8 +132,23 @@ fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, mounts: V
     container
 }
 
-/// The operator's variables, which a job may not set, and the job's.
-fn environment(life: &PodLife, own: &[EnvSpec]) -> Vec<Value> {
+/// Restricted; the ids are the administrator's to choose, or the cluster's.
+fn security_context(defaults: &PodDefaults) -> Value {
+    let mut context = json!({"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}});
+    let Some(ids) = &defaults.security_context else { return context };
+    for (field, id) in [("runAsUser", ids.run_as_user), ("runAsGroup", ids.run_as_group), ("fsGroup", ids.fs_group)] {
+        if let Some(id) = id {
+            context[field] = id.into();
+        }
+    }
+    if ids.fs_group.is_some() {
+        context["fsGroupChangePolicy"] = "OnRootMismatch".into();
+    }
+    context
+}
+
+/// The operator's variables, which a job may not set, the job's, and those that every job has.
+fn environment(life: &PodLife, places: &[Value], given: &[Value], own: &[EnvSpec]) -> Vec<Value> {
     let fixed = [
         ("HTTP_ADDRESS", format!("0.0.0.0:{HTTP_PORT}")),
         ("DATA_PLATFORM_STAY_UP", "true".to_owned()),
@@ -129,14 +156,21 @@ fn environment(life: &PodLife, own: &[EnvSpec]) -> Vec<Value> {
         ("TERMINATION_MESSAGE_PATH", TERMINATION_MESSAGE_PATH.to_owned()),
     ];
     let fixed = fixed.into_iter().filter(|(name, _)| !(life.ends && *name == "DATA_PLATFORM_STAY_UP"));
-    let fixed = fixed.map(|(name, value)| json!({"name": name, "value": value})).chain(life.env.iter().cloned());
+    let fixed = fixed.map(|(name, value)| json!({"name": name, "value": value}));
+    let fixed = fixed.chain(places.iter().cloned()).chain(life.env.iter().cloned());
     let own = own.iter().map(|env| match (&env.value, &env.secret_key_ref) {
         (_, Some(secret)) => {
             json!({"name": env.name, "valueFrom": {"secretKeyRef": {"name": secret.name, "key": secret.key}}})
         }
         (value, None) => json!({"name": env.name, "value": value.clone().unwrap_or_default()}),
     });
-    fixed.chain(own).collect()
+    let mut variables: Vec<Value> = fixed.chain(own).collect();
+    for variable in given {
+        if variables.iter().all(|known| known["name"] != variable["name"]) {
+            variables.push(variable.clone());
+        }
+    }
+    variables
 }
 
 /// Volumes, and where the container sees them.

@@ -9,8 +9,8 @@ use crate::args::RunnerSettings;
 use crate::build::pod::{self, PodLife};
 use crate::build::{config_map, metadata};
 use crate::cache::JobKind;
-use crate::names::{HTTP_PORT, JOB_FILE, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, selector};
-use crate::streaming_job::rollout::{Made, Plan};
+use crate::names::{HTTP_PORT, JOB_FILE, RESTARTED_AT, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, selector};
+use crate::streaming_job::rollout::{DeployedRevision, Plan};
 use crate::streaming_job::validate::{ValidatedJob, replicas};
 
 /// The kind that the children's labels name.
@@ -19,6 +19,9 @@ const KIND: &str = JobKind::Streaming.name();
 const STOP_MARGIN_SECONDS: u64 = 15;
 /// The variable by which a runner learns the brokers, before it looks at its job.
 const BOOTSTRAP_SERVERS: &str = "KAFKA_BOOTSTRAP_SERVER";
+
+/// The variable by which a runner closes every window and then waits to be stopped.
+const DRAIN: &str = "DATA_PLATFORM_DRAIN";
 
 /// What was built of a job, before anybody decided whether its pods get it.
 #[derive(Clone, Debug)]
@@ -90,7 +93,7 @@ pub fn deployment(job: &ValidatedJob, template: &Value, config_map: &str, revisi
 }
 
 /// What the Deployment in the cluster was made from: revision and ConfigMap.
-pub fn made_from(deployment: &Value) -> Option<(String, String)> {
+pub fn deployed_from(deployment: &Value) -> Option<(String, String)> {
     let revision = deployment["metadata"]["annotations"][REVISION].as_str()?;
     let volumes = deployment["spec"]["template"]["spec"]["volumes"].as_array()?;
     let volume = volumes.iter().find(|volume| volume["name"] == format!("{VOLUME_PREFIX}job"))?;
@@ -98,20 +101,27 @@ pub fn made_from(deployment: &Value) -> Option<(String, String)> {
 }
 
 /// What the data of a ConfigMap of this or an earlier operator say of the job that runs.
-pub fn made(revision: String, config_map: String, data: &Value) -> Option<Made> {
+pub fn deployed_revision(revision: String, config_map: String, data: &Value) -> Option<DeployedRevision> {
     let config: Value = serde_json::from_str(data[JOB_FILE].as_str()?).ok()?;
     let Job::Streaming(job) = Job::from_value(config["job"].clone()).ok()? else { return None };
     let template = serde_json::from_str(data[TEMPLATE_FILE].as_str()?).ok()?;
-    Some(Made { revision, config_map, template, job: *job })
+    Some(DeployedRevision { revision, config_map, template, job: *job })
 }
 
 /// The children of a job as they should be, in the order in which they are written: a pod needs its ConfigMap, and its
-/// name should lead somewhere when it starts. The Deployment comes last.
-pub fn children(job: &ValidatedJob, built: &Built, made: Option<&Made>, plan: Plan) -> Vec<Desired> {
-    match made.filter(|_| plan != Plan::Roll) {
+/// name should lead somewhere when it starts. The Deployment comes last. `cannot_start`: the pod cannot start as it is.
+pub fn children(
+    job: &ValidatedJob,
+    built: &Built,
+    deployed: Option<&DeployedRevision>,
+    plan: Plan,
+    cannot_start: bool,
+) -> Vec<Desired> {
+    match deployed.filter(|_| plan != Plan::Roll) {
         // The ConfigMap that is kept is not written: it is there, and never changes.
-        Some(made) => {
-            let deployment = deployment(job, &made.template, &made.config_map, &made.revision);
+        Some(deployed) => {
+            let template = kept_template(job, built, deployed, plan, cannot_start);
+            let deployment = deployment(job, &template, &deployed.config_map, &deployed.revision);
             vec![built.service.clone(), deployment]
         }
         None => {
@@ -119,4 +129,48 @@ pub fn children(job: &ValidatedJob, built: &Built, made: Option<&Made>, plan: Pl
             vec![built.config_map.clone(), built.service.clone(), deployment]
         }
     }
+}
+
+/// The template that is kept. While a change is held back the restart annotation still restarts the old job, and a pod that
+/// cannot start gets the image that is right now.
+fn kept_template(
+    job: &ValidatedJob,
+    built: &Built,
+    deployed: &DeployedRevision,
+    plan: Plan,
+    cannot_start: bool,
+) -> Value {
+    let mut template = deployed.template.clone();
+    if plan == Plan::Keep {
+        return template;
+    }
+    if let Some(time) = &job.restarted_at {
+        template["metadata"]["annotations"][RESTARTED_AT] = time.as_str().into();
+    }
+    if cannot_start {
+        for field in ["image", "imagePullPolicy"] {
+            template["spec"]["containers"][0][field] = built.template["spec"]["containers"][0][field].clone();
+        }
+        template["spec"]["imagePullSecrets"] = built.template["spec"]["imagePullSecrets"].clone();
+        remove_nulls(&mut template["spec"]);
+        remove_nulls(&mut template["spec"]["containers"][0]);
+    }
+    if plan == Plan::Drain
+        && let Some(env) = template["spec"]["containers"][0]["env"].as_array_mut()
+    {
+        env.insert(0, json!({"name": DRAIN, "value": "true"}));
+    }
+    template
+}
+
+fn remove_nulls(object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+}
+
+/// Whether a Deployment closes the windows of its job.
+pub fn is_draining(deployment: &Value) -> bool {
+    let env = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().into_iter().flatten();
+    env.into_iter().any(|variable| variable["name"] == DRAIN)
 }

@@ -1,16 +1,19 @@
-//! Whether the pods of a job get a new template, keep the one that they have, or are kept from a change that their state
-//! does not allow. Pure. docs/adr/0006 has the reasons.
+//! Whether the pods of a job get a new template, keep the one that they have, are kept from a change that their state does
+//! not allow, or first close their windows. Pure. docs/adr/0011 and 0021 have the reasons.
 
-use data_platform_crds::streaming_job::{StreamingJob, StreamingJobSpec};
+use std::collections::BTreeMap;
+
+use data_platform_crds::parameters::expand_parameters;
+use data_platform_crds::state_relevant::sql::has_window;
+use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJob, StreamingJobSpec};
 use serde_json::{Value, json};
 
 use crate::args::Rollout;
-use crate::names::RESTARTED_AT;
 use crate::streaming_job::validate::{ValidatedJob, replicas};
 
 /// What the running Deployment was made from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Made {
+pub struct DeployedRevision {
     /// Its revision.
     pub revision: String,
     /// Its ConfigMap.
@@ -25,15 +28,21 @@ pub struct Made {
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// What the running Deployment was made from; `None`: there is none, or nobody can say.
-    pub made: Option<&'a Made>,
+    pub deployed: Option<&'a DeployedRevision>,
     /// Whether the operator rolls by itself.
     pub mode: Rollout,
     /// Whether another job may be rolled now.
     pub has_turn: bool,
-    /// A pod reads and commits with the old template.
+    /// A pod with the old template reads and commits, or tries to.
     pub is_working: bool,
+    /// The pod has never run and cannot start: it has nothing to lose.
+    pub cannot_start: bool,
     /// The change was held back before.
     pub was_held_back: bool,
+    /// The Deployment closes the windows of the old query.
+    pub is_draining: bool,
+    /// It has closed them.
+    pub is_drained: bool,
     /// Windows that the running job has open, if it says so.
     pub open_windows: Option<u64>,
 }
@@ -45,53 +54,147 @@ pub enum Plan {
     Roll,
     /// It stays: nothing that a user changes has changed.
     Keep,
-    /// It stays, because the state of the old one does not fit the new one.
-    HoldBack,
+    /// It stays, because the running job would become a stopped one.
+    HoldBack(HeldBack),
+    /// The old query closes its windows; then the template becomes what is built now.
+    Drain,
+}
+
+/// Why a change is held back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeldBack {
+    /// The windows that are open were made by another query, and nobody said what becomes of them.
+    QueryChanged,
+    /// The same, and the new query has no windows that could be computed anew.
+    NothingToRebuild,
+    /// Another checkpoint over the same output, and nobody said that a new log is wanted.
+    CheckpointRenamed,
+    /// A new log is wanted, under the name that the old one has.
+    NewLogWithoutName,
+}
+
+impl HeldBack {
+    /// What happened.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::QueryChanged | Self::NothingToRebuild | Self::NewLogWithoutName => {
+                "the new query does not fit the windows that are open, so the old one goes on"
+            }
+            Self::CheckpointRenamed => {
+                "checkpoint.name changed, and the output belongs to the log of the old one, so that one goes on"
+            }
+        }
+    }
+
+    /// What to do.
+    pub fn hint(self) -> &'static str {
+        match self {
+            Self::QueryChanged => {
+                "bring the old query back, or set spec.onQueryChange: rebuild (the new query computes these windows anew \
+                 from Kafka) or drain (the old one closes them as they are)"
+            }
+            Self::NothingToRebuild => {
+                "the new query has no windows: bring the old query back, or set spec.onQueryChange: drain (the old one \
+                 closes its windows as they are)"
+            }
+            Self::CheckpointRenamed => {
+                "bring the old name back, or set spec.onQueryChange: newLog, and a new log begins where \
+                 kafka.startingOffsets says"
+            }
+            Self::NewLogWithoutName => {
+                "set another checkpoint.name, too: a new log has a name of its own; or set spec.onQueryChange: rebuild or \
+                 drain"
+            }
+        }
+    }
 }
 
 /// Decides about the template of a job.
 pub fn plan(job: &ValidatedJob, facts: &Facts<'_>) -> Plan {
-    let Some(made) = facts.made else { return Plan::Roll };
-    if made.revision == job.revision {
-        return if facts.mode == Rollout::Auto && facts.has_turn { Plan::Roll } else { Plan::Keep };
+    let Some(deployed) = facts.deployed else { return Plan::Roll };
+    if deployed.revision == job.revision {
+        let has_turn = facts.mode == Rollout::Auto && facts.has_turn;
+        return if has_turn || facts.cannot_start { Plan::Roll } else { Plan::Keep };
     }
     // Nobody works: there is nothing to protect, and the runner itself looks at its state before it begins.
-    if replicas(&job.job) == 0 || !(facts.is_working || facts.was_held_back) {
+    let is_in_use = facts.is_working || facts.was_held_back || facts.is_draining;
+    if replicas(&job.job) == 0 || !is_in_use || facts.is_drained {
         return Plan::Roll;
     }
-    let restarted_before = made.template["metadata"]["annotations"][RESTARTED_AT].as_str();
-    let is_ordered = restarted_before != job.restarted_at.as_deref();
-    if is_ordered || facts.open_windows == Some(0) || state_of(&made.job.spec) == state_of(&job.job.spec) {
+    let policy = job.job.spec.on_query_change;
+    let is_renamed = checkpoint(&deployed.job) != checkpoint(&job.job);
+    if is_renamed && policy != QueryChangePolicy::NewLog && share_an_output(&deployed.job.spec, &job.job.spec) {
+        return Plan::HoldBack(HeldBack::CheckpointRenamed);
+    }
+    if is_renamed || facts.open_windows == Some(0) || state_of(&deployed.job.spec) == state_of(&job.job.spec) {
         return Plan::Roll;
     }
-    Plan::HoldBack
+    match policy {
+        QueryChangePolicy::Wait => Plan::HoldBack(HeldBack::QueryChanged),
+        QueryChangePolicy::Rebuild if has_windows(&job.job.spec) => Plan::Roll,
+        QueryChangePolicy::Rebuild => Plan::HoldBack(HeldBack::NothingToRebuild),
+        QueryChangePolicy::Drain => Plan::Drain,
+        QueryChangePolicy::NewLog => Plan::HoldBack(HeldBack::NewLogWithoutName),
+    }
 }
 
-/// What the state of a job depends on, as far as it can be told without a SQL engine: which records are good, and the
-/// text of the queries, blanks aside. The runner compares more finely; what it would allow and this does not is brought
-/// in by the restart annotation.
+/// The name under which a job keeps its log.
+pub fn checkpoint(job: &StreamingJob) -> &str {
+    let named = job.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.name.as_deref());
+    named.unwrap_or_else(|| job.metadata.name.as_deref().unwrap_or_default())
+}
+
+/// The job with its parameters in place, as far as that goes without templates: those only the runner has.
+fn expanded(spec: &StreamingJobSpec) -> StreamingJobSpec {
+    let expanded = if spec.template.is_some() { None } else { expand(spec) };
+    expanded.unwrap_or_else(|| spec.clone())
+}
+
+fn expand(spec: &StreamingJobSpec) -> Option<StreamingJobSpec> {
+    expand_parameters(spec, &spec.parameters, &BTreeMap::new()).ok()
+}
+
+fn share_an_output(one: &StreamingJobSpec, other: &StreamingJobSpec) -> bool {
+    let paths = |spec: &StreamingJobSpec| -> Vec<Option<String>> {
+        let spec = expanded(spec);
+        let named = spec.outputs.iter().map(|output| output.sink.path.clone());
+        let mut paths: Vec<_> = spec.sink.iter().map(|sink| sink.path.clone()).chain(named).collect();
+        // That of a template.
+        paths.extend(paths.is_empty().then_some(None));
+        paths
+    };
+    let others = paths(other);
+    paths(one).iter().any(|path| others.contains(path))
+}
+
+fn has_windows(spec: &StreamingJobSpec) -> bool {
+    spec.template.is_some() || expanded(spec).queries().iter().any(|(_, query)| has_window(query))
+}
+
+/// What the state of a job depends on, for each of its outputs. Of a job with a template only the runner knows more than
+/// its parameters.
 fn state_of(spec: &StreamingJobSpec) -> Value {
-    let sources: Vec<Value> = spec
-        .sources
-        .iter()
-        .map(|source| {
-            let event_time = source.event_time.as_ref().map(|time| &time.column);
-            json!([source.name, source.columns, source.format, source.max_record_bytes, source.max_depth, event_time])
-        })
-        .collect();
-    let folded = |query: &str| query.split_whitespace().collect::<Vec<_>>().join(" ");
-    let outputs: Vec<Value> = spec.outputs.iter().map(|output| json!([output.name, folded(&output.query)])).collect();
-    json!([spec.template, spec.parameters, sources, spec.query.as_deref().map(folded), outputs, spec.deduplicate])
+    if spec.template.is_some() {
+        return json!([spec.template, spec.parameters, spec.deduplicate]);
+    }
+    let spec = expanded(spec);
+    let queries = spec.queries();
+    // A single output is the same one whether it has a name or not.
+    let is_single = queries.len() == 1;
+    let of =
+        |(name, query): &(Option<&str>, &str)| json!([name.filter(|_| !is_single), spec.state_relevant(query).text()]);
+    Value::Array(queries.iter().map(of).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::RESTARTED_AT;
     use crate::streaming_job::tests::{job, validated};
 
-    fn made() -> Made {
+    fn deployed() -> DeployedRevision {
         let validated = validated(&job());
-        Made {
+        DeployedRevision {
             revision: validated.revision.clone(),
             config_map: "a-1".to_owned(),
             template: json!({"metadata": {"annotations": {}}}),
@@ -99,13 +202,16 @@ mod tests {
         }
     }
 
-    fn facts(made: &Made) -> Facts<'_> {
+    fn facts(deployed: &DeployedRevision) -> Facts<'_> {
         Facts {
-            made: Some(made),
+            deployed: Some(deployed),
             mode: Rollout::Keep,
             has_turn: true,
             is_working: true,
+            cannot_start: false,
             was_held_back: false,
+            is_draining: false,
+            is_drained: false,
             open_windows: Some(3),
         }
     }
@@ -119,28 +225,32 @@ mod tests {
 
     #[test]
     fn an_upgrade_of_the_operator_rolls_only_where_it_is_told_to() {
-        let made = made();
+        let deployed = deployed();
         let same = validated(&job());
-        assert_eq!(plan(&same, &facts(&made)), Plan::Keep);
-        let auto = Facts { mode: Rollout::Auto, ..facts(&made) };
+        assert_eq!(plan(&same, &facts(&deployed)), Plan::Keep);
+        let auto = Facts { mode: Rollout::Auto, ..facts(&deployed) };
         assert_eq!(plan(&same, &auto), Plan::Roll);
         assert_eq!(plan(&same, &Facts { has_turn: false, ..auto }), Plan::Keep);
-        assert_eq!(plan(&same, &Facts { made: None, ..facts(&made) }), Plan::Roll);
+        assert_eq!(plan(&same, &Facts { deployed: None, ..facts(&deployed) }), Plan::Roll);
     }
 
     #[test]
     fn a_change_that_the_state_does_not_allow_is_held_back_while_somebody_works() {
-        let made = made();
+        let deployed = deployed();
         let other = with_query("SELECT 2 FROM s GROUP BY tumble(t, INTERVAL '1 minute')");
-        assert_eq!(plan(&other, &facts(&made)), Plan::HoldBack);
+        assert_eq!(plan(&other, &facts(&deployed)), Plan::HoldBack(HeldBack::QueryChanged));
         for (what, facts, expected) in [
-            ("no open windows", Facts { open_windows: Some(0), ..facts(&made) }, Plan::Roll),
-            ("nobody knows of windows", Facts { open_windows: None, ..facts(&made) }, Plan::HoldBack),
-            ("nobody works", Facts { is_working: false, ..facts(&made) }, Plan::Roll),
+            ("no open windows", Facts { open_windows: Some(0), ..facts(&deployed) }, Plan::Roll),
+            (
+                "nobody knows of windows",
+                Facts { open_windows: None, ..facts(&deployed) },
+                Plan::HoldBack(HeldBack::QueryChanged),
+            ),
+            ("nobody works", Facts { is_working: false, ..facts(&deployed) }, Plan::Roll),
             (
                 "held back, and the pod moves",
-                Facts { is_working: false, was_held_back: true, ..facts(&made) },
-                Plan::HoldBack,
+                Facts { is_working: false, was_held_back: true, ..facts(&deployed) },
+                Plan::HoldBack(HeldBack::QueryChanged),
             ),
         ] {
             assert_eq!(plan(&other, &facts), expected, "{what}");
@@ -148,26 +258,87 @@ mod tests {
     }
 
     #[test]
-    fn the_restart_annotation_and_a_suspended_job_let_every_change_in() {
-        let made = made();
+    fn a_suspended_job_takes_every_change_in_and_the_restart_annotation_none() {
+        let deployed = deployed();
         let mut restarted = job();
-        restarted.spec.query = Some("SELECT 2".to_owned());
+        restarted.metadata.generation = Some(2);
+        restarted.spec.query = Some("SELECT 2 FROM s GROUP BY tumble(t, INTERVAL '1 minute')".to_owned());
         restarted.metadata.annotations = Some([(RESTARTED_AT.to_owned(), "now".to_owned())].into());
-        assert_eq!(plan(&validated(&restarted), &facts(&made)), Plan::Roll);
-        let mut suspended = job();
-        suspended.metadata.generation = Some(2);
-        suspended.spec.query = Some("SELECT 2".to_owned());
-        suspended.spec.suspend = true;
-        assert_eq!(plan(&validated(&suspended), &facts(&made)), Plan::Roll);
+        assert_eq!(plan(&validated(&restarted), &facts(&deployed)), Plan::HoldBack(HeldBack::QueryChanged));
+        restarted.spec.suspend = true;
+        assert_eq!(plan(&validated(&restarted), &facts(&deployed)), Plan::Roll);
+    }
+
+    #[test]
+    fn the_job_says_what_becomes_of_its_windows() {
+        use QueryChangePolicy::{Drain, NewLog, Rebuild, Wait};
+        let deployed = deployed();
+        let windowed = "SELECT 2 FROM s GROUP BY tumble(t, INTERVAL '1 minute')";
+        let of = |policy: QueryChangePolicy, query: &str, checkpoint: Option<&str>, path: &str| {
+            let mut changed = job();
+            changed.metadata.generation = Some(2);
+            (changed.spec.query, changed.spec.on_query_change) = (Some(query.to_owned()), policy);
+            changed.spec.checkpoint = checkpoint
+                .map(|name| data_platform_crds::streaming_job::CheckpointSpec { name: Some(name.to_owned()) });
+            changed.spec.sink.as_mut().unwrap().path = Some(path.to_owned());
+            plan(&validated(&changed), &facts(&deployed))
+        };
+        let held_back = |why| Plan::HoldBack(why);
+        for (policy, query, checkpoint, path, expected) in [
+            (Wait, windowed, None, "counts", held_back(HeldBack::QueryChanged)),
+            (Rebuild, windowed, None, "counts", Plan::Roll),
+            (Rebuild, "SELECT t FROM s", None, "counts", held_back(HeldBack::NothingToRebuild)),
+            (Drain, windowed, None, "counts", Plan::Drain),
+            (Drain, "SELECT t FROM s", None, "counts", Plan::Drain),
+            (NewLog, windowed, None, "counts", held_back(HeldBack::NewLogWithoutName)),
+            (NewLog, windowed, Some("b"), "counts", Plan::Roll),
+            (Wait, windowed, Some("b"), "counts", held_back(HeldBack::CheckpointRenamed)),
+            (Rebuild, windowed, Some("b"), "counts", held_back(HeldBack::CheckpointRenamed)),
+            (Wait, windowed, Some("b"), "other", Plan::Roll),
+            (Wait, windowed, Some("a"), "other", held_back(HeldBack::QueryChanged)),
+        ] {
+            assert_eq!(of(policy, query, checkpoint, path), expected, "{policy:?} {query} {checkpoint:?} {path}");
+        }
+        let drains = with_query(windowed);
+        let drained = Facts { is_working: false, is_draining: true, is_drained: true, ..facts(&deployed) };
+        assert_eq!(plan(&drains, &drained), Plan::Roll);
+    }
+
+    #[test]
+    fn a_pod_that_never_ran_gets_the_template_that_is_right_now() {
+        let deployed = deployed();
+        let cannot = Facts { cannot_start: true, is_working: false, ..facts(&deployed) };
+        assert_eq!(plan(&validated(&job()), &cannot), Plan::Roll);
     }
 
     #[test]
     fn what_the_state_does_not_depend_on_rolls() {
-        let made = made();
-        let mut changed = job();
-        changed.metadata.generation = Some(2);
-        changed.spec.trigger.interval = data_platform_crds::quantity::Period::from_secs(99);
-        changed.spec.query = changed.spec.query.map(|query| query.replace(' ', "\n   "));
-        assert_eq!(plan(&validated(&changed), &facts(&made)), Plan::Roll);
+        let deployed = deployed();
+        let rolls = |change: &dyn Fn(&mut StreamingJobSpec)| {
+            let mut changed = job();
+            changed.metadata.generation = Some(2);
+            change(&mut changed.spec);
+            plan(&validated(&changed), &facts(&deployed))
+        };
+        let where_ = |query: &str| query.replace(" GROUP BY", " WHERE t IS NOT NULL GROUP BY");
+        assert_eq!(
+            rolls(&|spec| spec.trigger.interval = data_platform_crds::quantity::Period::from_secs(99)),
+            Plan::Roll
+        );
+        assert_eq!(
+            rolls(&|spec| spec.query = spec.query.as_ref().map(|query| query.replace(", ", ",\n   "))),
+            Plan::Roll
+        );
+        assert_eq!(
+            rolls(&|spec| spec.query = spec.query.as_ref().map(|query| query.replace("AS n", "AS m"))),
+            Plan::Roll
+        );
+        assert_eq!(rolls(&|spec| spec.query = spec.query.as_deref().map(where_)), Plan::Roll);
+        assert_eq!(rolls(&|spec| spec.sources[0].columns[0].description = Some("when".to_owned())), Plan::Roll);
+        let parameter = |spec: &mut StreamingJobSpec| {
+            spec.parameters = [("size".to_owned(), "1 minute".to_owned())].into();
+            spec.query = spec.query.as_ref().map(|query| query.replace("1 minute", "${size}"));
+        };
+        assert_eq!(rolls(&parameter), Plan::Roll);
     }
 }

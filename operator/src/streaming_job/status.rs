@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use data_platform_crds::condition::{ConditionType, Reason, Standing, conditions, told, whole_seconds};
+use data_platform_crds::condition::{Health, Reason, conditions, joined, shortened, told, whole_seconds};
+use data_platform_crds::runner_status::{PartitionStatus, Phase, RunnerStatus};
 use data_platform_crds::streaming_job::{
     CheckpointStatus, DeadLetterStatus, ErrorStatus, ExitStatus, LagStatus, PartitionLag, StreamingJobStatus,
     ThroughputStatus,
@@ -13,7 +14,8 @@ use serde_json::Value;
 
 use crate::names::selector;
 use crate::pod::{Exit, PodFacts, current};
-use crate::report::{PartitionReport, RunnerReport};
+use crate::reports::ReportState;
+use crate::streaming_job::rollout::HeldBack;
 use crate::verdict::Verdict;
 
 /// Partitions that a status names.
@@ -31,23 +33,15 @@ const OUT_OF_MEMORY_SECONDS: i64 = 600;
 /// How long a pod that is not ready may say nothing before that is called odd.
 const SILENCE_SECONDS: i64 = 120;
 
-/// What the operator heard from the runner of the current pod.
-#[derive(Clone, Debug, Default)]
-pub enum Heard {
-    /// Nobody asked yet.
-    #[default]
-    NotYet,
-    /// It did not answer several times.
-    Nothing,
-    /// This.
-    Report(Arc<RunnerReport>),
-}
-
 /// What is known of a job.
 #[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// What keeps the spec from being carried out.
     pub refusal: Option<(Reason, String)>,
+    /// Why the old spec goes on.
+    pub held_back: Option<HeldBack>,
+    /// The old query closes its windows.
+    pub drains: bool,
     /// Why there are to be no pods.
     pub off: Option<&'static str>,
     /// The Deployment, if there is one.
@@ -55,7 +49,7 @@ pub struct Facts<'a> {
     /// Its pods.
     pub pods: &'a [Arc<PodFacts>],
     /// What the runner says.
-    pub heard: Heard,
+    pub report: ReportState,
     /// Now.
     pub now: Timestamp,
 }
@@ -69,6 +63,9 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
         let is_empty = facts.pods.is_empty();
         return Verdict::new(if is_empty { Reason::Suspended } else { Reason::Stopping }, why);
     }
+    if let Some(why) = facts.held_back {
+        return Verdict::new(Reason::QueryChanged, why.message()).with_hint(why.hint());
+    }
     let Some(deployment) = facts.deployment else {
         return Verdict::new(Reason::Starting, "the objects of the job are being made");
     };
@@ -78,14 +75,17 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
     if let Some((reason, message)) = &pod.trouble {
         return Verdict::new(*reason, message.clone());
     }
-    match &facts.heard {
-        Heard::Report(report) if pod.running && report.ready => working(report, pod, facts.now),
-        Heard::Report(report) if pod.running => not_working(report, pod),
-        _ if pod.ready => match facts.heard {
-            Heard::Nothing => Verdict::new(Reason::StatusUnknown, ""),
+    if facts.drains && pod.running {
+        return Verdict::new(Reason::Draining, "");
+    }
+    match &facts.report {
+        ReportState::Fresh(report) if pod.running && report.ready => working(report, pod, facts.now),
+        ReportState::Fresh(report) if pod.running => not_working(report, pod),
+        _ if pod.ready => match facts.report {
+            ReportState::Silent => Verdict::new(Reason::StatusUnknown, ""),
             _ => Verdict::new(Reason::Running, ""),
         },
-        heard => silent(pod, matches!(heard, Heard::Nothing), facts.now),
+        report => silent(pod, matches!(report, ReportState::Silent), facts.now),
     }
 }
 
@@ -102,11 +102,11 @@ fn without_pod(deployment: &Value, is_empty: bool) -> Verdict {
 }
 
 /// The runner says that it reads and commits.
-fn working(report: &RunnerReport, pod: &PodFacts, now: Timestamp) -> Verdict {
+fn working(report: &RunnerStatus, pod: &PodFacts, now: Timestamp) -> Verdict {
     let is_recent = |exit: &&Exit| now.as_second() - exit.time.as_second() < OUT_OF_MEMORY_SECONDS;
-    let silent = report.silent();
-    if report.is_all_dead() {
-        Verdict::new(Reason::AllDeadLettered, "")
+    let silent = report.silent_partitions();
+    if let Some(reason) = all_dropped(report) {
+        Verdict::new(reason, "")
     } else if let Some(first) = silent.first() {
         let others = if silent.len() > 1 { format!(" and {} more", silent.len() - 1) } else { String::new() };
         let does_not = format!("{}[{}]{others} does not answer", first.topic, first.partition);
@@ -115,46 +115,51 @@ fn working(report: &RunnerReport, pod: &PodFacts, now: Timestamp) -> Verdict {
             Verdict::new(Reason::WatermarkHeld, message)
         } else {
             let message = format!("{does_not}; the other partitions are read");
-            Verdict::new(Reason::KafkaUnreachable, message).as_(Standing::WorksBut)
+            let hint = "bring the partition's leader back";
+            Verdict::new(Reason::KafkaUnreachable, message).as_(Health::Degraded).with_hint(hint)
         }
     } else if let Some(exit) =
         pod.last_exit.as_ref().filter(|exit| exit.reason == Reason::OutOfMemory).filter(is_recent)
     {
-        Verdict::new(Reason::OutOfMemory, format!("the job runs again; {}", exit.message)).as_(Standing::WorksBut)
+        Verdict::new(Reason::OutOfMemory, format!("the job runs again; {}", exit.message)).as_(Health::Degraded)
+    } else if report.last_commit.is_none() && report.commits == 0 {
+        Verdict::new(Reason::Running, "the job reads; it has committed nothing yet")
     } else {
         Verdict::new(Reason::Running, "")
     }
 }
 
+/// Why nothing of what is read becomes part of a result, if that is so: the job runs, but not for what it is there for.
+fn all_dropped(report: &RunnerStatus) -> Option<Reason> {
+    let dropped = [Reason::AllDeadLettered, Reason::AllFiltered, Reason::AllLate, Reason::AllFuture];
+    Reason::from_name(report.no_output.as_deref()?).filter(|reason| dropped.contains(reason))
+}
+
 /// The runner says why it does not.
-fn not_working(report: &RunnerReport, pod: &PodFacts) -> Verdict {
-    let is_starting = report.phase == "starting" || report.reason.is_empty();
+fn not_working(report: &RunnerStatus, pod: &PodFacts) -> Verdict {
+    let is_starting = report.phase == Phase::Starting || report.reason.is_empty();
     if let Some(exit) = pod.last_exit.as_ref().filter(|exit| is_starting && exit.reason == Reason::OutOfMemory) {
         return Verdict::new(Reason::OutOfMemory, exit.message.clone());
     }
-    // Its cure is the one that it gave with its last error: it knows more than the list.
+    let message = report.message.clone();
+    // Its hint is the one that it gave with its last error: it knows more than the list.
     let error = report.errors.last().filter(|error| error.reason == report.reason && !error.cure.is_empty());
-    let message = match error {
-        Some(error) => format!("{}; {}", report.message, error.cure),
-        None => report.message.clone(),
+    let verdict = |reason: Reason| {
+        let verdict = Verdict::new(reason, message.clone());
+        error.map_or_else(|| verdict.clone(), |error| verdict.clone().with_hint(error.cure.clone()))
     };
-    let verdict = |reason: Reason| match error {
-        Some(_) => Verdict { reason, standing: reason.standing(), message: message.clone() },
-        None => Verdict::new(reason, message.clone()),
-    };
-    match (Reason::from_name(&report.reason), report.phase.as_str()) {
+    match (Reason::from_name(&report.reason), report.phase) {
         (Some(Reason::Running | Reason::Starting), _) => Verdict::new(Reason::Starting, message),
-        (Some(reason), "stalled") => verdict(reason).as_(Standing::NeedsItsUser),
-        (Some(reason), "retrying") => verdict(reason).as_(Standing::Retried),
-        (Some(reason), "starting") if reason.standing() != Standing::NeedsItsUser => verdict(reason),
+        (Some(reason), Phase::Stalled) => verdict(reason).as_(Health::Stalled),
+        (Some(reason), Phase::Retrying) => verdict(reason).as_(Health::Retrying),
         (Some(reason), _) => verdict(reason),
-        (None, "starting" | "running") => Verdict::new(Reason::Starting, message),
+        (None, Phase::Starting | Phase::Running | Phase::Ended) => Verdict::new(Reason::Starting, message),
         // A newer runner may have a word that this operator does not know.
         (None, _) => Verdict::new(Reason::InternalError, format!("{}: {message}", report.reason)),
     }
 }
 
-/// The pod is not ready, and nobody heard why.
+/// The pod is not ready, and nobody knows why.
 fn silent(pod: &PodFacts, was_asked: bool, now: Timestamp) -> Verdict {
     if let Some(exit) = pod.last_exit.as_ref().filter(|exit| exit.code != 0) {
         return Verdict::new(exit.reason, exit.message.clone());
@@ -166,8 +171,8 @@ fn silent(pod: &PodFacts, was_asked: bool, now: Timestamp) -> Verdict {
     Verdict::new(Reason::Starting, if pod.running { "the runner is starting" } else { "the container is being made" })
 }
 
-/// The status of a job. What nobody knows anew stays as it was: the last figures of a job that is down are still the
-/// last figures.
+/// The status of a job. What was committed stays as it was while nobody knows anew; lag and rates of a job that does not say
+/// them are absent.
 pub fn status(
     before: &StreamingJobStatus,
     verdict: &Verdict,
@@ -194,16 +199,13 @@ pub fn status(
             time: Time(whole_seconds(exit.time)),
             exit_code: exit.code,
             reason: exit.reason.name().to_owned(),
-            message: told(&exit.message, TEXT_BYTES_MAX),
+            message: shortened(&exit.message, TEXT_BYTES_MAX),
         });
     }
-    match &facts.heard {
-        Heard::Report(report) => figures(&mut status, report),
-        _ if !verdict.standing.holds(ConditionType::Ready) => {
-            status.throughput = status.throughput.map(|_| ThroughputStatus::default());
-            status.no_output = None;
-        }
-        _ => {}
+    // Unknown is absent: what was known of the moment is not known any more.
+    (status.lag, status.throughput, status.no_output) = (None, None, None);
+    if let ReportState::Fresh(report) = &facts.report {
+        figures(&mut status, report);
     }
     status
 }
@@ -217,10 +219,10 @@ fn time(micros: i64) -> Option<Time> {
     Timestamp::from_microsecond(micros).ok().map(|time| Time(whole_seconds(time)))
 }
 
-fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
+fn figures(status: &mut StreamingJobStatus, report: &RunnerStatus) {
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-    // Before it has read its log and asked Kafka a runner knows nothing.
-    if report.partitions.iter().any(|partition| partition.lag().is_some()) {
+    // Before it has read its log and asked Kafka a runner knows nothing, and without Kafka it knows what was.
+    if report.ready && report.partitions.iter().any(|partition| partition.lag().is_some()) {
         let mut worst: Vec<_> = report.partitions.iter().filter(|partition| partition.lag() != Some(0)).collect();
         worst.sort_by_key(|partition| {
             (std::cmp::Reverse(partition.lag().unwrap_or(i64::MAX)), &partition.topic, partition.partition)
@@ -232,18 +234,19 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
             seconds: partition.lag_seconds,
         });
         status.lag = Some(LagStatus {
-            total_records: report.partitions.iter().filter_map(PartitionReport::lag).fold(0, i64::saturating_add),
+            total_records: report.partitions.iter().filter_map(PartitionStatus::lag).fold(0, i64::saturating_add),
             max_seconds: report.lag_seconds,
             worst_partitions: worst.collect(),
         });
     }
-    if report.last_commit.is_some() {
+    if report.ready && report.last_commit.is_some() {
         status.throughput = Some(ThroughputStatus {
             records_in_per_second: number(report.records_per_second),
             rows_out_per_second: number(report.rows_per_second),
         });
     }
     status.watermark = report.watermark.and_then(time).or(status.watermark.take());
+    status.freshness = report.freshness.and_then(time).or(status.freshness.take());
     let commit = report.last_commit.as_ref();
     let commit =
         commit.and_then(|commit| Some(CheckpointStatus { version: number(commit.version), time: time(commit.clock)? }));
@@ -259,9 +262,9 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerReport) {
     if !by_reason.is_empty() {
         status.dead_letters = Some(DeadLetterStatus { total_records: number(report.dead_letters()), by_reason });
     }
-    status.no_output = report.why_no_output().map(|why| told(&why, TEXT_BYTES_MAX));
+    status.no_output = report.why_no_output().filter(|_| report.ready).map(|why| told(&why, TEXT_BYTES_MAX));
     let error = report.errors.last().and_then(|error| {
-        let message = told(&format!("{}; {}", error.message, error.cure), TEXT_BYTES_MAX);
+        let message = joined(&error.message, &error.cure, TEXT_BYTES_MAX);
         Some(ErrorStatus { time: time(error.clock)?, reason: told(&error.reason, REASON_BYTES_MAX), message })
     });
     status.last_error = error.or(status.last_error.take());

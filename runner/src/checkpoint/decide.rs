@@ -131,12 +131,16 @@ pub enum PlanChange {
     StopChanged,
 }
 
-/// Decides whether a plan may go on with the state that the log describes.
-pub fn plan_change(state: &JobState, plan: &Plan) -> PlanChange {
+/// Decides whether a plan may go on with the state that the log describes. `state_fingerprint_1`: the plan's state
+/// fingerprint as an earlier version of the program made it.
+pub fn plan_change(state: &JobState, plan: &Plan, state_fingerprint_1: &str) -> PlanChange {
     let nothing_is_open = state.replay_from.is_none();
-    if state.plan.fingerprint == plan.fingerprint && state.plan.outputs == plan.outputs {
+    let fits = [plan.state_fingerprint.as_str(), state_fingerprint_1].contains(&state.plan.state_fingerprint.as_str());
+    // A log of format 1 takes up the new form of the state fingerprint, before the job changes in a way that only that allows.
+    let is_same_state = state.plan.state_fingerprint == plan.state_fingerprint;
+    if is_same_state && state.plan.fingerprint == plan.fingerprint && state.plan.outputs == plan.outputs {
         PlanChange::Same
-    } else if state.plan.state_fingerprint == plan.state_fingerprint || nothing_is_open {
+    } else if fits || nothing_is_open {
         PlanChange::Compatible
     } else {
         PlanChange::StopChanged
@@ -304,12 +308,14 @@ mod tests {
     #[test]
     fn a_changed_query_goes_on_only_if_its_state_fits_or_nothing_is_open() {
         let mut state = state();
-        assert_eq!(plan_change(&state, &plan("f", "s")), PlanChange::Same);
-        assert_eq!(plan_change(&state, &plan("g", "s")), PlanChange::Compatible);
-        assert_eq!(plan_change(&state, &plan("g", "z")), PlanChange::Compatible);
+        assert_eq!(plan_change(&state, &plan("f", "s"), "1"), PlanChange::Same);
+        assert_eq!(plan_change(&state, &plan("g", "s"), "1"), PlanChange::Compatible);
+        assert_eq!(plan_change(&state, &plan("g", "z"), "1"), PlanChange::Compatible);
         state.replay_from = Some(ReplayFrom { version: 1, offsets: BTreeMap::new() });
-        assert_eq!(plan_change(&state, &plan("g", "s")), PlanChange::Compatible);
-        assert_eq!(plan_change(&state, &plan("g", "z")), PlanChange::StopChanged);
+        assert_eq!(plan_change(&state, &plan("g", "s"), "1"), PlanChange::Compatible);
+        assert_eq!(plan_change(&state, &plan("g", "z"), "1"), PlanChange::StopChanged);
+        // An earlier version wrote another form of the same.
+        assert_eq!(plan_change(&state, &plan("f", "z"), "s"), PlanChange::Compatible);
     }
 
     #[test]

@@ -237,6 +237,9 @@ impl JobState {
 
     fn apply_plan(&mut self, plan: &Plan) {
         self.plan = plan.clone();
+        if plan.rebuild {
+            self.snapshot = None;
+        }
         let covered = map_partitions(&self.partitions, |partition| partition.position);
         for (name, root) in &plan.outputs {
             let fresh = || OutputState { root: root.clone(), covered: covered.clone(), last_file: 0 };

@@ -76,6 +76,9 @@ pub struct Plan {
     /// The output that holds the dead letters. It comes into being with the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
+    /// The windows that are open here are computed anew, from Kafka: another query made the snapshots before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rebuild: bool,
 }
 
 /// Takes over the right to commit.

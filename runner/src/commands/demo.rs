@@ -168,7 +168,7 @@ fn one_line(status: &JobStatus, elapsed: Duration) -> String {
         elapsed.as_secs(),
         grouped(read),
         grouped(status.records_per_second),
-        grouped(status.lag().unsigned_abs()),
+        grouped(status.lag().unwrap_or_default().unsigned_abs()),
         status.open_windows,
         grouped(rows),
         status.reason
@@ -188,7 +188,7 @@ fn picture(status: &JobStatus, elapsed: Duration) -> String {
     let number = |number: u64| grouped(number);
     let rows: [[String; 4]; 5] = [
         ["records/s".into(), number(status.records_per_second), "records read".into(), number(read)],
-        ["lag".into(), number(status.lag().unsigned_abs()), "dead letters".into(), number(letters)],
+        ["lag".into(), number(status.lag().unwrap_or_default().unsigned_abs()), "dead letters".into(), number(letters)],
         ["watermark".into(), watermark, "rows written".into(), number(output.rows)],
         [
             "open windows".into(),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::StartingOffsets;
+use data_platform_crds::runner_status::{DRAINED, Phase};
 
 use crate::app::CommandError;
 use crate::args::{PlaceArgs, RunArgs};
@@ -281,8 +282,18 @@ fn stream(
     let status = running.status.get();
     told.rows = status.totals.outputs.values().map(|output| output.rows).sum();
     told.files = status.totals.outputs.values().map(|output| output.files).sum();
-    say_goodbye(planned, options, &status, ended?, began);
+    let ended = ended?;
+    say_goodbye(planned, options, &status, ended, began);
+    if args.stay_up && options.mode == RunMode::Drain && ended == Ended::Complete {
+        stay_drained(&running);
+    }
     Ok(())
+}
+
+/// A pod whose windows are closed says so until it is stopped: one that ends would be started again.
+fn stay_drained(running: &Running) {
+    running.status.enter(Phase::Ended, DRAINED, "every window is closed; nothing more is read");
+    while !running.stop.wait(Duration::from_secs(60)) {}
 }
 
 /// Serves the health pages, unless they are off. `must`: somebody watches the job by them.

@@ -1,9 +1,11 @@
 //! Why a job cannot go on, whose fault it is, and whether trying again helps.
 //!
-//! Every error ends here: it has a reason from a closed list (the operator's conditions use the same words), a message
+//! Every error ends here: it has a reason from the one closed list (the operator's conditions use the same), a message
 //! that says what and where, and a cure that says what to do.
 
 use std::error::Error as _;
+
+pub use data_platform_crds::condition::Reason;
 
 use crate::checkpoint::decide::ClusterCheck;
 use crate::checkpoint::lock::LockError;
@@ -12,121 +14,6 @@ use crate::checkpoint::record::Own;
 use crate::checkpoint::store::StoreError;
 use crate::sink::SinkError;
 use crate::source::SourceError;
-
-/// Why a job does not run. Each is explained, with its cure, in docs/reasons.md.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Reason {
-    /// The job is not valid.
-    InvalidSpec,
-    /// The job is valid, but this version of the runner cannot run it.
-    NotSupported,
-    /// No broker answers.
-    KafkaUnreachable,
-    /// The brokers refuse name and password, or are not trusted.
-    AuthenticationFailed,
-    /// A topic does not exist.
-    TopicNotFound,
-    /// The job may not read a topic.
-    NotAuthorized,
-    /// `startingOffsets` does not fit the topics.
-    StartingOffsetsInvalid,
-    /// Records that were not read are gone from Kafka.
-    OffsetsGone,
-    /// A topic ends before the job's position.
-    TopicTruncated,
-    /// A topic was deleted and created again.
-    TopicRecreated,
-    /// The brokers belong to another cluster than the checkpoint.
-    OtherCluster,
-    /// A secret cannot be read.
-    SecretMissing,
-    /// A bad record, and the job is to fail on it.
-    BadRecord,
-    /// Too many bad records: a schema broke.
-    TooManyBadRecords,
-    /// The output belongs to another log, and there is no log.
-    CheckpointMissing,
-    /// The log is damaged.
-    CheckpointCorrupt,
-    /// The checkpoint belongs to another job.
-    CheckpointOfOtherJob,
-    /// The state was made by another query.
-    QueryChanged,
-    /// Another runner works on the checkpoint.
-    CheckpointInUse,
-    /// Another runner took the job over.
-    Fenced,
-    /// The state is lost and Kafka no longer has the records to rebuild it.
-    StateLost,
-    /// A folder or bucket cannot be written.
-    StorageDenied,
-    /// The disk is full.
-    StorageFull,
-    /// A store does not answer as it should.
-    StorageFailed,
-    /// A store lacks what exactly-once needs.
-    StorageUnsuitable,
-    /// Somebody touched the output.
-    OutputChanged,
-    /// The dead letter topic does not take records.
-    DeadLetterTopicFailed,
-    /// The query fails on a value.
-    QueryFailed,
-    /// The client does not accept its settings.
-    SettingsRefused,
-    /// An input is not complete for the interval of a batch run.
-    InputIncomplete,
-    /// The query needs more memory than it may have.
-    MemoryExhausted,
-    /// Somebody stopped a batch run before its end.
-    Interrupted,
-    /// A fault of this program.
-    InternalError,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 33] = [
-        Self::InvalidSpec,
-        Self::NotSupported,
-        Self::KafkaUnreachable,
-        Self::AuthenticationFailed,
-        Self::TopicNotFound,
-        Self::NotAuthorized,
-        Self::StartingOffsetsInvalid,
-        Self::OffsetsGone,
-        Self::TopicTruncated,
-        Self::TopicRecreated,
-        Self::OtherCluster,
-        Self::SecretMissing,
-        Self::BadRecord,
-        Self::TooManyBadRecords,
-        Self::CheckpointMissing,
-        Self::CheckpointCorrupt,
-        Self::CheckpointOfOtherJob,
-        Self::QueryChanged,
-        Self::CheckpointInUse,
-        Self::Fenced,
-        Self::StateLost,
-        Self::StorageDenied,
-        Self::StorageFull,
-        Self::StorageFailed,
-        Self::StorageUnsuitable,
-        Self::OutputChanged,
-        Self::DeadLetterTopicFailed,
-        Self::QueryFailed,
-        Self::SettingsRefused,
-        Self::InputIncomplete,
-        Self::MemoryExhausted,
-        Self::Interrupted,
-        Self::InternalError,
-    ];
-
-    /// The word in conditions, `/status` and messages.
-    pub fn name(self) -> String {
-        format!("{self:?}")
-    }
-}
 
 /// Whether trying again helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -408,11 +295,11 @@ mod tests {
         let page = include_str!("../../../docs/reasons.md");
         // What the operator says beside them stands below.
         let page = page.split("\n## ").next().unwrap();
-        for reason in Reason::ALL {
+        for reason in Reason::said_by_runners() {
             let line = page.lines().find(|line| line.starts_with(&format!("| `{}` |", reason.name())));
             let line = line.unwrap_or_else(|| panic!("docs/reasons.md does not explain {}", reason.name()));
             assert_eq!(line.matches('|').count(), 4, "{line}");
         }
-        assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Reason::ALL.len());
+        assert_eq!(page.lines().filter(|line| line.starts_with("| `")).count(), Reason::said_by_runners().len());
     }
 }

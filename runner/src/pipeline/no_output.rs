@@ -2,17 +2,17 @@
 //!
 //! Pure. Counted is what happened since the last rows were written.
 
-use serde::Serialize;
-
 use crate::checkpoint::counters::Counters;
 use crate::pipeline::error::Reason;
 use crate::pipeline::status::PartitionStatus;
 
 /// Why there is no output. The words are those of `/status`; docs/reasons.md explains them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoOutput {
     /// No record came.
     NoInput,
+    /// Every record is too far ahead of the clock.
+    AllFuture,
     /// Every record is a dead letter.
     AllDeadLettered,
     /// The query's WHERE refuses every row.
@@ -31,8 +31,9 @@ pub enum NoOutput {
 
 impl NoOutput {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NoInput,
+        Self::AllFuture,
         Self::AllDeadLettered,
         Self::AllFiltered,
         Self::AllLate,
@@ -50,7 +51,10 @@ impl NoOutput {
     /// What happened and what to do, for people who do not know the word.
     pub fn explained(self) -> &'static str {
         match self {
-            Self::NoInput => "no record came that counts; look at who writes the topic, and at the clocks",
+            Self::NoInput => "no record came that counts; look at who writes the topic",
+            Self::AllFuture => {
+                "every record is further ahead of the clock than eventTime.maxFutureSkew; look at the clocks"
+            }
             Self::AllDeadLettered => "every record is bad; look at the dead letters",
             Self::AllFiltered => "the WHERE of the query refuses every row; look at the query and at the values",
             Self::AllLate => {
@@ -90,6 +94,8 @@ pub struct Seen {
     pub read: u64,
     /// Those of them that no output saw, but for dead letters: tombstones, too far in the future, duplicates.
     pub passed_over: u64,
+    /// Those of them that are too far in the future.
+    pub future: u64,
     /// Dead letters.
     pub dead_letters: u64,
     /// Refused by the WHERE.
@@ -109,6 +115,7 @@ impl Seen {
         for source in totals.sources.values() {
             seen.read += source.read;
             seen.passed_over += source.tombstone + source.future + source.duplicate;
+            seen.future += source.future;
             seen.dead_letters += source.dead_letters();
         }
         if let Some(output) = totals.outputs.get(output) {
@@ -122,6 +129,7 @@ impl Seen {
         Self {
             read: self.read.saturating_sub(before.read),
             passed_over: self.passed_over.saturating_sub(before.passed_over),
+            future: self.future.saturating_sub(before.future),
             dead_letters: self.dead_letters.saturating_sub(before.dead_letters),
             filtered: self.filtered.saturating_sub(before.filtered),
             late: self.late.saturating_sub(before.late),
@@ -131,19 +139,39 @@ impl Seen {
     }
 }
 
-/// Remembers what was seen when rows were written last.
+/// Remembers what was seen when rows were written last, and when that was.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SinceOutput {
     before: Option<Seen>,
+    written: Option<i64>,
+}
+
+/// The time, and how long a job that works may write no rows; both in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Silence {
+    /// Now.
+    pub now: i64,
+    /// As long as it takes a window to fill and to close: before that the silence needs no explanation.
+    pub usual: i64,
 }
 
 impl SinceOutput {
-    /// Why no rows were written with the last commit. `None`: some were.
-    pub fn explain(&mut self, seen: Seen, open_windows: u64, partitions: &[PartitionStatus]) -> Option<NoOutput> {
+    /// Why no rows were written with the last commit. `None`: some were, or it is too soon to ask, since rows were written
+    /// a moment ago and those of open windows are still to come.
+    pub fn explain(
+        &mut self,
+        seen: Seen,
+        open_windows: u64,
+        partitions: &[PartitionStatus],
+        silence: Silence,
+    ) -> Option<NoOutput> {
+        let is_first = self.before.is_none();
         let before = *self.before.get_or_insert(seen);
         let since = seen.since(before);
-        if since.rows > 0 {
-            self.before = Some(seen);
+        if since.rows > 0 || is_first && seen.rows > 0 {
+            (self.before, self.written) = (Some(seen), Some(silence.now));
+        }
+        if self.written.is_some_and(|written| silence.now.saturating_sub(written) < silence.usual) {
             return None;
         }
         no_output(since, open_windows, partitions.iter().find(|partition| partition.holds_watermark))
@@ -167,6 +195,7 @@ pub fn no_output(since: Seen, open_windows: u64, held_by: Option<&PartitionStatu
     }
     let judged = since.read.saturating_sub(since.passed_over);
     Some(match since {
+        _ if judged == 0 && since.future > 0 => NoOutput::AllFuture,
         _ if judged > 0 && since.dead_letters == judged => NoOutput::AllDeadLettered,
         _ if since.accepted == 0 && since.late > 0 && since.late >= since.filtered => NoOutput::AllLate,
         _ if since.accepted == 0 && since.filtered > 0 => NoOutput::AllFiltered,
@@ -192,12 +221,15 @@ mod tests {
             filtered,
             late,
             accepted,
-            rows: 0,
+            ..Seen::default()
         };
+        let future = Seen { read: 5, passed_over: 5, future: 4, ..Seen::default() };
         let (idle, late, silent) = (partition(9, Some(9)), partition(5, Some(9)), partition(5, None));
         for (since, open, held, expected) in [
             (seen(0, 0, 0, 0, 0, 0), 0, None, NoOutput::NoInput),
             (seen(5, 5, 0, 0, 0, 0), 0, None, NoOutput::NoInput),
+            (future, 0, None, NoOutput::AllFuture),
+            (Seen { read: 6, accepted: 1, ..future }, 1, None, NoOutput::WindowsOpen),
             (seen(9, 1, 8, 0, 0, 0), 0, None, NoOutput::AllDeadLettered),
             (seen(9, 0, 8, 1, 0, 0), 0, None, NoOutput::AllFiltered),
             (seen(9, 0, 0, 9, 0, 0), 3, None, NoOutput::AllFiltered),
@@ -218,13 +250,29 @@ mod tests {
 
     #[test]
     fn what_was_before_the_last_rows_does_not_count() {
+        let at = |now: i64| Silence { now, usual: 0 };
         let mut since = SinceOutput::default();
         let first = Seen { read: 10, accepted: 10, ..Seen::default() };
-        assert_eq!(since.explain(first, 1, &[]), Some(NoOutput::WindowsOpen));
+        assert_eq!(since.explain(first, 1, &[], at(0)), Some(NoOutput::WindowsOpen));
         let rows = Seen { rows: 3, ..first };
-        assert_eq!(since.explain(rows, 0, &[]), None);
+        assert_eq!(since.explain(rows, 0, &[], Silence { now: 1, usual: 1 }), None);
         let bad = Seen { read: 15, dead_letters: 5, ..rows };
-        assert_eq!(since.explain(bad, 0, &[]), Some(NoOutput::AllDeadLettered));
+        assert_eq!(since.explain(bad, 0, &[], at(2)), Some(NoOutput::AllDeadLettered));
+    }
+
+    /// Rows once a minute, a commit each second, one idle partition: nothing is to be explained.
+    #[test]
+    fn a_job_that_writes_its_windows_is_never_without_output() {
+        let idle = partition(9, Some(9));
+        let (mut since, mut seen) = (SinceOutput::default(), Seen { rows: 4, ..Seen::default() });
+        for second in 0..600_i64 {
+            (seen.read, seen.accepted) = (seen.read + 5, seen.accepted + 5);
+            seen.rows += u64::from(second % 60 == 30);
+            let silence = Silence { now: second * 1_000_000, usual: 150_000_000 };
+            assert_eq!(since.explain(seen, 2, std::slice::from_ref(&idle), silence), None, "{second}");
+        }
+        let later = Silence { now: 750_000_000, usual: 150_000_000 };
+        assert_eq!(since.explain(seen, 2, &[idle], later), Some(NoOutput::WatermarkHeldByIdlePartition));
     }
 
     #[test]

@@ -11,10 +11,14 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Commits that are closer to each other are kept as one: at most 60 are kept, however fast the trigger is.
 const STEP: Duration = Duration::from_secs(1);
 
+/// What the first micro-batch brings came in at least this time, however fast it is read: the trigger of a job that says
+/// nothing else.
+const FIRST: Duration = Duration::from_secs(10);
+
 /// Commits of the last minute.
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
-    /// When the first micro-batch began.
+    /// Since when the records of the first micro-batch have come, as far as anybody knows.
     began: Option<Instant>,
     steps: VecDeque<Commits>,
 }
@@ -29,7 +33,7 @@ struct Commits {
 impl Rates {
     /// Notes a commit of a micro-batch that took so long.
     pub fn note(&mut self, at: Instant, took: Duration, records: u64, rows: u64) {
-        self.began.get_or_insert(at.checked_sub(took).unwrap_or(at));
+        self.began.get_or_insert(at.checked_sub(took.max(FIRST)).unwrap_or(at));
         while self.steps.front().is_some_and(|commits| at.duration_since(commits.at) >= WINDOW) {
             self.steps.pop_front();
         }
@@ -42,8 +46,8 @@ impl Rates {
         }
     }
 
-    /// Records read and rows written per second, over the last minute or, if it is younger, since the first micro-batch
-    /// began. Rounded up: 0 means none.
+    /// Records read and rows written per second, over the last minute or, if the job is younger, since [`FIRST`] before its
+    /// first commit. Rounded up: 0 means none.
     pub fn per_second(&self, now: Instant) -> (u64, u64) {
         let Some(began) = self.began else { return (0, 0) };
         let span = now.duration_since(began).clamp(STEP, WINDOW).as_millis();
@@ -62,7 +66,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_young_job_is_measured_from_its_first_micro_batch_on() {
+    fn a_young_job_has_the_rate_that_it_will_have_when_it_is_older() {
         let began = Instant::now();
         let mut rates = Rates::default();
         assert_eq!(rates.per_second(began), (0, 0));
@@ -70,6 +74,12 @@ mod tests {
         assert_eq!(rates.per_second(began + 10 * SECOND), (500, 2));
         rates.note(began + 20 * SECOND, 10 * SECOND, 5_000, 0);
         assert_eq!(rates.per_second(began + 20 * SECOND), (500, 1));
+        // What came in ten seconds is read in a moment.
+        let mut rates = Rates::default();
+        for commit in 1..=7 {
+            rates.note(began + commit * 10 * SECOND, SECOND / 10, 10_000, 0);
+            assert_eq!(rates.per_second(began + commit * 10 * SECOND).0, 1_000, "{commit}");
+        }
     }
 
     #[test]
@@ -92,8 +102,8 @@ mod tests {
         let began = Instant::now();
         let mut rates = Rates::default();
         rates.note(began, Duration::ZERO, 6_000, 3);
-        assert_eq!(rates.per_second(began + 30 * SECOND), (200, 1));
-        assert_eq!(rates.per_second(began + 59 * SECOND), (102, 1));
+        assert_eq!(rates.per_second(began + 30 * SECOND), (150, 1));
+        assert_eq!(rates.per_second(began + 59 * SECOND), (100, 1));
         assert_eq!(rates.per_second(began + 60 * SECOND), (0, 0));
     }
 }

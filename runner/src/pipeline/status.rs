@@ -5,36 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
+pub use data_platform_crds::runner_status::Phase;
 
 use crate::checkpoint::counters::Counters;
 use crate::pipeline::error::JobError;
 use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::rates::Rates;
 
+mod report;
+
 /// Errors and commits that are kept for people.
 const KEPT: usize = 10;
 
-/// In which part of its life a job is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Phase {
-    /// Reading its log, waiting for Kafka, rebuilding its state.
-    #[default]
-    Starting,
-    /// Reading and committing.
-    Running,
-    /// Something is wrong that may pass; it tries again.
-    Retrying,
-    /// Somebody must change something.
-    Stalled,
-    /// Ended.
-    Ended,
-}
-
 /// A partition, for people and metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionStatus {
     /// Topic.
     pub topic: String,
@@ -49,7 +33,6 @@ pub struct PartitionStatus {
     /// It holds the job's watermark back.
     pub holds_watermark: bool,
     /// What is not committed was written after this, in microseconds; see [`crate::pipeline::lag`].
-    #[serde(skip)]
     pub unread_since: Option<i64>,
     /// Greatest age of the first record that is not committed, in seconds; 0 if there is none. `None`: nobody knows.
     pub lag_seconds: Option<i64>,
@@ -70,8 +53,7 @@ impl PartitionStatus {
 }
 
 /// The last commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommitStatus {
     /// Version of the job log.
     pub version: u64,
@@ -90,8 +72,7 @@ pub struct CommitStatus {
 }
 
 /// A run of a batch job.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchStatus {
     /// Begin of what the run covers, in microseconds.
     pub start: i64,
@@ -108,8 +89,7 @@ pub struct BatchStatus {
 }
 
 /// An error that happened.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorStatus {
     /// When it was seen last, in microseconds.
     pub clock: i64,
@@ -124,8 +104,7 @@ pub struct ErrorStatus {
 }
 
 /// What a job says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobStatus {
     /// Namespace.
     pub namespace: String,
@@ -149,6 +128,8 @@ pub struct JobStatus {
     pub partitions: Vec<PartitionStatus>,
     /// The job's watermark, in microseconds.
     pub watermark: Option<i64>,
+    /// Event time up to which the rows of the output go, in microseconds.
+    pub freshness: Option<i64>,
     /// Windows that are open.
     pub open_windows: u64,
     /// Their groups.
@@ -178,16 +159,16 @@ pub struct JobStatus {
     /// Restarts from the log inside this process.
     pub reloads: u64,
     /// The run of a batch job.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<BatchStatus>,
     /// The job as it runs, with secrets masked.
     pub configuration: BTreeMap<String, String>,
 }
 
 impl JobStatus {
-    /// Records that Kafka has and the job has not committed.
-    pub fn lag(&self) -> i64 {
-        self.partitions.iter().filter_map(PartitionStatus::lag).sum()
+    /// Records that Kafka has and the job has not committed, of the partitions that answer; `None`: none of them does, or the
+    /// job does not ask.
+    pub fn lag(&self) -> Option<i64> {
+        self.partitions.iter().filter(|_| self.ready).filter_map(PartitionStatus::lag).reduce(i64::saturating_add)
     }
 
     /// The same with ages as of now, in microseconds.
@@ -265,10 +246,10 @@ impl SharedStatus {
 
     /// Notes an error.
     pub fn error(&self, phase: Phase, clock: i64, error: &JobError) {
-        self.enter(phase, &error.reason.name(), error.to_string());
+        self.enter(phase, error.reason.name(), error.to_string());
         self.update(|status| {
             status.no_output = NoOutput::of_error(error.reason).or(status.no_output);
-            let (reason, message, cure) = (error.reason.name(), error.message.clone(), error.cure.clone());
+            let (reason, message, cure) = (error.reason.name().to_owned(), error.message.clone(), error.cure.clone());
             match status.errors.back_mut() {
                 Some(last) if (&last.reason, &last.message) == (&reason, &message) => {
                     (last.clock, last.times) = (clock, last.times + 1);

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::StartingOffsets;
 use data_platform_crds::source::{BadRecordAction, EventTimeSpec};
+use data_platform_crds::streaming_job::QueryChangePolicy;
 
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::lock::FolderLock;
@@ -89,6 +90,8 @@ pub struct StreamingSettings {
     pub checkpoint_location: Location,
     /// What is committed to: fingerprints, query, outputs.
     pub plan: Plan,
+    /// What a log of format 1 would say of what the state depends on.
+    pub state_fingerprint_1: String,
     /// Name of the source.
     pub source: String,
     /// What the decoder builds.
@@ -119,6 +122,8 @@ pub struct StreamingSettings {
     pub mode: RunMode,
     /// Accept an output that belongs to another log.
     pub new_log: bool,
+    /// What happens to open windows that another query made.
+    pub on_query_change: QueryChangePolicy,
     /// Close a circuit breaker that is open.
     pub reset_breaker: bool,
     /// Who we are among starters.
@@ -133,6 +138,23 @@ pub struct StreamingSettings {
     pub lock: bool,
     /// Log records between two bases.
     pub records_per_base: u64,
+}
+
+impl StreamingSettings {
+    /// Whether the new query computes open windows of another one anew. One without windows cannot.
+    pub(crate) fn rebuilds_windows(&self) -> bool {
+        self.on_query_change == QueryChangePolicy::Rebuild && !self.plan.state_fingerprint.is_empty()
+    }
+
+    /// How long a job that works may write no rows, in microseconds: until a window is full, its rows are waited for, a
+    /// partition counts as idle, and two triggers have passed. At least a minute.
+    pub(crate) fn usual_silence(&self) -> i64 {
+        let window = self.query.window().map_or(0, |window| window.length());
+        let waits =
+            self.event_time.iter().map(|time| time.watermark_delay.as_duration() + time.idle_timeout.as_duration());
+        let waits = waits.sum::<Duration>() + 2 * self.trigger;
+        window.saturating_add(i64::try_from(waits.as_micros()).unwrap_or(i64::MAX)).max(60_000_000)
+    }
 }
 
 /// What a job needs from outside.

@@ -35,6 +35,14 @@ pub enum WindowSpec {
 }
 
 impl WindowSpec {
+    /// Length of a window.
+    pub fn length(self) -> i64 {
+        match self {
+            Self::Tumble(window) => window.size(),
+            Self::Hop(window) => window.size(),
+        }
+    }
+
     /// No open window.
     pub(super) fn state(self) -> Box<dyn WindowState> {
         match self {

@@ -134,96 +134,134 @@ impl Case {
     }
 }
 
+/// The status after a run that ended so.
+fn ended_before(result: RunResult) -> BatchJobStatus {
+    let last_run = RunStatus {
+        name: "a-0".to_owned(),
+        result,
+        reason: "Completed".to_owned(),
+        message: "why".to_owned(),
+        interval: None,
+        rows: None,
+        files: None,
+        start_time: None,
+        completion_time: Some(Time(at("2026-02-16T11:06:00Z"))),
+        seconds: None,
+    };
+    BatchJobStatus { last_run: Some(last_run), ..BatchJobStatus::default() }
+}
+
 #[test]
 fn every_state_of_the_runs_has_its_reason_and_its_conditions() {
-    use Standing::{NeedsItsUser, Off, Retried, UnderWay, Works, WorksBut};
     let failed = Some(("Failed", "BackoffLimitExceeded"));
     let ended = |code, message| Some(exit(code, "Error", message));
     let waits = |reason: &str| Some(json!({"waiting": {"reason": reason, "message": ""}}));
     let running = || Some(json!({"running": {}}));
-    for (what, case, reason, standing) in [
-        ("nothing ran yet", Case::new(), Reason::Scheduled, Works),
-        ("nothing is made yet", Case::new().with(|case| case.scheduler = None), Reason::Starting, UnderWay),
-        ("suspended", Case::new().with(|case| case.suspended = true), Reason::Suspended, Off),
+    for (what, case, reason, health) in [
+        ("nothing ran yet", Case::new(), Reason::Scheduled, Health::Healthy),
+        ("nothing is made yet", Case::new().with(|case| case.scheduler = None), Reason::Starting, Health::Progressing),
+        ("suspended", Case::new().with(|case| case.suspended = true), Reason::Suspended, Health::Suspended),
         (
             "suspended, and a run goes on",
             Case::new().run(None, running()).with(|case| case.suspended = true),
             Reason::RunActive,
-            Works,
+            Health::Progressing,
         ),
-        ("a run goes on", Case::new().run(None, running()), Reason::RunActive, Works),
-        ("a run that has no pod", Case::new().run(None, None), Reason::PodRefused, NeedsItsUser),
+        ("the first run goes on", Case::new().run(None, running()), Reason::RunActive, Health::Progressing),
+        (
+            "a run goes on after a good one",
+            Case::new().run(None, running()).with(|case| case.before = ended_before(RunResult::Succeeded)),
+            Reason::RunActive,
+            Health::Healthy,
+        ),
+        (
+            "a run goes on after a failed one",
+            Case::new().run(None, running()).with(|case| case.before = ended_before(RunResult::Failed)),
+            Reason::RunActive,
+            Health::Progressing,
+        ),
+        ("a run that has no pod", Case::new().run(None, None), Reason::PodRefused, Health::Stalled),
         (
             "a run that has no pod, and the quota is why",
             Case::new().run(None, None).with(|case| case.pod_refusal = Some("exceeded quota: full")),
             Reason::QuotaExceeded,
-            NeedsItsUser,
+            Health::Stalled,
         ),
         (
             "a run that has no pod, and a policy is why",
             Case::new().run(None, None).with(|case| case.pod_refusal = Some("violates PodSecurity")),
             Reason::PodRefused,
-            NeedsItsUser,
+            Health::Stalled,
         ),
         (
             "a run that has no pod yet",
             Case::new().run(None, None).with(|case| case.now = "2026-02-16T12:05:03Z"),
             Reason::RunActive,
-            Works,
+            Health::Progressing,
         ),
-        ("no image", Case::new().run(None, waits("ErrImagePull")), Reason::ImageMissing, NeedsItsUser),
-        ("an attempt failed", Case::new().run(None, ended(1, said("StorageFailed"))), Reason::StorageFailed, Retried),
+        ("no image", Case::new().run(None, waits("ErrImagePull")), Reason::ImageMissing, Health::Stalled),
+        (
+            "an attempt failed",
+            Case::new().run(None, ended(1, said("StorageFailed"))),
+            Reason::StorageFailed,
+            Health::Retrying,
+        ),
         (
             "it waits for input",
             Case::new().run(None, ended(1, said("InputIncomplete"))),
             Reason::InputIncomplete,
-            Retried,
+            Health::Retrying,
         ),
         (
             "out of memory",
             Case::new().run(None, Some(exit(137, "OOMKilled", Value::Null))),
             Reason::OutOfMemory,
-            Retried,
+            Health::Retrying,
         ),
         (
             "it ended well",
             Case::new().run(Some(("Complete", "")), Some(exit(0, "Completed", said("Ended")))),
             Reason::Scheduled,
-            Works,
+            Health::Healthy,
         ),
         (
             "the runner said why it failed",
             Case::new().run(failed, ended(2, said("QueryFailed"))),
             Reason::QueryFailed,
-            NeedsItsUser,
+            Health::Stalled,
         ),
         (
             "the next run tries again",
             Case::new().run(failed, ended(1, said("InputIncomplete"))),
             Reason::InputIncomplete,
-            Retried,
+            Health::Retrying,
         ),
         (
             "no next run",
             Case::new().once().run(failed, ended(1, said("InputIncomplete"))),
             Reason::InputIncomplete,
-            NeedsItsUser,
+            Health::Stalled,
         ),
-        ("nobody said why", Case::new().run(failed, ended(1, Value::Null)), Reason::RunFailed, NeedsItsUser),
-        ("no pod is left", Case::new().run(failed, None), Reason::RunFailed, NeedsItsUser),
-        ("too long", Case::new().run(Some(("Failed", "DeadlineExceeded")), None), Reason::RunFailed, NeedsItsUser),
-        ("missed", Case::new().with(|case| case.last = "2026-02-16T09:05:00Z"), Reason::MissedSchedule, WorksBut),
+        ("nobody said why", Case::new().run(failed, ended(1, Value::Null)), Reason::RunFailed, Health::Stalled),
+        ("no pod is left", Case::new().run(failed, None), Reason::RunFailed, Health::Stalled),
+        ("too long", Case::new().run(Some(("Failed", "DeadlineExceeded")), None), Reason::RunFailed, Health::Stalled),
+        (
+            "missed",
+            Case::new().with(|case| case.last = "2026-02-16T09:05:00Z"),
+            Reason::MissedSchedule,
+            Health::Degraded,
+        ),
         (
             "due a moment ago",
             Case::new().with(|case| (case.last, case.now) = ("2026-02-16T11:05:00Z", "2026-02-16T12:05:10Z")),
             Reason::Scheduled,
-            Works,
+            Health::Healthy,
         ),
-        ("done", Case::new().once().run(Some(("Complete", "")), None), Reason::Completed, Works),
-        ("removed before it ended", Case::new().once(), Reason::RunFailed, NeedsItsUser),
+        ("done", Case::new().once().run(Some(("Complete", "")), None), Reason::Completed, Health::Healthy),
+        ("removed before it ended", Case::new().once(), Reason::RunFailed, Health::Stalled),
     ] {
         let (_, verdict) = case.status();
-        assert_eq!((verdict.reason, verdict.standing), (reason, standing), "{what}: {verdict:?}");
+        assert_eq!((verdict.reason, verdict.health), (reason, health), "{what}: {verdict:?}");
         assert!(!verdict.message.is_empty(), "{what}");
     }
 }
@@ -378,7 +416,7 @@ fn a_run_that_goes_on_and_keeps_others_from_starting_is_said_to_miss_them() {
     assert_eq!(of(&job, "2026-02-16T12:00:50Z").reason, Reason::RunActive);
     assert_eq!(of(&job, "2026-02-16T12:01:05Z").reason, Reason::RunActive, "it could still start");
     let missed = of(&job, "2026-02-16T12:01:21Z");
-    assert_eq!((missed.reason, missed.standing), (Reason::MissedSchedule, Standing::WorksBut));
+    assert_eq!((missed.reason, missed.health), (Reason::MissedSchedule, Health::Progressing), "no run was good yet");
     for says in ["due at 2026-02-16T12:01:00Z did not start", "a-29520720 still goes on"] {
         assert!(missed.message.contains(says), "{}", missed.message);
     }

@@ -18,11 +18,11 @@ fn pod() -> PodFacts {
     PodFacts { metadata: metadata.unwrap(), running: true, ready: true, ..PodFacts::default() }
 }
 
-fn report(value: Value) -> Heard {
-    Heard::Report(Arc::new(serde_json::from_value(value).unwrap()))
+fn report(value: Value) -> ReportState {
+    ReportState::Fresh(Arc::new(serde_json::from_value(value).unwrap()))
 }
 
-fn running() -> Heard {
+fn running() -> ReportState {
     report(json!({"phase": "running", "ready": true, "reason": "Running"}))
 }
 
@@ -31,24 +31,32 @@ fn exit(reason: Reason, second: i64) -> Exit {
 }
 
 /// The verdict over a healthy job that a case changes.
-fn of(change: impl FnOnce(&mut PodFacts, &mut Heard, &mut Value)) -> Verdict {
-    let (mut pod, mut heard, mut deployment) = (pod(), running(), json!({"status": {}}));
-    change(&mut pod, &mut heard, &mut deployment);
+fn of(change: impl FnOnce(&mut PodFacts, &mut ReportState, &mut Value)) -> Verdict {
+    let (mut pod, mut said, mut deployment) = (pod(), running(), json!({"status": {}}));
+    change(&mut pod, &mut said, &mut deployment);
     let gone = pod.metadata.name.is_none();
     let pods: Vec<Arc<PodFacts>> = if gone { Vec::new() } else { vec![Arc::new(pod)] };
-    verdict(&Facts { refusal: None, off: None, deployment: Some(&deployment), pods: &pods, heard, now: at(1000) })
+    verdict(&Facts {
+        refusal: None,
+        off: None,
+        held_back: None,
+        drains: false,
+        deployment: Some(&deployment),
+        pods: &pods,
+        report: said,
+        now: at(1000),
+    })
 }
 
 #[test]
 fn every_fault_has_its_reason_and_its_conditions() {
-    use Standing::{NeedsItsUser, Retried, UnderWay, Works, WorksBut};
     let says = |reason: &'static str, phase: &'static str| {
-        move |_: &mut PodFacts, heard: &mut Heard, _: &mut Value| {
-            *heard = report(json!({"phase": phase, "reason": reason, "message": "what"}));
+        move |_: &mut PodFacts, said: &mut ReportState, _: &mut Value| {
+            *said = report(json!({"phase": phase, "reason": reason, "message": "what"}));
         }
     };
     let no_pod = |message: &'static str| {
-        move |pod: &mut PodFacts, _: &mut Heard, deployment: &mut Value| {
+        move |pod: &mut PodFacts, _: &mut ReportState, deployment: &mut Value| {
             pod.metadata.name = None;
             if !message.is_empty() {
                 deployment["status"]["conditions"] =
@@ -56,103 +64,137 @@ fn every_fault_has_its_reason_and_its_conditions() {
             }
         }
     };
-    type Change = Box<dyn FnOnce(&mut PodFacts, &mut Heard, &mut Value)>;
-    let cases: Vec<(Change, Reason, Standing)> = vec![
-        (Box::new(|_, _, _| {}), Reason::Running, Works),
-        (Box::new(no_pod("")), Reason::Starting, UnderWay),
-        (Box::new(no_pod("pods \"a\" is forbidden: exceeded quota: q")), Reason::QuotaExceeded, NeedsItsUser),
-        (Box::new(no_pod("serviceaccount \"x\" not found")), Reason::PodRefused, NeedsItsUser),
+    type Change = Box<dyn FnOnce(&mut PodFacts, &mut ReportState, &mut Value)>;
+    let cases: Vec<(Change, Reason, Health)> = vec![
+        (Box::new(|_, _, _| {}), Reason::Running, Health::Healthy),
+        (Box::new(no_pod("")), Reason::Starting, Health::Progressing),
+        (Box::new(no_pod("pods \"a\" is forbidden: exceeded quota: q")), Reason::QuotaExceeded, Health::Stalled),
+        (Box::new(no_pod("serviceaccount \"x\" not found")), Reason::PodRefused, Health::Stalled),
         (
             Box::new(|pod, _, _| pod.trouble = Some((Reason::ImageMissing, "i".to_owned()))),
             Reason::ImageMissing,
-            NeedsItsUser,
+            Health::Stalled,
         ),
         (
             Box::new(|pod, _, _| pod.trouble = Some((Reason::Unschedulable, "i".to_owned()))),
             Reason::Unschedulable,
-            Retried,
+            Health::Retrying,
         ),
-        (Box::new(|pod, _, _| pod.trouble = Some((Reason::CrashLoop, "i".to_owned()))), Reason::CrashLoop, Retried),
-        (Box::new(|pod, _, _| pod.trouble = Some((Reason::OutOfMemory, "i".to_owned()))), Reason::OutOfMemory, Retried),
-        (Box::new(|pod, _, _| pod.trouble = Some((Reason::Evicted, "i".to_owned()))), Reason::Evicted, Retried),
-        (Box::new(says("KafkaUnreachable", "retrying")), Reason::KafkaUnreachable, Retried),
-        (Box::new(says("AuthenticationFailed", "stalled")), Reason::AuthenticationFailed, NeedsItsUser),
-        (Box::new(says("TopicNotFound", "retrying")), Reason::TopicNotFound, Retried),
-        (Box::new(says("SecretMissing", "stalled")), Reason::SecretMissing, NeedsItsUser),
-        (Box::new(says("StorageDenied", "stalled")), Reason::StorageDenied, NeedsItsUser),
-        (Box::new(says("CheckpointOfOtherJob", "stalled")), Reason::CheckpointOfOtherJob, NeedsItsUser),
-        (Box::new(says("CheckpointMissing", "stalled")), Reason::CheckpointMissing, NeedsItsUser),
-        (Box::new(says("QueryChanged", "stalled")), Reason::QueryChanged, NeedsItsUser),
-        (Box::new(says("InvalidSpec", "stalled")), Reason::InvalidSpec, NeedsItsUser),
-        (Box::new(says("NewerWord", "stalled")), Reason::InternalError, Retried),
-        (Box::new(says("", "starting")), Reason::Starting, UnderWay),
         (
-            Box::new(|_, heard, _| {
-                *heard = report(
-                    json!({"ready": true, "totals": {"sources": {"s": {"read": 9, "dead_letter": {"parse": 9}}}}}),
-                );
+            Box::new(|pod, _, _| pod.trouble = Some((Reason::CrashLoop, "i".to_owned()))),
+            Reason::CrashLoop,
+            Health::Retrying,
+        ),
+        (
+            Box::new(|pod, _, _| pod.trouble = Some((Reason::OutOfMemory, "i".to_owned()))),
+            Reason::OutOfMemory,
+            Health::Retrying,
+        ),
+        (
+            Box::new(|pod, _, _| pod.trouble = Some((Reason::Evicted, "i".to_owned()))),
+            Reason::Evicted,
+            Health::Retrying,
+        ),
+        (Box::new(says("KafkaUnreachable", "retrying")), Reason::KafkaUnreachable, Health::Retrying),
+        (Box::new(says("AuthenticationFailed", "stalled")), Reason::AuthenticationFailed, Health::Stalled),
+        (Box::new(says("TopicNotFound", "retrying")), Reason::TopicNotFound, Health::Retrying),
+        (Box::new(says("SecretMissing", "stalled")), Reason::SecretMissing, Health::Stalled),
+        (Box::new(says("StorageDenied", "stalled")), Reason::StorageDenied, Health::Stalled),
+        (Box::new(says("CheckpointOfOtherJob", "stalled")), Reason::CheckpointOfOtherJob, Health::Stalled),
+        (Box::new(says("CheckpointMissing", "stalled")), Reason::CheckpointMissing, Health::Stalled),
+        (Box::new(says("QueryChanged", "stalled")), Reason::QueryChanged, Health::Stalled),
+        (Box::new(says("InvalidSpec", "stalled")), Reason::InvalidSpec, Health::Stalled),
+        (Box::new(says("NewerWord", "stalled")), Reason::InternalError, Health::Retrying),
+        (Box::new(says("", "starting")), Reason::Starting, Health::Progressing),
+        (
+            Box::new(|_, said, _| {
+                *said = report(json!({"ready": true, "noOutput": "AllDeadLettered"}));
             }),
             Reason::AllDeadLettered,
-            WorksBut,
+            Health::Degraded,
         ),
         (
-            Box::new(|_, heard, _| {
+            Box::new(|_, said, _| *said = report(json!({"ready": true, "noOutput": "AllFiltered"}))),
+            Reason::AllFiltered,
+            Health::Degraded,
+        ),
+        (
+            Box::new(|_, said, _| *said = report(json!({"ready": true, "noOutput": "AllLate"}))),
+            Reason::AllLate,
+            Health::Degraded,
+        ),
+        (
+            Box::new(|_, said, _| *said = report(json!({"ready": true, "noOutput": "AllFuture"}))),
+            Reason::AllFuture,
+            Health::Degraded,
+        ),
+        (
+            Box::new(|_, said, _| *said = report(json!({"ready": true, "noOutput": "WindowsOpen"}))),
+            Reason::Running,
+            Health::Healthy,
+        ),
+        (
+            Box::new(|_, said, _| {
                 let partition = json!({"topic": "t", "partition": 1, "end": null, "holdsWatermark": true});
-                *heard = report(json!({"ready": true, "partitions": [partition]}));
+                *said = report(json!({"ready": true, "partitions": [partition]}));
             }),
             Reason::WatermarkHeld,
-            WorksBut,
+            Health::Degraded,
         ),
         (
-            Box::new(|_, heard, _| {
+            Box::new(|_, said, _| {
                 let partitions = json!([
                     {"topic": "t", "partition": 0, "end": 5, "holdsWatermark": true},
                     {"topic": "t", "partition": 1, "end": null},
                 ]);
-                *heard = report(json!({"ready": true, "partitions": partitions}));
+                *said = report(json!({"ready": true, "partitions": partitions}));
             }),
             Reason::KafkaUnreachable,
-            WorksBut,
+            Health::Degraded,
         ),
         (
-            Box::new(|_, heard, _| {
-                *heard = report(json!({"ready": true, "partitions": [{"topic": "t", "partition": 1, "end": null}]}));
+            Box::new(|_, said, _| {
+                *said = report(json!({"ready": true, "partitions": [{"topic": "t", "partition": 1, "end": null}]}));
             }),
             Reason::Running,
-            Works,
+            Health::Healthy,
         ),
-        (Box::new(|_, heard, _| *heard = Heard::Nothing), Reason::StatusUnknown, WorksBut),
-        (Box::new(|_, heard, _| *heard = Heard::NotYet), Reason::Running, Works),
+        (Box::new(|_, said, _| *said = ReportState::Silent), Reason::StatusUnknown, Health::Degraded),
+        (Box::new(|_, said, _| *said = ReportState::Unknown), Reason::Running, Health::Healthy),
         (
-            Box::new(|pod, heard, _| {
+            Box::new(|pod, said, _| {
                 (pod.ready, pod.metadata.creation_timestamp) = (false, Some(Time(at(500))));
-                *heard = Heard::Nothing;
+                *said = ReportState::Silent;
             }),
             Reason::NotReady,
-            Retried,
+            Health::Retrying,
         ),
         (
-            Box::new(|pod, heard, _| {
+            Box::new(|pod, said, _| {
                 pod.ready = false;
-                *heard = Heard::NotYet;
+                *said = ReportState::Unknown;
             }),
             Reason::Starting,
-            UnderWay,
+            Health::Progressing,
         ),
         (
-            Box::new(|pod, heard, _| {
+            Box::new(|pod, said, _| {
                 (pod.ready, pod.last_exit) = (false, Some(exit(Reason::StorageFull, 990)));
-                *heard = Heard::NotYet;
+                *said = ReportState::Unknown;
             }),
             Reason::StorageFull,
-            Retried,
+            Health::Retrying,
         ),
-        (Box::new(|pod, _, _| pod.last_exit = Some(exit(Reason::OutOfMemory, 900))), Reason::OutOfMemory, WorksBut),
-        (Box::new(|pod, _, _| pod.last_exit = Some(exit(Reason::OutOfMemory, 300))), Reason::Running, Works),
+        (
+            Box::new(|pod, _, _| pod.last_exit = Some(exit(Reason::OutOfMemory, 900))),
+            Reason::OutOfMemory,
+            Health::Degraded,
+        ),
+        (Box::new(|pod, _, _| pod.last_exit = Some(exit(Reason::OutOfMemory, 300))), Reason::Running, Health::Healthy),
     ];
-    for (i, (change, reason, standing)) in cases.into_iter().enumerate() {
+    for (i, (change, reason, health)) in cases.into_iter().enumerate() {
         let verdict = of(change);
-        assert_eq!((verdict.reason, verdict.standing), (reason, standing), "case {i}: {verdict:?}");
+        assert_eq!((verdict.reason, verdict.health), (reason, health), "case {i}: {verdict:?}");
         assert!(!verdict.message.is_empty(), "case {i}");
     }
 }
@@ -160,14 +202,22 @@ fn every_fault_has_its_reason_and_its_conditions() {
 #[test]
 fn what_the_operator_refuses_comes_before_everything_and_off_before_the_pods() {
     let pods = [Arc::new(pod())];
-    let facts =
-        Facts { refusal: None, off: Some("suspended"), deployment: None, pods: &pods, heard: running(), now: at(0) };
+    let facts = Facts {
+        refusal: None,
+        off: Some("suspended"),
+        held_back: None,
+        drains: false,
+        deployment: None,
+        pods: &pods,
+        report: running(),
+        now: at(0),
+    };
     assert_eq!(verdict(&facts).reason, Reason::Stopping);
     assert_eq!(verdict(&Facts { pods: &[], ..facts.clone() }).reason, Reason::Suspended);
     for reason in [Reason::NameTaken, Reason::StorageMissing, Reason::InvalidSpec, Reason::QueryChanged] {
         let refused = Facts { refusal: Some((reason, "why".to_owned())), ..facts.clone() };
         let verdict = verdict(&refused);
-        assert_eq!((verdict.reason, verdict.standing), (reason, Standing::NeedsItsUser));
+        assert_eq!((verdict.reason, verdict.health), (reason, Health::Stalled));
         let stalled = &verdict.findings()[3];
         assert!(stalled.holds && stalled.reason == reason, "{stalled:?}");
         assert!(!verdict.findings()[0].holds);
@@ -177,33 +227,35 @@ fn what_the_operator_refuses_comes_before_everything_and_off_before_the_pods() {
 #[test]
 fn a_runner_that_cannot_be_read_never_makes_a_job_unready() {
     let before = verdict_of(running());
-    let after = verdict_of(Heard::Nothing);
+    let after = verdict_of(ReportState::Silent);
     assert!(before.findings()[0].holds && after.findings()[0].holds);
     assert_eq!(after.findings()[2].reason, Reason::StatusUnknown);
 }
 
-fn verdict_of(heard: Heard) -> Verdict {
-    of(|_, old, _| *old = heard)
+fn verdict_of(said: ReportState) -> Verdict {
+    of(|_, old, _| *old = said)
 }
 
-fn status_of(before: &StreamingJobStatus, heard: &Heard, now: i64) -> StreamingJobStatus {
+fn status_of(before: &StreamingJobStatus, said: &ReportState, now: i64) -> StreamingJobStatus {
     let pods = [Arc::new(pod())];
     let deployment = json!({"status": {}});
     let facts = Facts {
         refusal: None,
         off: None,
+        held_back: None,
+        drains: false,
         deployment: Some(&deployment),
         pods: &pods,
-        heard: heard.clone(),
+        report: said.clone(),
         now: at(now),
     };
     status(before, &verdict(&facts), &facts, "a", Some(1))
 }
 
 #[test]
-fn the_figures_are_those_of_the_runner_and_stay_when_it_falls_silent() {
+fn the_figures_are_those_of_the_runner() {
     let partition = |partition: i32, end: Option<i64>, seconds: Option<i64>| json!({"topic": "t", "partition": partition, "position": 10, "end": end, "lagSeconds": seconds});
-    let heard = report(json!({
+    let said = report(json!({
         "ready": true, "watermark": 60_000_000, "recordsPerSecond": 7, "rowsPerSecond": 2, "lagSeconds": 41,
         "lastCommit": {"version": 3, "clock": 61_500_000},
         "partitions": [
@@ -213,7 +265,7 @@ fn the_figures_are_those_of_the_runner_and_stay_when_it_falls_silent() {
         "totals": {"sources": {"s": {"read": 9, "dead_letter": {"parse": 2, "type": 1}}}},
         "errors": [{"clock": 1_000_000, "reason": "KafkaUnreachable", "message": "m", "cure": "c"}],
     }));
-    let status = status_of(&StreamingJobStatus::default(), &heard, 100);
+    let status = status_of(&StreamingJobStatus::default(), &said, 100);
     let lag = status.lag.as_ref().unwrap();
     assert_eq!(lag.total_records, 25);
     assert_eq!(lag.max_seconds, Some(41));
@@ -227,16 +279,61 @@ fn the_figures_are_those_of_the_runner_and_stay_when_it_falls_silent() {
     assert_eq!(status.dead_letters.as_ref().unwrap().total_records, 3);
     assert_eq!(status.selector.as_deref(), Some("dataplatform.io/job=a,dataplatform.io/kind=StreamingJob"));
     assert_eq!((status.replicas, status.ready_replicas), (Some(1), Some(1)));
-    let silent = status_of(&status, &Heard::Nothing, 200);
-    assert_eq!((silent.lag, silent.watermark), (status.lag, status.watermark));
+    let silent = status_of(&status, &ReportState::Silent, 200);
+    assert_eq!((silent.watermark, silent.last_checkpoint), (status.watermark, status.last_checkpoint));
+    assert_eq!((silent.lag, silent.throughput), (None, None), "unknown is absent");
+}
+
+#[test]
+fn a_job_that_does_not_read_has_no_lag_rather_than_none_of_it() {
+    let partitions = json!([{"topic": "t", "partition": 0, "position": 1, "end": 9}]);
+    let known = report(json!({"ready": true, "partitions": partitions, "lastCommit": {"version": 1, "clock": 1}}));
+    let known = status_of(&StreamingJobStatus::default(), &known, 100);
+    assert_eq!(known.lag.as_ref().unwrap().total_records, 8);
+    for said in [
+        report(json!({"phase": "retrying", "reason": "KafkaUnreachable", "partitions": partitions})),
+        report(json!({"phase": "stalled", "reason": "InvalidSpec"})),
+        ReportState::Unknown,
+    ] {
+        let status = status_of(&known, &said, 200);
+        assert_eq!((status.lag, status.throughput), (None, None));
+    }
+}
+
+#[test]
+fn a_job_says_that_it_commits_once_it_has() {
+    let message = |value: Value| verdict_of(report(value)).message;
+    assert!(message(json!({"ready": true})).contains("committed nothing yet"));
+    assert_eq!(message(json!({"ready": true, "commits": 1})), Reason::Running.meaning());
+}
+
+#[test]
+fn a_change_that_waits_and_one_that_drains_are_said() {
+    let pods = [Arc::new(pod())];
+    let deployment = json!({"status": {}});
+    let facts = Facts {
+        refusal: None,
+        held_back: Some(HeldBack::QueryChanged),
+        drains: false,
+        off: None,
+        deployment: Some(&deployment),
+        pods: &pods,
+        report: running(),
+        now: at(0),
+    };
+    let held = verdict(&facts);
+    assert_eq!((held.reason, held.health), (Reason::QueryChanged, Health::Stalled));
+    assert!(held.in_full().contains("spec.onQueryChange: rebuild"), "{}", held.in_full());
+    let drains = verdict(&Facts { held_back: None, drains: true, ..facts });
+    assert_eq!((drains.reason, drains.health), (Reason::Draining, Health::Progressing));
 }
 
 #[test]
 fn a_status_that_says_the_same_is_the_same() {
-    let heard =
+    let said =
         report(json!({"ready": true, "watermark": 60_000_000, "lastCommit": {"version": 3, "clock": 61_500_000}}));
-    let first = status_of(&StreamingJobStatus::default(), &heard, 100);
-    assert_eq!(status_of(&first, &heard, 900), first);
+    let first = status_of(&StreamingJobStatus::default(), &said, 100);
+    assert_eq!(status_of(&first, &said, 900), first);
     let read_back: StreamingJobStatus = serde_json::from_value(serde_json::to_value(&first).unwrap()).unwrap();
     assert_eq!(read_back, first, "what the API server keeps of it is the same, too");
 }
@@ -265,7 +362,7 @@ fn a_status_stays_below_16_kb_whatever_a_runner_says() {
         (0..1_000).map(|i| (format!("{i}{}", long("r")), u64::MAX.into())).collect();
     for text in ["\"", "\u{1}", "\u{1b}[31m", "ä", "x\n"].map(long) {
         for phase in ["retrying", "stalled", "running"] {
-            let heard = report(json!({
+            let said = report(json!({
                 "phase": phase, "ready": phase == "running", "reason": "KafkaUnreachable", "message": text,
                 "partitions": partitions, "watermark": i64::MAX, "lastCommit": {"version": u64::MAX, "clock": 1},
                 "recordsPerSecond": u64::MAX, "rowsPerSecond": u64::MAX, "lagSeconds": i64::MAX,
@@ -280,9 +377,11 @@ fn a_status_stays_below_16_kb_whatever_a_runner_says() {
             let facts = Facts {
                 refusal: None,
                 off: None,
+                held_back: None,
+                drains: false,
                 deployment: Some(&deployment),
                 pods: &[Arc::new(pod)],
-                heard,
+                report: said,
                 now: at(1000),
             };
             let name = "n".repeat(52);

@@ -3,12 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use crate::app::CommandError;
+use data_platform_crds::termination::{Termination, TerminationInterval};
 
-/// Longest last message: what Kubernetes keeps of a termination message.
-const BYTES_MAX: usize = 4_096;
-/// What of it is for all but the text.
-const FRAME_BYTES: usize = 512;
+use crate::app::CommandError;
 
 /// What a run did, whether it ended well or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,26 +27,15 @@ pub(crate) fn write(path: &Path, told: &Told, error: Option<&CommandError>, bega
 }
 
 fn body(told: &Told, error: Option<&CommandError>, seconds: u64) -> String {
-    let mut message = error.map(CommandError::text).unwrap_or_default();
-    let mut body = serde_json::json!({
-        "reason": error.map_or_else(|| "Ended".to_owned(), CommandError::reason),
-        "message": "", "rows": told.rows, "files": told.files, "seconds": seconds,
-    });
-    if let Some((start, end)) = told.interval {
-        body["interval"] = serde_json::json!({"start": rfc3339(start), "end": rfc3339(end)});
-    }
-    loop {
-        body["message"] = message.clone().into();
-        let text = body.to_string();
-        // Characters that JSON escapes are longer than they look.
-        if text.len() <= BYTES_MAX || message.is_empty() {
-            return text;
-        }
-        let excess = (text.len() - BYTES_MAX).clamp(1, FRAME_BYTES);
-        for _ in 0..excess {
-            message.pop();
-        }
-    }
+    let termination = Termination {
+        reason: error.map_or("Ended", CommandError::reason).to_owned(),
+        message: error.map(CommandError::text).unwrap_or_default(),
+        interval: told.interval.map(|(start, end)| TerminationInterval { start: rfc3339(start), end: rfc3339(end) }),
+        rows: told.rows,
+        files: told.files,
+        seconds,
+    };
+    termination.text(error.map_or("", CommandError::hint))
 }
 
 /// A time as the API server writes it.
@@ -63,12 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_message_is_cut_to_what_kubernetes_keeps() {
-        let error = CommandError::user("\"ü\n".repeat(5_000));
-        let text = body(&Told::default(), Some(&error), 3);
-        assert!(text.len() <= BYTES_MAX && text.len() > BYTES_MAX - FRAME_BYTES, "{}", text.len());
-        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&read["reason"], &read["seconds"]), (&"InvalidSpec".into(), &3.into()));
+    fn a_long_message_keeps_what_to_do() {
+        let error = CommandError::from(crate::pipeline::error::JobError::user(
+            crate::pipeline::error::Reason::StorageDenied,
+            "\"ü\n".repeat(5_000),
+            "let the user write there",
+        ));
+        let read = Termination::read(&body(&Told::default(), Some(&error), 3)).unwrap();
+        assert_eq!((read.reason.as_str(), read.seconds), ("StorageDenied", 3));
+        assert!(read.message.ends_with("let the user write there"), "{}", read.message);
     }
 
     #[test]

@@ -9,13 +9,13 @@ use crate::checkpoint::decide::{self, ClusterCheck, PlanChange};
 use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::log::{JobLog, LogAccess, read, read_progress};
-use crate::checkpoint::record::{Partitions, Start, StateObject};
+use crate::checkpoint::record::{Partitions, Plan, Start, StateObject};
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::lag::ReadUpTo;
-use crate::pipeline::no_output::{Seen, SinceOutput};
+use crate::pipeline::no_output::{Seen, Silence, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
@@ -147,16 +147,18 @@ impl<'a> Session<'a> {
     /// From here on nobody else commits, and everything that was decided is visible.
     async fn take_over(&mut self) -> Result<(), JobError> {
         let plan = &self.settings.plan;
-        let change = decide::plan_change(self.log.state(), plan);
-        if change == PlanChange::StopChanged {
+        let change = decide::plan_change(self.log.state(), plan, &self.settings.state_fingerprint_1);
+        let rebuild = change == PlanChange::StopChanged && self.settings.rebuilds_windows();
+        if change == PlanChange::StopChanged && !rebuild {
             return Err(JobError::user(
                 Reason::QueryChanged,
                 format!(
                     "the query (or its source's columns) changed since the state in {} was made, and windows are open",
                     self.settings.checkpoint_location
                 ),
-                "bring the old query back and run once with --drain to close its windows, then run the new one; or begin \
-                 anew with another checkpoint.name",
+                "set spec.onQueryChange: rebuild, and the new query computes these windows anew from Kafka; or bring the old \
+                 query back and run it once with --drain to close them; or begin anew: set another checkpoint.name and \
+                 spec.onQueryChange: newLog",
             ));
         }
         self.log.take_over(self.environment.clock.now()).await?;
@@ -166,6 +168,10 @@ impl<'a> Session<'a> {
         if change == PlanChange::Compatible {
             tracing::info!("the job changed in a way that its state allows");
             self.log.change_plan(plan.clone()).await?;
+        }
+        if rebuild {
+            tracing::warn!("another query made the windows that are open: the new one computes them anew from Kafka");
+            self.log.change_plan(Plan { rebuild, ..plan.clone() }).await?;
         }
         if self.log.state().breaker.open && change == PlanChange::Same && !self.settings.reset_breaker {
             return Err(too_many_bad(self.log.state().breaker));
@@ -182,7 +188,8 @@ impl<'a> Session<'a> {
         let partitions = self.partition_statuses();
         let mut since = self.since_output.get();
         let seen = Seen::of(&state.totals, &self.settings.table.output);
-        let no_output = since.explain(seen, windows, &partitions);
+        let silence = Silence { now: self.environment.clock.now(), usual: self.settings.usual_silence() };
+        let no_output = since.explain(seen, windows, &partitions, silence);
         self.since_output.set(since);
         self.environment.status.update(|status| {
             status.phase = Phase::Running;
@@ -193,6 +200,7 @@ impl<'a> Session<'a> {
             status.partitions = partitions;
             status.no_output = no_output;
             status.watermark = state.watermark;
+            status.freshness = self.freshness();
             status.open_windows = windows;
             status.state_groups = groups;
             status.state_bytes = bytes;
@@ -200,6 +208,17 @@ impl<'a> Session<'a> {
             status.totals = state.totals.clone();
             status.snapshot = state.snapshot.as_ref().map(|snapshot| snapshot.version);
         });
+    }
+
+    /// Event time up to which the rows of the output go.
+    fn freshness(&self) -> Option<i64> {
+        let state = self.log.state();
+        if self.settings.query.window().is_some() {
+            return state.watermark;
+        }
+        let delay = self.settings.event_time.as_ref()?.watermark_delay.as_duration().as_micros();
+        let newest = state.partitions.values().flat_map(BTreeMap::values).filter_map(|known| known.watermark).max()?;
+        Some(newest.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX)))
     }
 
     /// Tells the status where the partitions end now: while a micro-batch is computed what it reads is not committed.

@@ -1,0 +1,121 @@
+//! What a job says about itself, in the form that the operator and the page read.
+
+use std::collections::BTreeMap;
+
+use data_platform_crds::runner_status::{
+    BatchRunStatus, CommitStatus as CommitReport, ErrorReport, OutputTotals, PartitionStatus as PartitionReport,
+    RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
+};
+
+use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
+use crate::pipeline::no_output::NoOutput;
+use crate::pipeline::status::{BatchStatus, CommitStatus, ErrorStatus, JobStatus, PartitionStatus};
+
+impl JobStatus {
+    /// The answer of `/status`. Every field is named here, so that a new one is not forgotten.
+    pub fn report(self) -> RunnerStatus {
+        let lag = self.lag();
+        let Self {
+            namespace,
+            job,
+            program,
+            phase,
+            ready,
+            reason,
+            message,
+            log_id,
+            started,
+            partitions,
+            watermark,
+            freshness,
+            open_windows,
+            state_groups,
+            state_bytes,
+            last_commit,
+            last_commits,
+            commits,
+            totals,
+            records_per_second,
+            rows_per_second,
+            lag_seconds,
+            no_output,
+            snapshot,
+            errors,
+            reloads,
+            batch,
+            configuration,
+        } = self;
+        RunnerStatus {
+            status_version: STATUS_VERSION,
+            namespace,
+            job,
+            program,
+            phase,
+            ready,
+            reason,
+            message,
+            log_id,
+            started,
+            partitions: partitions.into_iter().map(partition).collect(),
+            watermark,
+            freshness,
+            open_windows,
+            state_groups,
+            state_bytes,
+            last_commit: last_commit.map(commit),
+            last_commits: last_commits.into_iter().map(commit).collect(),
+            commits,
+            totals: sums(&totals),
+            records_per_second,
+            rows_per_second,
+            lag,
+            lag_seconds,
+            no_output: no_output.map(NoOutput::name),
+            no_output_message: no_output.map(|why| why.explained().to_owned()),
+            snapshot,
+            errors: errors.into_iter().map(error).collect(),
+            reloads,
+            batch: batch.map(run),
+            configuration,
+        }
+    }
+}
+
+fn partition(status: PartitionStatus) -> PartitionReport {
+    let PartitionStatus { topic, partition, position, end, watermark, holds_watermark, unread_since: _, lag_seconds } =
+        status;
+    PartitionReport { topic, partition, position, end, watermark, holds_watermark, lag_seconds }
+}
+
+fn commit(status: CommitStatus) -> CommitReport {
+    let CommitStatus { version, clock, records, rows, files, batch_ms, commit_ms } = status;
+    CommitReport { version, clock, records, rows, files, batch_ms, commit_ms }
+}
+
+fn run(status: BatchStatus) -> BatchRunStatus {
+    let BatchStatus { start, end, finished, left, rows, files } = status;
+    BatchRunStatus { start, end, finished, left, rows, files }
+}
+
+fn error(status: ErrorStatus) -> ErrorReport {
+    let ErrorStatus { clock, times, reason, message, cure } = status;
+    ErrorReport { clock, times, reason, message, cure }
+}
+
+fn sums(counters: &Counters) -> Totals {
+    let Counters { sources, outputs } = counters;
+    let named = |(name, counters): (&String, &SourceCounters)| (name.clone(), source(counters));
+    let sources: BTreeMap<_, _> = sources.iter().map(named).collect();
+    let named = |(name, counters): (&String, &OutputCounters)| (name.clone(), output(counters));
+    Totals { sources, outputs: outputs.iter().map(named).collect() }
+}
+
+fn source(counters: &SourceCounters) -> SourceTotals {
+    let SourceCounters { read, bytes, tombstone, dead_letter, future, duplicate, lost_offsets } = counters.clone();
+    SourceTotals { read, bytes, tombstone, dead_letter, future, duplicate, lost_offsets }
+}
+
+fn output(counters: &OutputCounters) -> OutputTotals {
+    let OutputCounters { filtered, late, accepted, rows, files, bytes } = counters.clone();
+    OutputTotals { filtered, late, accepted, rows, files, bytes }
+}
