@@ -14,7 +14,7 @@ LINT := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__wa
 	$(foreach crate,bench crds operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate bench bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
+.PHONY: help run build test check generate release bench bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
@@ -54,6 +54,9 @@ kafka: ## a real broker on localhost:29092 to play with; its data stay in target
 kafka-stop: ## stop it
 	tests/env/kafka/kafka.sh down $(TARGET)/kafka
 
+release: build ## what a release consists of, in target/release-files: images, chart, bill of materials, checksums
+	images/release $(ARGS)
+
 images: build ## the images of runner and operator as tar files, without Docker
 	images/build $(ARGS)
 
@@ -63,6 +66,7 @@ kube: ## a real Kubernetes of one node to play with, with both images (Linux, ro
 	images/build --tag test
 	tests/env/kube/kube.sh up $(TARGET)/kube
 	tests/env/kube/kube.sh load $(TARGET)/kube $(TARGET)/images/*.tar
+	@echo "The chart with these images: helm install data-platform helm/data-platform --values $(TARGET)/images/values.yaml"
 
 kube-stop: ## take it away
 	tests/env/kube/kube.sh down $(TARGET)/kube

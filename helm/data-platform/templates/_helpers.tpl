@@ -140,6 +140,27 @@ matchNames: {{ include "data-platform.namespaces" . }}
 {{- end }}
 {{- end }}
 
+{{/* What the pods of every job have, as JSON for the operator; what is empty is left out. */}}
+{{- define "data-platform.runnerPod" -}}
+{{- $pod := dict }}
+{{- range $name, $value := .Values.runner.pod }}
+{{- if or $value (eq $name "securityContext") }}{{ $pod = set $pod $name $value }}{{ end }}
+{{- end }}
+{{- if not (hasKey .Values.runner.pod "securityContext") }}{{ $pod = set $pod "securityContext" nil }}{{ end }}
+{{- toJson $pod }}
+{{- end }}
+
+{{/* A time such as 1m30s in milliseconds. */}}
+{{- define "data-platform.milliseconds" -}}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 }}
+{{- $unit := regexFind "[a-z]+" . }}
+{{- $factor := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000) $unit }}
+{{- $sum = add $sum (mul (int64 (regexFind "[0-9]+" .)) $factor) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
 {{/* Combinations of values that the schema cannot refuse. Each message names the values and the cure. */}}
 {{- define "data-platform.check" -}}
 {{- $values := .Values }}
@@ -154,6 +175,15 @@ matchNames: {{ include "data-platform.namespaces" . }}
 {{- end }}
 {{- if ne (not $values.storage.outputs) (not $values.storage.checkpoints) }}
 {{- fail "storage.outputs and storage.checkpoints: set both URLs, or none of them" }}
+{{- end }}
+{{- $election := $values.leaderElection }}
+{{- $duration := int64 (include "data-platform.milliseconds" $election.leaseDuration) }}
+{{- $deadline := int64 (include "data-platform.milliseconds" $election.renewDeadline) }}
+{{- if ge $deadline $duration }}
+{{- fail (printf "leaderElection.renewDeadline: %s is not shorter than leaseDuration %s: then two operators could lead" $election.renewDeadline $election.leaseDuration) }}
+{{- end }}
+{{- if ge (int64 (include "data-platform.milliseconds" $election.retryPeriod)) $deadline }}
+{{- fail (printf "leaderElection.retryPeriod: %s is not shorter than renewDeadline %s: the leader would lose before it tries" $election.retryPeriod $election.renewDeadline) }}
 {{- end }}
 {{- if and $values.storage.claimName $values.storage.outputs }}
 {{- fail "storage.claimName and storage.outputs: a claim or URLs, not both" }}

@@ -135,7 +135,7 @@ fn the_operator_is_told_what_the_values_say() -> anyhow::Result<()> {
         ("everything", "HTTP_ADDRESS", Some("0.0.0.0:8081")),
         ("many-namespaces", "WATCH_NAMESPACES", Some("orders,payments")),
         ("many-namespaces", "STORAGE_CLAIM", None),
-        ("many-namespaces", "STORAGE_OUTPUTS", Some("s3://bucket/outputs")),
+        ("many-namespaces", "STORAGE_OUTPUTS", Some("file:///mnt/outputs")),
         ("cluster-wide", "WATCH_NAMESPACES", Some("*")),
         ("cluster-wide", "LEADER_ELECTION", Some("false")),
         ("cluster-wide", "RUNNER_SERVICE_ACCOUNT", Some("default")),

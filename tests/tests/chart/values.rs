@@ -3,7 +3,7 @@
 use super::{needs, run, template};
 
 /// Values that cannot be, and words that the message must have.
-const REFUSED: [(&[&str], &str); 19] = [
+const REFUSED: [(&[&str], &str); 28] = [
     (&["--set", "replicsa=2"], "'replicsa' not allowed"),
     (&["--set", "runner.imgae.tag=1"], "'imgae' not allowed"),
     (&["--set", "storage.create.sise=1Gi"], "'sise' not allowed"),
@@ -21,11 +21,20 @@ const REFUSED: [(&[&str], &str); 19] = [
     (&["--set", "watchNamespaces={*,orders}"], "watchNamespaces: \"*\" means all namespaces"),
     (&["--set", "replicas=2,leaderElection.enabled=false"], "replicas: more than one needs leaderElection.enabled"),
     (&["--set", "metrics.podMonitor.enabled=true,metrics.serviceMonitor.enabled=true"], "one of them is enough"),
-    (&["--set", "storage.outputs=s3://bucket/outputs"], "set both URLs, or none"),
+    (&["--set", "storage.outputs=file:///mnt/outputs"], "set both URLs, or none"),
     (
-        &["--set", "storage.claimName=a,storage.outputs=s3://b/o,storage.checkpoints=s3://b/c"],
+        &["--set", "storage.claimName=a,storage.outputs=file:///o,storage.checkpoints=file:///c"],
         "a claim or URLs, not both",
     ),
+    (&["--set", "storage.outputs=s3://b/o,storage.checkpoints=s3://b/c"], "/storage/outputs"),
+    (&["--set", "runner.defaultResources.limits.memory=lots"], "/runner/defaultResources/limits/memory"),
+    (&["--set", "resources.requests.cpu=much"], "/resources/requests/cpu"),
+    (&["--set", "leaderElection.renewDeadline=20s"], "renewDeadline: 20s is not shorter than leaseDuration 15s"),
+    (&["--set", "leaderElection.leaseDuration=9500ms"], "renewDeadline: 10s is not shorter than leaseDuration 9500ms"),
+    (&["--set", "leaderElection.retryPeriod=1m"], "retryPeriod: 1m is not shorter than renewDeadline 10s"),
+    (&["--set", "runner.pod.nodeselector.a=b"], "'nodeselector' not allowed"),
+    (&["--set", "runner.pod.securityContext.runAsUser=0"], "/runner/pod/securityContext/runAsUser"),
+    (&["--set", "runner.pod.env[0].nam=A"], "'nam' not allowed"),
 ];
 
 #[test]
