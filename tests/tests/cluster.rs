@@ -2,6 +2,7 @@
 
 mod admission;
 mod batch;
+mod changes;
 mod chaos;
 mod faults;
 mod hostile;
