@@ -1,24 +1,29 @@
 //! YAML to JSON values with the place of every field, as kubectl reads it.
 //!
 //! kubectl keeps to YAML 1.1 for plain words: `yes`, `on` and `n` are booleans there. The API server never sees the
-//! text, so a manifest means what kubectl makes of it, and the same is done here.
+//! text, so a manifest means what kubectl makes of it, and the same is done here. A name of a field that is sent as another
+//! one than stands there is a problem: nobody means that.
+
+mod plain;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::{DuplicateKeyPolicy, Spanned};
+use serde_saphyr::{DuplicateKeyPolicy, NonFiniteFloatPolicy, Spanned};
 
 use crate::field_path::FieldPath;
 use crate::problem::{Location, Problem};
+
+use self::plain::Plain;
 
 /// One document of a file.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     pub(crate) value: Value,
     pub(crate) places: Places,
-    /// Keys that stand twice, and keys that are no text.
+    /// Keys that stand twice, that are no text, or that kubectl makes others of; numbers that cannot be sent.
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -81,6 +86,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Document>, Problem> {
         budget: serde_saphyr::budget! { max_depth: DEPTH_MAX },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
         strict_booleans: true,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
         with_snippet: false,
     };
     let nodes: Vec<Node> =
@@ -215,20 +221,29 @@ impl Reader<'_> {
     fn value(&mut self, path: &FieldPath, key: Location, node: Node) -> Value {
         let at = location(&node);
         let plain = self.plain_word(&node).map(str::to_owned);
-        let (value, word) = match node.value {
-            Content::Null => (Value::Null, plain),
-            Content::Bool(value) => (Value::Bool(value), plain),
-            Content::Number(number) => (Value::Number(number), plain),
-            Content::Text(text) => match plain.as_deref().and_then(old_boolean) {
-                Some(value) => (Value::Bool(value), plain),
-                None => (Value::String(text), None),
-            },
-            Content::List(nodes) => {
+        let read = plain.as_deref().map(plain::read);
+        let (value, word) = match (node.value, read) {
+            (Content::List(nodes), _) => {
                 let items = nodes.into_iter().enumerate();
                 let items = items.map(|(i, node)| self.value(&path.index(i), location(&node), node));
                 (Value::Array(items.collect()), None)
             }
-            Content::Map(entries) => (Value::Object(self.object(path, entries)), None),
+            (Content::Map(entries), _) => (Value::Object(self.object(path, entries)), None),
+            (_, Some(Plain::Null)) => (Value::Null, plain),
+            (_, Some(Plain::Bool(value))) => (Value::Bool(value), plain),
+            (_, Some(Plain::Number(number))) => (Value::Number(number), plain),
+            (_, Some(Plain::Unsaid)) => {
+                let word = plain.unwrap_or_default();
+                let message = format!("{word} cannot be sent to the API server, which knows no such number");
+                self.problem(path.clone(), at, message, "write a number, or the word in quotes");
+                (Value::String(word), None)
+            }
+            (Content::Text(text), _) => (Value::String(text), None),
+            // The parser sees a number where kubectl sees none.
+            (_, Some(Plain::Text)) => (Value::String(plain.unwrap_or_default()), None),
+            (Content::Null, None) => (Value::Null, plain),
+            (Content::Bool(value), None) => (Value::Bool(value), plain),
+            (Content::Number(number), None) => (Value::Number(number), plain),
         };
         self.places.0.insert(path.clone(), Place { key, value: at, word });
         value
@@ -238,12 +253,21 @@ impl Reader<'_> {
         let mut object = Map::new();
         for (key, node) in entries {
             let at = location(&key);
-            let name = match (&key.value, self.plain_word(&key)) {
-                (Content::Text(text), _) => text.clone(),
-                (Content::Null | Content::Bool(_) | Content::Number(_), Some(word)) => word.to_owned(),
-                _ => {
+            let name = match (&key.value, self.plain_word(&key).map(str::to_owned)) {
+                (Content::List(_) | Content::Map(_), _)
+                | (Content::Null | Content::Bool(_) | Content::Number(_), None) => {
                     self.problem(path.clone(), at, "a name is not a text", "write names as plain words or in quotes");
                     continue;
+                }
+                (Content::Text(text), None) => text.clone(),
+                (_, Some(word)) => {
+                    let sent = plain::as_name(&word);
+                    if sent.as_ref() != Some(&word) {
+                        let meant = sent.map_or("not a text".to_owned(), |sent| sent);
+                        let message = format!("the name {word} is {meant} for kubectl, which reads it as YAML 1.1");
+                        self.problem(path.field(&word), at, message, "write it in quotes");
+                    }
+                    word
                 }
             };
             let path = path.field(&name);
@@ -281,15 +305,6 @@ impl Reader<'_> {
 fn without_comment(line: &str) -> &str {
     let end = if line.starts_with('#') { 0 } else { line.find(" #").unwrap_or(line.len()) };
     &line[..end]
-}
-
-/// The words that YAML 1.1 reads as booleans, and kubectl with it.
-fn old_boolean(word: &str) -> Option<bool> {
-    match word {
-        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
-        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -335,6 +350,62 @@ mod tests {
     }
 
     #[test]
+    fn words_are_what_kubectls_own_library_makes_of_them() {
+        fn is_same(found: &Value, expected: &Value) -> bool {
+            let numbers = (found.as_f64(), expected.as_f64());
+            found == expected || matches!(numbers, (Some(found), Some(expected)) if found == expected)
+        }
+        let table = include_str!("../../tests/yaml_words.tsv");
+        let mut wrong = Vec::new();
+        for line in table.lines() {
+            let [word, value, name] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+            let as_value = read(&format!("a: {word}\n"));
+            match (as_value, serde_json::from_str::<Value>(value)) {
+                (Ok(documents), Ok(expected)) if documents.iter().all(|document| document.problems.is_empty()) => {
+                    if !is_same(&documents[0].value["a"], &expected) {
+                        wrong.push(format!("{word} is {value}, not {}", documents[0].value["a"]));
+                    }
+                }
+                (Ok(documents), Err(_)) if documents.iter().all(|document| !document.problems.is_empty()) => {}
+                (Err(_), Err(_)) => {}
+                (found, _) => wrong.push(format!("{word} is {value}: {found:?}")),
+            }
+            let Ok(documents) = read(&format!("{word}: x\n")) else {
+                if name != "-" {
+                    wrong.push(format!("{word} is a name"));
+                }
+                continue;
+            };
+            let Some(document) = documents.first() else { continue };
+            let stays = serde_json::from_str::<String>(name).is_ok_and(|name| name == word);
+            let is_fraction = matches!(plain::read(word), Plain::Number(_)) && plain::as_name(word).is_none();
+            let is_refused = document.problems.iter().any(|problem| problem.to_string().contains("in quotes"));
+            if is_refused == stays && !(stays && is_fraction) || stays && !is_refused && document.value[word] != "x" {
+                wrong.push(format!("the name {word} is sent as {name}: {document:?}"));
+            }
+        }
+        assert!(table.lines().count() > 200);
+        assert!(wrong.is_empty(), "{} are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    }
+
+    #[test]
+    fn a_name_that_kubectl_makes_another_of_is_a_problem_with_its_place() {
+        let documents = read("parameters: {n: 1, 'y': 2, on: 3}\n010: x\n10: y\ntrue: z\n~: w\n").unwrap();
+        let problems: Vec<String> = documents[0].problems.iter().map(Problem::to_string).collect();
+        let by = "for kubectl, which reads it as YAML 1.1: write it in quotes";
+        assert_eq!(
+            problems,
+            [
+                format!("parameters.n (line 1, column 14): the name n is false {by}"),
+                format!("parameters.on (line 1, column 28): the name on is true {by}"),
+                format!("010 (line 2, column 1): the name 010 is 8 {by}"),
+                format!("[\"~\"] (line 5, column 1): the name ~ is not a text {by}"),
+            ]
+        );
+        assert_eq!(documents[0].value["parameters"], json!({"n": 1, "y": 2, "on": 3}));
+    }
+
+    #[test]
     fn a_name_that_stands_twice_is_a_problem() {
         let documents = read("a: 1\nb: {c: 1, c: 2}\na: 3\n").unwrap();
         let problems: Vec<String> = documents[0].problems.iter().map(Problem::to_string).collect();
@@ -349,9 +420,9 @@ mod tests {
 
     #[test]
     fn anchors_and_merges_are_followed() {
-        let documents = read("base: &base {x: 1, y: 2}\nother:\n  <<: *base\n  x: 3\nsame: *base\n").unwrap();
+        let documents = read("base: &base {x: 1, z: 2}\nother:\n  <<: *base\n  x: 3\nsame: *base\n").unwrap();
         assert!(documents[0].problems.is_empty(), "{:?}", documents[0].problems);
-        let expected = json!({"base": {"x": 1, "y": 2}, "other": {"x": 3, "y": 2}, "same": {"x": 1, "y": 2}});
+        let expected = json!({"base": {"x": 1, "z": 2}, "other": {"x": 3, "z": 2}, "same": {"x": 1, "z": 2}});
         assert_eq!(documents[0].value, expected);
     }
 
