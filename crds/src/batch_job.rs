@@ -51,7 +51,7 @@ use crate::streaming_job::{CheckpointSpec, LogLevel};
     validation = Rule::new("has(self.template) || (has(self.query) && has(self.sink))")
         .message("a job without template needs query and sink: set both"),
     validation = Rule::new("has(self.template) || has(self.interval)")
-        .message("a job without template needs an interval: write interval: hour, or interval: day"),
+        .message("a job without template needs an interval: write interval: hour, day, week or month"),
     validation = Rule::new("!has(self.template) || (!has(self.query) && !has(self.interval))")
         .message("a template brings its own query and interval: leave both out, or write the job without template"),
     validation = Rule::new("!has(self.inputs) || size(self.inputs) == 0 || self.inputs.exists(i, has(i.timeColumn))")
@@ -120,9 +120,17 @@ pub struct BatchJobSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub active_deadline_seconds: Option<i64>,
-    /// What one run covers, in UTC: an `hour` or a `day`. By default the last one that was over when the run was due.
+    /// What one run covers, in UTC: an `hour`, a `day`, a `week` from Monday on, or a `month`. By default the last one that was
+    /// over when the run was due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<BatchInterval>,
+    /// What a run replaces in the output.
+    #[serde(default, skip_serializing_if = "Replaced::is_interval")]
+    pub replace: Replaced,
+    /// A run reads the rows of so many days before the end of its interval, and not of the interval alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_650))]
+    pub lookback_days: Option<i32>,
     /// The tables that the query reads, each with a name of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
@@ -208,6 +216,8 @@ impl Default for BatchJobSpec {
             backoff_limit: default_backoff_limit(),
             active_deadline_seconds: None,
             interval: None,
+            replace: Replaced::default(),
+            lookback_days: None,
             inputs: Vec::new(),
             query: None,
             sink: None,
@@ -256,6 +266,83 @@ pub enum BatchInterval {
     Hour,
     /// From midnight to midnight.
     Day,
+    /// From Monday to Monday.
+    Week,
+    /// From the first day of a month to that of the next.
+    Month,
+}
+
+/// What a run replaces in the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Replaced {
+    /// Its interval.
+    #[default]
+    Interval,
+    /// The whole table: it is what the newest run computed. Runs for older times are refused.
+    Table,
+}
+
+impl Replaced {
+    fn is_interval(&self) -> bool {
+        *self == Self::Interval
+    }
+}
+
+/// Seconds of a day.
+const DAY: i64 = 86_400;
+
+impl BatchInterval {
+    /// The one that holds a moment: `[start, end)`, in seconds since 1970 UTC.
+    pub fn around(self, second: i64) -> (i64, i64) {
+        let from = |length: i64, first: i64| {
+            let start = second - (second - first).rem_euclid(length);
+            (start, start + length)
+        };
+        match self {
+            Self::Hour => from(3_600, 0),
+            Self::Day => from(DAY, 0),
+            // 1970 began on a Thursday.
+            Self::Week => from(7 * DAY, -3 * DAY),
+            Self::Month => {
+                let (first, days) = month_around(second.div_euclid(DAY));
+                (first * DAY, (first + days) * DAY)
+            }
+        }
+    }
+
+    /// The last one that is over at a moment, as [`Self::around`] gives it.
+    pub fn last_over(self, second: i64) -> (i64, i64) {
+        self.around(self.around(second).0 - 1)
+    }
+
+    /// What one is called.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hour => "hour",
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+}
+
+/// The first day of the month that holds a day, and the number of its days. Days count from 1970-01-01; the calendar is
+/// the Gregorian one, whose days repeat every 400 years.
+fn month_around(day: i64) -> (i64, i64) {
+    const DAYS_OF_400_YEARS: i64 = 146_097;
+    /// Years are counted from March on: the day that a leap year has more is then their last one.
+    const MARCH_FIRST_OF_YEAR_0: i64 = -719_468;
+    let in_era = (day - MARCH_FIRST_OF_YEAR_0).rem_euclid(DAYS_OF_400_YEARS);
+    let year = (in_era - in_era / 1_460 + in_era / 36_524 - in_era / 146_096) / 365;
+    let year_begins = 365 * year + year / 4 - year / 100;
+    let in_year = in_era - year_begins;
+    let month = (5 * in_year + 2) / 153;
+    let begins = |month: i64| (153 * month + 2) / 5;
+    let next_year = year + 1;
+    let is_leap = next_year % 4 == 0 && (next_year % 100 != 0 || next_year % 400 == 0);
+    let days = if month == 11 { 28 + i64::from(is_leap) } else { begins(month + 1) - begins(month) };
+    (day - in_year + begins(month), days)
 }
 
 /// A table that the query reads: what is published of it, and of that only the rows of the run's interval.
@@ -282,8 +369,8 @@ pub struct InputSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub time_column: Option<String>,
-    /// Hive directory that holds the UTC date of `timeColumn`: other dates are not even listed. Default: `date`, if the
-    /// table has such directories.
+    /// Hive directory to choose dates by: the only one, if several hold the UTC date of `timeColumn`. A directory rules
+    /// rows out only where the job that writes the table says that it holds this date; else every file is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub date_column: Option<String>,

@@ -40,8 +40,8 @@ pub fn over_template(spec: &StreamingJobSpec, template: &StreamingJobSpec) -> Re
     })
 }
 
-/// As [`over_template`], for a batch job: inputs, query and interval are the template's; the sink and values of
-/// parameters are the job's where it has them; all else, the schedule too, is the job's.
+/// As [`over_template`], for a batch job: inputs, query, interval and what is replaced are the template's; the sink, the
+/// days to look back and values of parameters are the job's where it has them; all else, the schedule too, is the job's.
 ///
 /// # Errors
 ///
@@ -58,6 +58,8 @@ pub fn over_batch_template(spec: &BatchJobSpec, template: &BatchJobSpec) -> Resu
         inputs: template.inputs.clone(),
         query: template.query.clone(),
         interval: template.interval,
+        replace: template.replace,
+        lookback_days: job.lookback_days.or(template.lookback_days),
         sink: job.sink.or_else(|| template.sink.clone()),
         ..job
     })

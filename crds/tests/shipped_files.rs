@@ -138,6 +138,8 @@ fn a_template_sets_only_defaults_beside_what_it_computes() {
                     let named = BatchJobSpec {
                         schedule: job.spec.schedule.clone(),
                         interval: job.spec.interval,
+                        replace: job.spec.replace,
+                        lookback_days: job.spec.lookback_days,
                         inputs: job.spec.inputs.clone(),
                         query: job.spec.query.clone(),
                         sink: job.spec.sink.clone(),

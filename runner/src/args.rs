@@ -189,21 +189,27 @@ pub struct RunArgs {
     pub termination_message: Option<PathBuf>,
 }
 
-/// What a batch job processes. Without any of these: the last hour or day that is over.
+/// What a batch job processes. Without any of these: the last hour, day, week or month that is over.
 #[derive(Clone, Debug, Default, Args)]
 pub struct IntervalArgs {
     /// Batch: the hour that begins then, in UTC, such as "2026-02-16 14:00:00".
     #[arg(long, value_name = "TIME", conflicts_with_all = ["target_date", "from", "to"])]
     pub target_hour: Option<String>,
-    /// Batch: this day, in UTC, such as 2026-02-16.
+    /// Batch: this day, in UTC, such as 2026-02-16, or the week or month that it is in.
     #[arg(long, value_name = "DATE", conflicts_with_all = ["from", "to"])]
     pub target_date: Option<String>,
-    /// Batch: all hours or days from this time on, in UTC.
+    /// Batch: all intervals from this time on, in UTC; of a job that replaces its whole table the rows from then on.
     #[arg(long, value_name = "TIME", requires = "to")]
     pub from: Option<String>,
-    /// Batch: all hours or days up to this time, in UTC.
+    /// Batch: up to this time, in UTC.
     #[arg(long, value_name = "TIME", requires = "from")]
     pub to: Option<String>,
+    /// Batch: read the rows of so many days before the end of the interval, instead of spec.lookbackDays.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    pub lookback_days: Option<u16>,
+    /// Batch: replace a whole table also by what is older than what it holds.
+    #[arg(long)]
+    pub force: bool,
     /// Time at which a scheduled run was due: it also processes what earlier runs left.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["target_hour", "target_date", "from"], hide = true)]
     pub scheduled: Option<String>,

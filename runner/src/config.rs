@@ -263,7 +263,9 @@ fn yaml_files(path: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let listing = std::fs::read_dir(path)
         .map_err(|error| ConfigError::usage(format!("cannot list {}: {error}", path.display())))?;
     let is_yaml = |file: &PathBuf| file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let mut files: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).filter(is_yaml).collect();
+    let entries = listing.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>();
+    let entries = entries.map_err(|error| ConfigError::usage(format!("cannot list {}: {error}", path.display())))?;
+    let mut files: Vec<_> = entries.into_iter().filter(is_yaml).collect();
     files.sort();
     Ok(files)
 }

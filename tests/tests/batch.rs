@@ -1,5 +1,6 @@
 //! Batch jobs over what a streaming job wrote: every interval once, whatever happens to the runs.
 
+mod days;
 mod intervals;
 mod kills;
 mod pods;

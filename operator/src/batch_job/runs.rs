@@ -158,11 +158,7 @@ fn why(run: &Run, ended: &Ended) -> (Reason, String) {
 
 /// The last interval that is over at a time.
 pub fn interval_at(grid: BatchInterval, time: Timestamp) -> Option<IntervalStatus> {
-    let length = match grid {
-        BatchInterval::Hour => 3_600,
-        BatchInterval::Day => 86_400,
-    };
-    let end = time.as_second() - time.as_second().rem_euclid(length);
+    let (start, end) = grid.last_over(time.as_second());
     let at = |second: i64| Timestamp::from_second(second).ok().map(Time);
-    Some(IntervalStatus { start: at(end - length)?, end: at(end)? })
+    Some(IntervalStatus { start: at(start)?, end: at(end)? })
 }

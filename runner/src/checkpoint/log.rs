@@ -149,6 +149,17 @@ pub struct Progress {
     pub watermark: Option<i64>,
     /// No row before this time will come any more.
     pub complete_until: Option<i64>,
+    /// Of a batch job: the times that are finished, `[start, end)`, also behind a gap.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finished: Vec<(i64, i64)>,
+}
+
+impl Progress {
+    /// Whether no row of `[start, end)` will come any more.
+    pub fn covers(&self, start: i64, end: i64) -> bool {
+        self.complete_until.is_some_and(|until| end <= until)
+            || self.finished.iter().any(|(from, to)| *from <= start && end <= *to)
+    }
 }
 
 /// Identity of one attempt to commit: names of staged files and state objects are made of it.
@@ -427,6 +438,7 @@ impl JobLog {
             published: self.published,
             watermark: self.state.watermark,
             complete_until: self.state.watermark,
+            finished: Vec::new(),
         };
         let faults = self.faults();
         for root in self.existing_outputs() {

@@ -118,8 +118,11 @@ fn listing(tables: &Tables) -> String {
     }
     let mut shown = list(&["table", "files", "size", "folder"]);
     for (name, table) in tables.iter() {
-        let files = table.files();
         let folder = table.folder().strip_prefix(tables.root()).unwrap_or(table.folder());
+        let Ok(files) = table.files() else {
+            shown.add_row([name.clone(), "?".to_owned(), "?".to_owned(), folder.display().to_string()]);
+            continue;
+        };
         let size = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum();
         shown.add_row([name.clone(), grouped(files.len() as u64), bytes(size), folder.display().to_string()]);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use data_platform_crds::batch_job::BatchJob;
+use data_platform_crds::batch_job::{BatchJob, Replaced};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 
@@ -15,9 +15,6 @@ use crate::pipeline::batch::interval::Grid;
 use crate::pipeline::batch::{BatchSettings, Request};
 use crate::pipeline::error::JobError;
 use crate::transform::BatchQuery;
-
-/// Hive directory that an input is taken to have when it names none.
-const DATE_COLUMN: &str = "date";
 
 /// A batch job whose query is read.
 pub struct PlannedBatch {
@@ -94,7 +91,7 @@ impl PlannedBatch {
                 name: input.name.clone(),
                 location: Location::resolve(&input.path, &options.outputs)?,
                 time_column: input.time_column.clone(),
-                date_column: input.date_column.clone().unwrap_or_else(|| DATE_COLUMN.to_owned()),
+                date_column: input.date_column.clone(),
                 complete_by: input.complete_by,
             });
         }
@@ -106,6 +103,9 @@ impl PlannedBatch {
             checkpoint: self.checkpoint().to_owned(),
             checkpoint_location: options.checkpoints.join(&options.namespace).join(self.checkpoint()),
             grid: self.grid,
+            whole: spec.replace == Replaced::Table,
+            force: false,
+            lookback_days: spec.lookback_days.and_then(|days| u16::try_from(days).ok()),
             request,
             query: self.query.clone(),
             inputs,

@@ -11,6 +11,8 @@ use serde::Serialize;
 
 const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
 const HOURLY_AGGREGATES: &str = include_str!("../../templates/hourly-aggregates.yaml");
+const DAILY_SUMMARIES: &str = include_str!("../../templates/daily-summaries.yaml");
+const USER_SEGMENTATION: &str = include_str!("../../templates/user-segmentation.yaml");
 
 /// Every built-in job: its name, what it does, and its manifest if this version has it.
 pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
@@ -19,8 +21,8 @@ pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
     ("data-enrichment", "every event in one shape, joined with user master data", None),
     ("cdc-transformation", "standardised changes, and their counts per table and minute", None),
     ("hourly-aggregates", "hourly counts from the one-minute ones", Some(HOURLY_AGGREGATES)),
-    ("daily-summaries", "daily totals, sessions and bounce rate", None),
-    ("user-segmentation", "segments of users over the last days", None),
+    ("daily-summaries", "daily totals, sessions and bounce rate", Some(DAILY_SUMMARIES)),
+    ("user-segmentation", "segments of users over the last days", Some(USER_SEGMENTATION)),
 ];
 
 /// Names of the built-in jobs that this version can run.
@@ -98,7 +100,9 @@ mod tests {
     #[test]
     fn a_wrong_name_gets_a_hint_and_a_later_one_says_so() {
         assert!(find("event-agregation").unwrap_err().contains("did you mean event-aggregation?"));
-        assert!(find("daily-summaries").unwrap_err().contains("comes in a later version"));
+        for (name, ..) in TEMPLATES.iter().filter(|(.., manifest)| manifest.is_none()) {
+            assert!(find(name).unwrap_err().contains("comes in a later version"));
+        }
     }
 
     #[test]

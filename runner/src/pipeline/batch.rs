@@ -7,6 +7,7 @@
 //! A run that ends at any line loses nothing and doubles nothing: an interval is in the output as it was before or as it
 //! is now, and the next run goes on from the log.
 
+mod attempts;
 pub(crate) mod inputs;
 pub(crate) mod interval;
 pub(crate) mod log;
@@ -27,7 +28,7 @@ use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::FileCommit;
 use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::open::Location;
-use crate::clock::Clock;
+use crate::clock::{Clock, show_time};
 use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::MemoryBudget;
@@ -39,6 +40,7 @@ use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
 #[cfg(test)]
 pub(crate) use self::replace::publish;
 
+use self::attempts::Attempts;
 use self::inputs::{Input, Waiting};
 use self::interval::{Grid, Interval, Wanted, work};
 use self::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
@@ -52,6 +54,8 @@ const ONE_FILE: u64 = u64::MAX;
 pub(crate) enum Request {
     /// These intervals, whether they were processed before or not.
     Exactly(Vec<Interval>),
+    /// These times, of which a job that replaces its whole table reads the rows.
+    Times(Interval),
     /// The run was due at this time: also what earlier runs left.
     Due(i64),
     /// The last interval that is over. All attempts of one Job take that of the first.
@@ -69,6 +73,12 @@ pub(crate) struct BatchSettings {
     pub(crate) checkpoint: String,
     pub(crate) checkpoint_location: Location,
     pub(crate) grid: Grid,
+    /// A run replaces the whole table.
+    pub(crate) whole: bool,
+    /// It may replace it by what is older than what it holds.
+    pub(crate) force: bool,
+    /// A run reads so many days before the end of its interval.
+    pub(crate) lookback_days: Option<u16>,
     pub(crate) request: Request,
     pub(crate) query: BatchQuery,
     pub(crate) inputs: Vec<Input>,
@@ -203,18 +213,15 @@ impl Session<'_> {
         self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         let wanted = self.wanted().await?;
         let is_due = matches!(wanted, Wanted::Due(_));
-        let intervals = work(
-            &wanted,
-            self.settings.grid,
-            &self.log.state.finished,
-            self.log.state.first_due,
-            self.settings.catch_up,
-        );
+        let store = self.log.store.clone();
+        let mut attempts = Attempts::read(&store, &self.log.state.finished).await?;
+        let intervals = self.work(&wanted, attempts.begun())?;
         let last = match &wanted {
-            Wanted::Due(time) => self.settings.grid.last_over(*time),
+            Wanted::Due(time) => self.times(self.settings.grid.last_over(*time)),
             Wanted::Exactly(_) => intervals.last().copied().unwrap_or(Interval { start: 0, end: 0 }),
         };
-        let whole = Interval { start: intervals.first().map_or(last.start, |first| first.start), end: last.end };
+        let start = intervals.iter().map(|interval| interval.start).min().unwrap_or(last.start);
+        let whole = Interval { start, end: last.end };
         self.environment.status.update(|status| {
             status.log_id = Some(self.log.state.start.log_id.clone());
             status.batch = Some(BatchStatus {
@@ -226,14 +233,22 @@ impl Session<'_> {
         });
         let mut failed = None;
         for interval in intervals {
-            match self.interval(interval, is_due, deadline).await {
-                Ok(()) => {}
-                // A value that the query does not take is of this interval: the others are not to wait for it.
-                Err(error) if error.reason == Reason::QueryFailed && is_due => {
-                    tracing::error!(interval = self.settings.grid.name(interval), "{}", error.in_full());
+            if is_due {
+                attempts.begin(&store, interval).await?;
+            }
+            let since = attempts.begun().iter().map(|begun| begun.start).min().filter(|_| is_due);
+            match self.interval(interval, since, deadline).await {
+                Ok(()) => attempts.finish(interval),
+                Err(error) if is_due && is_of_interval(&error) => {
+                    tracing::error!(interval = self.name(interval), "{}", error.in_full());
                     failed = failed.or(Some(error));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if is_due && let Err(error) = attempts.withdraw(&store, interval).await {
+                        tracing::debug!(%error, "the next run takes other intervals first");
+                    }
+                    return Err(error);
+                }
             }
             self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         }
@@ -248,22 +263,71 @@ impl Session<'_> {
     async fn wanted(&self) -> Result<Wanted, JobError> {
         let grid = self.settings.grid;
         match &self.settings.request {
-            Request::Exactly(intervals) => Ok(Wanted::Exactly(intervals.clone())),
+            Request::Exactly(intervals) => {
+                Ok(Wanted::Exactly(intervals.iter().map(|interval| self.times(*interval)).collect()))
+            }
+            Request::Times(times) => Ok(Wanted::Exactly(vec![*times])),
             Request::Due(time) => Ok(Wanted::Due(*time)),
             Request::Now { job_uid } => {
                 let interval = grid.last_over(self.environment.clock.now());
-                let Some(uid) = job_uid else { return Ok(Wanted::Exactly(vec![interval])) };
-                Ok(Wanted::Exactly(vec![runs::fix(&self.log.store, uid, interval).await?]))
+                let Some(uid) = job_uid else { return Ok(Wanted::Exactly(vec![self.times(interval)])) };
+                Ok(Wanted::Exactly(vec![self.times(runs::fix(&self.log.store, uid, interval).await?)]))
             }
         }
     }
 
-    /// Waits for an interval's inputs, computes it and replaces it.
-    async fn interval(&mut self, interval: Interval, due: bool, deadline: Instant) -> Result<(), JobError> {
+    /// What the run processes, in order. Of a whole table only the newest counts.
+    fn work(&self, wanted: &Wanted, begun: &[Interval]) -> Result<Vec<Interval>, JobError> {
+        let (settings, state) = (self.settings, &self.log.state);
+        if !settings.whole {
+            return Ok(work(wanted, settings.grid, &state.finished, state.first_due, settings.catch_up, begun));
+        }
+        let holds = state.finished.stretches().last().map(|last| last.end);
+        let is_older = |times: &Interval| holds.is_some_and(|holds| times.end < holds);
+        match wanted {
+            Wanted::Due(time) => {
+                let newest = self.times(settings.grid.last_over(*time));
+                Ok(if holds.is_some_and(|holds| newest.end <= holds) { Vec::new() } else { vec![newest] })
+            }
+            Wanted::Exactly(times) => match times.iter().max_by_key(|times| times.end) {
+                Some(newest) if is_older(newest) && !settings.force => Err(JobError::user(
+                    Reason::OutputChanged,
+                    format!(
+                        "the table {} is that of the time until {}, and the run would replace it by that until {}",
+                        settings.output,
+                        show_time(holds.unwrap_or_default()),
+                        show_time(newest.end)
+                    ),
+                    "run a later time, or add --force to go back",
+                )),
+                newest => Ok(newest.copied().into_iter().collect()),
+            },
+        }
+    }
+
+    /// What an interval is called; of a whole table the last one that it holds.
+    fn name(&self, interval: Interval) -> String {
+        self.settings.grid.name(self.settings.grid.last_over(interval.end))
+    }
+
+    /// The times that a run of an interval is about: of a whole table all that it reads.
+    fn times(&self, interval: Interval) -> Interval {
+        if self.settings.whole { self.read(interval) } else { interval }
+    }
+
+    /// The times of which a run of an interval reads the rows.
+    fn read(&self, interval: Interval) -> Interval {
+        let day = Grid::Day.around(0);
+        let back = self.settings.lookback_days.map(|days| i64::from(days) * (day.end - day.start));
+        Interval { start: back.map_or(interval.start, |back| interval.end - back), end: interval.end }
+    }
+
+    /// Waits for an interval's inputs, computes it and replaces it. `due`: begin of the oldest that a due run began.
+    async fn interval(&mut self, interval: Interval, due: Option<i64>, deadline: Instant) -> Result<(), JobError> {
         let began = Instant::now();
         let (settings, environment) = (self.settings, self.environment);
         let (clock, status) = (&environment.clock, &environment.status);
-        let name = settings.grid.name(interval);
+        let name = self.name(interval);
         let waiting = Waiting {
             inputs: &settings.inputs,
             deadline,
@@ -275,12 +339,14 @@ impl Session<'_> {
                 status.enter(Phase::Running, "WaitingForInput", why);
             },
         };
-        waiting.wait(interval).await?;
+        // What a whole table is of was looked back from already.
+        let read = if settings.whole { interval } else { self.read(interval) };
+        waiting.wait(read).await?;
         status.enter(Phase::Running, "Running", "");
         if environment.stop.is_stopped() {
             return Err(interrupted());
         }
-        let tables = inputs::open(&settings.inputs, interval)?;
+        let tables = inputs::open(&settings.inputs, read)?;
         let files = match tables {
             Some(tables) => {
                 let memory = usize::try_from(settings.memory.state).unwrap_or(usize::MAX);
@@ -301,7 +367,11 @@ impl Session<'_> {
         let settings = self.settings;
         let faults = Arc::clone(&self.environment.faults);
         let schema = rows.schema();
-        let name = format!("{}-{}", settings.job, settings.grid.name(interval));
+        let name = if settings.whole {
+            settings.job.clone()
+        } else {
+            format!("{}-{}", settings.job, settings.grid.name(interval))
+        };
         let start = &self.log.state.start;
         let version = self.log.state.version + 1;
         let staging = replace::staging(&start.log_id, self.log.epoch(), version);
@@ -353,7 +423,7 @@ impl Session<'_> {
     async fn replace(
         &mut self,
         interval: Interval,
-        due: bool,
+        due: Option<i64>,
         files: Vec<FileCommit>,
         began: Instant,
     ) -> Result<CommitStatus, JobError> {
@@ -368,7 +438,9 @@ impl Session<'_> {
         let record = Record::Replace(Replace {
             epoch: self.log.epoch(),
             interval,
-            due,
+            due: due.is_some(),
+            since: due,
+            whole: self.settings.whole,
             root: self.output.root().to_owned(),
             files,
             rows,
@@ -404,6 +476,12 @@ impl Session<'_> {
         (self.environment.observe)(&commit);
         Ok(commit)
     }
+}
+
+/// Whether it is about the interval, and not about the run: the others are then not to wait for it.
+fn is_of_interval(error: &JobError) -> bool {
+    use Reason::{InputIncomplete, InternalError, MemoryExhausted, QueryFailed};
+    matches!(error.reason, QueryFailed | MemoryExhausted | InputIncomplete | InternalError)
 }
 
 /// Where the file of an interval without rows lies: in the directory that rows of its begin would have, as far as dates

@@ -55,8 +55,8 @@ fn wrong_jobs() -> Vec<Wrong> {
         ),
         wrong(
             "a job of later",
-            "run daily-summaries",
-            &["the built-in job daily-summaries comes in a later version", "there is event-aggregation"],
+            "run data-enrichment",
+            &["the built-in job data-enrichment comes in a later version", "there is event-aggregation"],
         ),
         wrong(
             "a file that is not there",

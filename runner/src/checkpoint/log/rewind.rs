@@ -107,7 +107,13 @@ async fn lower_progress(output: &SharedStore, plan: &RewindPlan) -> Result<(), L
         return Ok(());
     }
     let watermark = plan.visible_watermark;
-    let progress = Progress { log_id: log_id.clone(), published: plan.version, watermark, complete_until: watermark };
+    let progress = Progress {
+        log_id: log_id.clone(),
+        published: plan.version,
+        watermark,
+        complete_until: watermark,
+        finished: Vec::new(),
+    };
     let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
     Ok(output.replace(paths::PROGRESS, bytes.into()).await?)
 }

@@ -75,15 +75,15 @@ pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Res
 
 /// Number of finished intervals.
 fn count(state: &State) -> u64 {
-    let length = state.start.grid.length();
-    state.finished.stretches().iter().map(|stretch| ((stretch.end - stretch.start) / length).unsigned_abs()).sum()
+    let grid = state.start.grid;
+    state.finished.stretches().iter().map(|stretch| grid.between(stretch.start, stretch.end).count() as u64).sum()
 }
 
 /// The beginning of an interval for people: `2026-02-16 14:00`, `2026-02-16`.
 fn begin(grid: Grid, micros: i64) -> String {
     let format = match grid {
         Grid::Hour => "%Y-%m-%d %H:%M",
-        Grid::Day => "%Y-%m-%d",
+        Grid::Day | Grid::Week | Grid::Month => "%Y-%m-%d",
     };
     let time = chrono::DateTime::from_timestamp_micros(micros);
     time.map_or_else(|| format!("{micros} µs"), |time| time.format(format).to_string())

@@ -72,9 +72,13 @@ impl Tables {
     }
 }
 
-/// Adds every folder at or below `folder` that is a table.
+/// Adds every folder at or below `folder` that is a table. One that cannot be listed may be one: who asks for it is told why
+/// it cannot be read, and nobody else is kept from theirs.
 fn collect(folder: &Path, tables: &mut Vec<PathBuf>) {
-    let (folders, files) = children(folder);
+    let Ok((folders, files)) = children(folder) else {
+        tables.push(folder.to_path_buf());
+        return;
+    };
     if files.iter().any(|file| is_parquet(file)) || folders.iter().any(|folder| partition_of(folder).is_some()) {
         tables.push(folder.to_path_buf());
     } else {

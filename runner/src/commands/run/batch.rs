@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
+use data_platform_crds::batch_job::Replaced;
 
 use crate::app::{CommandError, report};
 use crate::args::{IntervalArgs, RunArgs};
@@ -40,7 +41,9 @@ pub(crate) fn run(
     let _entered = span.enter();
     let request = request(args, planned, running.clock.now())?;
     let job_uid = args.intervals.job_uid.clone().filter(|_| args.config.is_some());
-    let settings = planned.settings(options, request, job_uid)?;
+    let mut settings = planned.settings(options, request, job_uid)?;
+    settings.lookback_days = args.intervals.lookback_days.or(settings.lookback_days);
+    settings.force = args.intervals.force;
     let query = planned.loaded.job.spec.query.clone().unwrap_or_default();
     running.status.update(|status| {
         status.configuration.insert("query".to_owned(), query);
@@ -100,11 +103,20 @@ fn end_when_memory_does(args: &RunArgs, running: &Running, began: Instant) {
 /// What is asked for: by flags, else by the name of the Job, else the last interval that is over.
 fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, CommandError> {
     let (asked, grid) = (&args.intervals, planned.grid());
+    let wait = i64::try_from(planned.wait().as_micros()).unwrap_or(i64::MAX);
     if let Some(intervals) = exactly(asked, grid)? {
-        return Ok(Request::Exactly(intervals));
+        is_over_in_time(&intervals, grid, now, wait)?;
+        return Ok(match (intervals.first(), intervals.last()) {
+            (Some(first), Some(last)) if asked.from.is_some() && replaces_table(planned) => {
+                Request::Times(Interval { start: first.start, end: last.end })
+            }
+            _ => Request::Exactly(intervals),
+        });
     }
     if let Some(time) = &asked.scheduled {
-        return Ok(Request::Due(time_of("--scheduled", time)?));
+        let due = time_of("--scheduled", time)?;
+        is_over_in_time(&[grid.last_over(due)], grid, now, wait)?;
+        return Ok(Request::Due(due));
     }
     if args.config.is_none() {
         return Ok(Request::Now { job_uid: None });
@@ -117,22 +129,41 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
     }
 }
 
-fn exactly(asked: &IntervalArgs, grid: Grid) -> Result<Option<Vec<Interval>>, CommandError> {
-    let at = |flag: &str, text: &str, right: Grid| {
-        if grid != right {
-            let instead = if grid == Grid::Hour { "--target-hour" } else { "--target-date" };
-            return Err(CommandError::user(format!(
-                "the job's intervals are {}s: use {instead} or --from",
-                grid.word()
-            )));
-        }
-        grid.at(time_of(flag, text)?).ok_or_else(|| begins(flag, text, grid))
-    };
-    if let Some(text) = &asked.target_hour {
-        return Ok(Some(vec![at("--target-hour", text, Grid::Hour)?]));
+/// Whether a run replaces the whole table.
+fn replaces_table(planned: &PlannedBatch) -> bool {
+    planned.loaded.job.spec.replace == Replaced::Table
+}
+
+/// Refuses what no run can do: an interval that has not begun, or that is not over when the run has waited as long as it may.
+fn is_over_in_time(intervals: &[Interval], grid: Grid, now: i64, wait: i64) -> Result<(), CommandError> {
+    let Some(last) = intervals.iter().max() else { return Ok(()) };
+    if last.start <= now && last.end <= now.saturating_add(wait) {
+        return Ok(());
     }
-    if let Some(text) = &asked.target_date {
-        return Ok(Some(vec![at("--target-date", text, Grid::Day)?]));
+    Err(CommandError::user(format!(
+        "the {} from {} to {} is not over: it is {} now; take one that is, or run it then",
+        grid.word(),
+        show_time(last.start),
+        show_time(last.end),
+        show_time(now)
+    )))
+}
+
+fn exactly(asked: &IntervalArgs, grid: Grid) -> Result<Option<Vec<Interval>>, CommandError> {
+    let (flag, other) = match grid {
+        Grid::Hour => (("--target-hour", &asked.target_hour), &asked.target_date),
+        _ => (("--target-date", &asked.target_date), &asked.target_hour),
+    };
+    if other.is_some() {
+        let message = format!("the job's intervals are {}s: use {} or --from", grid.word(), flag.0);
+        return Err(CommandError::user(message));
+    }
+    if let (flag, Some(text)) = flag {
+        let time = time_of(flag, text)?;
+        let day = Grid::Day.at(time).filter(|_| matches!(grid, Grid::Week | Grid::Month));
+        // A week or a month is named by any of its days.
+        let interval = day.map(|day| grid.around(day.start)).or_else(|| grid.at(time));
+        return Ok(Some(vec![interval.ok_or_else(|| begins(flag, text, grid))?]));
     }
     let (Some(from), Some(to)) = (&asked.from, &asked.to) else { return Ok(None) };
     let first = grid.at(time_of("--from", from)?).ok_or_else(|| begins("--from", from, grid))?;
@@ -152,7 +183,11 @@ fn exactly(asked: &IntervalArgs, grid: Grid) -> Result<Option<Vec<Interval>>, Co
 }
 
 fn begins(flag: &str, text: &str, grid: Grid) -> CommandError {
-    let example = if grid == Grid::Hour { "\"2026-02-16 14:00:00\"" } else { "2026-02-16" };
+    let example = match grid {
+        Grid::Hour => "\"2026-02-16 14:00:00\"",
+        Grid::Day | Grid::Week => "2026-02-16",
+        Grid::Month => "2026-02-01",
+    };
     CommandError::user(format!(
         "{flag} {text:?} is not where {} {} begins in UTC: write one such as {example}",
         if grid == Grid::Hour { "an" } else { "a" },
@@ -226,6 +261,29 @@ mod tests {
         assert_eq!(asked(&[("date", "2026-02-16")], Grid::Day), Ok(vec![1_771_200_000]));
         let hours = asked(&[("from", "2026-02-16"), ("to", "2026-02-16 03:00")], Grid::Hour).unwrap();
         assert_eq!(hours, [1_771_200_000, 1_771_203_600, 1_771_207_200]);
+    }
+
+    #[test]
+    fn what_is_not_over_is_refused_at_once_unless_a_run_would_wait_for_it() {
+        let hour = 3_600_000_000;
+        let at = |number: i64| Interval { start: number * hour, end: (number + 1) * hour };
+        let minutes = |minutes: i64| minutes * 60_000_000;
+        for (intervals, now, wait, is_refused) in [
+            (vec![at(3)], 4 * hour, 0, false),
+            (vec![at(3)], 4 * hour - minutes(10), minutes(30), false),
+            (vec![at(3)], 4 * hour - minutes(40), minutes(30), true),
+            (vec![at(3)], 3 * hour - minutes(1), minutes(600), true),
+            (vec![at(900)], 4 * hour, minutes(30), true),
+            (vec![at(2), at(4), at(3)], 4 * hour, 0, true),
+        ] {
+            let refused = is_over_in_time(&intervals, Grid::Hour, now, wait);
+            assert_eq!(refused.is_err(), is_refused, "{intervals:?}");
+        }
+        let text = is_over_in_time(&[at(9)], Grid::Hour, hour, 0).unwrap_err().text();
+        assert!(
+            text.contains("the hour from 1970-01-01T09:00:00.000Z to 1970-01-01T10:00:00.000Z is not over"),
+            "{text}"
+        );
     }
 
     #[test]

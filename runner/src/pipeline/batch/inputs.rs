@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use data_platform_crds::batch_job::CompleteBy;
 
-use crate::checkpoint::log::read_progress;
+use crate::checkpoint::log::{Progress, read_progress};
 use crate::checkpoint::store::open::Location;
 use crate::clock::show_time;
 use crate::faults::Faults;
@@ -25,27 +25,22 @@ pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) location: Location,
     pub(crate) time_column: Option<String>,
-    pub(crate) date_column: String,
+    pub(crate) date_column: Option<String>,
     pub(crate) complete_by: CompleteBy,
 }
 
-/// Why an input is not complete for an interval, in words. `None`: it is.
-///
-/// `until` is what `_progress.json` of the input says: `None` without one, `Some(None)` before the first watermark.
-pub(crate) fn incomplete(input: &str, until: Option<Option<i64>>, interval: Interval, now: i64) -> Option<String> {
-    if now < interval.end {
-        return Some(format!("the interval ends only at {}", show_time(interval.end)));
+/// Why an input is not complete for an interval, in words, by what `_progress.json` of the input says. `None`: it is.
+fn incomplete(input: &str, told: Option<&Progress>, interval: Interval) -> Option<String> {
+    let Some(told) = told else { return Some(format!("{input} has no _progress.json: no job has written it")) };
+    if told.covers(interval.start, interval.end) {
+        return None;
     }
-    match until {
-        Some(Some(until)) if until >= interval.end => None,
-        Some(Some(until)) => Some(format!(
-            "{input} is complete until {}, and the interval ends at {}",
-            show_time(until),
-            show_time(interval.end)
-        )),
-        Some(None) => Some(format!("the job that writes {input} has no watermark yet")),
-        None => Some(format!("{input} has no _progress.json: no job has written it")),
-    }
+    let (start, end) = (show_time(interval.start), show_time(interval.end));
+    Some(match told.complete_until {
+        Some(until) => format!("{input} is complete until {}, and the interval ends at {end}", show_time(until)),
+        None if told.finished.is_empty() => format!("the job that writes {input} has no watermark yet"),
+        None => format!("no run of the job that writes {input} has finished {start} to {end}"),
+    })
 }
 
 /// Waits until every input is complete for an interval.
@@ -83,15 +78,13 @@ impl Waiting<'_> {
     }
 
     async fn incomplete(&self, interval: Interval) -> Result<Option<String>, JobError> {
-        for input in self.inputs.iter().filter(|input| input.time_column.is_some()) {
-            let until = match input.complete_by {
-                CompleteBy::Clock => Some(Some(i64::MAX)),
-                CompleteBy::Progress => {
-                    let store = input.location.open(self.faults)?;
-                    read_progress(&store).await?.map(|progress| progress.complete_until)
-                }
-            };
-            if let Some(why) = incomplete(&input.name, until, interval, (self.now)()) {
+        if (self.now)() < interval.end {
+            return Ok(Some(format!("the interval ends only at {}", show_time(interval.end))));
+        }
+        let by_progress = |input: &&Input| input.time_column.is_some() && input.complete_by == CompleteBy::Progress;
+        for input in self.inputs.iter().filter(by_progress) {
+            let told = read_progress(&input.location.open(self.faults)?).await?;
+            if let Some(why) = incomplete(&input.name, told.as_ref(), interval) {
                 return Ok(Some(why));
             }
         }
@@ -131,18 +124,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_input_is_complete_when_its_job_is_past_the_end() {
+    fn an_input_is_complete_when_its_job_is_past_the_end_or_has_finished_just_this() {
         let interval = Interval { start: 100, end: 200 };
-        for (until, now, expected) in [
-            (Some(Some(200)), 200, None),
-            (Some(Some(199)), 1_000, Some("t is complete until 1970-01-01T00:00:00.000Z, and the interval ends at")),
-            (Some(None), 1_000, Some("the job that writes t has no watermark yet")),
-            (None, 1_000, Some("t has no _progress.json")),
-            (Some(Some(i64::MAX)), 199, Some("the interval ends only at")),
+        let told = |complete_until: Option<i64>, finished: &[(i64, i64)]| Progress {
+            log_id: String::new(),
+            published: 1,
+            watermark: complete_until,
+            complete_until,
+            finished: finished.to_vec(),
+        };
+        for (told, expected) in [
+            (Some(told(Some(200), &[])), None),
+            (
+                Some(told(Some(199), &[])),
+                Some("t is complete until 1970-01-01T00:00:00.000Z, and the interval ends at"),
+            ),
+            (Some(told(None, &[])), Some("the job that writes t has no watermark yet")),
+            (None, Some("t has no _progress.json")),
+            (Some(told(None, &[(100, 200)])), None),
+            (Some(told(Some(50), &[(0, 50), (100, 300)])), None),
+            // A run by hand says nothing of the hours before its own.
+            (Some(told(None, &[(200, 300)])), Some("no run of the job that writes t has finished 1970")),
+            (Some(told(None, &[(100, 150), (160, 200)])), Some("no run of the job that writes t has finished 1970")),
         ] {
-            let found = incomplete("t", until, interval, now);
-            assert_eq!(found.is_some(), expected.is_some(), "{until:?} {now}");
-            assert!(found.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{until:?} {now}");
+            let found = incomplete("t", told.as_ref(), interval);
+            assert_eq!(found.is_some(), expected.is_some(), "{told:?}");
+            assert!(found.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{told:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Intervals of time: hours and days in UTC, sets of them, and which of them a run processes.
+//! Intervals of time: hours, days, weeks and months in UTC, sets of them, and which of them a run processes.
 //!
 //! Pure. Times are microseconds since 1970 UTC; an interval is `[start, end)`.
 
@@ -25,6 +25,9 @@ pub(crate) struct Interval {
 pub(crate) enum Grid {
     Hour,
     Day,
+    /// From Monday on.
+    Week,
+    Month,
 }
 
 impl From<BatchInterval> for Grid {
@@ -32,49 +35,59 @@ impl From<BatchInterval> for Grid {
         match interval {
             BatchInterval::Hour => Self::Hour,
             BatchInterval::Day => Self::Day,
+            BatchInterval::Week => Self::Week,
+            BatchInterval::Month => Self::Month,
+        }
+    }
+}
+
+impl From<Grid> for BatchInterval {
+    fn from(grid: Grid) -> Self {
+        match grid {
+            Grid::Hour => Self::Hour,
+            Grid::Day => Self::Day,
+            Grid::Week => Self::Week,
+            Grid::Month => Self::Month,
         }
     }
 }
 
 impl Grid {
-    pub(crate) fn length(self) -> i64 {
-        match self {
-            Self::Hour => 3_600 * SECOND,
-            Self::Day => 24 * 3_600 * SECOND,
-        }
-    }
-
     /// What one is called.
     pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-        }
+        BatchInterval::from(self).word()
+    }
+
+    /// The interval that holds a time.
+    pub(crate) fn around(self, time: i64) -> Interval {
+        let (start, end) = BatchInterval::from(self).around(time.div_euclid(SECOND));
+        Interval { start: start * SECOND, end: end * SECOND }
     }
 
     /// The interval that begins at `start`. `None`: none begins there.
     pub(crate) fn at(self, start: i64) -> Option<Interval> {
-        (start.rem_euclid(self.length()) == 0).then(|| Interval { start, end: start + self.length() })
+        Some(self.around(start)).filter(|interval| interval.start == start)
     }
 
     /// The last interval that is over at `time`.
     pub(crate) fn last_over(self, time: i64) -> Interval {
-        let end = time - time.rem_euclid(self.length());
-        Interval { start: end - self.length(), end }
+        self.around(self.around(time).start - 1)
     }
 
     /// The intervals of `[from, to)`, which begins and ends with one.
     pub(crate) fn between(self, from: i64, to: i64) -> impl Iterator<Item = Interval> {
-        let count = (to - from).max(0) / self.length();
-        (0..count).map(move |i| Interval { start: from + i * self.length(), end: from + (i + 1) * self.length() })
+        let intervals = std::iter::successors(Some(self.around(from)), move |last| Some(self.around(last.end)));
+        intervals.take_while(move |interval| interval.end <= to)
     }
 
-    /// How an interval is written in the name of a file: `20260216T14`, `20260216`.
+    /// How an interval is written in the name of a file: `20260216T14`, `20260216`, `2026W08`, `202602`.
     pub(crate) fn name(self, interval: Interval) -> String {
         let time = chrono::DateTime::from_timestamp_micros(interval.start).unwrap_or_default();
         let format = match self {
             Self::Hour => "%Y%m%dT%H",
             Self::Day => "%Y%m%d",
+            Self::Week => "%GW%V",
+            Self::Month => "%Y%m",
         };
         time.format(format).to_string()
     }
@@ -122,10 +135,6 @@ impl Covered {
     pub(crate) fn stretches(&self) -> &[Interval] {
         &self.0
     }
-
-    pub(crate) fn last(&self) -> Option<Interval> {
-        self.0.last().copied()
-    }
 }
 
 /// What a run is asked to process.
@@ -137,23 +146,33 @@ pub(crate) enum Wanted {
     Due(i64),
 }
 
-/// The intervals of a run, oldest first. A run that was due processes the last interval that was over then and all
-/// before it since `first`, the first that a due run processed, that are not finished: at most `catch_up`; the next runs
-/// take what is left.
+/// The intervals of a run. One that was due processes the last interval that was over then and all before it since `first`,
+/// the first that a due run processed, that are not finished: at most `catch_up`; the next runs take what is left.
+///
+/// Oldest first, but `begun`, which earlier runs began and did not finish, come last: the one that was tried longest ago
+/// before the others. One of them is tried whatever else there is, so that it is not forgotten either.
 pub(crate) fn work(
     wanted: &Wanted,
     grid: Grid,
     finished: &Covered,
     first: Option<i64>,
     catch_up: usize,
+    begun: &[Interval],
 ) -> Vec<Interval> {
     match wanted {
         Wanted::Exactly(intervals) => intervals.clone(),
         Wanted::Due(time) => {
             let last = grid.last_over(*time);
-            let from = first.unwrap_or(last.start).min(last.start);
+            // The very first run may have finished nothing.
+            let oldest = begun.iter().map(|begun| begun.start).chain(first).min();
+            let from = oldest.unwrap_or(last.start).min(last.start);
             let open = |interval: &Interval| !finished.contains(*interval);
-            grid.between(from, last.end).filter(open).take(catch_up.max(1)).collect()
+            let due = |interval: &&Interval| open(interval) && interval.end <= last.end;
+            let fresh = grid.between(from, last.end).filter(|interval| open(interval) && !begun.contains(interval));
+            let mut work: Vec<Interval> = fresh.take(catch_up.max(1)).collect();
+            let room = catch_up.saturating_sub(work.len()).max(1);
+            work.extend(begun.iter().filter(due).take(room));
+            work
         }
     }
 }
@@ -192,6 +211,27 @@ mod tests {
     }
 
     #[test]
+    fn weeks_begin_on_monday_and_months_on_their_first_day() {
+        let at = |text: &str| text.parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp_micros();
+        for (grid, time, start, end, name) in [
+            (Grid::Week, "2026-02-16T00:00:00Z", "2026-02-16T00:00:00Z", "2026-02-23T00:00:00Z", "2026W08"),
+            (Grid::Week, "2026-02-15T23:59:59Z", "2026-02-09T00:00:00Z", "2026-02-16T00:00:00Z", "2026W07"),
+            (Grid::Week, "2027-01-01T12:00:00Z", "2026-12-28T00:00:00Z", "2027-01-04T00:00:00Z", "2026W53"),
+            (Grid::Month, "2026-02-16T10:00:00Z", "2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", "202602"),
+            (Grid::Month, "2028-02-29T10:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z", "202802"),
+            (Grid::Month, "2026-12-31T23:59:59Z", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z", "202612"),
+            (Grid::Month, "1969-12-31T23:59:59Z", "1969-12-01T00:00:00Z", "1970-01-01T00:00:00Z", "196912"),
+        ] {
+            let expected = Interval { start: at(start), end: at(end) };
+            assert_eq!(grid.around(at(time)), expected, "{grid:?} {time}");
+            assert_eq!((grid.at(at(start)), grid.at(at(start) + 1)), (Some(expected), None));
+            assert_eq!(grid.last_over(expected.end), expected);
+            assert_eq!(grid.name(expected), name);
+        }
+        assert_eq!(Grid::Month.between(at("2024-01-01T00:00:00Z"), at("2026-01-01T00:00:00Z")).count(), 24);
+    }
+
+    #[test]
     fn the_name_of_a_job_tells_when_it_was_due() {
         let now = 1_771_250_700 * SECOND;
         let minutes = now / SECOND / 60;
@@ -215,17 +255,73 @@ mod tests {
     #[test]
     fn a_due_run_takes_what_earlier_runs_left_oldest_first() {
         let due = Wanted::Due(10 * HOUR + 5);
-        let at = |finished: &[i64], first, most| starts(&work(&due, Grid::Hour, &covered(finished), first, most));
+        let at = |finished: &[i64], first, most| starts(&work(&due, Grid::Hour, &covered(finished), first, most, &[]));
         assert_eq!(at(&[], None, 24), [9], "the first run begins nothing before itself");
         assert_eq!(at(&[5], Some(5 * HOUR), 24), [6, 7, 8, 9]);
         assert_eq!(at(&[5, 7], Some(5 * HOUR), 24), [6, 8, 9], "a hole that a manual run left behind it");
         assert_eq!(at(&[5], Some(5 * HOUR), 2), [6, 7], "the next run goes on");
         assert_eq!(at(&[5, 6, 7, 8, 9], Some(5 * HOUR), 24), [] as [i64; 0]);
         assert_eq!(at(&[20], Some(20 * HOUR), 24), [9], "a run that comes late");
-        assert_eq!(starts(&work(&Wanted::Exactly(vec![hour(3)]), Grid::Hour, &covered(&[3]), None, 1)), [3]);
+        assert_eq!(starts(&work(&Wanted::Exactly(vec![hour(3)]), Grid::Hour, &covered(&[3]), None, 1, &[])), [3]);
+    }
+
+    #[test]
+    fn what_failed_before_comes_last_and_is_not_forgotten() {
+        let due = Wanted::Due(10 * HOUR + 5);
+        let at = |begun: &[i64], most| {
+            let begun: Vec<_> = begun.iter().map(|number| hour(*number)).collect();
+            starts(&work(&due, Grid::Hour, &covered(&[5]), Some(5 * HOUR), most, &begun))
+        };
+        assert_eq!(at(&[6], 24), [7, 8, 9, 6]);
+        assert_eq!(at(&[8, 6], 24), [7, 9, 8, 6], "the one that was tried longest ago before the others");
+        assert_eq!(at(&[6, 7], 2), [8, 9, 6], "one more than the limit");
+        assert_eq!(at(&[6, 7, 8, 9], 2), [6, 7]);
+        assert_eq!(at(&[5, 20], 24), [6, 7, 8, 9], "what is finished, or not yet due");
+        assert_eq!(at(&[3], 24), [4, 6, 7, 8, 9, 3], "the very first run finished nothing");
     }
 
     proptest! {
+        #[test]
+        fn months_are_those_of_the_calendar(day in -200_000_i64..400_000) {
+            use chrono::Datelike as _;
+            let month = Grid::Month.around(day * 24 * HOUR + 5);
+            let date = chrono::DateTime::from_timestamp_micros(day * 24 * HOUR).unwrap().date_naive();
+            let first = date.with_day(1).unwrap();
+            let next = first.checked_add_months(chrono::Months::new(1)).unwrap();
+            let micros = |date: chrono::NaiveDate| date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_micros();
+            prop_assert_eq!((month.start, month.end), (micros(first), micros(next)));
+        }
+
+        #[test]
+        fn an_interval_that_always_fails_keeps_no_other_one_from_its_turn(
+            bad in prop::collection::btree_set(1_i64..20, 1..6),
+            catch_up in 1_usize..6,
+        ) {
+            let (mut finished, mut first, mut begun) = (Covered::default(), None, Vec::<Interval>::new());
+            let mut tried = vec![0; 20];
+            for run in 1..60 {
+                for interval in work(&Wanted::Due(run.min(20) * HOUR), Grid::Hour, &finished, first, catch_up, &begun) {
+                    let number = interval.start / HOUR;
+                    tried[usize::try_from(number).unwrap()] += 1;
+                    begun.retain(|other| *other != interval);
+                    if bad.contains(&number) {
+                        begun.push(interval);
+                    } else {
+                        first = first.or(Some(interval.start));
+                        finished.insert(interval);
+                    }
+                }
+                // At the latest the second run after an interval is over has finished it.
+                for number in 0..(run - 1).min(20) {
+                    prop_assert!(bad.contains(&number) || finished.contains(hour(number)), "{} at run {}", number, run);
+                }
+            }
+            // Those that fail are tried again and again, each as often as the others.
+            for number in &bad {
+                prop_assert!(tried[usize::try_from(*number).unwrap()] > 3);
+            }
+        }
+
         #[test]
         fn what_is_covered_does_not_depend_on_the_order(hours in prop::collection::vec(0_i64..30, 0..40), split in 0_usize..40) {
             let (left, right) = hours.split_at(split.min(hours.len()));
@@ -244,7 +340,7 @@ mod tests {
             let last = *runs.iter().max().unwrap();
             let runs: Vec<_> = runs.into_iter().chain(std::iter::repeat_n(last, 60)).collect();
             for run in &runs {
-                for interval in work(&Wanted::Due(run * HOUR + 5), Grid::Hour, &finished, first, catch_up) {
+                for interval in work(&Wanted::Due(run * HOUR + 5), Grid::Hour, &finished, first, catch_up, &[]) {
                     first = first.or(Some(interval.start));
                     finished.insert(interval);
                     seen.push(interval.start / HOUR);

@@ -80,6 +80,12 @@ pub(crate) struct Replace {
     pub(crate) interval: Interval,
     /// The run was due at a time, so that later ones catch up from here on.
     pub(crate) due: bool,
+    /// Begin of the oldest interval that a due run has begun, finished or not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<i64>,
+    /// The files are the whole table: nothing else is finished afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) whole: bool,
     /// URL of the output.
     pub(crate) root: String,
     pub(crate) files: Vec<FileCommit>,
@@ -102,7 +108,7 @@ pub(crate) struct State {
     /// Decided and perhaps not visible.
     pub(crate) pending: Option<Replace>,
     pub(crate) finished: Covered,
-    /// Begin of the first interval that a due run processed.
+    /// Begin of the first interval that a due run began.
     pub(crate) first_due: Option<i64>,
 }
 
@@ -130,9 +136,12 @@ impl State {
             Record::Replace(replace) => self.pending = Some(replace.clone()),
             Record::Replaced { .. } => {
                 if let Some(replace) = self.pending.take() {
+                    if replace.whole {
+                        (self.finished, self.first_due) = (Covered::default(), None);
+                    }
                     self.finished.insert(replace.interval);
                     if replace.due {
-                        let start = replace.interval.start;
+                        let start = replace.since.unwrap_or(i64::MAX).min(replace.interval.start);
                         self.first_due = Some(self.first_due.map_or(start, |first| first.min(start)));
                     }
                 }
@@ -141,12 +150,15 @@ impl State {
         }
     }
 
-    /// Until when the output is complete: since the first interval that was due, or, without one, the last.
+    /// Until when the output is complete, since the first interval that was due. Runs by hand say nothing of what is before
+    /// their intervals.
     pub(crate) fn complete_until(&self) -> Option<i64> {
-        match self.first_due {
-            Some(first) => self.finished.until(first),
-            None => self.finished.last().map(|last| last.end),
-        }
+        self.first_due.and_then(|first| self.finished.until(first))
+    }
+
+    /// The times that are finished, whatever lies between them.
+    pub(crate) fn finished_times(&self) -> Vec<(i64, i64)> {
+        self.finished.stretches().iter().map(|stretch| (stretch.start, stretch.end)).collect()
     }
 }
 

@@ -99,16 +99,19 @@ pub(crate) fn fenced(now: &BatchLog) -> JobError {
 }
 
 async fn write_progress(log: &BatchLog, output: &SharedStore, faults: &dyn Faults) -> Result<(), JobError> {
-    let until = log.state.complete_until();
+    let (until, finished) = (log.state.complete_until(), log.state.finished_times());
     let progress = Progress {
         log_id: log.state.start.log_id.clone(),
         published: log.state.version,
         watermark: until,
         complete_until: until,
+        finished,
     };
     let told = read_progress(output).await?;
-    let is_told = told.is_some_and(|told| told.log_id == progress.log_id && told.complete_until == until);
-    if until.is_none() || is_told {
+    let is_told = told.is_some_and(|told| {
+        told.log_id == progress.log_id && told.complete_until == until && told.finished == progress.finished
+    });
+    if progress.finished.is_empty() || is_told {
         return Ok(());
     }
     let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");

@@ -102,6 +102,8 @@ async fn process(log: &mut BatchLog, output: &SharedStore, interval: Interval) -
         epoch,
         interval,
         due: true,
+        since: None,
+        whole: false,
         root: OUTPUT.to_owned(),
         files: vec![file],
         rows: 1,

@@ -101,6 +101,8 @@ impl Fixture {
             epoch: log.epoch(),
             interval: Interval { start, end: start + HOUR },
             due: true,
+            since: None,
+            whole: false,
             root: format!("file://{}", self.output_path("").display()).trim_end_matches('/').to_owned(),
             files: vec![file],
             rows: 7,

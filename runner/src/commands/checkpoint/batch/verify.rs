@@ -169,7 +169,7 @@ fn again(state: &State, interval: Interval) -> String {
     let time = chrono::DateTime::from_timestamp_micros(interval.start).unwrap_or_default();
     let which = match state.start.grid {
         Grid::Hour => time.format("--target-hour \"%Y-%m-%d %H:00:00\""),
-        Grid::Day => time.format("--target-date %Y-%m-%d"),
+        Grid::Day | Grid::Week | Grid::Month => time.format("--target-date %Y-%m-%d"),
     };
     format!("process the interval again: `data-platform run JOB {which}`; or bring the file back from a backup")
 }
@@ -178,7 +178,7 @@ fn again(state: &State, interval: Interval) -> String {
 async fn progress(output: &SharedStore, state: &State) -> Result<Check, StoreError> {
     let mut check = Check::new("_progress.json", "");
     let path = format!("{}/{}", output.root(), paths::PROGRESS);
-    let until = state.complete_until();
+    let (until, finished) = (state.complete_until(), state.finished_times());
     let again = "nothing: the next run writes it again";
     match read_progress(output).await? {
         Some(told) if told.log_id != state.start.log_id => check.bad(
@@ -187,10 +187,10 @@ async fn progress(output: &SharedStore, state: &State) -> Result<Check, StoreErr
             "give one of the two jobs another sink.path",
         ),
         // Between making an interval visible and telling so.
-        Some(told) if told.complete_until != until && state.released => {
+        Some(told) if (told.complete_until != until || told.finished != finished) && state.released => {
             check.bad(path, "it does not tell what the log says", again);
         }
-        None if until.is_some() && state.released => check.bad(path, "it is missing or cannot be read", again),
+        None if !finished.is_empty() && state.released => check.bad(path, "it is missing or cannot be read", again),
         _ => check.found = "as the log says".to_owned(),
     }
     Ok(check)

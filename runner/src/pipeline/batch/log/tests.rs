@@ -28,11 +28,13 @@ fn store(folder: &tempfile::TempDir) -> SharedStore {
 
 /// Processes the next hour; two records.
 async fn hour(log: &mut BatchLog) {
-    let number = log.state.finished.last().map_or(0, |last| last.end / HOUR);
+    let number = log.state.finished.stretches().last().map_or(0, |last| last.end / HOUR);
     let replace = Replace {
         epoch: log.epoch(),
         interval: Interval { start: number * HOUR, end: (number + 1) * HOUR },
         due: true,
+        since: None,
+        whole: false,
         root: "out".to_owned(),
         files: Vec::new(),
         rows: 0,
@@ -145,4 +147,72 @@ async fn a_run_that_slept_until_its_slot_was_removed_decides_nothing() {
     assert_eq!((error.reason, error.message.contains("other")), (Reason::Fenced, true), "{error}");
     assert!(store.get(&record_path(slot)).await.unwrap().is_none(), "and it withdrew what it wrote there");
     assert_eq!(read(&store).await.state, other.state);
+}
+
+#[test]
+fn only_runs_that_were_due_say_what_is_complete_before_them() {
+    let mut state = State::begin(start());
+    let mut version = 0;
+    let mut process = |state: &mut State, number: i64, due: bool, since: Option<i64>| {
+        let replace = Replace {
+            epoch: 1,
+            interval: Interval { start: number * HOUR, end: (number + 1) * HOUR },
+            due,
+            since: since.map(|number| number * HOUR),
+            whole: false,
+            root: "out".to_owned(),
+            files: Vec::new(),
+            rows: 0,
+            fingerprint: "f".to_owned(),
+            clock: 0,
+        };
+        version += 2;
+        state.apply(version - 1, &Record::Replace(replace));
+        state.apply(version, &Record::Replaced { epoch: 1 });
+    };
+    process(&mut state, 20, false, None);
+    assert_eq!((state.complete_until(), state.finished_times()), (None, vec![(20 * HOUR, 21 * HOUR)]));
+    process(&mut state, 22, true, Some(22));
+    assert_eq!(state.complete_until(), Some(23 * HOUR));
+    process(&mut state, 21, false, None);
+    assert_eq!(state.complete_until(), Some(23 * HOUR));
+    assert_eq!(state.finished_times(), [(20 * HOUR, 23 * HOUR)]);
+    // The very first run was that of hour 18, and it failed.
+    process(&mut state, 23, true, Some(18));
+    assert_eq!(state.complete_until(), None);
+    for number in [18, 19] {
+        process(&mut state, number, true, Some(18));
+    }
+    assert_eq!(state.complete_until(), Some(24 * HOUR));
+}
+
+#[test]
+fn a_whole_table_is_what_was_replaced_last_and_nothing_else() {
+    let mut state = State::begin(start());
+    let mut version = 0;
+    let mut process = |state: &mut State, (from, to): (i64, i64), due: bool| {
+        let replace = Replace {
+            epoch: 1,
+            interval: Interval { start: from * HOUR, end: to * HOUR },
+            due,
+            since: None,
+            whole: true,
+            root: "out".to_owned(),
+            files: Vec::new(),
+            rows: 0,
+            fingerprint: "f".to_owned(),
+            clock: 0,
+        };
+        version += 2;
+        state.apply(version - 1, &Record::Replace(replace));
+        state.apply(version, &Record::Replaced { epoch: 1 });
+    };
+    process(&mut state, (0, 72), true);
+    process(&mut state, (24, 96), true);
+    assert_eq!((state.complete_until(), state.finished_times()), (Some(96 * HOUR), vec![(24 * HOUR, 96 * HOUR)]));
+    // After an outage that is longer than what is looked back at.
+    process(&mut state, (240, 312), true);
+    assert_eq!((state.complete_until(), state.finished_times()), (Some(312 * HOUR), vec![(240 * HOUR, 312 * HOUR)]));
+    process(&mut state, (0, 24), false);
+    assert_eq!((state.complete_until(), state.finished_times()), (None, vec![(0, 24 * HOUR)]));
 }

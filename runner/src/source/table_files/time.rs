@@ -1,0 +1,72 @@
+//! Rows of a time: which directories may hold them, and the condition that chooses them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
+use datafusion::common::{ScalarValue, exec_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::Operator;
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{BinaryExpr, col, lit};
+
+/// Rows of a time: `start <= column < end`, in microseconds since 1970 UTC. The column is a timestamp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TimeRange {
+    pub(crate) column: String,
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+    /// The only directory to choose dates by; without one every directory that the table says to be the date of the column.
+    pub(crate) date_column: Option<String>,
+}
+
+impl TimeRange {
+    /// Whether a directory column that holds the UTC date of the time may rule out folders.
+    pub(super) fn may_prune_by(&self, date: &str) -> bool {
+        self.date_column.as_deref().is_none_or(|only| only == date)
+    }
+
+    /// Whether such rows may have this UTC date.
+    pub(super) fn may_be_on(&self, date: Option<&str>) -> bool {
+        // What is no date is read: it is not for us to say what it means.
+        let Some(date) = date.and_then(|value| value.parse::<chrono::NaiveDate>().ok()) else { return true };
+        let day = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|time| time.date_naive());
+        let (first, last) = (day(self.start), day(self.end - 1));
+        first.is_none_or(|first| date >= first) && last.is_none_or(|last| date <= last)
+    }
+
+    /// Checks that the column is there and a time.
+    pub(super) fn check(&self, folder: &Path, schema: &Schema) -> Result<()> {
+        let Ok(field) = schema.field_with_name(&self.column) else {
+            let columns = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+            return exec_err!("{} has no column {}; it has {columns}", folder.display(), self.column);
+        };
+        if !matches!(field.data_type(), DataType::Timestamp(..)) {
+            return exec_err!("the column {} is of type {}, not a timestamp", self.column, field.data_type());
+        }
+        Ok(())
+    }
+
+    /// The condition over rows of a schema; a time without a zone is UTC.
+    pub(super) fn condition(&self, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
+        let data_type = schema.field_with_name(&self.column)?.data_type().clone();
+        let compare = |operator: Operator, micros: i64| -> Result<Arc<dyn PhysicalExpr>> {
+            let bound = lit(bound(&data_type, micros));
+            Ok(Arc::new(BinaryExpr::new(col(&self.column, schema)?, operator, bound)))
+        };
+        let (from, to) = (compare(Operator::GtEq, self.start)?, compare(Operator::Lt, self.end)?);
+        Ok(Arc::new(BinaryExpr::new(from, Operator::And, to)))
+    }
+}
+
+/// A bound in the unit of the column. Intervals begin with whole seconds; what nanoseconds cannot say is beyond all of them.
+fn bound(data_type: &DataType, micros: i64) -> ScalarValue {
+    let DataType::Timestamp(unit, zone) = data_type else { return ScalarValue::Null };
+    let zone = zone.clone();
+    match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(Some(micros.div_euclid(1_000_000)), zone),
+        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(micros.div_euclid(1_000)), zone),
+        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(micros), zone),
+        TimeUnit::Nanosecond => ScalarValue::TimestampNanosecond(Some(micros.saturating_mul(1_000)), zone),
+    }
+}
