@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod engine;
 pub mod faults;
 pub mod generate;
 pub mod http;

@@ -16,13 +16,9 @@
 
 mod aggregation;
 mod batch;
-mod clock;
-mod collect_set;
 mod error;
 mod explain;
-mod guard;
 mod held_window;
-mod nth_value;
 mod operator;
 mod output;
 mod plan;
@@ -30,21 +26,20 @@ mod planning_error;
 mod query;
 mod refuse;
 mod session;
-mod sets;
 mod split;
+mod sql_words;
 mod steps;
 mod suggest;
 mod syntax;
 mod window;
 mod windows;
 
-pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted};
-pub use clock::BatchClock;
+pub use crate::engine::BatchClock;
+pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted, SelectRows, TableQuery};
 pub use error::{Error, Position, QueryError, Result};
 pub use explain::{Explanation, WindowExplanation};
 pub use operator::{Ingested, Operator};
 pub use query::{SourceTable, StreamQuery};
-pub(crate) use session::{execution_plan, logical_plan, scan};
 pub use window::WindowKind;
 pub use windows::{Hop, OpenPart, Tumble, WindowSpec};
 

@@ -10,20 +10,16 @@ mod tables;
 use std::sync::Arc;
 
 use data_platform_crds::problem::did_you_mean;
-use datafusion::error::{DataFusionError, Result as PlanResult};
-use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder, SessionStateDefaults};
-use datafusion::prelude::SessionConfig;
-use datafusion::sql::sqlparser::ast::{Query, Statement};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 use futures::StreamExt;
 
 use crate::app::{CommandError, print};
 use crate::args::{QueryArgs, QueryFormat};
 use crate::checkpoint::store::open::Location;
-use crate::commands::checkpoint::{block_on, store_failed};
+use crate::clock::{Clock, SystemClock};
+use crate::commands::checkpoint::store_failed;
 use crate::commands::{align_right, bytes, grouped, list};
-use crate::transform;
+use crate::pipeline::memory::MemoryBudget;
+use crate::transform::{QueryError, SelectRows, TableQuery};
 
 use self::show::Writer;
 use self::tables::Tables;
@@ -41,69 +37,42 @@ pub(crate) fn query(args: &QueryArgs) -> Result<u8, CommandError> {
 /// Prints what a SELECT gives.
 pub(crate) fn run(outputs: &Location, sql: &str, format: QueryFormat) -> Result<(), CommandError> {
     let tables = Arc::new(Tables::find(outputs)?);
-    block_on(async {
+    runtime()?.block_on(async {
         let mut rows = execute(&tables, sql)?;
         let mut writer = Writer::new(rows.schema(), format)?;
         while let Some(batch) = rows.next().await {
-            writer.write(&batch.map_err(|error| refused(&error, &tables))?)?;
+            writer.write(&batch.map_err(|error| refused(QueryError::from_datafusion(&error), &tables))?)?;
         }
         writer.finish()
-    })?
+    })
+}
+
+/// Partitions of the query run on its threads.
+fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| CommandError::failed(format!("cannot start the runtime: {error}")))
 }
 
 /// Starts a SELECT.
-fn execute(tables: &Arc<Tables>, sql: &str) -> Result<SendableRecordBatchStream, CommandError> {
-    let query = parse(sql, tables)?;
-    let state = session(tables);
-    let stream = || -> PlanResult<SendableRecordBatchStream> {
-        let plan = state.optimize(&transform::logical_plan(&state, query)?)?;
-        let plan = transform::execution_plan(&state, &plan)?;
-        plan.execute(0, state.task_ctx())
-    };
-    stream().map_err(|error| refused(&error, tables))
+fn execute(tables: &Arc<Tables>, sql: &str) -> Result<SelectRows, CommandError> {
+    let memory = usize::try_from(MemoryBudget::detect().state).unwrap_or(usize::MAX);
+    let query = TableQuery::parse(sql).map_err(unreadable)?;
+    query.start(tables.clone(), memory, SystemClock.now()).map_err(|error| refused(error, tables))
 }
 
 /// One query, nothing else.
-fn parse(sql: &str, tables: &Tables) -> Result<Box<Query>, CommandError> {
-    let statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| {
-        let found = error.to_string().replace("sql parser error: ", "");
-        CommandError::user(format!("the query cannot be read: {found}: write one SELECT"))
-    })?;
-    let [Statement::Query(query)] = &statements[..] else {
-        return Err(CommandError::user("query takes one SELECT; it reads and changes nothing"));
-    };
-    let with = query.with.iter().flat_map(|with| &with.cte_tables);
-    if let Some(table) = with.map(|table| &table.alias.name.value).find(|name| tables.get(name).is_some()) {
-        return Err(CommandError::user(format!("WITH names {table}, which is a table already: take another name")));
+fn unreadable(error: QueryError) -> CommandError {
+    let other = ["does not run in a job", "there are several statements"];
+    if other.iter().any(|other| error.message.ends_with(other)) {
+        return CommandError::user("query takes one SELECT; it reads and changes nothing");
     }
-    Ok(query.clone())
+    CommandError::user(format!("the query cannot be read: {error}: write one SELECT"))
 }
 
-/// Functions of DataFusion, and no way to files but the tables that were found. One partition: rows come in order.
-fn session(tables: &Arc<Tables>) -> SessionState {
-    let config = SessionConfig::new()
-        .with_target_partitions(1)
-        .with_create_default_catalog_and_schema(false)
-        .set_str("datafusion.execution.time_zone", "UTC");
-    SessionStateBuilder::new()
-        .with_config(config)
-        .with_expr_planners(SessionStateDefaults::default_expr_planners())
-        .with_relation_planners(vec![Arc::new(tables::FoundTables(Arc::clone(tables)))])
-        .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
-        .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-        .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
-        .with_window_functions(SessionStateDefaults::default_window_functions())
-        .build()
-}
-
-fn refused(error: &DataFusionError, tables: &Tables) -> CommandError {
-    let message = error.find_root().strip_backtrace();
-    let unknown = message
-        .split_once("table '")
-        .filter(|_| message.contains("not found"))
-        .and_then(|(_, rest)| rest.split_once('\''));
-    let Some((name, _)) = unknown else { return CommandError::user(format!("the query cannot run: {message}")) };
-    let name = name.rsplit('.').next().unwrap_or(name);
+fn refused(error: QueryError, tables: &Tables) -> CommandError {
+    let Some(name) = error.unknown_table() else {
+        return CommandError::user(format!("the query cannot run: {error}"));
+    };
     let hint = match did_you_mean(name, tables.names()) {
         Some(similar) => format!("did you mean {similar}?"),
         None if tables.is_empty() => format!("there are no tables below {}", tables.root().display()),

@@ -37,8 +37,7 @@ impl PlannedBatch {
                 Problem::error(spec_field("query"), "the job has no interval, query or sink", "write all three");
             return Err(job_problems(&loaded, vec![problem]));
         };
-        let tables: Vec<_> = spec.inputs.iter().map(|input| input.name.as_str()).collect();
-        let query = match BatchQuery::parse(sql, &tables) {
+        let query = match BatchQuery::parse(sql) {
             Ok(query) => query,
             Err(error) => return Err(job_problems(&loaded, vec![query_problem(&loaded, &error)])),
         };

@@ -27,6 +27,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 
 pub use self::bad::{BadDetail, BadReason, BadRecord};
 pub use self::plan::{DecodeColumn, DecodePlan, PlanError, ValueFormat, arrow_type, declared_schema};
+pub(crate) use self::time::timestamp_of_text;
 
 use self::bad::Fault;
 use self::column::{Column, Limits, Scratch};

@@ -17,11 +17,11 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, Physical
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::collect_set;
 use super::session::{Session, project};
 use super::steps::nullable;
 use super::window::{Edge, edge_of, edge_sign, window_sign};
 use super::windows::Tumble;
+use crate::engine::collect_set;
 
 /// Position of the event time in a prepared batch.
 pub(super) const EVENT_TIME: usize = 0;

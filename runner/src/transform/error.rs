@@ -4,6 +4,8 @@ use std::fmt;
 
 use datafusion::error::DataFusionError;
 
+use super::sql_words;
+
 /// A place in the query's text; both count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
@@ -47,7 +49,7 @@ impl QueryError {
     }
 
     /// What DataFusion says, without the words that tell its own modules apart.
-    pub(super) fn from_datafusion(error: &DataFusionError) -> Self {
+    pub(crate) fn from_datafusion(error: &DataFusionError) -> Self {
         let text = error.find_root().strip_backtrace();
         let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
         let own = ["Error during planning: ", "This feature is not implemented: ", "Internal error: ", "SQL error: "];
@@ -57,7 +59,16 @@ impl QueryError {
         let mut lines = text.lines();
         let message = lines.next().unwrap_or(text).trim_end_matches('.').to_owned();
         let rest = lines.map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-        Self { message: lower_first(&message), position: None, cure: (!rest.is_empty()).then_some(rest) }
+        sql_words::in_sql(Self {
+            message: lower_first(&message),
+            position: None,
+            cure: (!rest.is_empty()).then_some(rest),
+        })
+    }
+
+    /// The table that the query reads and that is not there, if that is what is wrong.
+    pub(crate) fn unknown_table(&self) -> Option<&str> {
+        self.message.strip_prefix("there is no table ")
     }
 
     fn text(&self) -> String {

@@ -18,7 +18,8 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::StreamExt;
 
-use super::session::{Session, Table, project, scan};
+use super::session::{Session, Table, project};
+use crate::engine::scan;
 
 /// Name of the table that stands for the batches given to a plan; with blanks, so that no query has it by chance.
 const LEAF: &str = "rows of the batch";

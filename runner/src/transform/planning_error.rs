@@ -2,6 +2,7 @@
 
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
 
 use super::SourceTable;
 use super::error::{Position, QueryError};
@@ -44,10 +45,8 @@ impl Translation<'_> {
         if let Some(name) = after(message, "invalid function '", '\'') {
             return self.unknown_function(name);
         }
-        if message.starts_with("unnest should be rewritten") {
-            return QueryError::new("unnest stands in the SELECT list, nowhere else")
-                .at(self.places.function("unnest"))
-                .cure("unnest in a subquery, and use its column in the outer SELECT");
+        if message.starts_with("unnest stands") {
+            return found.at(self.places.function("unnest"));
         }
         if message.contains("must appear in the GROUP BY")
             && let Some(column) = after(message, "column \"", '"').map(last_part)
@@ -91,15 +90,7 @@ impl Translation<'_> {
 
     fn unknown_function(&self, name: &str) -> QueryError {
         let error = QueryError::new(format!("there is no function {name}")).at(self.places.function(name));
-        error.cure(match name {
-            "collect_list" => "use array_agg(x ORDER BY y), or collect_set(x) for the distinct values".to_owned(),
-            "unix_timestamp" => "use to_unixtime(t)".to_owned(),
-            "get_json_object" | "from_json" | "json_tuple" => "declare the field as a column with its path".to_owned(),
-            _ => match suggest::nearest(name, self.session.function_names()) {
-                Some(nearest) => format!("did you mean {nearest}?"),
-                None => "the functions are those of DataFusion, and tumble, hop, session and collect_set".to_owned(),
-            },
-        })
+        error.cure(instead_of(name, self.session.function_names()))
     }
 
     /// "requires Int64, but received String" for each form of the function, in one line.
@@ -123,6 +114,36 @@ impl Translation<'_> {
     fn quoted_place(&self, message: &str) -> Option<Position> {
         let quoted = message.split(['\'', '"', '`']).skip(1).step_by(2);
         quoted.map(last_part).find_map(|name| self.places.function(name).or(self.places.column(name)))
+    }
+}
+
+/// What went wrong when a query over tables was planned.
+pub(super) fn of_tables(error: &DataFusionError, state: &SessionState) -> QueryError {
+    let found = QueryError::from_datafusion(error);
+    let message = found.message.as_str();
+    if let Some(table) = after(message, "table '", '\'').filter(|_| message.ends_with("not found")) {
+        return QueryError::new(format!("there is no table {}", last_part(table)));
+    }
+    if let Some(name) = after(message, "invalid function '", '\'') {
+        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+        let names = names.chain(state.window_functions().keys()).map(String::as_str);
+        return QueryError::new(format!("there is no function {name}")).cure(instead_of(name, names));
+    }
+    found
+}
+
+/// What to write instead of a function that is not there.
+fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    match name {
+        "collect_list" => "use array_agg(x ORDER BY y), or collect_set(x) for the distinct values".to_owned(),
+        "unix_timestamp" => "use to_unixtime(t)".to_owned(),
+        "get_json_object" | "from_json" | "json_tuple" => {
+            "use json_get_str(x, 'key') and its siblings, or declare the field as a column with its path".to_owned()
+        }
+        _ => match suggest::nearest(name, known) {
+            Some(nearest) => format!("did you mean {nearest}?"),
+            None => "docs/sql.md lists all functions".to_owned(),
+        },
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::logical_expr::LogicalPlan;
 
-use super::clock::BatchClock;
 use super::error::{QueryError, Result};
 use super::explain::Explanation;
 use super::operator::{Operator, Parts, Windowed};
@@ -16,6 +15,7 @@ use super::session::{Session, describe};
 use super::window::{Edge, WindowKind};
 use super::windows::{WindowSpec, window_of};
 use super::{explain, split, suggest, syntax};
+use crate::engine::BatchClock;
 
 /// Stack of the planning thread. Parsing and planning recurse over the query; the limits of `syntax` keep them within
 /// a few megabytes, but the parser builds chains such as `1 + 1 + …` before anybody can count them, and dropping one
@@ -96,8 +96,14 @@ impl StreamQuery {
 
 /// Plans on a thread with room for recursion.
 pub(super) fn with_room<T: Send>(plan: impl FnOnce() -> Result<T, QueryError> + Send) -> Result<T, QueryError> {
+    let runtime = tokio::runtime::Handle::try_current().ok();
     let planned = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("plan".into()).stack_size(STACK_BYTES);
+        let plan = move || {
+            // What begins to run while it is planned runs as tasks of the caller's runtime.
+            let _runtime = runtime.as_ref().map(tokio::runtime::Handle::enter);
+            plan()
+        };
         thread.spawn_scoped(scope, plan).map(|thread| thread.join())
     });
     match planned {

@@ -16,9 +16,9 @@ use datafusion::logical_expr::{
 };
 
 use super::error::QueryError;
-use super::guard;
 use super::syntax::{Clause, Places};
 use super::window::{WindowKind, edge_sign, window_sign};
+use crate::engine;
 
 /// How often a value may be used inside another through nested subqueries: `s || s` thirty times over would make a
 /// gigabyte of a byte.
@@ -331,7 +331,7 @@ impl Context<'_> {
     /// Constant calls that make far too much are found when the query is planned, others when they run.
     pub(super) fn check_made(&self, plan: &LogicalPlan, evaluate: &dyn Fn(&Expr) -> DataFusionResult<()>) -> Refusal {
         for expr in plan.expressions() {
-            find(&expr, &mut |expr| match guard::constant_call(expr) {
+            find(&expr, &mut |expr| match engine::constant_call(expr) {
                 Some(name) => {
                     evaluate(expr).map_err(|error| QueryError::from_datafusion(&error).at(self.places.function(name)))
                 }

@@ -1,4 +1,4 @@
-//! The only DataFusion session: which functions a query may call, and the step from syntax tree to logical plan.
+//! The session of a stream: the engine's, with the window's functions, and the steps from syntax tree to compiled plan.
 //!
 //! There is no catalog, no file format and no table function in it: a query can read its source and nothing else.
 
@@ -10,35 +10,26 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, TableReference, internal_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
-use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SessionState, SessionStateBuilder, SessionStateDefaults};
-use datafusion::logical_expr::logical_plan::{Projection, TableScanBuilder};
+use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::logical_plan::Projection;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, ScalarUDF, TableSource};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::ast::{self, Query, TableFactor};
 
-use super::clock::BatchClock;
-use super::{SourceTable, clock, collect_set, guard, nth_value, window};
-
-/// Rows per batch inside plans; micro-batches have the same size.
-pub(super) const BATCH_ROWS: usize = 8192;
+use super::{SourceTable, window};
+use crate::engine::{self, BatchClock, Profile, scan};
 
 /// Operators and calls inside each other in a compiled expression: somewhat more than a plan may have (`refuse`), since
 /// types are coerced.
 const EXPRESSION_DEPTH_MAX: usize = 800;
-
-/// Functions of DataFusion that have no meaning on a stream of records, or take a type as text, of any depth.
-pub(super) const REMOVED: [&str; 4] = ["input_file_name", "file_row_index", "arrow_cast", "arrow_try_cast"];
 
 /// Functions of DataFusion that take a closure are compiled anew in every crate that calls them, with all of the syntax
 /// tree behind them. Instead there is one state for each set of rules; its methods are compiled already.
@@ -54,32 +45,11 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(source: &SourceTable, clock: &BatchClock) -> Result<Self> {
-        let mut scalar: Vec<Arc<ScalarUDF>> = SessionStateDefaults::default_scalar_functions();
-        scalar.retain(|function| !REMOVED.contains(&function.name()));
-        let mut scalar: Vec<Arc<ScalarUDF>> = scalar.into_iter().map(guard::guarded).collect();
-        scalar.extend(clock::functions(clock).into_iter().chain(window::functions()).map(Arc::new));
-        let mut aggregates: Vec<Arc<AggregateUDF>> = SessionStateDefaults::default_aggregate_functions();
-        aggregates.extend([collect_set::collect_set(), nth_value::nth_value()]);
-
-        let config = SessionConfig::new()
-            .with_target_partitions(1)
-            .with_batch_size(BATCH_ROWS)
-            .with_information_schema(false)
-            .with_create_default_catalog_and_schema(false)
-            .set_str("datafusion.execution.time_zone", window::UTC);
-        let no_disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
-        let runtime = RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk).build_arc()?;
         let relation = SourceRelation { name: source.name.clone(), table: Arc::new(Table(source.schema.clone())) };
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(runtime)
-            .with_expr_planners(SessionStateDefaults::default_expr_planners())
-            .with_relation_planners(vec![Arc::new(relation)])
-            .with_scalar_functions(scalar)
-            .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-            .with_aggregate_functions(aggregates)
-            .with_window_functions(SessionStateDefaults::default_window_functions())
-            .build();
+        let mut state = engine::finish(engine::builder(Profile::Stream, clock, Arc::new(relation))?)?;
+        for function in window::functions() {
+            state.register_udf(Arc::new(function))?;
+        }
         let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
             Arc::new(SimplifyExpressions::new()),
             Arc::new(CommonSubexprEliminate::new()),
@@ -215,15 +185,6 @@ impl RelationPlanner for SourceRelation {
         let TableFactor::Table { alias, .. } = relation else { return internal_err!("a table is no table") };
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
-}
-
-/// Reads columns of a table.
-pub(crate) fn scan(
-    name: TableReference,
-    table: Arc<dyn TableSource>,
-    columns: Option<Vec<usize>>,
-) -> Result<LogicalPlan> {
-    TableScanBuilder::new(name, table).with_projection(columns).build().map(LogicalPlan::TableScan)
 }
 
 /// Computes expressions over a plan.

@@ -4,6 +4,8 @@
 //! `refuse`. `window_start` and `window_end` become calls of signs (see `window`), so that the planner, which knows no
 //! such columns, lets them pass wherever an aggregated SELECT may name its groups.
 
+mod dialect;
+mod keys;
 mod parts;
 mod state_form;
 mod walk;
@@ -12,7 +14,6 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::sql::sqlparser::ast::Query;
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
@@ -101,14 +102,8 @@ pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Sy
 }
 
 /// Reads the text of a query over tables, which may have every clause. Also its normal form.
-pub(super) fn parse_batch(sql: &str, tables: &[&str]) -> Result<(Box<Query>, String), QueryError> {
+pub(super) fn parse_tables(sql: &str) -> Result<(Box<Query>, String), QueryError> {
     let (query, tokens) = read(sql)?;
-    let with = query.with.iter().flat_map(|with| &with.cte_tables).map(|table| &table.alias.name);
-    let is_input = |name: &str| tables.iter().any(|table| table.eq_ignore_ascii_case(name));
-    if let Some(name) = with.into_iter().find(|name| is_input(&name.value)) {
-        let message = format!("WITH names {}, which is an input already", name.value);
-        return Err(QueryError::new(message).at(place(name.span.start)).cure("take another name"));
-    }
     Ok((query, normal_form(&tokens)))
 }
 
@@ -118,7 +113,7 @@ fn read(sql: &str) -> Result<(Box<Query>, Vec<TokenWithSpan>), QueryError> {
         let message = format!("the query has {} bytes, at most {TEXT_BYTES_MAX} are read", sql.len());
         return Err(QueryError::new(message).cure("move repeated parts into a WITH clause"));
     }
-    let dialect = GenericDialect {};
+    let dialect = dialect::Sql;
     let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|error| {
         QueryError::new(format!("the query's text is broken: {}", lower_first(&error.message)))
             .at(place(error.location))
@@ -127,15 +122,16 @@ fn read(sql: &str) -> Result<(Box<Query>, Vec<TokenWithSpan>), QueryError> {
     no_signs(&tokens)?;
     check_nesting(&tokens)?;
 
-    let mut parser =
-        Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(tokens.clone());
-    let query = parser.parse_query().map_err(syntax_error)?;
+    let read = dialect::keys_of_json(tokens.clone());
+    let mut parser = Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(read);
+    let mut query = parser.parse_query().map_err(syntax_error)?;
     while parser.consume_token(&Token::SemiColon) {}
     let next = parser.peek_token();
     if next.token != Token::EOF {
         let message = format!("unexpected {} after the end of the query", next.token);
         return Err(QueryError::new(message).at(place(next.span.start)));
     }
+    keys::tell_apart(&mut query);
     Ok((query, tokens))
 }
 

@@ -1,10 +1,13 @@
 //! Whole queries over small tables: what they answer, what is refused, and that cuts of the stream change nothing.
 
 mod abuse;
+mod agree;
 mod cuts;
+mod functions;
 mod refused;
 mod results;
 mod streaming;
+mod tables;
 
 use std::sync::Arc;
 

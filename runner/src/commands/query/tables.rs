@@ -7,16 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::common::{TableReference, plan_err};
-use datafusion::datasource::provider_as_source;
+use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
-use datafusion::sql::sqlparser::ast::TableFactor;
 
 use crate::app::CommandError;
 use crate::checkpoint::store::open::Location;
+use crate::engine;
 use crate::source::table_files::{Table, children, is_parquet, partition_of};
-use crate::transform::scan;
 
 /// The tables of an outputs folder.
 #[derive(Debug)]
@@ -86,30 +83,9 @@ fn collect(folder: &Path, tables: &mut Vec<PathBuf>) {
     }
 }
 
-/// Gives the planner the tables that were found.
-#[derive(Debug)]
-pub(super) struct FoundTables(pub(super) Arc<Tables>);
-
-impl RelationPlanner for FoundTables {
-    fn plan_relation(
-        &self,
-        relation: TableFactor,
-        context: &mut dyn RelationPlannerContext,
-    ) -> Result<RelationPlanning> {
-        let TableFactor::Table { name, alias, .. } = &relation else {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        };
-        let [part] = &name.0[..] else {
-            return plan_err!("there is no table {name}; write a long name in double quotes");
-        };
-        let Some(ident) = part.as_ident() else { return plan_err!("there is no table {name}") };
-        // Another name may be one of WITH, which only the planner knows.
-        let Some(table) = self.0.get(&ident.value) else {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        };
-        let source = provider_as_source(Arc::new(table.open(None)?));
-        let reference = TableReference::bare(context.normalize_ident(ident.clone()));
-        let plan = scan(reference, source, None)?;
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))))
+impl engine::Tables for Tables {
+    fn open(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let Some(table) = self.get(name) else { return Ok(None) };
+        Ok(Some(Arc::new(table.open(None)?)))
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn run(
         observe: Box::new(move |commit| metrics.commit(commit, None)),
     };
     end_when_memory_does(args, &running, began);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
     })?;
     let ended = runtime.block_on(batch::run(&settings, &environment));

@@ -19,6 +19,11 @@ const LAST_MICROS: i64 = 253_402_300_800 * MICROS_PER_SECOND - 1;
 /// Length of `yyyy-MM-ddTHH:mm`.
 const MINUTE_LENGTH: usize = 16;
 
+/// Microseconds since 1970 of a text in one of these forms; `None` for others.
+pub(crate) fn timestamp_of_text(text: &str) -> Option<i64> {
+    TimestampReader::new().text(text)
+}
+
 /// Reads timestamps, and remembers the last minute: most records of a topic repeat it.
 pub(super) struct TimestampReader {
     minute: [u8; MINUTE_LENGTH],

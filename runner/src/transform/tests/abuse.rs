@@ -92,9 +92,9 @@ fn deep_nesting_is_an_error() {
         (30, 240, "too many expressions that nest deeply"),
         (30, 30, "when its subqueries are put in"),
     ] {
-        let mut merged = "SELECT quantity AS x FROM app_events".to_owned();
+        let mut merged = "SELECT user_id AS x FROM app_events".to_owned();
         for _ in 0..count {
-            merged = format!("SELECT x{} AS x FROM ({merged})", " + 1".repeat(terms));
+            merged = format!("SELECT x{} AS x FROM ({merged})", " || 'a'".repeat(terms));
         }
         stopped("merged subqueries", &merged, part);
     }

@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Sign
 use datafusion::physical_expr::expressions::Literal;
 
 /// The aggregate that replaces DataFusion's.
-pub(super) fn nth_value() -> Arc<AggregateUDF> {
+pub(crate) fn nth_value() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(NthValue { signature: Signature::any(2, Volatility::Immutable) }))
 }
 
@@ -64,6 +64,11 @@ impl AggregateUDFImpl for NthValue {
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
         AggregateOrderSensitivity::SoftRequirement
+    }
+
+    /// It sorts by itself, whatever order rows come in.
+    fn with_beneficial_ordering(self: Arc<Self>, _: bool) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
+        Ok(Some(self))
     }
 }
 

@@ -20,17 +20,17 @@ use datafusion::logical_expr::{
 use super::sets::Sets;
 
 /// The aggregate that users call.
-pub(super) fn collect_set() -> Arc<AggregateUDF> {
+pub(crate) fn collect_set() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(DistinctValues::new("collect_set", Answer::List)))
 }
 
 /// What the split puts in the place of `count(DISTINCT x)`.
-pub(super) fn count_distinct() -> Arc<AggregateUDF> {
+pub(crate) fn count_distinct() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(DistinctValues::new("count_distinct", Answer::Count)))
 }
 
 /// Whether sets can hold values of a type.
-pub(super) fn supports(data_type: &DataType) -> bool {
+pub(crate) fn supports(data_type: &DataType) -> bool {
     is_text(data_type) || RowConverter::supports_fields(&[SortField::new(data_type.clone())])
 }
 

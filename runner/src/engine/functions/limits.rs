@@ -3,28 +3,22 @@
 //! Everything else a scalar function returns is about as large as its arguments, and how often one value can be used
 //! inside another is limited when the query is planned (`refuse`). So a micro-batch stays of the size it came in.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::Arc;
-
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, FieldRef, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion::common::exec_err;
 use datafusion::error::Result;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-};
+use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
 /// Bytes that one call may make from one micro-batch of 8,192 rows: 8 kB a row. The memory limit of a small job is
 /// 256 MiB, of which a column may have a quarter.
 const MADE_BYTES_MAX: i64 = 64 << 20;
 
 /// How many bytes a call makes of one row, from its arguments' sizes and numbers.
-type Estimate = fn(&Row<'_>) -> i64;
+pub(super) type Estimate = fn(&Row<'_>) -> i64;
 
 /// One row of the arguments.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     arguments: &'a [Argument],
     row: usize,
 }
@@ -80,7 +74,8 @@ impl Row<'_> {
     }
 }
 
-fn estimate_of(name: &str) -> Option<Estimate> {
+/// The limit of a function, if it needs one.
+pub(super) fn estimate_of(name: &str) -> Option<Estimate> {
     Some(match name {
         "repeat" => |row| row.bytes(0).saturating_mul(row.number(1)),
         "array_repeat" => |row| row.bytes(0).max(1).saturating_mul(row.number(1)),
@@ -107,96 +102,17 @@ fn estimate_of(name: &str) -> Option<Estimate> {
     })
 }
 
-/// The function itself, or with its limit.
-pub(super) fn guarded(function: Arc<ScalarUDF>) -> Arc<ScalarUDF> {
-    match estimate_of(function.name()) {
-        Some(estimate) => Arc::new(ScalarUDF::new_from_impl(Guarded { function, estimate })),
-        None => function,
+/// Refuses a call that would make too much.
+pub(super) fn check(name: &str, estimate: Estimate, args: &ScalarFunctionArgs) -> Result<()> {
+    // Constants only: one row stands for all.
+    let rows = if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { args.number_rows };
+    let arguments = args.args.iter().map(|arg| Argument::new(arg.to_array(rows)?)).collect::<Result<Vec<_>>>()?;
+    let mut made: i64 = 0;
+    for row in 0..rows {
+        made = made.saturating_add(estimate(&Row { arguments: &arguments, row }).max(0));
     }
-}
-
-/// The name of the guarded function if all arguments of a call are constants: such a call can be tried when the query
-/// is planned.
-pub(super) fn constant_call(expr: &Expr) -> Option<&str> {
-    match expr {
-        Expr::ScalarFunction(call) if call.func.inner().is::<Guarded>() => {
-            let constant = call.args.iter().all(|argument| matches!(argument, Expr::Literal(..)));
-            constant.then(|| call.func.name())
-        }
-        _ => None,
+    if made > MADE_BYTES_MAX {
+        return exec_err!("{name} would make {made} bytes from one batch, at most {MADE_BYTES_MAX} are allowed");
     }
-}
-
-struct Guarded {
-    function: Arc<ScalarUDF>,
-    estimate: Estimate,
-}
-
-impl Guarded {
-    fn check(&self, args: &ScalarFunctionArgs) -> Result<()> {
-        // Constants only: one row stands for all.
-        let rows =
-            if args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_))) { 1 } else { args.number_rows };
-        let arguments = args.args.iter().map(|arg| Argument::new(arg.to_array(rows)?)).collect::<Result<Vec<_>>>()?;
-        let mut made: i64 = 0;
-        for row in 0..rows {
-            made = made.saturating_add((self.estimate)(&Row { arguments: &arguments, row }).max(0));
-        }
-        if made > MADE_BYTES_MAX {
-            let name = self.function.name();
-            return exec_err!("{name} would make {made} bytes from one batch, at most {MADE_BYTES_MAX} are allowed");
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Guarded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guarded").field("function", &self.function).finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for Guarded {
-    fn eq(&self, other: &Self) -> bool {
-        self.function == other.function
-    }
-}
-
-impl Eq for Guarded {}
-
-impl Hash for Guarded {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.function.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for Guarded {
-    fn name(&self) -> &str {
-        self.function.name()
-    }
-
-    fn aliases(&self) -> &[String] {
-        self.function.aliases()
-    }
-
-    fn signature(&self) -> &Signature {
-        self.function.signature()
-    }
-
-    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        self.function.return_type(arg_types)
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.function.return_field_from_args(args)
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
-        self.function.coerce_types(arg_types)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        self.check(&args)?;
-        self.function.invoke_with_args(args)
-    }
+    Ok(())
 }

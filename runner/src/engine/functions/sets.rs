@@ -78,7 +78,7 @@ fn spread(short: u32) -> u64 {
 
 /// A set of byte strings for each group.
 #[derive(Default)]
-pub(super) struct Sets {
+pub(crate) struct Sets {
     dictionary: Dictionary,
     heads: Vec<u32>,
     /// Values in the set, and [`INDEXED`].
@@ -90,12 +90,12 @@ pub(super) struct Sets {
 
 impl Sets {
     /// Number of groups.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.heads.len()
     }
 
     /// Makes room for `groups` groups; those there are stay.
-    pub(super) fn grow(&mut self, groups: usize) {
+    pub(crate) fn grow(&mut self, groups: usize) {
         if self.heads.len() < groups {
             self.heads.resize(groups, END);
             self.counts.resize(groups, 0);
@@ -104,7 +104,7 @@ impl Sets {
 
     /// Adds a value to the set of a group that there is room for.
     #[inline]
-    pub(super) fn add(&mut self, group: usize, value: &[u8]) -> Result<()> {
+    pub(crate) fn add(&mut self, group: usize, value: &[u8]) -> Result<()> {
         let id = self.dictionary.id_of(value)?;
         let count = self.counts[group];
         if count < CHAIN_LENGTH_MAX {
@@ -145,12 +145,12 @@ impl Sets {
     }
 
     /// Number of values in a group's set.
-    pub(super) fn count(&self, group: usize) -> u32 {
+    pub(crate) fn count(&self, group: usize) -> u32 {
         self.counts[group] & !INDEXED
     }
 
     /// The values of a group's set in byte order, appended to `values`.
-    pub(super) fn sorted<'a>(&'a self, group: usize, values: &mut Vec<&'a [u8]>) {
+    pub(crate) fn sorted<'a>(&'a self, group: usize, values: &mut Vec<&'a [u8]>) {
         let first = values.len();
         let mut at = self.heads[group];
         while at != END {
@@ -162,7 +162,7 @@ impl Sets {
     }
 
     /// Removes the first groups; the others move to the front. Their values stay stored until the last group goes.
-    pub(super) fn remove_first(&mut self, groups: usize) {
+    pub(crate) fn remove_first(&mut self, groups: usize) {
         if groups >= self.heads.len() {
             *self = Self::default();
             return;
@@ -175,7 +175,7 @@ impl Sets {
     }
 
     /// Bytes of memory.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.dictionary.size() + self.heads.capacity() * 8 + self.nodes.capacity() * 8 + self.index.capacity() * 9
     }
 }

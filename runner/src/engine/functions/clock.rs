@@ -12,7 +12,7 @@ use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
-use super::window::UTC;
+use crate::engine::UTC;
 
 const MICROSECONDS_PER_DAY: i64 = 86_400_000_000;
 
@@ -39,7 +39,7 @@ impl BatchClock {
 }
 
 /// The functions that replace DataFusion's.
-pub(super) fn functions(clock: &BatchClock) -> Vec<ScalarUDF> {
+pub(crate) fn functions(clock: &BatchClock) -> Vec<ScalarUDF> {
     let function = |name, aliases: &[&str], reading| {
         ScalarUDF::new_from_impl(ReadClock {
             name,

@@ -1,0 +1,31 @@
+//! One engine for all SQL of the program: the same functions and the same arithmetic in streams, batch runs and `query`.
+//!
+//! ```text
+//! functions   the registry: which names a query may call, each kept from panics and from making too much
+//! rules       what every plan gets: exact arithmetic, one NaN and one zero, refused casts
+//! tables      the names in FROM
+//! session     registry, rules and settings of one profile as a session of DataFusion
+//! rows        a compiled plan as one stream of rows, whatever its number of partitions
+//! ```
+//!
+//! Pure but for the tables that a caller gives. Used by `transform` and `commands::query`; it knows neither.
+
+mod canonical;
+mod checked;
+mod functions;
+mod panics;
+mod rows;
+mod rules;
+mod session;
+mod tables;
+
+pub use functions::BatchClock;
+#[cfg(test)]
+pub(crate) use functions::{Described, REMOVED, described, registry};
+pub(crate) use functions::{SAME, collect_set, constant_call};
+pub(crate) use rows::execute;
+pub(crate) use session::{Profile, builder, finish};
+pub(crate) use tables::{Tables, TablesInFrom, scan};
+
+/// Time zone of every timestamp in the engine.
+pub(crate) const UTC: &str = "UTC";

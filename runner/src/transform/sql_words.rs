@@ -1,0 +1,96 @@
+//! What the engine says, in the words of SQL: its types by their SQL names, and nothing of its own inside.
+
+use super::error::{QueryError, lower_first};
+
+/// Types of the engine that stand as words in its messages, and what SQL calls them. Longer words before their parts.
+const TYPES: [(&str, &str); 24] = [
+    ("Timestamp(ns, \"UTC\")", "TIMESTAMP"),
+    ("Timestamp(µs, \"UTC\")", "TIMESTAMP"),
+    ("Timestamp(ns)", "TIMESTAMP"),
+    ("Timestamp(µs)", "TIMESTAMP"),
+    ("Timestamp(ms)", "TIMESTAMP"),
+    ("Timestamp(s)", "TIMESTAMP"),
+    ("Interval(MonthDayNano)", "INTERVAL"),
+    ("LargeUtf8", "VARCHAR"),
+    ("Utf8View", "VARCHAR"),
+    ("Utf8", "VARCHAR"),
+    ("BinaryView", "BINARY"),
+    ("LargeBinary", "BINARY"),
+    ("UInt64", "BIGINT UNSIGNED"),
+    ("UInt32", "INT UNSIGNED"),
+    ("UInt16", "SMALLINT UNSIGNED"),
+    ("UInt8", "TINYINT UNSIGNED"),
+    ("Int64", "BIGINT"),
+    ("Int32", "INT"),
+    ("Int16", "SMALLINT"),
+    ("Int8", "TINYINT"),
+    ("Float64", "DOUBLE"),
+    ("Float32", "FLOAT"),
+    ("Date32", "DATE"),
+    ("Decimal128", "DECIMAL"),
+];
+
+/// Words that tell of the engine's inside: a message with one of them says nothing to who wrote the query.
+const INSIDE: [&str; 7] =
+    ["ExprPlanner", "DataFusion", "feature", "not yet implemented", "LogicalPlan", "TypeSignature", "PhysicalExpr"];
+
+/// The same error in the words of SQL.
+pub(super) fn in_sql(mut error: QueryError) -> QueryError {
+    if let Some(better) = known(&error.message) {
+        return QueryError { position: error.position, ..better };
+    }
+    error.message = lower_first(&types_in_sql(&error.message));
+    error.cure = error.cure.map(|cure| types_in_sql(&cure));
+    if let Some(word) = INSIDE.iter().find(|word| error.message.contains(**word)) {
+        let told = error.message.split([':', '.']).find(|part| !part.contains(word)).map(str::trim);
+        error.message = match told.filter(|told| !told.is_empty()) {
+            Some(told) => format!("a part of the query is not supported: {told}"),
+            None => "a part of the query is not supported".to_owned(),
+        };
+        error.cure = None;
+    }
+    error
+}
+
+fn types_in_sql(text: &str) -> String {
+    TYPES.iter().fold(text.to_owned(), |text, (engine, sql)| text.replace(engine, sql))
+}
+
+/// Messages that have a better wording, with what would work.
+fn known(message: &str) -> Option<QueryError> {
+    if message.starts_with("unnest should be rewritten") {
+        let error = QueryError::new("unnest stands in the SELECT list, nowhere else");
+        return Some(error.cure("unnest in a subquery, and use its column in the outer SELECT"));
+    }
+    let lower = message.to_lowercase();
+    if let Some(rest) = lower.find("cannot coerce arithmetic expression ").map(|at| &message[at + 36..]) {
+        let operands = rest.split(" to valid types").next().unwrap_or(rest);
+        let mut words = operands.split(' ');
+        let operator = words.find(|word| ["+", "-", "*", "/", "%"].contains(word)).unwrap_or("+");
+        let (left, right) = operands.split_once(&format!(" {operator} ")).unwrap_or((operands, ""));
+        let (left, right) = (types_in_sql(left), types_in_sql(right));
+        let error = QueryError::new(format!("{operator} does not take {left} and {right}"));
+        let text = operator == "+" && (left == "VARCHAR" || right == "VARCHAR");
+        return Some(error.cure(if text { "write || to join texts" } else { "CAST one of them" }));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_their_names_in_sql_and_nothing_is_told_of_the_engine() {
+        let text = |message: &str| in_sql(QueryError::new(message)).to_string();
+        assert_eq!(text("Cannot cast Utf8View to Int64"), "cannot cast VARCHAR to BIGINT");
+        assert_eq!(
+            text("Cannot coerce arithmetic expression Utf8View + Utf8 to valid types"),
+            "+ does not take VARCHAR and VARCHAR: write || to join texts"
+        );
+        assert_eq!(
+            text("Extract not supported by ExprPlanner: EXTRACT(x)"),
+            "a part of the query is not supported: EXTRACT(x)"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! Queries over whole tables: the same rows however many partitions and batches the tables come in.
+
+use std::collections::HashMap;
+
+use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, StringViewArray, TimestampMicrosecondArray};
+use datafusion::catalog::TableProvider;
+use datafusion::datasource::MemTable;
+
+use super::super::{InputTables, TableQuery};
+use super::*;
+
+/// What a query over tables gives.
+pub(super) fn answer_of(tables: InputTables, sql: &str) -> Result<Vec<RecordBatch>, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let query = TableQuery::parse(sql).map_err(|error| error.to_string())?;
+        let mut rows = query.start(Arc::new(tables), 256 << 20, T0 + 90 * SECOND).map_err(|error| error.to_string())?;
+        let mut batches = vec![];
+        while let Some(batch) = futures::StreamExt::next(&mut rows).await {
+            batches.push(batch.map_err(|error| QueryError::from_datafusion(&error).to_string())?);
+        }
+        Ok(batches)
+    })
+}
+
+/// As JSON lines, in the order in which they come.
+pub(super) fn ask(tables: InputTables, sql: &str) -> Result<Vec<String>, String> {
+    answer_of(tables, sql).map(|batches| json_rows(&batches))
+}
+
+fn sorted(mut rows: Vec<String>) -> Vec<String> {
+    rows.sort_unstable();
+    rows
+}
+
+/// The rows `(shop, n, x, ts)` in so many partitions.
+fn sales(partitions: usize, rows: usize) -> Arc<dyn TableProvider> {
+    let names = ["shop", "n", "x", "ts"];
+    let row_batch = |numbers: &[i64]| {
+        let shops = numbers.iter().map(|n| ["berlin", "paris", "rome"][(n % 3) as usize]);
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringViewArray::from_iter_values(shops)),
+            Arc::new(Int64Array::from(numbers.to_vec())),
+            Arc::new(Float64Array::from_iter_values(numbers.iter().map(|n| *n as f64 / 2.0))),
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(numbers.iter().map(|n| T0 + n * 20 * MINUTE))
+                    .with_timezone("UTC"),
+            ),
+        ];
+        RecordBatch::try_from_iter_with_nullable(names.iter().copied().zip(columns).map(|(n, c)| (n, c, true))).unwrap()
+    };
+    let schema = row_batch(&[]).schema();
+    let mut parts = vec![vec![]; partitions.max(1)];
+    for n in 0..rows {
+        parts[n % partitions.max(1)].push(row_batch(&[n as i64]));
+    }
+    Arc::new(MemTable::try_new(schema, parts).unwrap())
+}
+
+const OPERATORS: &[&str] = &[
+    "SELECT shop, n FROM sales",
+    "SELECT shop FROM sales UNION ALL SELECT shop FROM sales",
+    "SELECT shop FROM sales UNION SELECT 'x' AS shop",
+    "SELECT shop FROM (SELECT shop FROM sales UNION ALL SELECT shop FROM other) WHERE shop <> 'rome'",
+    "SELECT count(*) AS c FROM (SELECT shop FROM sales UNION ALL SELECT shop FROM other)",
+    "SELECT DISTINCT shop FROM (SELECT shop FROM sales UNION ALL SELECT shop FROM other)",
+    "SELECT shop, sum(n) AS s, avg(x) AS a, count(DISTINCT n) AS d FROM sales GROUP BY shop",
+    "SELECT shop, count(*) AS c FROM sales GROUP BY shop HAVING count(*) > 2 ORDER BY shop",
+    "SELECT shop, n FROM sales ORDER BY n DESC LIMIT 3 OFFSET 1",
+    "SELECT count(*) AS c FROM (SELECT shop FROM sales LIMIT 4)",
+    "SELECT a.shop, count(*) AS c FROM sales a JOIN other b ON a.shop = b.shop GROUP BY a.shop",
+    "SELECT a.n FROM sales a LEFT JOIN (SELECT n FROM sales UNION ALL SELECT n FROM other) b ON a.n = b.n + 1",
+    "SELECT n FROM sales WHERE n IN (SELECT n + 1 FROM other)",
+    "SELECT n FROM sales WHERE NOT EXISTS (SELECT 1 FROM other WHERE other.n = sales.n + 1)",
+    "SELECT n, (SELECT max(n) FROM other) AS most FROM sales",
+    "SELECT n FROM sales INTERSECT SELECT n FROM other",
+    "SELECT n FROM sales EXCEPT SELECT n + 1 FROM other",
+    "SELECT shop, row_number() OVER (PARTITION BY shop ORDER BY n) AS r FROM sales",
+    "SELECT n, sum(n) OVER (ORDER BY n ROWS BETWEEN 1 PRECEDING AND CURRENT ROW) AS s FROM sales",
+    "SELECT unnest([n, n + 1]) AS item FROM sales",
+    "SELECT shop, array_agg(n ORDER BY n) AS all_n, collect_set(n) AS s, nth_value(n, 2 ORDER BY n) AS v FROM sales GROUP BY shop",
+    "SELECT shop, date_trunc('hour', ts) AS h, count(*) AS c FROM sales GROUP BY GROUPING SETS ((shop), (date_trunc('hour', ts)), ())",
+    "SELECT shop, count(*) AS c FROM sales GROUP BY ROLLUP (shop)",
+    "SELECT date_trunc('hour', ts) AS h, CAST(date_trunc('hour', ts) AS DATE) AS d, count(*) AS c FROM sales \
+     GROUP BY date_trunc('hour', ts), CAST(date_trunc('hour', ts) AS DATE)",
+    "SELECT date_trunc('hour', ts), CAST(date_trunc('hour', ts) AS DATE), sum(n) FROM sales GROUP BY 1, 2 ORDER BY 1",
+    "SELECT g.value AS v, count(n) AS c FROM generate_series(0, 5) g LEFT JOIN sales ON n = g.value GROUP BY g.value",
+    "SELECT * FROM range(1, 4)",
+    "WITH RECURSIVE up AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM up WHERE i < 5) SELECT i FROM up",
+    "SELECT * FROM (VALUES (1, 'a'), (2, 'b')) v(i, t)",
+    "SELECT a.n, b.n AS m FROM sales a CROSS JOIN other b WHERE a.n < 2 AND b.n < 2",
+    "SELECT a.n FROM sales a FULL JOIN other b ON a.n = b.n + 3",
+];
+
+#[test]
+fn every_operator_gives_the_same_rows_from_any_number_of_partitions() {
+    for sql in OPERATORS {
+        for rows in [0, 1, 20] {
+            let answers: Vec<Vec<String>> = [1, 0, 2, 7]
+                .into_iter()
+                .map(|partitions| {
+                    let tables = InputTables::from([
+                        ("sales".to_owned(), sales(partitions, rows)),
+                        ("other".to_owned(), sales(3.min(partitions), rows / 2)),
+                    ]);
+                    sorted(ask(tables, sql).unwrap_or_else(|error| panic!("{error}\n{sql}")))
+                })
+                .collect();
+            for answer in &answers[1..] {
+                assert_eq!(answer, &answers[0], "{rows} rows: {sql}");
+            }
+        }
+    }
+}
+
+#[test]
+fn all_branches_of_a_union_are_there() {
+    let tables = || InputTables::from([("sales".to_owned(), sales(1, 3)), ("shops".to_owned(), sales(1, 2))]);
+    let rows = sorted(ask(tables(), "SELECT n FROM sales UNION ALL SELECT n + 5 FROM shops").unwrap());
+    assert_eq!(rows, [r#"{"n":0}"#, r#"{"n":1}"#, r#"{"n":2}"#, r#"{"n":5}"#, r#"{"n":6}"#]);
+    let count = ask(tables(), "SELECT count(*) AS c FROM (SELECT n FROM sales UNION ALL SELECT n FROM shops)").unwrap();
+    assert_eq!(count, [r#"{"c":5}"#]);
+}
+
+#[test]
+fn a_name_of_with_hides_a_table() {
+    let tables = || InputTables::from([("sales".to_owned(), sales(1, 3)), ("shops".to_owned(), sales(1, 2))]);
+    for sql in [
+        "SELECT shop FROM (WITH shops AS (SELECT 'x' AS shop) SELECT shop FROM shops)",
+        "WITH Shops AS (SELECT 'x' AS shop) SELECT shop FROM SHOPS",
+        "WITH a AS (WITH shops AS (SELECT 'x' AS shop) SELECT shop FROM shops) SELECT shop FROM a",
+        "WITH shops AS (SELECT 'x' AS shop FROM shops WHERE n = 0) SELECT s.shop FROM shops s",
+    ] {
+        assert_eq!(ask(tables(), sql).unwrap(), [r#"{"shop":"x"}"#], "{sql}");
+    }
+    let beside = "SELECT (SELECT count(*) FROM shops) AS c FROM (WITH shops AS (SELECT 1 AS i) SELECT i FROM shops)";
+    assert_eq!(ask(tables(), beside).unwrap(), [r#"{"c":2}"#]);
+}
+
+#[test]
+fn a_table_that_is_not_there_is_named() {
+    let tables = HashMap::from([("sales".to_owned(), sales(1, 3))]);
+    assert_eq!(ask(tables, "SELECT n FROM sale").unwrap_err(), "there is no table sale");
+}
