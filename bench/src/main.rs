@@ -56,11 +56,11 @@ fn query(source: &SourceSpec) -> StreamQuery {
                FROM app_events GROUP BY tumble(timestamp, INTERVAL '1 minute'), user_id, event_type, app_type";
     let event_time = source.event_time.as_ref().map(|time| time.column.clone());
     let table = SourceTable { name: source.name.clone(), schema: declared_schema(source), event_time };
-    StreamQuery::plan(sql, &table, BatchClock::default()).expect("the query runs as a stream")
+    StreamQuery::plan(sql, &table.into(), BatchClock::default()).expect("the query runs as a stream")
 }
 
 fn decode(source: &SourceSpec, query: &StreamQuery, events: &[Vec<u8>]) -> Vec<RecordBatch> {
-    let plan = DecodePlan::new(source, query.input_columns()).expect("the columns are declared");
+    let plan = DecodePlan::new(source, query.input_columns(0)).expect("the columns are declared");
     let mut decoder = Decoder::new(plan);
     let mut batches = Vec::with_capacity(events.len() / BATCH_ROWS + 1);
     for (offset, value) in events.iter().enumerate() {
@@ -99,7 +99,7 @@ fn arrow_json(events: &[Vec<u8>]) {
 fn group(query: &StreamQuery, batches: &[RecordBatch]) {
     let mut operator = query.operator();
     for (number, batch) in batches.iter().enumerate() {
-        operator.ingest(batch, None, number as u64 + 1).expect("generated events have every field");
+        operator.ingest(0, batch, None, number as u64 + 1).expect("generated events have every field");
     }
     std::hint::black_box(operator.close(i64::MAX).expect("every window closes"));
 }

@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod memory;
 pub mod reader;
 pub mod record;
+pub mod reference;
 pub(crate) mod table_files;
 
 use std::collections::BTreeMap;

@@ -16,15 +16,22 @@
 
 mod aggregation;
 mod batch;
+mod branches;
+mod deduplicate;
 mod error;
 mod explain;
 mod held_window;
+mod identity;
+mod inputs;
+mod joins;
+mod lookup;
 mod operator;
 mod output;
 mod plan;
 mod planning_error;
 mod query;
 mod refuse;
+mod row_program;
 mod session;
 mod split;
 mod sql_words;
@@ -36,10 +43,12 @@ mod windows;
 
 pub use crate::engine::BatchClock;
 pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted, SelectRows, TableQuery};
+pub use deduplicate::{Deduplication, Deduplicator, OpenBucket};
 pub use error::{Error, Position, QueryError, Result};
 pub use explain::{Explanation, WindowExplanation};
+pub use inputs::{QueryInputs, ReferenceTable, SourceTable};
 pub use operator::{Ingested, Operator};
-pub use query::{SourceTable, StreamQuery};
+pub use query::StreamQuery;
 pub use window::WindowKind;
 pub use windows::{Hop, OpenPart, Tumble, WindowSpec};
 

@@ -100,11 +100,11 @@ impl PlannedJob {
             event_time: source.event_time.as_ref().map(|time| time.column.clone()),
         };
         let batch_clock = BatchClock::default();
-        let query = match StreamQuery::plan(sql, &table, batch_clock.clone()) {
+        let query = match StreamQuery::plan(sql, &table.into(), batch_clock.clone()) {
             Ok(query) => query,
             Err(error) => return Err(job_problems(&loaded, vec![query_problem(&loaded, &error)])),
         };
-        let decode = DecodePlan::new(&source, query.input_columns()).map_err(|error| {
+        let decode = DecodePlan::new(&source, query.input_columns(0)).map_err(|error| {
             let place = FieldPath::root().field("spec").field("sources").index(0).field("columns");
             job_problems(&loaded, vec![Problem::error(place, error.to_string(), "correct the declaration")])
         })?;

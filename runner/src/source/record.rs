@@ -1,5 +1,9 @@
 //! One Kafka record as the decoder sees it: borrowed from the client library, gone after the batch is decoded.
 
+/// Names of the columns that hold a record's topic, partition and offset behind those that are declared. Reserved: they
+/// are built where the engine needs them, and no query can name them.
+pub const IDENTITY_COLUMNS: [&str; 3] = ["__topic", "__partition", "__offset"];
+
 /// A record, borrowed from the client's buffer.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {

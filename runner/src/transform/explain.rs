@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use datafusion::common::JoinType;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 
-use super::SourceTable;
+use super::inputs::{QueryInputs, only_references};
 use super::operator::Parts;
 use super::output::type_name;
 use super::split::{Names, WindowIn};
@@ -61,10 +62,10 @@ impl fmt::Display for Explanation {
     }
 }
 
-pub(super) fn rows(plan: &LogicalPlan, parts: &Parts, source: &SourceTable) -> Explanation {
+pub(super) fn rows(plan: &LogicalPlan, parts: &Parts, inputs: &QueryInputs) -> Explanation {
     let mut below = vec![];
     describe(plan, &mut below);
-    Explanation { reads: reads(parts, source), below, window: None, above: vec![], output: output(parts) }
+    Explanation { reads: reads(parts, inputs), below, window: None, above: vec![], output: output(parts) }
 }
 
 pub(super) fn windowed(
@@ -72,19 +73,37 @@ pub(super) fn windowed(
     spec: WindowSpec,
     names: Names,
     parts: &Parts,
-    source: &SourceTable,
+    inputs: &QueryInputs,
 ) -> Explanation {
     let mut below = vec![];
     describe(&window.aggregate.input, &mut below);
     let mut above = vec![];
     window.above.iter().for_each(|node| above.extend(describe_node(node)));
-    let event_time = source.event_time.clone().unwrap_or_default();
+    let event_time = event_times(parts, inputs);
     let kept = WindowExplanation { event_time, spec, keys: names.keys, aggregates: names.aggregates };
-    Explanation { reads: reads(parts, source), below, window: Some(kept), above, output: output(parts) }
+    Explanation { reads: reads(parts, inputs), below, window: Some(kept), above, output: output(parts) }
 }
 
-fn reads(parts: &Parts, source: &SourceTable) -> Vec<String> {
-    parts.trunk.columns.iter().map(|column| source.schema.field(*column).name().clone()).collect()
+/// With several sources each column has the name of its source before it.
+fn reads(parts: &Parts, inputs: &QueryInputs) -> Vec<String> {
+    let mut columns = vec![];
+    for (source, rows) in inputs.sources.iter().zip(&parts.inputs) {
+        let declared = source.schema.fields();
+        let read = rows.iter().flat_map(|rows| &rows.trunk.columns).filter_map(|column| declared.get(*column));
+        columns.extend(read.map(|field| match inputs.sources.len() {
+            1 => field.name().clone(),
+            _ => format!("{}.{}", source.name, field.name()),
+        }));
+    }
+    columns
+}
+
+/// The event times of the sources that are read, each name once.
+fn event_times(parts: &Parts, inputs: &QueryInputs) -> String {
+    let read = inputs.sources.iter().zip(&parts.inputs).filter(|(_, rows)| rows.is_some());
+    let mut names: Vec<&str> = read.filter_map(|(source, _)| source.event_time.as_deref()).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 fn output(parts: &Parts) -> Vec<(String, String)> {
@@ -93,7 +112,7 @@ fn output(parts: &Parts) -> Vec<(String, String)> {
 }
 
 fn describe(plan: &LogicalPlan, lines: &mut Vec<String>) {
-    plan.inputs().into_iter().for_each(|input| describe(input, lines));
+    plan.inputs().into_iter().filter(|input| !only_references(input)).for_each(|input| describe(input, lines));
     lines.extend(describe_node(plan));
 }
 
@@ -106,6 +125,12 @@ fn describe_node(plan: &LogicalPlan) -> Option<String> {
             Some(format!("one row for each item of {}", columns.collect::<Vec<_>>().join(", ")))
         }
         LogicalPlan::Union(union) => Some(format!("the rows of {} branches", union.inputs.len())),
+        LogicalPlan::Join(join) => {
+            let keys =
+                join.on.iter().map(|(left, right)| format!("{} = {}", left.human_display(), right.human_display()));
+            let found = if join.join_type == JoinType::Inner { "" } else { ", or nulls" };
+            Some(format!("look up where {}{found}", keys.collect::<Vec<_>>().join(" and ")))
+        }
         LogicalPlan::Sort(sort) => {
             let keys: Vec<String> = sort.expr.iter().map(ToString::to_string).collect();
             Some(format!("sort by {}", keys.join(", ")))

@@ -10,14 +10,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
-use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::compute::{filter_record_batch, not};
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::Result as DataFusionResult;
 
-use super::aggregation::Aggregation;
+use super::aggregation::{Aggregation, EVENT_TIME};
 use super::error::{Error, Result};
+use super::lookup::{Index, ReferenceRows, Side};
 use super::output::Output;
 use super::plan::Plan;
+use super::row_program::RowProgram;
 use super::steps::Steps;
 use super::windows::{BatchTime, Closed, OpenPart, WindowSpec, WindowState};
 
@@ -33,23 +35,41 @@ pub(super) enum Program {
 /// The compiled parts of a query.
 #[derive(Clone)]
 pub(super) struct Parts {
+    /// What rows of each source go through; `None` for one that is not read.
+    pub(super) inputs: Vec<Option<SourceRows>>,
+    /// The sides of all joins with references.
+    pub(super) sides: Vec<Side>,
+    pub(super) window: Option<Windowed>,
+    pub(super) output: Output,
+}
+
+/// What rows of one source go through before the window, if there is one.
+#[derive(Clone)]
+pub(super) struct SourceRows {
     /// Schema of the batches that `ingest` takes.
     pub(super) input: SchemaRef,
     /// What each record goes through alone, its WHERE included.
     pub(super) trunk: Steps,
-    /// What makes several rows of a record (UNNEST, UNION ALL), and whatever comes after it. It reads the first columns
-    /// of what the trunk gives.
-    pub(super) fan_out: Option<Plan>,
-    pub(super) window: Option<Windowed>,
-    pub(super) output: Output,
+    /// Position of the event time in what the trunk gives; with a window there is one.
+    pub(super) event_time: Option<usize>,
+    /// The first of the columns that hold the identity of the record, which are the last ones the trunk gives.
+    pub(super) identity: Option<usize>,
+    /// What makes several rows of a record (UNNEST, UNION ALL, a join), and whatever comes after it.
+    pub(super) fan_out: Option<FanOut>,
+}
+
+/// What comes behind the trunk.
+#[derive(Clone)]
+pub(super) struct FanOut {
+    /// Columns of its leaf, which the trunk gives as its first ones.
+    pub(super) columns: Vec<usize>,
+    pub(super) program: RowProgram,
 }
 
 /// The compiled parts of a query with a window.
 #[derive(Clone)]
 pub(super) struct Windowed {
     pub(super) spec: WindowSpec,
-    /// Position of the event time in what the trunk gives.
-    pub(super) trunk_event_time: usize,
     pub(super) aggregation: Aggregation,
     pub(super) above: Program,
 }
@@ -65,6 +85,8 @@ pub struct Ingested {
     pub partly_late: u64,
     /// All other records.
     pub accepted: u64,
+    /// Topic, partition and offset of each late record, if the query's inputs ask for them.
+    pub late_records: Option<RecordBatch>,
     /// Output rows; always empty for a query with a window.
     pub rows: Vec<RecordBatch>,
 }
@@ -83,39 +105,83 @@ pub struct Operator {
     parts: Arc<Parts>,
     /// `None` for a query without a window.
     windows: Option<Box<dyn WindowState>>,
+    /// The references as they are loaded.
+    references: ReferenceRows,
+    /// What joins look rows up in, by the position of their side.
+    indexes: Vec<Option<Arc<Index>>>,
 }
 
 impl Operator {
     pub(super) fn new(parts: Arc<Parts>) -> Self {
         let windows = parts.window.as_ref().map(|window| window.spec.state());
-        Self { parts, windows }
+        let indexes = vec![None; parts.sides.len()];
+        Self { parts, windows, references: Vec::new(), indexes }
     }
 
-    /// Takes the records of a micro-batch, in the columns of
-    /// [`StreamQuery::input_columns`](super::StreamQuery::input_columns). Records are late by `watermark`, the one that
-    /// is committed before this batch; `None` before the first. `version` is the batch's version in the log.
+    /// Gives the rows of a reference, by its position among the query's inputs and in its columns there. Rows that come
+    /// from here on are joined with these. Before the first call a query that reads it fails.
+    ///
+    /// *Errors*: the side of a join fails on a value, and the operator goes on with the rows it had.
+    pub fn set_reference(&mut self, reference: usize, rows: Arc<[RecordBatch]>) -> Result<()> {
+        let parts = Arc::clone(&self.parts);
+        let mut references = self.references.clone();
+        references.resize(references.len().max(reference + 1), None);
+        references[reference] = Some(rows);
+        let is_loaded = |reference: &usize| references.get(*reference).is_some_and(Option::is_some);
+        let mut indexes = self.indexes.clone();
+        for (index, side) in indexes.iter_mut().zip(&parts.sides) {
+            if side.references.contains(&reference) && side.references.iter().all(is_loaded) {
+                let made = side.index(&references).map_err(Error::in_part("references"))?;
+                *index = Some(Arc::new(made));
+            }
+        }
+        (self.references, self.indexes) = (references, indexes);
+        Ok(())
+    }
+
+    /// Bytes of memory that references hold, prepared to be looked up.
+    pub fn reference_bytes(&self) -> usize {
+        self.indexes.iter().flatten().map(|index| index.bytes()).sum()
+    }
+
+    /// Takes records of a micro-batch that are all of one source, by its position among the query's inputs, in the
+    /// columns of [`StreamQuery::input_columns`](super::StreamQuery::input_columns). Records are late by `watermark`, the
+    /// one that is committed before this batch; `None` before the first. `version` is the batch's version in the log.
+    /// Records of a source that the query does not read are not its business: none is counted.
     ///
     /// *Errors*: the batch has other columns, a record has no event time, or an expression fails on a value.
-    pub fn ingest(&mut self, batch: &RecordBatch, watermark: Option<i64>, version: u64) -> Result<Ingested> {
+    pub fn ingest(
+        &mut self,
+        source: usize,
+        batch: &RecordBatch,
+        watermark: Option<i64>,
+        version: u64,
+    ) -> Result<Ingested> {
         let parts = Arc::clone(&self.parts);
-        check_input(&parts.input, batch)?;
-        let (rows, removed) = parts.trunk.run(batch).map_err(Error::in_part("rows"))?;
+        let Some(Some(of_source)) = parts.inputs.get(source) else { return Ok(Ingested::default()) };
+        check_input(&of_source.input, batch)?;
+        let (rows, removed) = of_source.trunk.run(batch, &[]).map_err(Error::in_part("rows"))?;
         let mut ingested = Ingested { filtered: removed as u64, ..Ingested::default() };
         let rows = match &parts.window {
             None => rows,
             Some(window) => {
-                let (rows, late) = window.without_late(rows, watermark)?;
+                let late = window.late(&rows, of_source.event_time.unwrap_or(EVENT_TIME), watermark)?;
                 (ingested.late, ingested.partly_late) = (late.all, late.some);
-                rows
+                let rows =
+                    without_late(rows, late.rows.as_ref(), of_source.identity).map_err(Error::in_part("rows"))?;
+                ingested.late_records = rows.1;
+                rows.0
             }
         };
         ingested.accepted = rows.num_rows() as u64;
         if rows.num_rows() == 0 {
             return Ok(ingested);
         }
-        let batches = match &parts.fan_out {
+        let batches = match &of_source.fan_out {
             None => vec![rows],
-            Some(plan) => fan_out(plan, &rows).map_err(Error::in_part("rows"))?,
+            Some(FanOut { columns, program }) => {
+                program.run(&rows, columns, &self.indexes).map_err(Error::in_part("rows"))?
+            }
         };
         for rows in batches {
             match &parts.window {
@@ -220,13 +286,15 @@ impl Operator {
     }
 }
 
-/// How many rows of a batch are late.
-#[derive(Clone, Copy, Debug, Default)]
+/// Which rows of a batch are late.
+#[derive(Clone, Debug, Default)]
 struct Late {
-    /// All windows of the row are closed.
+    /// Rows of which all windows are closed.
     all: u64,
-    /// Some of them.
+    /// Rows of which some are.
     some: u64,
+    /// Which rows the former are; `None` if there is none.
+    rows: Option<BooleanArray>,
 }
 
 impl Windowed {
@@ -235,28 +303,24 @@ impl Windowed {
         Arc::clone(&self.aggregation.state_schema)
     }
 
-    /// Removes the rows whose windows were all closed before.
-    fn without_late(&self, rows: RecordBatch, watermark: Option<i64>) -> Result<(RecordBatch, Late)> {
-        let times = rows.column(self.trunk_event_time).as_primitive::<TimestampMicrosecondType>();
+    /// Tells which rows are late.
+    fn late(&self, rows: &RecordBatch, event_time: usize, watermark: Option<i64>) -> Result<Late> {
+        let times = rows.column(event_time).as_primitive::<TimestampMicrosecondType>();
         if let Some(nulls) = times.nulls().filter(|nulls| nulls.null_count() > 0) {
             let row = (0..times.len()).find(|row| nulls.is_null(*row)).unwrap_or_default();
             return Err(Error::NullEventTime { row });
         }
         let Some(before) = watermark.and_then(|watermark| self.spec.late_before(watermark)) else {
-            return Ok((rows, Late::default()));
+            return Ok(Late::default());
         };
         let least = times.values().iter().min();
         if least.is_none_or(|least| *least >= before.some) {
-            return Ok((rows, Late::default()));
+            return Ok(Late::default());
         }
         let count = |before: i64| times.values().iter().filter(|time| **time < before).count() as u64;
-        let late = Late { all: count(before.all), some: count(before.some) - count(before.all) };
-        if late.all == 0 {
-            return Ok((rows, late));
-        }
-        let in_time: BooleanArray = times.values().iter().map(|time| Some(*time >= before.all)).collect();
-        let rows = filter_record_batch(&rows, &in_time).map_err(|error| Error::in_part("rows")(error.into()))?;
-        Ok((rows, late))
+        let (all, some) = (count(before.all), count(before.some) - count(before.all));
+        let late = || times.values().iter().map(|time| Some(*time < before.all)).collect();
+        Ok(Late { all, some, rows: (all > 0).then(late) })
     }
 
     /// A general plan may promise columns without nulls, which a batch of ours does not.
@@ -273,7 +337,7 @@ impl Windowed {
     fn emit(&self, closed: Closed, output: &Output, rows: &mut Vec<RecordBatch>) -> DataFusionResult<()> {
         match &self.above {
             Program::Steps(steps) => {
-                let (batch, _) = steps.run(&chosen(&closed, &steps.columns)?)?;
+                let (batch, _) = steps.run(&chosen(&closed, &steps.columns)?, &[])?;
                 output.append(&batch, rows)
             }
             Program::Plan(plan) => {
@@ -308,9 +372,28 @@ fn chosen(closed: &Closed, columns: &[usize]) -> DataFusionResult<RecordBatch> {
     Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
 }
 
-fn fan_out(plan: &Plan, rows: &RecordBatch) -> DataFusionResult<Vec<RecordBatch>> {
-    let read: Vec<usize> = (0..plan.columns.len()).collect();
-    plan.run(vec![rows.project(&read)?])
+/// Rows without the late ones and without the identity of their records; and that of the late ones, if it is there.
+fn without_late(
+    rows: RecordBatch,
+    late: Option<&BooleanArray>,
+    identity: Option<usize>,
+) -> DataFusionResult<(RecordBatch, Option<RecordBatch>)> {
+    let late_records = match (identity, late) {
+        (Some(identity), Some(late)) => {
+            let columns: Vec<usize> = (identity..rows.num_columns()).collect();
+            Some(filter_record_batch(&rows.project(&columns)?, late)?)
+        }
+        _ => None,
+    };
+    let rows = match identity {
+        Some(identity) => rows.project(&(0..identity).collect::<Vec<_>>())?,
+        None => rows,
+    };
+    let rows = match late {
+        Some(late) => filter_record_batch(&rows, &not(late)?)?,
+        None => rows,
+    };
+    Ok((rows, late_records))
 }
 
 fn check_input(expected: &SchemaRef, batch: &RecordBatch) -> Result<()> {

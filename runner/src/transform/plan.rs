@@ -18,7 +18,8 @@ use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::StreamExt;
 
-use super::session::{Session, Table, project};
+use super::inputs::{Role, Table, role};
+use super::session::{Session, project};
 use crate::engine::scan;
 
 /// Name of the table that stands for the batches given to a plan; with blanks, so that no query has it by chance.
@@ -45,9 +46,20 @@ impl Plan {
         Ok(Self { columns, plan, context: session.task_context() })
     }
 
+    /// Compiles a plan that reads only references. Its input is the rows of all of them, by their position.
+    pub(super) fn over_references(plan: &LogicalPlan, session: &Session) -> Result<Self> {
+        let plan = bind_references(&session.optimize(plan)?)?;
+        Ok(Self { columns: vec![], plan: session.physical_plan(&plan)?, context: session.task_context() })
+    }
+
     /// Runs the plan over batches that have [`Self::columns`].
     pub(super) fn run(&self, batches: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
-        let config = self.context.session_config().clone().with_extension(Arc::new(Given(batches)));
+        self.run_over(vec![batches])
+    }
+
+    /// Runs the plan over the batches of each of its inputs.
+    pub(super) fn run_over(&self, inputs: Vec<Vec<RecordBatch>>) -> Result<Vec<RecordBatch>> {
+        let config = self.context.session_config().clone().with_extension(Arc::new(Given(inputs)));
         let context = TaskContext::default().with_session_config(config).with_runtime(self.context.runtime_env());
         let context = Arc::new(context);
         // A plan keeps the metrics of every execution: over months that would be a leak. A reset one starts without.
@@ -77,7 +89,8 @@ async fn drain(mut stream: SendableRecordBatchStream, rows: &mut Vec<RecordBatch
 pub(super) fn leaf(schema: &DFSchema) -> Result<LogicalPlan> {
     let fields = schema.fields().iter().enumerate();
     let fields = fields.map(|(index, field)| Field::new(index.to_string(), field.data_type().clone(), true));
-    let table: Arc<dyn TableSource> = Arc::new(Table(Arc::new(Schema::new(fields.collect::<Vec<_>>()))));
+    let table: Arc<dyn TableSource> =
+        Arc::new(Table::new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), Role::Rows));
     let named = schema.iter().enumerate().map(|(index, (qualifier, field))| {
         let column = Expr::Column(Column::new(Some(LEAF), index.to_string()));
         column.alias_qualified(qualifier.cloned(), field.name())
@@ -114,7 +127,7 @@ fn bind(plan: &LogicalPlan, columns: &[usize]) -> Result<LogicalPlan> {
     let replace = |node: &LogicalPlan| -> Result<Option<LogicalPlan>> {
         let LogicalPlan::TableScan(leaf) = node else { return Ok(None) };
         let schema = Arc::new(leaf.source.schema().project(columns)?);
-        let table = StreamingTable::try_new(schema.clone(), vec![Arc::new(Batches(schema))])?;
+        let table = given(schema, 0)?;
         let positions = match &leaf.projection {
             None => None,
             Some(read) => Some(
@@ -126,39 +139,58 @@ fn bind(plan: &LogicalPlan, columns: &[usize]) -> Result<LogicalPlan> {
                     .collect::<Result<Vec<_>>>()?,
             ),
         };
-        let table = provider_as_source(Arc::new(table));
         scan(leaf.table_name.clone(), table, positions).map(Some)
     };
     rebuild(plan, &replace, &Ok)
 }
 
-/// The batches of one run, handed to the leaves through the task's context, so that plans can be shared.
-struct Given(Vec<RecordBatch>);
+/// Gives each reference its data.
+fn bind_references(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    let replace = |node: &LogicalPlan| -> Result<Option<LogicalPlan>> {
+        let LogicalPlan::TableScan(leaf) = node else { return Ok(None) };
+        let Some(Role::Reference(index)) = role(node) else { return internal_err!("a reference is no reference") };
+        scan(leaf.table_name.clone(), given(leaf.source.schema(), index)?, leaf.projection.clone()).map(Some)
+    };
+    rebuild(plan, &replace, &Ok)
+}
+
+/// A table of what a run is given for an input.
+fn given(schema: SchemaRef, input: usize) -> Result<Arc<dyn TableSource>> {
+    let batches = Batches { schema: Arc::clone(&schema), input };
+    Ok(provider_as_source(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(batches)])?)))
+}
+
+/// The batches of one run, for each input, handed to the leaves through the task's context, so that plans can be shared.
+struct Given(Vec<Vec<RecordBatch>>);
 
 #[derive(Debug)]
-struct Batches(SchemaRef);
+struct Batches {
+    schema: SchemaRef,
+    input: usize,
+}
 
 impl PartitionStream for Batches {
     fn schema(&self) -> &SchemaRef {
-        &self.0
+        &self.schema
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let given = context.session_config().get_extension::<Given>();
-        let given = given.map(|given| given.0.clone()).unwrap_or_default();
+        let given = given.and_then(|given| given.0.get(self.input).cloned()).unwrap_or_default();
         // Columns come by position: their names differ from those of the leaf.
         let renamed = given.into_iter().map(|batch| {
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-            RecordBatch::try_new_with_options(self.0.clone(), batch.columns().to_vec(), &options).map_err(Into::into)
+            RecordBatch::try_new_with_options(self.schema.clone(), batch.columns().to_vec(), &options)
+                .map_err(Into::into)
         });
         match renamed
             .collect::<Result<Vec<_>>>()
-            .and_then(|batches| MemoryStream::try_new(batches, self.0.clone(), None))
+            .and_then(|batches| MemoryStream::try_new(batches, self.schema.clone(), None))
         {
             Ok(stream) => Box::pin(stream),
             Err(error) => {
                 let failed = futures::stream::once(futures::future::ready(Err(error)));
-                Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(self.0.clone(), failed))
+                Box::pin(datafusion::physical_plan::stream::RecordBatchStreamAdapter::new(self.schema.clone(), failed))
             }
         }
     }

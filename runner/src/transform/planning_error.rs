@@ -4,8 +4,8 @@ use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 
-use super::SourceTable;
 use super::error::{Position, QueryError};
+use super::inputs::QueryInputs;
 use super::session::Session;
 use super::suggest;
 use super::syntax::Places;
@@ -15,7 +15,7 @@ use super::window::Edge;
 pub(super) struct Translation<'a> {
     pub(super) places: &'a Places,
     pub(super) session: &'a Session,
-    pub(super) source: &'a SourceTable,
+    pub(super) inputs: &'a QueryInputs,
 }
 
 impl Translation<'_> {
@@ -32,10 +32,9 @@ impl Translation<'_> {
                     return self.unknown_column(&field.name, &names);
                 }
                 SchemaError::AmbiguousReference { field } => {
-                    // Joins are refused before, so it is a column and what was given its name.
                     return QueryError::new(format!("two columns are called {}", field.name))
                         .at(self.places.column(&field.name))
-                        .cure("give one of them another name: … AS name");
+                        .cure("write its table before it, or give one of them another name: … AS name");
                 }
                 _ => {}
             }
@@ -74,7 +73,8 @@ impl Translation<'_> {
     fn unknown_column(&self, name: &str, columns: &[&str]) -> QueryError {
         let error = QueryError::new(format!("there is no column {name}")).at(self.places.column(name));
         if Edge::from_name(name).is_none() {
-            let declared: Vec<&str> = self.source.schema.fields().iter().map(|field| field.name().as_str()).collect();
+            let declared = self.inputs.schemas().flat_map(|schema| schema.fields());
+            let declared: Vec<&str> = declared.map(|field| field.name().as_str()).collect();
             let columns = if columns.is_empty() { declared } else { columns.to_vec() };
             return error.cure(suggest::hint(name, &columns, "the columns are"));
         }

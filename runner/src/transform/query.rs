@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::logical_expr::LogicalPlan;
 
 use super::error::{QueryError, Result};
 use super::explain::Explanation;
+use super::inputs::QueryInputs;
 use super::operator::{Operator, Parts, Windowed};
 use super::output::Output;
 use super::planning_error::Translation;
@@ -14,24 +15,13 @@ use super::refuse::Context;
 use super::session::{Session, describe};
 use super::window::{Edge, WindowKind};
 use super::windows::{WindowSpec, window_of};
-use super::{explain, split, suggest, syntax};
+use super::{branches, explain, split, syntax};
 use crate::engine::BatchClock;
 
 /// Stack of the planning thread. Parsing and planning recurse over the query; the limits of `syntax` keep them within
 /// a few megabytes, but the parser builds chains such as `1 + 1 + …` before anybody can count them, and dropping one
 /// recurses too. Only pages that are touched cost memory.
 const STACK_BYTES: usize = 256 << 20;
-
-/// The table that a query reads.
-#[derive(Clone, Debug)]
-pub struct SourceTable {
-    /// Name in the query.
-    pub name: String,
-    /// All declared columns.
-    pub schema: SchemaRef,
-    /// The column that windows and the watermark follow: `Timestamp(us, "UTC")`.
-    pub event_time: Option<String>,
-}
 
 /// A query that can run as a stream.
 #[derive(Clone)]
@@ -43,17 +33,24 @@ pub struct StreamQuery {
 }
 
 impl StreamQuery {
-    /// Plans `sql` over one source. `now()` will read `clock`.
+    /// Plans `sql` over the inputs of a job. `now()` will read `clock`.
     ///
     /// *Errors*: the query cannot run as a stream; the error says why, where, and what would work.
-    pub fn plan(sql: &str, source: &SourceTable, clock: BatchClock) -> Result<Self, QueryError> {
-        with_room(|| plan_here(sql, source, &clock))
+    pub fn plan(sql: &str, inputs: &QueryInputs, clock: BatchClock) -> Result<Self, QueryError> {
+        with_room(|| plan_here(sql, inputs, &clock))
     }
 
-    /// Declared columns that the query reads, ascending. Batches given to [`Operator::ingest`] have exactly these, in
-    /// this order. With a window the event time is always among them.
-    pub fn input_columns(&self) -> &[usize] {
-        &self.parts.trunk.columns
+    /// Whether the query reads a source.
+    pub fn reads(&self, source: usize) -> bool {
+        self.parts.inputs.get(source).is_some_and(Option::is_some)
+    }
+
+    /// Columns of a source that the query reads, ascending: declared ones, and behind the last of these the identity of
+    /// the record ([`IDENTITY_COLUMNS`](crate::source::record::IDENTITY_COLUMNS)). Batches given to
+    /// [`Operator::ingest`] have exactly these, in this order. With a window the event time is always among them. None
+    /// of a source that is not read.
+    pub fn input_columns(&self, source: usize) -> &[usize] {
+        self.parts.inputs.get(source).and_then(Option::as_ref).map_or(&[], |rows| &rows.trunk.columns)
     }
 
     /// Columns of the output: timestamps are `Timestamp(us, "UTC")`; there are no dictionaries, no unsigned numbers, no
@@ -114,17 +111,19 @@ pub(super) fn with_room<T: Send>(plan: impl FnOnce() -> Result<T, QueryError> + 
     }
 }
 
-fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<StreamQuery, QueryError> {
-    let event_time = event_time_of(source)?;
-    let syntax = syntax::parse(sql, &source.name, &source.schema)?;
+fn plan_here(sql: &str, inputs: &QueryInputs, clock: &BatchClock) -> Result<StreamQuery, QueryError> {
+    let event_times = inputs.check()?;
+    let syntax = syntax::parse(sql, inputs)?;
     let places = &syntax.places;
-    let session = Session::new(source, clock)
+    let session = Session::new(inputs, clock)
         .map_err(|error| QueryError::new(format!("no session could be made: {}", describe(&error))))?;
-    let translation = Translation { places, session: &session, source };
+    let translation = Translation { places, session: &session, inputs };
     let failed = |error| translation.of(&error);
     let state_form = syntax.state_form(&|name| session.is_aggregate(name));
-    let plan = session.plan(syntax.query).map_err(failed)?;
-    let context = Context { places, source_name: &source.name, event_time: source.event_time.as_deref() };
+    let context = Context { places, inputs };
+    let plan = session.read(syntax.query).map_err(failed)?;
+    branches::check(&plan)?;
+    let plan = session.coerce(&plan).map_err(failed)?;
     context.check_types(&plan)?;
     let evaluate = |expr: &_| session.evaluate_constant(expr);
 
@@ -138,8 +137,8 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
         context.check_uses(&plan, None)?;
         context.check_made(&plan, &evaluate)?;
         let output = Output::new(plan.schema().as_arrow())?;
-        let parts = split::compile_rows(&plan, &source.schema, output, &session).map_err(failed)?;
-        let explanation = explain::rows(&plan, &parts, source);
+        let parts = split::compile_rows(&plan, inputs, output, &session).map_err(failed)?;
+        let explanation = explain::rows(&plan, &parts, inputs);
         let (normal_form, state_form) = (syntax.normal_form, None);
         return Ok(StreamQuery { parts: Arc::new(parts), normal_form, state_form, explanation });
     };
@@ -151,38 +150,20 @@ fn plan_here(sql: &str, source: &SourceTable, clock: &BatchClock) -> Result<Stre
     context.check_uses(input, None)?;
     context.check_uses(&plan, Some(window.aggregate))?;
     context.check_made(&plan, &evaluate)?;
-    check_edge_names(input, source).map_err(|error| error.at(places.window()))?;
-    let over = window_of(window.aggregate, &source.schema, source.event_time.as_deref(), &session)
-        .map_err(|error| error.at(places.window()))?;
+    check_edge_names(input, inputs).map_err(|error| error.at(places.window()))?;
+    let over =
+        window_of(window.aggregate, inputs, &event_times, &session).map_err(|error| error.at(places.window()))?;
     let spec = over.0;
     let output = Output::new(plan.schema().as_arrow())?;
-    let event_time = event_time.unwrap_or_default();
     let (parts, names) =
-        split::compile_window(&plan, &window, over, (&source.schema, event_time), output, &session).map_err(failed)?;
-    let explanation = explain::windowed(&window, spec, names, &parts, source);
+        split::compile_window(&plan, &window, over, (inputs, &event_times), output, &session).map_err(failed)?;
+    let explanation = explain::windowed(&window, spec, names, &parts, inputs);
     let (normal_form, state_form) = (syntax.normal_form, Some(state_form));
     Ok(StreamQuery { parts: Arc::new(parts), normal_form, state_form, explanation })
 }
 
-/// Position of the event time among the declared columns.
-fn event_time_of(source: &SourceTable) -> Result<Option<usize>, QueryError> {
-    let Some(name) = &source.event_time else { return Ok(None) };
-    let Some((index, field)) = source.schema.column_with_name(name) else {
-        let columns: Vec<&str> = source.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let message = format!("the event time {name} is no column of source {}", source.name);
-        return Err(QueryError::new(message).cure(suggest::hint(name, &columns, "its columns are")));
-    };
-    match field.data_type() {
-        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Ok(Some(index)),
-        other => {
-            let message = format!("the event time {name} of source {} is of type {other}", source.name);
-            Err(QueryError::new(message).cure("declare it as timestamp"))
-        }
-    }
-}
-
 /// A column of these names could not be told from the window's edges.
-fn check_edge_names(input: &LogicalPlan, source: &SourceTable) -> Result<(), QueryError> {
+fn check_edge_names(input: &LogicalPlan, inputs: &QueryInputs) -> Result<(), QueryError> {
     for edge in [Edge::Start, Edge::End] {
         let name = edge.name();
         if input.schema().fields().iter().any(|field| field.name() == name) {
@@ -191,7 +172,7 @@ fn check_edge_names(input: &LogicalPlan, source: &SourceTable) -> Result<(), Que
             ))
             .cure(format!(
                 "read what you need under other names: FROM (SELECT {name} AS other_name, … FROM {}) AS renamed",
-                source.name
+                inputs.first_source()
             )));
         }
     }

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::error::QueryError;
+use super::inputs::{QueryInputs, only_references};
 use super::syntax::{Clause, Places};
 use super::window::{WindowKind, edge_sign, window_sign};
 use crate::engine;
@@ -35,26 +36,30 @@ type Refusal<T = ()> = Result<T, QueryError>;
 /// What refusals need to know of the query.
 pub(super) struct Context<'a> {
     pub(super) places: &'a Places,
-    pub(super) source_name: &'a str,
-    pub(super) event_time: Option<&'a str>,
+    pub(super) inputs: &'a QueryInputs,
 }
 
 impl Context<'_> {
     fn add_a_window(&self) -> String {
-        match self.event_time {
+        match self.inputs.sources.iter().find_map(|source| source.event_time.as_ref()) {
             Some(column) => format!("add a window: GROUP BY tumble({column}, INTERVAL '1 minute'), …"),
             None => format!(
                 "declare the event time of source {}, and add a window: \
                  GROUP BY tumble(<event time>, INTERVAL '1 minute'), …",
-                self.source_name
+                self.inputs.first_source()
             ),
         }
     }
 
     /// Everything of a query without a window, or everything below one.
     pub(super) fn check_rows(&self, plan: &LogicalPlan, below_window: bool) -> Refusal {
+        self.check_has_source(plan)?;
         self.check_row_node(plan, below_window)?;
-        plan.inputs().into_iter().try_for_each(|input| self.check_rows(input, below_window))
+        let mut inputs = plan.inputs();
+        if matches!(plan, LogicalPlan::Join(_)) {
+            inputs.retain(|input| !only_references(input));
+        }
+        inputs.into_iter().try_for_each(|input| self.check_rows(input, below_window))
     }
 
     fn check_row_node(&self, plan: &LogicalPlan, below_window: bool) -> Refusal {
@@ -66,6 +71,7 @@ impl Context<'_> {
             | LogicalPlan::TableScan(_)
             | LogicalPlan::Unnest(_)
             | LogicalPlan::Union(_) => {}
+            LogicalPlan::Join(join) => self.check_join(join)?,
             LogicalPlan::Aggregate(aggregate) => return Err(self.aggregate_of_rows(aggregate, below_window)),
             LogicalPlan::Distinct(_) => {
                 let cure = if below_window {
@@ -147,7 +153,7 @@ impl Context<'_> {
     }
 
     /// What no expression of a query may have.
-    fn check_any_expr(&self, expr: &Expr) -> Refusal {
+    pub(super) fn check_any_expr(&self, expr: &Expr) -> Refusal {
         find(expr, &mut |expr| match expr {
             Expr::ScalarVariable(_, names) => {
                 Err(QueryError::new(format!("the variable {} does not exist in a job", names.join(".")))
@@ -492,7 +498,7 @@ fn unsupported(plan: &LogicalPlan, place: &str) -> QueryError {
 }
 
 /// Looks at an expression and all its parts.
-fn find(expr: &Expr, look: &mut dyn FnMut(&Expr) -> Refusal) -> Refusal {
+pub(super) fn find(expr: &Expr, look: &mut dyn FnMut(&Expr) -> Refusal) -> Refusal {
     let mut refused = ControlFlow::Continue(());
     let walked = expr.apply(|expr| {
         Ok(match look(expr) {

@@ -5,27 +5,28 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
-use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DFSchema, TableReference, internal_err, plan_err};
+use datafusion::common::{DFSchema, internal_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::logical_plan::Projection;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableSource};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
+use datafusion::optimizer::extract_equijoin_predicate::ExtractEquijoinPredicate;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::sql::sqlparser::ast::{self, Query, TableFactor};
+use datafusion::sql::sqlparser::ast::{self, Query};
 
-use super::{SourceTable, window};
-use crate::engine::{self, BatchClock, Profile, scan};
+use super::inputs::{QueryInputs, Relations};
+use super::window;
+use crate::engine::{self, BatchClock, Profile};
 
 /// Operators and calls inside each other in a compiled expression: somewhat more than a plan may have (`refuse`), since
 /// types are coerced.
@@ -36,7 +37,7 @@ const EXPRESSION_DEPTH_MAX: usize = 800;
 pub(super) struct Session {
     /// All rules of DataFusion.
     state: SessionState,
-    /// Coerces types, nothing else.
+    /// Coerces types and finds the equalities of joins, nothing else.
     analyzing: SessionState,
     /// Only rules that keep a chain of projections and filters: filters stay where they are, since rows are counted
     /// before and after them.
@@ -44,9 +45,9 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(source: &SourceTable, clock: &BatchClock) -> Result<Self> {
-        let relation = SourceRelation { name: source.name.clone(), table: Arc::new(Table(source.schema.clone())) };
-        let mut state = engine::finish(engine::builder(Profile::Stream, clock, Arc::new(relation))?)?;
+    pub(super) fn new(inputs: &QueryInputs, clock: &BatchClock) -> Result<Self> {
+        let relations = Arc::new(Relations::new(inputs));
+        let mut state = engine::finish(engine::builder(Profile::Stream, clock, relations)?)?;
         for function in window::functions() {
             state.register_udf(Arc::new(function))?;
         }
@@ -57,13 +58,19 @@ impl Session {
         ];
         let with_rules =
             |rules| SessionStateBuilder::new_from_existing(state.clone()).with_optimizer_rules(rules).build();
-        let (analyzing, chaining) = (with_rules(vec![]), with_rules(rules));
+        let analyzing = with_rules(vec![Arc::new(ExtractEquijoinPredicate::new())]);
+        let chaining = with_rules(rules);
         Ok(Self { state, analyzing, chaining })
     }
 
-    /// The logical plan of a query, with types coerced.
-    pub(super) fn plan(&self, query: Box<Query>) -> Result<LogicalPlan> {
-        self.analyzing.optimize(&logical_plan(&self.state, query)?)
+    /// The logical plan of a query, as it is written.
+    pub(super) fn read(&self, query: Box<Query>) -> Result<LogicalPlan> {
+        logical_plan(&self.state, query)
+    }
+
+    /// The same plan with types coerced.
+    pub(super) fn coerce(&self, plan: &LogicalPlan) -> Result<LogicalPlan> {
+        self.analyzing.optimize(plan)
     }
 
     /// The same plan with constants computed and columns that nobody reads left out; a chain stays a chain.
@@ -145,46 +152,6 @@ pub(crate) fn logical_plan(state: &SessionState, query: Box<Query>) -> Result<Lo
 /// Compiles an optimized plan. Nothing in it waits: no table of ours does I/O to be planned.
 pub(crate) fn execution_plan(state: &SessionState, plan: &LogicalPlan) -> Result<Arc<dyn ExecutionPlan>> {
     futures::executor::block_on(state.query_planner().create_physical_plan(plan, state))
-}
-
-/// A table of which only the columns are known: enough to plan. Data reaches the compiled steps directly.
-#[derive(Debug)]
-pub(super) struct Table(pub(super) SchemaRef);
-
-impl TableSource for Table {
-    fn schema(&self) -> SchemaRef {
-        self.0.clone()
-    }
-}
-
-/// Gives the planner the source. It is asked before the query's own WITH tables, hence `syntax` refuses a WITH table
-/// of the same name.
-#[derive(Debug)]
-struct SourceRelation {
-    name: String,
-    table: Arc<Table>,
-}
-
-impl RelationPlanner for SourceRelation {
-    fn plan_relation(
-        &self,
-        relation: TableFactor,
-        context: &mut dyn RelationPlannerContext,
-    ) -> Result<RelationPlanning> {
-        let TableFactor::Table { name, .. } = &relation else {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        };
-        let [part] = &name.0[..] else { return plan_err!("there is no table {name}") };
-        let Some(ident) = part.as_ident() else { return plan_err!("there is no table {name}") };
-        if !ident.value.eq_ignore_ascii_case(&self.name) {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
-        }
-        let table = TableReference::bare(context.normalize_ident(ident.clone()));
-        let source: Arc<dyn TableSource> = self.table.clone();
-        let plan = scan(table, source, None)?;
-        let TableFactor::Table { alias, .. } = relation else { return internal_err!("a table is no table") };
-        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
-    }
 }
 
 /// Computes expressions over a plan.

@@ -14,15 +14,17 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
+use super::lookup::{self, Index, Lookup, Side};
 use super::session::Session;
 
 #[derive(Clone)]
 enum Step {
     Filter(Arc<dyn PhysicalExpr>),
     Project { exprs: Vec<Arc<dyn PhysicalExpr>>, schema: SchemaRef },
+    Lookup(Lookup),
 }
 
-/// A chain of projections and filters over the columns of one table.
+/// A chain of projections, filters and joins with references over the columns of one table.
 #[derive(Clone)]
 pub(super) struct Steps {
     /// Columns of the table that are read, ascending; batches have exactly these.
@@ -33,27 +35,32 @@ pub(super) struct Steps {
 impl Steps {
     /// Compiles a plan for which [`is_chain`] holds.
     pub(super) fn compile(plan: &LogicalPlan, session: &Session) -> Result<Self> {
+        Self::with_lookups(plan, session, &mut vec![])
+    }
+
+    /// Compiles a chain with joins. Their sides are added to `sides`, by whose positions they find their indexes.
+    pub(super) fn with_lookups(plan: &LogicalPlan, session: &Session, sides: &mut Vec<Side>) -> Result<Self> {
         let plan = session.optimize_chain(plan)?;
         let mut steps = Self { columns: vec![], steps: vec![] };
-        steps.add(&plan, session)?;
+        steps.add(&plan, session, sides)?;
         Ok(steps)
     }
 
-    fn add(&mut self, plan: &LogicalPlan, session: &Session) -> Result<()> {
+    fn add(&mut self, plan: &LogicalPlan, session: &Session, sides: &mut Vec<Side>) -> Result<()> {
         match plan {
             LogicalPlan::TableScan(scan) if scan.filters.is_empty() && scan.fetch.is_none() => {
                 let all = || (0..scan.source.schema().fields().len()).collect();
                 self.columns = scan.projection.clone().unwrap_or_else(all);
                 Ok(())
             }
-            LogicalPlan::SubqueryAlias(alias) => self.add(&alias.input, session),
+            LogicalPlan::SubqueryAlias(alias) => self.add(&alias.input, session, sides),
             LogicalPlan::Filter(filter) => {
-                self.add(&filter.input, session)?;
+                self.add(&filter.input, session, sides)?;
                 self.steps.push(Step::Filter(session.physical(&filter.predicate, filter.input.schema())?));
                 Ok(())
             }
             LogicalPlan::Projection(projection) => {
-                self.add(&projection.input, session)?;
+                self.add(&projection.input, session, sides)?;
                 let input = projection.input.schema();
                 let exprs =
                     projection.expr.iter().map(|expr| session.physical(expr, input)).collect::<Result<Vec<_>>>()?;
@@ -62,12 +69,19 @@ impl Steps {
                 }
                 Ok(())
             }
+            LogicalPlan::Join(join) => {
+                let Some((records, ..)) = lookup::sides(join) else { return internal_err!("a join of two streams") };
+                self.add(records, session, sides)?;
+                self.steps.push(Step::Lookup(Lookup::compile(join, session, sides)?));
+                Ok(())
+            }
             other => internal_err!("{} is not a step of a chain", other.display()),
         }
     }
 
     /// Runs the steps over a batch that has [`Self::columns`]. Gives the rows left, and how many the filters removed.
-    pub(super) fn run(&self, batch: &RecordBatch) -> Result<(RecordBatch, usize)> {
+    /// `indexes` are those of the sides that joins were compiled with.
+    pub(super) fn run(&self, batch: &RecordBatch, indexes: &[Option<Arc<Index>>]) -> Result<(RecordBatch, usize)> {
         let mut batch = batch.clone();
         let mut removed = 0;
         for step in &self.steps {
@@ -85,6 +99,7 @@ impl Steps {
                         }
                     }
                 }
+                Step::Lookup(lookup) => batch = lookup.run(&batch, indexes)?,
                 Step::Project { exprs, schema } => {
                     let rows = batch.num_rows();
                     let columns = exprs.iter().map(|expr| expr.evaluate(&batch)?.into_array(rows));

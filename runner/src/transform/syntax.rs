@@ -19,7 +19,9 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::error::{Position, QueryError, lower_first};
+use super::inputs::QueryInputs;
 use super::window::{Edge, WindowCall};
+use crate::source::record::IDENTITY_COLUMNS;
 
 /// Longest text of a query: four times the longest that we have seen people write; a custom resource holds 1.5 MB.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -61,6 +63,7 @@ pub(super) struct Places {
 pub(super) enum Clause {
     Distinct,
     GroupBy,
+    Join,
     OrderBy,
     Over,
 }
@@ -90,11 +93,12 @@ impl Places {
     }
 }
 
-/// Reads the text of a query over one source.
-pub(super) fn parse(sql: &str, source_name: &str, columns: &Schema) -> Result<Syntax, QueryError> {
+/// Reads the text of a query over the inputs of a job.
+pub(super) fn parse(sql: &str, inputs: &QueryInputs) -> Result<Syntax, QueryError> {
     let (mut query, tokens) = read(sql)?;
+    nothing_reserved(&tokens)?;
     let normal_form = normal_form(&tokens);
-    let mut walk = walk::Walk::new(source_name, spelling(columns));
+    let mut walk = walk::Walk::new(inputs, spelling(inputs.schemas().map(AsRef::as_ref)));
     if let std::ops::ControlFlow::Break(error) = walk.walk_query(&mut query) {
         return Err(*error);
     }
@@ -175,6 +179,16 @@ fn no_signs(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     Err(QueryError::new(format!("there is no function {}", sign.token)).at(place(sign.span.start)))
 }
 
+/// The identity of the record goes through the whole query under names of its own.
+fn nothing_reserved(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
+    let is_reserved = |word: &str| IDENTITY_COLUMNS.iter().any(|name| name.eq_ignore_ascii_case(word));
+    let found = tokens.iter().find(|token| matches!(&token.token, Token::Word(word) if is_reserved(&word.value)));
+    let Some(token) = found else { return Ok(()) };
+    Err(QueryError::new(format!("the name {} is reserved", token.token))
+        .at(place(token.span.start))
+        .cure("declare a column with from: topic, partition or offset, and use its name"))
+}
+
 fn check_nesting(tokens: &[TokenWithSpan]) -> Result<(), QueryError> {
     let (mut open, mut signs, mut types) = (0_usize, 0_usize, 0_usize);
     let mut before = &Token::EOF;
@@ -234,7 +248,7 @@ fn word_of(token: &Token) -> Option<String> {
 
 /// Declared names that have capitals, by their lower case: SQL lowers unquoted names, JSON events are often camelCase.
 /// A name that also occurs in lower case, or with other capitals, is left out: it needs quotes.
-fn spelling(columns: &Schema) -> HashMap<String, String> {
+fn spelling<'a>(tables: impl Iterator<Item = &'a Schema>) -> HashMap<String, String> {
     fn add<'a>(name: &'a str, data_type: &'a DataType, names: &mut HashSet<&'a str>) {
         names.insert(name);
         match data_type {
@@ -248,7 +262,9 @@ fn spelling(columns: &Schema) -> HashMap<String, String> {
         }
     }
     let mut names = HashSet::new();
-    columns.fields().iter().for_each(|field| add(field.name(), field.data_type(), &mut names));
+    for field in tables.flat_map(|columns| columns.fields()) {
+        add(field.name(), field.data_type(), &mut names);
+    }
     let mut by_lower: HashMap<String, Vec<&str>> = HashMap::new();
     for name in names {
         by_lower.entry(name.to_lowercase()).or_default().push(name);

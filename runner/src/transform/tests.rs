@@ -3,9 +3,12 @@
 mod abuse;
 mod agree;
 mod cuts;
+mod deduplicate;
 mod functions;
+mod references;
 mod refused;
 mod results;
+mod sources;
 mod streaming;
 mod tables;
 
@@ -14,7 +17,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 
-use super::{BatchClock, Operator, QueryError, SourceTable, StreamQuery};
+use super::{BatchClock, Operator, QueryError, QueryInputs, ReferenceTable, SourceTable, StreamQuery};
 
 /// 2026-02-16 14:00:00 UTC in microseconds.
 const T0: i64 = 1_771_250_400_000_000;
@@ -49,7 +52,7 @@ fn events() -> SourceTable {
 }
 
 fn plan(sql: &str) -> Result<StreamQuery, QueryError> {
-    StreamQuery::plan(sql, &events(), BatchClock::new(T0 + 90 * SECOND))
+    StreamQuery::plan(sql, &events().into(), BatchClock::new(T0 + 90 * SECOND))
 }
 
 #[track_caller]
@@ -62,7 +65,7 @@ fn planned(sql: &str) -> StreamQuery {
 
 /// Records as JSON objects in the columns that a query reads. Their `timestamp` is in seconds after T0.
 fn batch(query: &StreamQuery, records: &str) -> RecordBatch {
-    let schema = Arc::new(events_schema().project(query.input_columns()).unwrap());
+    let schema = Arc::new(events_schema().project(query.input_columns(0)).unwrap());
     let values = serde_json::Deserializer::from_str(records).into_iter::<serde_json::Value>().map(|value| {
         let mut value = value.unwrap();
         let seconds = value["timestamp"].as_f64().unwrap_or_default();
@@ -103,7 +106,7 @@ fn json_rows(batches: &[RecordBatch]) -> Vec<String> {
 fn answer(sql: &str, lines: &str) -> Vec<String> {
     let query = planned(sql);
     let mut operator = query.operator();
-    let ingested = operator.ingest(&batch(&query, lines), None, 1).unwrap();
+    let ingested = operator.ingest(0, &batch(&query, lines), None, 1).unwrap();
     let mut rows = json_rows(&ingested.rows);
     rows.extend(json_rows(&close_all(&mut operator)));
     rows

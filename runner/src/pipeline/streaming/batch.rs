@@ -221,7 +221,7 @@ impl Session<'_> {
         if !self.environment.faults.guard(Guard::CommittedWatermark) {
             watermark = watermark.max(self.running_watermark(rows));
         }
-        let ingested = self.operator.ingest(rows, watermark, writers.attempt.version)?;
+        let ingested = self.operator.ingest(0, rows, watermark, writers.attempt.version)?;
         writers.counters.filtered += ingested.filtered;
         writers.counters.late += ingested.late;
         writers.counters.accepted += ingested.accepted;

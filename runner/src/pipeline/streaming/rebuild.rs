@@ -110,7 +110,7 @@ impl Session<'_> {
         let reading = self.reader.read(request)?;
         let summary = loop {
             match reading.next().map_err(|error| lost(version, error))? {
-                Part::Rows(rows) => drop(self.operator.ingest(&rows, batch.watermark_before, version)?),
+                Part::Rows(rows) => drop(self.operator.ingest(0, &rows, batch.watermark_before, version)?),
                 Part::DeadLetters(_) => {}
                 Part::Done(summary) => break summary,
             }

@@ -8,6 +8,7 @@ use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, Sc
 
 use super::fields::PATH_LEVELS_MAX;
 use super::scan::{DEPTH_MAX, RECORD_BYTES_MAX};
+use crate::source::record::IDENTITY_COLUMNS;
 
 /// The time zone of every timestamp column.
 pub(super) const UTC: &str = "UTC";
@@ -15,7 +16,7 @@ pub(super) const UTC: &str = "UTC";
 /// What a decoder does with each record. Every declared column is checked; those that somebody needs are built.
 #[derive(Clone, Debug)]
 pub struct DecodePlan {
-    /// All declared columns, in declared order.
+    /// All declared columns, in declared order; behind them those of the record's identity that are built.
     pub columns: Vec<DecodeColumn>,
     /// How the value is read.
     pub format: ValueFormat,
@@ -133,7 +134,8 @@ pub enum PlanError {
 }
 
 impl DecodePlan {
-    /// The plan for a source whose columns `needed` (ascending indices of `source.columns`) must be built.
+    /// The plan for a source whose columns `needed` must be built: ascending indices of `source.columns`, and behind the
+    /// last of these the record's identity ([`IDENTITY_COLUMNS`]).
     ///
     /// # Errors
     /// The first thing in the declaration that no record could satisfy.
@@ -144,8 +146,9 @@ impl DecodePlan {
             other => return Err(PlanError::Format(other)),
         };
         let ascending = needed.is_sorted_by(|a, b| a < b);
-        if !ascending || needed.last().is_some_and(|&last| last >= source.columns.len()) {
-            return Err(PlanError::Needed { needed: needed.to_vec(), columns: source.columns.len() });
+        let declared = source.columns.len();
+        if !ascending || needed.last().is_some_and(|&last| last >= declared + IDENTITY_COLUMNS.len()) {
+            return Err(PlanError::Needed { needed: needed.to_vec(), columns: declared });
         }
         let max_record_bytes = source.max_record_bytes.as_bytes();
         if !(1..=RECORD_BYTES_MAX as u64).contains(&max_record_bytes) {
@@ -167,6 +170,8 @@ impl DecodePlan {
             let built = needed.binary_search(&index).is_ok();
             columns.push(DecodeColumn::new(spec, event_time == Some(index), built)?);
         }
+        let identity = needed.iter().filter_map(|index| index.checked_sub(declared));
+        columns.extend(identity.map(DecodeColumn::identity));
         Ok(Self { columns, format, event_time, max_record_bytes: max_record_bytes as usize, max_depth })
     }
 
@@ -195,6 +200,26 @@ impl DecodeColumn {
             timestamp_unit: spec.timestamp_unit.unwrap_or_default(),
             built,
         })
+    }
+
+    /// One of [`IDENTITY_COLUMNS`].
+    fn identity(index: usize) -> Self {
+        let (column_type, origin) = match index {
+            0 => (ColumnType::String, ColumnOrigin::Topic),
+            1 => (ColumnType::Int, ColumnOrigin::Partition),
+            _ => (ColumnType::Bigint, ColumnOrigin::Offset),
+        };
+        Self {
+            name: IDENTITY_COLUMNS[index].into(),
+            column_type,
+            origin,
+            path: Vec::new(),
+            required: false,
+            min_length: 0,
+            max_length: usize::MAX,
+            timestamp_unit: TimestampUnit::default(),
+            built: true,
+        }
     }
 
     fn field(&self) -> Field {

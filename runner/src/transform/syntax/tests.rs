@@ -1,7 +1,10 @@
 //! Places of syntax errors, spelling of declared names.
 
+use std::sync::Arc;
+
 use datafusion::arrow::datatypes::{Field, Fields};
 
+use super::super::inputs::SourceTable;
 use super::*;
 
 fn parsed(sql: &str) -> Result<Syntax, QueryError> {
@@ -10,7 +13,8 @@ fn parsed(sql: &str) -> Result<Syntax, QueryError> {
     let columns = ["userId", "Plain", "plain", "x"].map(|name| Field::new(name, text.clone(), true));
     let mut columns = columns.to_vec();
     columns.push(Field::new("Props", DataType::Struct(nested), true));
-    parse(sql, "events", &Schema::new(columns))
+    let table = SourceTable { name: "events".into(), schema: Arc::new(Schema::new(columns)), event_time: None };
+    parse(sql, &table.into())
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     Distinct, ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr,
-    Ident, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned,
-    TableFactor, Value, WildcardAdditionalOptions,
+    Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr,
+    SetOperator, SetQuantifier, Spanned, TableFactor, Value, WildcardAdditionalOptions,
 };
 
 use super::super::error::{Position, QueryError};
+use super::super::inputs::QueryInputs;
 use super::super::suggest;
 use super::super::window::{Edge, WindowCall, WindowKind};
 use super::parts::parts;
@@ -34,7 +35,7 @@ fn refuse(error: QueryError) -> Flow {
 }
 
 pub(super) struct Walk<'a> {
-    source_name: &'a str,
+    inputs: &'a QueryInputs,
     /// Exact names of declared columns by their lower case.
     spelling: HashMap<String, String>,
     /// Names that may stand in FROM, and table aliases; all in lower case.
@@ -48,10 +49,10 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(source_name: &'a str, spelling: HashMap<String, String>) -> Self {
-        let tables = HashSet::from([source_name.to_lowercase()]);
+    pub(super) fn new(inputs: &'a QueryInputs, spelling: HashMap<String, String>) -> Self {
+        let tables = inputs.names().map(str::to_lowercase).collect();
         Self {
-            source_name,
+            inputs,
             spelling,
             tables,
             query_depth: 0,
@@ -104,6 +105,7 @@ impl<'a> Walk<'a> {
         self.check_select(select)?;
         for table in &mut select.from {
             self.walk_table(&mut table.relation)?;
+            table.joins.iter_mut().try_for_each(|join| self.walk_join(join))?;
         }
         for item in &mut select.projection {
             match item {
@@ -200,8 +202,8 @@ impl<'a> Walk<'a> {
             }
             for cte in &with.cte_tables {
                 let name = &cte.alias.name;
-                if name.value.eq_ignore_ascii_case(self.source_name) {
-                    let message = format!("the WITH table {name} has the name of the source");
+                if self.inputs.names().any(|input| name.value.eq_ignore_ascii_case(input)) {
+                    let message = format!("the WITH table {name} has the name of a table that the job reads");
                     return refuse(QueryError::new(message).at(place(name.span.start)).cure("give it another name"));
                 }
             }
@@ -316,27 +318,21 @@ impl<'a> Walk<'a> {
             return refuse(
                 QueryError::new("this SELECT has no FROM")
                     .at(start)
-                    .cure(format!("read the source: FROM {}", self.source_name)),
+                    .cure(format!("read the source: FROM {}", self.inputs.first_source())),
             );
         };
-        let joined =
-            select.from.get(1).map(|second| &second.relation).or(first.joins.first().map(|join| &join.relation));
-        if let Some(joined) = joined {
-            let position = place(joined.span().start);
-            if is_unnest(joined) {
-                return refuse(unnest_in_from(position));
-            }
-            // A table that does not exist is the more basic mistake.
-            if let TableFactor::Table { name, .. } = joined {
-                self.check_table(name)?;
-            }
+        let joined = first.joins.iter().map(|join| &join.relation);
+        for joined in select.from.iter().skip(1).map(|second| &second.relation).chain(joined) {
+            self.check_joined(joined)?;
+        }
+        if let Some(second) = select.from.get(1) {
             return refuse(
-                QueryError::new("a join would have to keep all rows of the stream, which has no end")
-                    .at(position)
-                    .cure("compute both sides in one SELECT"),
+                QueryError::new("FROM has several tables")
+                    .at(place(second.relation.span().start))
+                    .cure("write JOIN … ON …"),
             );
         }
-        for relation in std::iter::once(&first.relation) {
+        for relation in std::iter::once(&first.relation).chain(first.joins.iter().map(|join| &join.relation)) {
             if let TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } =
                 relation
             {
@@ -344,6 +340,63 @@ impl<'a> Walk<'a> {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// A table that another one is joined with; what it reads is looked at when the plan is known.
+    fn check_joined(&mut self, joined: &TableFactor) -> Flow {
+        let position = place(joined.span().start);
+        self.note(Clause::Join, position);
+        if is_unnest(joined) {
+            return refuse(unnest_in_from(position));
+        }
+        // A table that does not exist is the more basic mistake.
+        if let TableFactor::Table { name, .. } = joined {
+            self.check_table(name)?;
+        }
+        if self.inputs.references.is_empty() {
+            return refuse(
+                QueryError::new("a join would have to keep all rows of the stream, which has no end")
+                    .at(position)
+                    .cure(
+                        "compute both sides in one SELECT; a small table can be joined as one of the job's references",
+                    ),
+            );
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn walk_join(&mut self, join: &mut Join) -> Flow {
+        let position = place(join.relation.span().start);
+        self.walk_table(&mut join.relation)?;
+        let constraint = match &mut join.join_operator {
+            JoinOperator::Join(constraint)
+            | JoinOperator::Inner(constraint)
+            | JoinOperator::Left(constraint)
+            | JoinOperator::LeftOuter(constraint)
+            | JoinOperator::Right(constraint)
+            | JoinOperator::RightOuter(constraint)
+            | JoinOperator::FullOuter(constraint)
+            | JoinOperator::CrossJoin(constraint) => constraint,
+            _ => {
+                let error = QueryError::new("this kind of join is not supported in a job").at(position);
+                return refuse(error.cure("write LEFT JOIN … ON … or JOIN … ON …"));
+            }
+        };
+        match constraint {
+            JoinConstraint::On(expr) => self.walk_expr(expr),
+            JoinConstraint::Using(names) => {
+                for name in names {
+                    let mut idents: Vec<Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+                    idents.iter_mut().for_each(|ident| self.spell(ident));
+                    *name = ObjectName::from(idents);
+                }
+                ControlFlow::Continue(())
+            }
+            JoinConstraint::Natural | JoinConstraint::None => {
+                let error = QueryError::new("the join does not say which rows go together").at(position);
+                refuse(error.cure("write ON and an equality, or USING (column)"))
+            }
+        }
     }
 
     fn check_table(&self, name: &ObjectName) -> Flow {
@@ -354,13 +407,9 @@ impl<'a> Walk<'a> {
         if known {
             return ControlFlow::Continue(());
         }
-        let mut tables: Vec<&str> = self
-            .tables
-            .iter()
-            .map(String::as_str)
-            .filter(|table| !table.eq_ignore_ascii_case(self.source_name))
-            .collect();
-        tables.push(self.source_name);
+        let is_input = |table: &&str| self.inputs.names().any(|input| table.eq_ignore_ascii_case(input));
+        let mut tables: Vec<&str> = self.tables.iter().map(String::as_str).filter(|table| !is_input(table)).collect();
+        tables.extend(self.inputs.names());
         tables.sort_unstable();
         let hint = suggest::hint(&name.to_string(), &tables, "the tables of this job are");
         refuse(QueryError::new(format!("there is no table {name}")).at(place(name.span().start)).cure(hint))
@@ -514,14 +563,14 @@ impl<'a> Walk<'a> {
             TableFactor::Table { name, args: Some(_), .. } => {
                 let error = QueryError::new(format!("{name}(…) is a table function, which a job cannot read"))
                     .at(place(name.span().start));
-                refuse(error.cure(format!("read the source: FROM {}", self.source_name)))
+                refuse(error.cure(format!("read the source: FROM {}", self.inputs.first_source())))
             }
             TableFactor::Derived { lateral: false, sample: None, subquery, .. } => self.walk_query(subquery),
             TableFactor::UNNEST { .. } => refuse(unnest_in_from(position)),
             other => {
                 let words: String = other.to_string().chars().take(40).collect();
                 let error = QueryError::new(format!("FROM {words} is not supported")).at(position);
-                refuse(error.cure(format!("read the source: FROM {}", self.source_name)))
+                refuse(error.cure(format!("read the source: FROM {}", self.inputs.first_source())))
             }
         }
     }

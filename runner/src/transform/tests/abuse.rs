@@ -20,7 +20,7 @@ fn abuse(name: &str, sql: &str) -> Result<(), String> {
                 })
                 .collect();
             let rows = batch(&query, &lines.join("\n"));
-            operator.ingest(&rows, None, 1).map_err(|error| {
+            operator.ingest(0, &rows, None, 1).map_err(|error| {
                 std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
             })?;
             operator.close(i64::MAX).map_err(|error| error.to_string())?;

@@ -28,7 +28,7 @@ type Answer = Result<Vec<String>, String>;
 fn of_stream(expr: &str, row: usize) -> Answer {
     let query = plan(&format!("SELECT {expr} AS v FROM app_events")).map_err(|error| error.to_string())?;
     let batch = rows_of(&query).slice(row, 1);
-    let ingested = query.operator().ingest(&batch, None, 1).map_err(|error| error.to_string())?;
+    let ingested = query.operator().ingest(0, &batch, None, 1).map_err(|error| error.to_string())?;
     Ok(json_rows(&ingested.rows))
 }
 

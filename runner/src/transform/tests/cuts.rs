@@ -118,12 +118,12 @@ fn rows_do_not_depend_on_the_cuts_nor_on_restored_state() {
     for (number, query) in QUERIES.iter().enumerate() {
         let sql = sql_of(query);
         let query = planned(&sql);
-        let schema = Arc::new(events_schema().project(query.input_columns()).unwrap());
+        let schema = Arc::new(events_schema().project(query.input_columns(0)).unwrap());
         let mut random = Random(number as u64 + 1);
         let records = records(&mut random, 400);
         let all = json_batch(&schema, records.iter().cloned());
         let mut operator = query.operator();
-        operator.ingest(&all, None, 1).unwrap();
+        operator.ingest(0, &all, None, 1).unwrap();
         let mut expected = json_rows(&close_all(&mut operator));
         expected.sort();
         assert!(expected.len() > 5, "{sql}: {expected:?}");
@@ -144,13 +144,13 @@ fn rows_do_not_depend_on_the_order_of_arrival() {
     for (number, query) in free_of_order.filter(|query| !query.contains("ORDER BY amount")).enumerate() {
         let sql = sql_of(query);
         let query = planned(&sql);
-        let schema = Arc::new(events_schema().project(query.input_columns()).unwrap());
+        let schema = Arc::new(events_schema().project(query.input_columns(0)).unwrap());
         let mut random = Random(number as u64 + 1);
         let mut records = records(&mut random, 300);
         let mut answers = vec![];
         for _ in 0..3 {
             let mut operator = query.operator();
-            operator.ingest(&json_batch(&schema, records.iter().cloned()), None, 1).unwrap();
+            operator.ingest(0, &json_batch(&schema, records.iter().cloned()), None, 1).unwrap();
             let mut rows = json_rows(&close_all(&mut operator));
             rows.sort();
             answers.push(rows);
@@ -174,7 +174,7 @@ fn cut(query: &StreamQuery, schema: &SchemaRef, records: &[serde_json::Value], r
     while at < records.len() {
         let until = (at + 1 + random.below(longest) as usize).min(records.len());
         let batch = json_batch(schema, records[at..until].iter().cloned());
-        let ingested = operator.ingest(&batch, watermark, version).unwrap();
+        let ingested = operator.ingest(0, &batch, watermark, version).unwrap();
         assert_eq!(ingested.late, 0);
         assert_eq!(ingested.filtered + ingested.accepted, (until - at) as u64);
         let times = records[at..until].iter().map(|record| record["timestamp"].as_i64().unwrap());

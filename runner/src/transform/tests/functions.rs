@@ -19,7 +19,7 @@ fn in_stream(sql: &str) -> String {
     let mut operator = query.operator();
     let lines = r#"{"timestamp": 0, "quantity": 3, "user_id": "c"} {"timestamp": 1, "quantity": 1, "user_id": "a"}
                    {"timestamp": 2, "quantity": 3, "user_id": "b"}"#;
-    let ingested = operator.ingest(&batch(&query, lines), None, 1).unwrap();
+    let ingested = operator.ingest(0, &batch(&query, lines), None, 1).unwrap();
     if query.window().is_some() { first(&close_all(&mut operator)) } else { first(&ingested.rows) }
 }
 

@@ -147,7 +147,7 @@ fn tables_that_are_not_the_source() {
         ("SELECT * FROM app_events TABLESAMPLE BERNOULLI (10)", &["not supported"]),
         (
             "WITH app_events AS (SELECT * FROM app_events) SELECT * FROM app_events",
-            &["name of the source", "another name"],
+            &["name of a table that the job reads", "another name"],
         ),
         ("WITH a AS (SELECT * FROM b), b AS (SELECT * FROM app_events) SELECT * FROM a", &["no table b"]),
         ("SELECT input_file_name() AS f FROM app_events", &["no function input_file_name"]),
@@ -187,7 +187,7 @@ fn what_needs_a_window() {
         refused(sql, parts);
     }
     let source = SourceTable { event_time: None, ..events() };
-    let error = StreamQuery::plan(COUNT, &source, BatchClock::default()).err().unwrap();
+    let error = StreamQuery::plan(COUNT, &source.into(), BatchClock::default()).err().unwrap();
     assert!(error.to_string().contains("declare the event time of source app_events"), "{error}");
 }
 
@@ -299,7 +299,7 @@ fn windows_of_other_kinds_and_in_other_places() {
         refused(sql, parts);
     }
     let source = SourceTable { event_time: None, ..events() };
-    let error = StreamQuery::plan(&format!("{COUNT} {WINDOW}"), &source, BatchClock::default()).err().unwrap();
+    let error = StreamQuery::plan(&format!("{COUNT} {WINDOW}"), &source.into(), BatchClock::default()).err().unwrap();
     assert!(error.to_string().contains("needs the event time"), "{error}");
 }
 
@@ -443,7 +443,10 @@ fn names_and_types_that_do_not_fit() {
 #[test]
 fn sources_that_do_not_fit() {
     let plan = |source: &SourceTable| {
-        StreamQuery::plan("SELECT user_id FROM app_events", source, BatchClock::default()).err().unwrap().to_string()
+        StreamQuery::plan("SELECT user_id FROM app_events", &source.clone().into(), BatchClock::default())
+            .err()
+            .unwrap()
+            .to_string()
     };
     let missing = plan(&SourceTable { event_time: Some("timestmp".into()), ..events() });
     assert!(missing.contains("timestmp is no column") && missing.contains("did you mean timestamp?"), "{missing}");

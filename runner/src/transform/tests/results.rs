@@ -61,7 +61,7 @@ fn event_aggregation_gives_the_columns_and_rows_of_its_contract() {
         types,
         ["timestamp", "timestamp", "string", "string", "string", "bigint", "array<string>", "timestamp", "date"]
     );
-    assert_eq!(query.input_columns(), [0, 1, 2, 3, 4]);
+    assert_eq!(query.input_columns(0), [0, 1, 2, 3, 4]);
     assert_eq!(query.window().unwrap().to_string(), "60s");
 }
 
@@ -286,7 +286,7 @@ fn a_query_without_a_window_answers_at_once() {
     check("SELECT 1 AS one FROM app_events WHERE false", &[]);
     assert_eq!(answer("SELECT 1 AS one FROM app_events", EVENTS).len(), 6);
     assert_eq!(answer("SELECT * FROM app_events", EVENTS).len(), 6);
-    assert_eq!(planned("SELECT 1 AS one FROM app_events").input_columns(), [0_usize; 0]);
+    assert_eq!(planned("SELECT 1 AS one FROM app_events").input_columns(0), [0_usize; 0]);
 }
 
 #[test]

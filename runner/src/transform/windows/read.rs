@@ -1,10 +1,11 @@
 //! From the call in GROUP BY to the windows it means: its arguments, checked.
 
-use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Aggregate, Cast, Expr};
+use datafusion::logical_expr::{Aggregate, Cast, Expr, LogicalPlan};
 
+use super::super::branches;
 use super::super::error::QueryError;
+use super::super::inputs::{QueryInputs, Role, SourceTable, reads};
 use super::super::session::Session;
 use super::super::split::origin;
 use super::super::window::{WindowKind, timestamp_type, window_sign};
@@ -13,14 +14,18 @@ use super::{Hop, Tumble, WindowSpec};
 /// The windows that an aggregate groups by, and the event time they are over.
 pub(in super::super) fn window_of(
     aggregate: &Aggregate,
-    schema: &SchemaRef,
-    event_time: Option<&str>,
+    inputs: &QueryInputs,
+    event_times: &[Option<usize>],
     session: &Session,
 ) -> Result<(WindowSpec, Expr), QueryError> {
     let Some((kind, [time, arguments @ ..])) = aggregate.group_expr.iter().find_map(window_sign) else {
         return Err(QueryError::new("a window is over the event time"));
     };
-    check_time(kind, time, aggregate, schema, event_time)?;
+    for (source, event_time) in event_times.iter().enumerate() {
+        if reads(&aggregate.input, Role::Source(source)) {
+            check_time(kind, time, &aggregate.input, (source, *event_time), inputs)?;
+        }
+    }
     let constant = |expr: &Expr| {
         session.simplify(expr.clone(), aggregate.input.schema()).map_err(|error| QueryError::from_datafusion(&error))
     };
@@ -58,24 +63,29 @@ fn hop(slide: i64, size: i64, origin: i64) -> Result<WindowSpec, QueryError> {
     Ok(WindowSpec::Hop(window))
 }
 
-/// A window follows the watermark, and the watermark the event time as the record has it.
+/// A window follows the watermark, and the watermark the event time of each source as the record has it.
 fn check_time(
     kind: WindowKind,
     time: &Expr,
-    aggregate: &Aggregate,
-    schema: &SchemaRef,
-    event_time: Option<&str>,
+    input: &LogicalPlan,
+    (source, event_time): (usize, Option<usize>),
+    inputs: &QueryInputs,
 ) -> Result<(), QueryError> {
+    let SourceTable { name: source_name, schema, .. } = &inputs.sources[source];
+    let is_only = inputs.sources.len() == 1;
     let Some(event_time) = event_time else {
-        return Err(QueryError::new("a window needs the event time of its source")
-            .cure("set eventTime of the source in the job's spec"));
+        let message = match is_only {
+            true => "a window needs the event time of its source".to_owned(),
+            false => format!("a window needs the event time of each source, and {source_name} has none"),
+        };
+        return Err(QueryError::new(message).cure("set eventTime of the source in the job's spec"));
     };
     let column = match time {
-        Expr::Column(column) => aggregate.input.schema().maybe_index_of_column(column),
+        Expr::Column(column) => input.schema().maybe_index_of_column(column),
         _ => None,
     };
-    let origin = column.and_then(|index| origin(&aggregate.input, index));
-    if origin.is_some_and(|origin| schema.field(origin).name() == event_time) {
+    let rows = branches::only(input, source).map_err(|error| QueryError::from_datafusion(&error))?;
+    if column.and_then(|index| origin(&rows, index)) == Some(event_time) {
         return Ok(());
     }
     let name = kind.name();
@@ -83,7 +93,9 @@ fn check_time(
         Expr::Column(column) => column.name.as_str(),
         _ => "an expression",
     };
-    let message = format!("{name} is over {what}, which is not the event time as it stands in the record");
+    let of_source = if is_only { String::new() } else { format!(" of {source_name}") };
+    let event_time = schema.field(event_time).name();
+    let message = format!("{name} is over {what}, which is not the event time{of_source} as it stands in the record");
     Err(QueryError::new(message).cure(format!("write {name}({event_time}, …); the watermark follows that column")))
 }
 

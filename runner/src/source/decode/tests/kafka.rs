@@ -186,3 +186,23 @@ fn a_raw_value_is_what_its_columns_are() {
         assert_eq!(outcome(&source, value), expected, "{types:?} {value:?}");
     }
 }
+
+#[test]
+fn the_identity_of_a_record_stands_behind_the_declared_columns() {
+    let source = source(json!([{"name": "a", "type": "int"}, {"name": "b", "type": "int"}]));
+    let mut decoder = Decoder::new(DecodePlan::new(&source, &[1, 2, 3, 4]).unwrap());
+    decoder.decode(&record(br#"{"b": 1}"#), LATEST).unwrap();
+    assert!(decoder.decode(&record(br#"{"b": "no"}"#), LATEST).is_err());
+    let batch = decoder.finish();
+    let fields = batch.schema();
+    let names: Vec<&str> = fields.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(names, ["b", "__topic", "__partition", "__offset"]);
+    let row: Vec<String> = batch.columns().iter().map(text_of).collect();
+    assert_eq!(row, ["1", "topic_app_events", "3", "42"]);
+    assert!(DecodePlan::new(&source, &[5]).is_err());
+}
+
+/// The first value of a column.
+fn text_of(column: &ArrayRef) -> String {
+    datafusion::arrow::util::display::array_value_to_string(column, 0).unwrap()
+}

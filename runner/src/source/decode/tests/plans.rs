@@ -72,10 +72,11 @@ fn a_path_of_the_greatest_depth_is_read() {
 }
 
 #[test]
-fn needed_columns_are_ascending_indices_of_declared_ones() {
+fn needed_columns_are_ascending_indices_of_declared_ones_and_of_the_identity() {
     let source = app_events();
     assert_eq!(source.columns.len(), 7);
-    for needed in [vec![7], vec![1, 0], vec![1, 1], vec![0, 99]] {
+    assert!(DecodePlan::new(&source, &[6, 7, 9]).is_ok());
+    for needed in [vec![10], vec![1, 0], vec![1, 1], vec![0, 99]] {
         assert!(matches!(DecodePlan::new(&source, &needed), Err(PlanError::Needed { .. })), "{needed:?}");
     }
 }

@@ -1,0 +1,279 @@
+//! Reference tables: small tables of files, for queries to join with. Read whole, never in part.
+//!
+//! Does I/O on the local file system. The configuration asks for their columns before a query is planned, the pipeline
+//! for their rows, and from time to time whether they changed.
+
+use std::hash::Hasher;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use data_platform_crds::column::ColumnType;
+use data_platform_crds::source::{ReferenceColumnSpec, ReferenceFormat};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use twox_hash::XxHash3_64;
+
+use crate::checkpoint::record::xxh3_hex;
+use crate::source::decode::arrow_type;
+
+mod csv;
+mod parquet;
+
+/// A value that does not fit its column is an error, never silently null.
+const EXACT: CastOptions<'static> =
+    CastOptions { safe: false, format_options: datafusion::arrow::util::display::FormatOptions::new() };
+
+/// A reference, as it is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReferenceFiles {
+    /// Name in the query.
+    pub name: String,
+    /// Format of the files.
+    pub format: ReferenceFormat,
+    /// File or folder.
+    pub path: PathBuf,
+    /// Types of columns; needed for CSV, where all others are text.
+    pub columns: Vec<ReferenceColumnSpec>,
+}
+
+/// What can be seen of files without reading them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen(Vec<(PathBuf, u64, Option<SystemTime>)>);
+
+/// A version of a reference.
+#[derive(Clone, Debug)]
+pub struct LoadedReference {
+    /// Its rows, in the columns that were asked for.
+    pub rows: Arc<[RecordBatch]>,
+    /// Hash of the files' content: two versions with the same one have the same rows.
+    pub hash: String,
+    /// The files that it was read from.
+    pub seen: Seen,
+    /// Bytes of memory that the rows take.
+    pub bytes: u64,
+}
+
+/// Why a reference cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// Nothing is there.
+    #[error("the reference {name} is not there: {path} has no {what} files")]
+    Missing {
+        /// Name of the reference.
+        name: String,
+        /// Where it was looked for.
+        path: String,
+        /// Format of the files.
+        what: &'static str,
+    },
+    /// A file cannot be read, or holds something else.
+    #[error("the reference {name} cannot be read: {detail}")]
+    Unreadable {
+        /// Name of the reference.
+        name: String,
+        /// What is wrong with which file.
+        detail: String,
+    },
+    /// The columns are others than the query was planned with.
+    #[error("the reference {name} has other columns than before: {detail}")]
+    Columns {
+        /// Name of the reference.
+        name: String,
+        /// Which column, and how.
+        detail: String,
+    },
+    /// More than may be held in memory.
+    #[error("the reference {name} is too large: it takes {bytes} bytes, and {bytes_max} are left for it")]
+    TooLarge {
+        /// Name of the reference.
+        name: String,
+        /// What it takes.
+        bytes: u64,
+        /// What it may take.
+        bytes_max: u64,
+    },
+    /// Somebody writes at this moment.
+    #[error("the reference {name} changes while it is read")]
+    Changing {
+        /// Name of the reference.
+        name: String,
+    },
+}
+
+impl ReferenceError {
+    /// What the user does about it.
+    pub fn cure(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "put the files there, or correct spec.references[].path; it is looked for again",
+            Self::Unreadable { .. } => {
+                "replace the file by a whole one of this format; it is read again when it changes"
+            }
+            Self::Columns { .. } => "bring the column back, or change the query and start the job again",
+            Self::TooLarge { .. } => "keep fewer rows and columns in it, or give the job more memory",
+            Self::Changing { .. } => "write a file elsewhere and move it there when it is whole",
+        }
+    }
+}
+
+impl ReferenceFiles {
+    /// Its files, as they are now.
+    ///
+    /// # Errors
+    /// [`ReferenceError::Missing`] if there is none.
+    pub fn look(&self) -> Result<Seen, ReferenceError> {
+        let extension = if self.format == ReferenceFormat::Csv { "csv" } else { "parquet" };
+        let mut paths = Vec::new();
+        match self.path.is_file() {
+            true => paths.push(self.path.clone()),
+            false => files_below(&self.path, extension, &mut paths),
+        }
+        let facts = |path: PathBuf| {
+            let facts = std::fs::metadata(&path).ok()?;
+            Some((path, facts.len(), facts.modified().ok()))
+        };
+        let seen: Vec<_> = paths.into_iter().filter_map(facts).collect();
+        if seen.is_empty() {
+            let what = if self.format == ReferenceFormat::Csv { "CSV" } else { "Parquet" };
+            return Err(ReferenceError::Missing {
+                name: self.name.clone(),
+                path: self.path.display().to_string(),
+                what,
+            });
+        }
+        Ok(Seen(seen))
+    }
+
+    /// Its columns, as queries see them.
+    ///
+    /// # Errors
+    /// See [`ReferenceError`].
+    pub fn schema(&self) -> Result<SchemaRef, ReferenceError> {
+        let seen = self.look()?;
+        let paths: Vec<PathBuf> = seen.0.iter().map(|(path, ..)| path.clone()).collect();
+        let found = match self.format {
+            ReferenceFormat::Csv => csv::header(&paths[0]),
+            ReferenceFormat::Parquet | ReferenceFormat::Delta => parquet::columns(&paths),
+        };
+        let found = found.map_err(|detail| self.unreadable(detail))?;
+        let field = |field: &Arc<Field>| {
+            let declared = self.columns.iter().find(|column| column.name == *field.name());
+            let data_type = match declared {
+                Some(column) => arrow_type(&column.column_type),
+                None => column_type(field.data_type()),
+            };
+            Field::new(field.name(), data_type, true)
+        };
+        let schema = Schema::new(found.fields().iter().map(field).collect::<Vec<_>>());
+        for column in &self.columns {
+            if schema.field_with_name(&column.name).is_err() {
+                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+                return Err(self.unreadable(format!("it has no column {}; it has {}", column.name, names.join(", "))));
+            }
+            let nested =
+                matches!(column.column_type, ColumnType::Array(_) | ColumnType::Struct(_) | ColumnType::Map(_));
+            if nested && self.format == ReferenceFormat::Csv {
+                return Err(self.unreadable(format!(
+                    "the column {} is declared as a list, struct or map, which a cell of CSV cannot hold",
+                    column.name
+                )));
+            }
+        }
+        Ok(Arc::new(schema))
+    }
+
+    /// Reads it, in the columns of `schema`. Columns that it has besides are left out.
+    ///
+    /// # Errors
+    /// See [`ReferenceError`].
+    pub fn load(&self, schema: &SchemaRef, bytes_max: u64) -> Result<LoadedReference, ReferenceError> {
+        let seen = self.look()?;
+        let too_large = |bytes| ReferenceError::TooLarge { name: self.name.clone(), bytes, bytes_max };
+        // Compressed or as text: in memory it is hardly ever smaller.
+        let on_disk: u64 = seen.0.iter().map(|(_, bytes, _)| bytes).sum();
+        if on_disk > bytes_max {
+            return Err(too_large(on_disk));
+        }
+        let mut hash = XxHash3_64::with_seed(0);
+        for (path, ..) in &seen.0 {
+            let content =
+                std::fs::read(path).map_err(|error| self.unreadable(format!("{}: {error}", path.display())))?;
+            hash.write(path.strip_prefix(&self.path).unwrap_or(path).as_os_str().as_encoded_bytes());
+            hash.write(&content);
+        }
+        let rows_of = |path: &PathBuf| match self.format {
+            ReferenceFormat::Csv => csv::rows(path),
+            ReferenceFormat::Parquet | ReferenceFormat::Delta => parquet::rows(path),
+        };
+        let batches = seen.0.iter().map(|(path, ..)| rows_of(path)).collect::<Result<Vec<_>, _>>();
+        let batches = batches.map_err(|detail| self.unreadable(detail))?.concat();
+        let rows = batches.iter().map(|batch| self.in_columns(batch, schema)).collect::<Result<Vec<_>, _>>()?;
+        if self.look()? != seen {
+            return Err(ReferenceError::Changing { name: self.name.clone() });
+        }
+        let bytes = rows.iter().map(|batch| batch.get_array_memory_size() as u64).sum();
+        if bytes > bytes_max {
+            return Err(too_large(bytes));
+        }
+        Ok(LoadedReference { rows: rows.into(), hash: xxh3_hex(hash.finish()), seen, bytes })
+    }
+
+    fn in_columns(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ReferenceError> {
+        let column = |field: &Arc<Field>| -> Result<ArrayRef, ReferenceError> {
+            let of_column = |detail: String| ReferenceError::Columns { name: self.name.clone(), detail };
+            let found = batch.column_by_name(field.name());
+            let found = found.ok_or_else(|| of_column(format!("the column {} is missing", field.name())))?;
+            if found.data_type() == field.data_type() {
+                return Ok(Arc::clone(found));
+            }
+            cast_with_options(found, field.data_type(), &EXACT)
+                .map_err(|error| of_column(format!("the column {}: {error}", field.name())))
+        };
+        let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, detail: impl std::fmt::Display) -> ReferenceError {
+        ReferenceError::Unreadable { name: self.name.clone(), detail: detail.to_string() }
+    }
+}
+
+/// Files of a format below a folder, in order. What begins with `_` or `.` is not there for readers.
+fn files_below(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let is_visible =
+        |path: &PathBuf| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(['_', '.']));
+    let mut entries: Vec<PathBuf> = entries.filter(is_visible).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            files_below(&path, extension, found);
+        } else if path.extension().is_some_and(|other| other == extension) {
+            found.push(path);
+        }
+    }
+}
+
+/// The type that a column of a file has in queries: that of a declared column of the same meaning.
+fn column_type(found: &DataType) -> DataType {
+    match found {
+        DataType::Utf8 | DataType::LargeUtf8 => DataType::Utf8View,
+        DataType::Binary | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::BinaryView,
+        DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Dictionary(_, values) => column_type(values),
+        DataType::Null => DataType::Utf8View,
+        DataType::List(item) | DataType::LargeList(item) => {
+            DataType::List(Arc::new(Field::new_list_field(column_type(item.data_type()), true)))
+        }
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| Field::new(field.name(), column_type(field.data_type()), true));
+            DataType::Struct(fields.collect::<Fields>())
+        }
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

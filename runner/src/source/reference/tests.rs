@@ -1,0 +1,121 @@
+//! Reference tables of files in a temporary folder.
+
+use std::fs::File;
+use std::path::Path;
+
+use datafusion::arrow::array::{AsArray, StringArray};
+use datafusion::arrow::datatypes::{Int32Type, TimestampMicrosecondType};
+use datafusion::parquet::arrow::ArrowWriter;
+
+use super::*;
+
+fn files(path: &Path, format: ReferenceFormat, columns: serde_json::Value) -> ReferenceFiles {
+    let columns = serde_json::from_value(columns).unwrap();
+    ReferenceFiles { name: "users".into(), format, path: path.to_owned(), columns }
+}
+
+fn csv_of(path: &Path) -> ReferenceFiles {
+    let columns = serde_json::json!([{"name": "age", "type": "int"}, {"name": "since", "type": "timestamp"}]);
+    files(path, ReferenceFormat::Csv, columns)
+}
+
+fn write_parquet(path: &Path, names: &[&str]) {
+    let column: ArrayRef = Arc::new(StringArray::from(names.to_vec()));
+    let batch = RecordBatch::try_from_iter([("name", column)]).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn csv_has_the_declared_types_and_text_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.csv");
+    let text = "\u{feff}user_id,age,since,note\na,7,2026-01-02T03:04:05Z,\"x, \"\"y\"\"\"\nb,,2026-01-02 03:04:05,\n";
+    std::fs::write(&path, text).unwrap();
+    for place in [path.as_path(), folder.path()] {
+        let reference = csv_of(place);
+        let schema = reference.schema().unwrap();
+        let loaded = reference.load(&schema, 1 << 20).unwrap();
+        let rows = &loaded.rows[0];
+        assert_eq!(rows["user_id"].as_string_view().value(0), "a");
+        assert_eq!(rows["age"].as_primitive::<Int32Type>().value(0), 7);
+        assert_eq!((rows["age"].is_null(1), rows["note"].is_null(1)), (true, true), "{rows:?}");
+        let since = rows["since"].as_primitive::<TimestampMicrosecondType>();
+        assert_eq!((since.value(0), since.value(1)), (1_767_323_045_000_000, 1_767_323_045_000_000));
+        assert_eq!(rows["note"].as_string_view().value(0), "x, \"y\"");
+    }
+}
+
+#[test]
+fn parquet_is_a_file_or_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    write_parquet(&folder.path().join("a.parquet"), &["x", "y"]);
+    write_parquet(&folder.path().join("b.parquet"), &["z"]);
+    write_parquet(&folder.path().join("_c.parquet"), &["not visible"]);
+    let rows = |path: &Path| -> usize {
+        let reference = files(path, ReferenceFormat::Parquet, serde_json::json!([]));
+        let schema = reference.schema().unwrap();
+        assert_eq!(*schema.field(0).data_type(), DataType::Utf8View);
+        reference.load(&schema, 1 << 20).unwrap().rows.iter().map(RecordBatch::num_rows).sum()
+    };
+    assert_eq!((rows(folder.path()), rows(&folder.path().join("b.parquet"))), (3, 1));
+}
+
+#[test]
+fn a_version_is_its_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.parquet");
+    write_parquet(&path, &["x"]);
+    let reference = files(folder.path(), ReferenceFormat::Parquet, serde_json::json!([]));
+    let schema = reference.schema().unwrap();
+    let first = reference.load(&schema, 1 << 20).unwrap();
+    assert_eq!(reference.look().unwrap(), first.seen);
+    write_parquet(&path, &["x"]);
+    assert_eq!(reference.load(&schema, 1 << 20).unwrap().hash, first.hash, "the same content");
+    write_parquet(&path, &["x", "y"]);
+    assert_ne!(reference.look().unwrap(), first.seen);
+    assert_ne!(reference.load(&schema, 1 << 20).unwrap().hash, first.hash);
+}
+
+#[test]
+fn what_is_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.csv");
+    let error = csv_of(&path).schema().unwrap_err();
+    assert!(error.to_string().contains("users is not there") && error.to_string().contains("users.csv"), "{error}");
+    for (text, part) in [
+        ("", "no header"),
+        ("age,since,age\n", "two columns of one name"),
+        ("age,,since\n", "without a name"),
+        ("age,user_id\n", "no column since; it has age, user_id"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = csv_of(&path).schema().unwrap_err().to_string();
+        assert!(error.contains(part), "{text:?}: {error}");
+    }
+    std::fs::write(&path, "age,since\n1,2026-01-01T00:00:00Z\n").unwrap();
+    let reference = csv_of(&path);
+    let schema = reference.schema().unwrap();
+    for (text, part) in [
+        ("age,since\nseven,2026-01-01T00:00:00Z\n", "column age: Cast error"),
+        ("since\n2026-01-01T00:00:00Z\n", "column age is missing"),
+        ("age,since\n1,2,3\n", "incorrect number of fields"),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let error = reference.load(&schema, 1 << 20).unwrap_err();
+        assert!(error.to_string().contains(part), "{text:?}: {error}");
+        assert!(!error.cure().is_empty());
+    }
+    std::fs::write(&path, format!("age,since\n{}", "1,2026-01-01T00:00:00Z\n".repeat(1_000))).unwrap();
+    let error = reference.load(&schema, 2_000).unwrap_err();
+    assert!(matches!(error, ReferenceError::TooLarge { bytes_max: 2_000, .. }), "{error}");
+    let broken = folder.path().join("b.parquet");
+    std::fs::write(&broken, "PAR1").unwrap();
+    let error = files(&broken, ReferenceFormat::Parquet, serde_json::json!([])).schema().unwrap_err();
+    assert!(error.to_string().contains("not a whole Parquet file"), "{error}");
+    let nested = serde_json::json!([{"name": "age", "type": "array<int>"}]);
+    std::fs::write(&path, "age\n1\n").unwrap();
+    let error = files(&path, ReferenceFormat::Csv, nested).schema().unwrap_err();
+    assert!(error.to_string().contains("cell of CSV cannot hold"), "{error}");
+}
