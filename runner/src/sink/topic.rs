@@ -1,14 +1,18 @@
 //! Dead letters to a topic: the original bytes, with where they came from and what was wrong in the headers.
 //!
 //! At least once: after a crash a dead letter may come twice, with the same topic, partition and offset in its headers.
+//! A letter has more bytes than its record, so a topic may refuse one that another topic has taken: it is cut until it
+//! fits, and a header says how many bytes it had. A record must not stop the job, whatever its size.
 
 use std::time::Duration;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use rdkafka::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::sink::SinkError;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
@@ -26,9 +30,64 @@ const RECORD_BYTES_MAX: &str = "138412032";
 /// bad records would wait for each other, and one that is larger alone is never taken.
 const QUEUE_KBYTES_MAX: &str = "65536";
 
+/// Header with the number of bytes that the value had before it was cut.
+const TRUNCATED: &str = "dataplatform.truncated";
+
 #[derive(Clone, Default)]
 struct Deliveries {
-    failed: Arc<Mutex<Option<String>>>,
+    state: Arc<Mutex<Delivered>>,
+}
+
+/// What became of letters, but for those that arrived.
+#[derive(Default)]
+struct Delivered {
+    failed: Option<String>,
+    too_large: Vec<Letter>,
+}
+
+/// A letter that was too large, with what it is made of.
+struct Letter {
+    key: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+    headers: OwnedHeaders,
+}
+
+impl Letter {
+    /// The letter with a quarter less of its value; without one, without the headers that the record had, then without its
+    /// key. `None`: nothing is left to cut.
+    fn cut(mut self) -> Option<Self> {
+        let own = |key: &str| key.starts_with("dataplatform.");
+        if let Some(value) = self.value.as_mut().filter(|value| !value.is_empty()) {
+            if !self.headers.iter().any(|header| header.key == TRUNCATED) {
+                let bytes = value.len().to_string();
+                self.headers = self.headers.insert(Header { key: TRUNCATED, value: Some(&bytes) });
+            }
+            value.truncate(value.len() - value.len().div_ceil(4));
+            return Some(self);
+        }
+        if self.headers.iter().any(|header| !own(header.key)) {
+            let kept = self.headers.iter().filter(|header| own(header.key));
+            self.headers = kept.fold(OwnedHeaders::new(), |headers, header| headers.insert(header));
+            return Some(self);
+        }
+        self.key.take().map(|_| self)
+    }
+
+    fn record<'a>(&'a self, topic: &'a str) -> BaseRecord<'a, [u8], [u8]> {
+        let mut record = BaseRecord::to(topic).headers(self.headers.clone());
+        (record.key, record.payload) = (self.key.as_deref(), self.value.as_deref());
+        record
+    }
+}
+
+impl Deliveries {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Delivered> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_too_large(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
 impl ClientContext for Deliveries {
@@ -41,9 +100,16 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if let Err((error, message)) = result {
-            let problem = format!("{error} (topic {})", message.topic());
-            *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+        match result {
+            Ok(_) => {}
+            Err((error, message)) if is_too_large(error) => self.lock().too_large.push(Letter {
+                key: message.key().map(<[u8]>::to_vec),
+                value: message.payload().map(<[u8]>::to_vec),
+                headers: message.headers().map_or_else(OwnedHeaders::new, |headers| headers.detach()),
+            }),
+            Err((error, message)) => {
+                self.lock().failed = Some(format!("{error} (topic {})", message.topic()));
+            }
         }
     }
 }
@@ -82,6 +148,8 @@ impl DeadLetterTopic {
     /// # Errors
     /// When the client does not take them.
     pub fn send(&self, letters: &RecordBatch) -> Result<(), SinkError> {
+        // Those that were refused meanwhile first: they wait in memory.
+        self.send_cut()?;
         let text = |name: &str| letters[name].as_string::<i32>();
         let binary = |name: &str, row: usize| {
             let array = letters[name].as_binary::<i32>();
@@ -120,8 +188,19 @@ impl DeadLetterTopic {
         Ok(())
     }
 
+    /// Sends again what was too large, cut. Tells whether there was something.
+    fn send_cut(&self) -> Result<bool, SinkError> {
+        let too_large = std::mem::take(&mut self.deliveries.lock().too_large);
+        let some = !too_large.is_empty();
+        for letter in too_large {
+            let letter = letter.cut().ok_or_else(|| self.error("it takes not even a letter without its value"))?;
+            self.enqueue(letter.record(&self.topic))?;
+        }
+        Ok(some)
+    }
+
     fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), SinkError> {
-        use rdkafka::types::RDKafkaErrorCode::QueueFull;
+        use RDKafkaErrorCode::QueueFull;
         let mut waited = false;
         loop {
             match self.producer.send(record) {
@@ -131,6 +210,16 @@ impl DeadLetterTopic {
                     self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))?;
                     record = back;
                     waited = true;
+                }
+                // The client's own limit, where the user has set one.
+                Err((error, back)) if is_too_large(&error) => {
+                    let letter = Letter {
+                        key: back.key.map(<[u8]>::to_vec),
+                        value: back.payload.map(<[u8]>::to_vec),
+                        headers: back.headers.unwrap_or_else(OwnedHeaders::new),
+                    };
+                    self.deliveries.lock().too_large.push(letter);
+                    return Ok(());
                 }
                 Err((error, _)) => return Err(self.error(error)),
             }
@@ -142,10 +231,58 @@ impl DeadLetterTopic {
     /// # Errors
     /// When the broker refuses one or does not answer in time: the micro-batch must not be decided.
     pub fn wait(&self) -> Result<(), SinkError> {
-        self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))?;
-        match self.deliveries.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(problem) => Err(self.error(problem)),
-            None => Ok(()),
+        loop {
+            self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))?;
+            let failed = self.deliveries.lock().failed.take();
+            if let Some(problem) = failed {
+                // The batch is read again, and its letters come again.
+                self.deliveries.lock().too_large.clear();
+                return Err(self.error(problem));
+            }
+            if !self.send_cut()? {
+                return Ok(());
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(letter: &Letter) -> Vec<(String, Vec<u8>)> {
+        let each = |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.unwrap_or_default().to_vec());
+        letter.headers.iter().map(each).collect()
+    }
+
+    #[test]
+    fn a_letter_is_cut_until_nothing_but_its_origin_is_left() {
+        let own = Header { key: "dataplatform.offset", value: Some("7") };
+        let theirs = Header { key: "trace", value: Some("x") };
+        let mut letter = Letter {
+            key: Some(b"k".to_vec()),
+            value: Some(b"0123456789".to_vec()),
+            headers: OwnedHeaders::new().insert(own).insert(theirs),
+        };
+        let mut values = Vec::new();
+        loop {
+            letter = letter.cut().unwrap();
+            let value = letter.value.clone().unwrap();
+            assert!(b"0123456789".starts_with(&value));
+            values.push(value.len());
+            let told = (TRUNCATED.to_owned(), b"10".to_vec());
+            assert_eq!(headers(&letter).iter().filter(|header| **header == told).count(), 1);
+            if value.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(values, [7, 5, 3, 2, 1, 0]);
+        assert!(headers(&letter).iter().any(|(key, _)| key == "trace"));
+        letter = letter.cut().unwrap();
+        let keys: Vec<_> = headers(&letter).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["dataplatform.offset", TRUNCATED]);
+        letter = letter.cut().unwrap();
+        assert_eq!(letter.key, None);
+        assert!(letter.cut().is_none());
     }
 }
