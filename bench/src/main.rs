@@ -10,7 +10,7 @@ use data_platform_crds::check::Manifest;
 use data_platform_crds::job::Job;
 use data_platform_crds::source::SourceSpec;
 use data_platform_runner::config::templates;
-use data_platform_runner::generate::{EventGenerator, EventSettings};
+use data_platform_runner::generate::{EventGenerator, EventKind, EventSettings};
 use data_platform_runner::source::decode::{DecodePlan, Decoder, declared_schema};
 use data_platform_runner::source::record::{NoHeaders, Record};
 use data_platform_runner::transform::{BatchClock, SourceTable, StreamQuery};
@@ -38,16 +38,75 @@ fn main() {
     let ours = median(|| batches = decode(&source, &query, &events));
     report("decode", ours, records, bytes);
     report("decode with arrow-json", median(|| arrow_json(&events)), records, bytes);
+    changes(records);
     let grouping = median(|| group(&query, &batches));
     report("group: count, collect_set in 1-minute windows", grouping, records, bytes);
 }
 
+/// Change data in all of its forms into all of its columns.
+fn changes(records: u64) {
+    let settings = EventSettings { kind: EventKind::Changes, ..EventSettings::default() };
+    let mut generator = EventGenerator::new(settings);
+    let event = |number: u64| generator.event(START_MS + number as i64).value;
+    let values: Vec<Vec<u8>> = (0..records).filter_map(event).collect();
+    let source = source_of(CHANGES);
+    let all: Vec<usize> = (0..source.columns.len()).collect();
+    let bytes = values.iter().map(Vec::len).sum();
+    let ours = median(|| {
+        let mut decoder = Decoder::new(DecodePlan::new(&source, &all).expect("the columns are declared"));
+        for value in &values {
+            // Some are no changes.
+            let _ = decoder.decode(&record(0, value), i64::MAX);
+            if decoder.rows() == BATCH_ROWS {
+                std::hint::black_box(decoder.finish());
+            }
+        }
+    });
+    report("decode changes, 12 columns", ours, values.len() as u64, bytes);
+}
+
+/// Every field of change data.
+const CHANGES: &str = "
+apiVersion: dataplatform.io/v1alpha1
+kind: StreamingJob
+metadata: {name: changes}
+spec:
+  sources:
+    - name: changes
+      topics: [changes]
+      format: cdc
+      columns:
+        - {name: operation, type: string}
+        - {name: operation_type, type: string}
+        - {name: database, type: string}
+        - {name: schema_name, type: string}
+        - {name: table_name, type: string}
+        - {name: record_data, type: json}
+        - {name: old_record, type: json}
+        - {name: new_record, type: json}
+        - {name: event_time, type: timestamp}
+        - {name: transaction_id, type: string}
+        - {name: log_sequence_number, type: string}
+        - {name: is_snapshot, type: boolean}
+      eventTime: {column: event_time}
+  query: SELECT operation FROM changes
+  sink: {path: changes}
+";
+
+fn record(offset: i64, value: &[u8]) -> Record<'_> {
+    let (topic, partition, timestamp_ms, key, headers) = ("t", 0, None, None, &NoHeaders);
+    Record { topic, partition, offset, timestamp_ms, key, value: Some(value), headers }
+}
+
 fn source() -> SourceSpec {
-    let text = templates::find("event-aggregation").expect("the job is built in");
+    source_of(templates::find("event-aggregation").expect("the job is built in"))
+}
+
+fn source_of(text: &str) -> SourceSpec {
     let (job, _) = Manifest::read(text).expect("it is YAML").remove(0).check().expect("it is valid");
     match job {
         Job::Streaming(job) => job.spec.sources[0].clone(),
-        Job::Batch(_) => unreachable!("event-aggregation is a streaming job"),
+        Job::Batch(_) => unreachable!("these are streaming jobs"),
     }
 }
 
@@ -64,16 +123,7 @@ fn decode(source: &SourceSpec, query: &StreamQuery, events: &[Vec<u8>]) -> Vec<R
     let mut decoder = Decoder::new(plan);
     let mut batches = Vec::with_capacity(events.len() / BATCH_ROWS + 1);
     for (offset, value) in events.iter().enumerate() {
-        let record = Record {
-            topic: "t",
-            partition: 0,
-            offset: offset as i64,
-            timestamp_ms: None,
-            key: None,
-            value: Some(value),
-            headers: &NoHeaders,
-        };
-        decoder.decode(&record, i64::MAX).expect("generated events are good");
+        decoder.decode(&record(offset as i64, value), i64::MAX).expect("generated events are good");
         if decoder.rows() == BATCH_ROWS {
             batches.push(decoder.finish());
         }

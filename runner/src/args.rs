@@ -257,9 +257,13 @@ pub struct ExplainArgs {
 /// Arguments of `generate`.
 #[derive(Clone, Debug, Args)]
 pub struct GenerateArgs {
-    /// Topic to write to.
+    /// Topic to write to; its name says which records it gets (app_events, clickstream, cdc_changes, external_data).
     #[arg(long, default_value = "topic_app_events")]
     pub topic: String,
+    /// Topics to write to instead, separated by commas; `all` are topic_app_events, topic_clickstream, topic_cdc_changes
+    /// and topic_external_data.
+    #[arg(long, value_delimiter = ',', conflicts_with = "topic", value_name = "TOPICS")]
+    pub topics: Vec<String>,
     /// Addresses of Kafka brokers.
     #[arg(
         long,
@@ -269,13 +273,13 @@ pub struct GenerateArgs {
         value_parser = brokers
     )]
     pub bootstrap_servers: String,
-    /// Create the topic with this many partitions if it is not there.
-    #[arg(long, default_value_t = 6)]
-    pub partitions: i32,
-    /// Number of events; without it, until stopped.
+    /// Create a topic with this many partitions if it is not there; default: as many as it has in production (6, 8, 4, 3).
+    #[arg(long)]
+    pub partitions: Option<i32>,
+    /// Number of events for each topic; without it, until stopped.
     #[arg(long)]
     pub count: Option<u64>,
-    /// Events per second; 0 is as fast as possible.
+    /// Events per second for each topic; 0 is as fast as possible.
     #[arg(long, default_value_t = 1_000)]
     pub rate: u64,
     /// Share of bad records, 0 to 1.

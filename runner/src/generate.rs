@@ -1,15 +1,67 @@
-//! Seeded, realistic events of `topic_app_events`: for the demo, the tests and the benchmarks.
+//! Seeded, realistic records of the platform's topics: for the demo, the tests and the benchmarks.
 //!
 //! Pure. Event `i` of a seed has the same bytes every time. Users have about two sessions in ten minutes; event time runs
 //! roughly upwards with some disorder; on request some records are bad or late, and timestamps come in every form.
 
 use std::fmt::Write as _;
 
+use self::changes::Changes;
+
+mod changes;
+mod clickstream;
+mod external;
+
 use crate::random::Random;
+
+/// Which of the platform's topics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EventKind {
+    /// What users do in applications.
+    #[default]
+    AppEvents,
+    /// Clicks, scrolls and navigation.
+    Clickstream,
+    /// Changes of a database, in every form.
+    Changes,
+    /// Weather, maps, social media, market data, news.
+    ExternalData,
+}
+
+impl EventKind {
+    /// Every topic.
+    pub const ALL: [Self; 4] = [Self::AppEvents, Self::Clickstream, Self::Changes, Self::ExternalData];
+
+    /// Name of the topic.
+    pub const fn topic(self) -> &'static str {
+        match self {
+            Self::AppEvents => "topic_app_events",
+            Self::Clickstream => "topic_clickstream",
+            Self::Changes => "topic_cdc_changes",
+            Self::ExternalData => "topic_external_data",
+        }
+    }
+
+    /// Partitions that the topic has in production.
+    pub const fn partitions(self) -> i32 {
+        match self {
+            Self::AppEvents => 6,
+            Self::Clickstream => 8,
+            Self::Changes => 4,
+            Self::ExternalData => 3,
+        }
+    }
+
+    /// The kind of a topic whose name contains that of one of the platform's, without `topic_`.
+    pub fn of_topic(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| name.contains(kind.topic().trim_start_matches("topic_")))
+    }
+}
 
 /// What to generate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EventSettings {
+    /// Of which topic.
+    pub kind: EventKind,
     /// The same seed gives the same events.
     pub seed: u64,
     /// Number of users.
@@ -29,26 +81,27 @@ pub struct EventSettings {
 impl Default for EventSettings {
     fn default() -> Self {
         let (messy, late, late_ms) = (0.0, 0.0, 300_000);
-        Self { seed: 1, users: 2_000, disorder_ms: 5_000, messy, late, late_ms, every_timestamp_form: false }
+        let (kind, every_timestamp_form) = (EventKind::default(), false);
+        Self { kind, seed: 1, users: 2_000, disorder_ms: 5_000, messy, late, late_ms, every_timestamp_form }
     }
 }
 
 /// A generated record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GeneratedEvent {
-    /// The key: the user.
+    /// The key: the user, or what the record is about.
     pub key: Vec<u8>,
     /// The value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
-    /// Number of the user, which chooses the partition.
+    /// Number of the user (or of what the record is about), which chooses the partition.
     pub user: u64,
     /// Time of the event, in milliseconds since 1970.
     pub time_ms: i64,
 }
 
-const EVENT_TYPES: [(&str, u64); 6] =
-    [("page_view", 50), ("click", 25), ("purchase", 4), ("login", 6), ("logout", 5), ("search", 10)];
-const APPS: [&str; 3] = ["web", "ios", "android"];
+const EVENT_TYPES: [(&str, u64); 5] =
+    [("page_view", 50), ("click", 25), ("purchase", 4), ("scroll", 11), ("search", 10)];
+const APPS: [&str; 3] = ["web", "mobile", "api"];
 /// Time in which a user has the same two sessions.
 const SESSION_MS: i64 = 600_000;
 
@@ -58,28 +111,101 @@ pub struct EventGenerator {
     settings: EventSettings,
     random: Random,
     number: u64,
+    changes: Changes,
 }
 
 impl EventGenerator {
     /// A generator at its first event.
     pub fn new(settings: EventSettings) -> Self {
-        Self { settings, random: Random::new(settings.seed), number: 0 }
+        Self { settings, random: Random::new(settings.seed), number: 0, changes: Changes::default() }
     }
 
     /// The next event, around `time_ms` (milliseconds since 1970).
     pub fn event(&mut self, time_ms: i64) -> GeneratedEvent {
+        match self.settings.kind {
+            EventKind::AppEvents => self.app_event(time_ms),
+            EventKind::Clickstream | EventKind::Changes | EventKind::ExternalData => self.other(time_ms),
+        }
+    }
+
+    /// The time of an event around `time_ms`: disorder, and sometimes late.
+    fn time(&mut self, time_ms: i64) -> i64 {
+        let disorder = self.random.below(self.settings.disorder_ms.max(1)) as i64;
+        let late = if self.random.unit() < self.settings.late { self.settings.late_ms as i64 } else { 0 };
+        time_ms + disorder - late
+    }
+
+    fn timestamp(&mut self, time_ms: i64) -> String {
+        let form = if self.settings.every_timestamp_form { self.random.below(FORMS) } else { 0 };
+        timestamp(time_ms, form)
+    }
+
+    /// A record of the topics other than the applications' one.
+    fn other(&mut self, time_ms: i64) -> GeneratedEvent {
+        if let Some(tombstone) = self.changes.tombstone.take() {
+            return tombstone;
+        }
+        let user = self.random.below(self.settings.users);
+        let time_ms = self.time(time_ms);
+        let number = self.number;
+        self.number += 1;
+        let (key, value, required) = match self.settings.kind {
+            EventKind::Changes => {
+                let made = self.changes.make(&mut self.random, user, number, time_ms);
+                return self.spoiled(made, user, time_ms, &["op", "ts_ms"]);
+            }
+            EventKind::ExternalData => {
+                let timestamp = self.timestamp(time_ms);
+                let (key, value) = external::json(&mut self.random, number, &timestamp);
+                (key, value, ["data_source", "timestamp"].as_slice())
+            }
+            EventKind::AppEvents | EventKind::Clickstream => {
+                let timestamp = self.timestamp(time_ms);
+                let value = clickstream::json(&mut self.random, user, number, time_ms, &timestamp);
+                (format!("user_{user:06}"), value, ["event_id", "user_id", "page_url", "timestamp"].as_slice())
+            }
+        };
+        self.spoiled((key.into_bytes(), value.into_bytes()), user, time_ms, required)
+    }
+
+    /// A record, made bad if it is its turn.
+    fn spoiled(
+        &mut self,
+        (key, mut value): (Vec<u8>, Vec<u8>),
+        user: u64,
+        time_ms: i64,
+        required: &[&str],
+    ) -> GeneratedEvent {
+        if self.random.unit() < self.settings.messy {
+            // What follows a delete follows a good one.
+            self.changes.tombstone = None;
+            let name = required[self.random.below(required.len() as u64) as usize];
+            let text = || String::from_utf8_lossy(&value).into_owned();
+            value = match self.random.below(10) {
+                0 => value[..value.len() / 2].to_vec(),
+                1 => b"not json".to_vec(),
+                2 => [b"[".as_slice(), &value, b"]"].concat(),
+                3 | 4 => text().replace(&format!("\"{name}\":"), &format!("\"not_{name}\":")).into_bytes(),
+                5 => [value.as_slice(), b"}"].concat(),
+                6 => [&value[..value.len() / 3], b"\xff", &value[value.len() / 3..]].concat(),
+                7 => Vec::new(),
+                8 => [b"\xef\xbb\xbf".as_slice(), &value].concat(),
+                _ => return GeneratedEvent { key, value: None, user, time_ms },
+            };
+        }
+        GeneratedEvent { key, value: Some(value), user, time_ms }
+    }
+
+    fn app_event(&mut self, time_ms: i64) -> GeneratedEvent {
         let user = self.random.below(self.settings.users);
         let event_type = self.event_type();
         let app = if self.random.unit() < 0.8 { (user % 3) as usize } else { self.random.below(3) as usize };
-        let disorder = self.random.below(self.settings.disorder_ms.max(1)) as i64;
-        let late = if self.random.unit() < self.settings.late { self.settings.late_ms as i64 } else { 0 };
-        let time_ms = time_ms + disorder - late;
+        let time_ms = self.time(time_ms);
         let session = (user * 7_919 + time_ms.div_euclid(SESSION_MS) as u64 * 104_729 + self.random.below(2)) as u32;
         let number = self.number;
         self.number += 1;
         let event = Event { number, user, event_type, app: APPS[app], session, seed: self.settings.seed };
-        let form = if self.settings.every_timestamp_form { self.random.below(FORMS) } else { 0 };
-        let timestamp = timestamp(time_ms, form);
+        let timestamp = self.timestamp(time_ms);
         let mut value = event.json(&timestamp, &mut self.random);
         let mut tombstone = false;
         if self.random.unit() < self.settings.messy {
@@ -169,7 +295,7 @@ impl Event {
 }
 
 /// Number of forms of a timestamp.
-const FORMS: u64 = 10;
+const FORMS: u64 = 15;
 
 /// A timestamp as JSON, in one of the forms that arrive.
 fn timestamp(time_ms: i64, form: u64) -> String {
@@ -186,79 +312,15 @@ fn timestamp(time_ms: i64, form: u64) -> String {
         6 => format!("\"{}\"", time.with_timezone(&offset).format("%Y-%m-%d %H:%M:%S%.3f%z")),
         7 => time_ms.to_string(),
         8 => format!("{}.{:03}", time_ms.div_euclid(1_000), time_ms.rem_euclid(1_000)),
-        _ if time_ms % 1_000 == 0 => (time_ms / 1_000).to_string(),
+        9 if time_ms % 1_000 == 0 => (time_ms / 1_000).to_string(),
+        10 => text("%Y-%m-%d %H:%M:%S%.3f UTC"),
+        11 => text("%Y-%m-%dt%H:%M:%S%.3fz"),
+        12 => text("%Y-%m-%d %H:%M:%S%.6f+00"),
+        13 if time_ms % 60_000 == 0 => text("%Y-%m-%dT%H:%MZ"),
+        14 => format!("\"{}\"", time.with_timezone(&offset).format("%Y-%m-%d %H:%M:%S%.3f %:z")),
         _ => text("%Y-%m-%dT%H:%M:%S%.3f+00:00"),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::source::decode::{DecodePlan, Decoder};
-    use crate::source::record::{NoHeaders, Record};
-    use data_platform_crds::source::SourceSpec;
-
-    const START: i64 = 1_767_225_600_000;
-
-    fn source() -> SourceSpec {
-        let text = crate::config::templates::find("event-aggregation").unwrap();
-        let manifest = data_platform_crds::check::Manifest::read(text).unwrap().remove(0);
-        let data_platform_crds::job::Job::Streaming(job) = manifest.check().unwrap().0 else {
-            panic!("a streaming job")
-        };
-        job.spec.sources[0].clone()
-    }
-
-    fn decode(decoder: &mut Decoder, event: &GeneratedEvent) -> Option<Result<i64, String>> {
-        let value = event.value.as_deref()?;
-        let record = Record {
-            topic: "t",
-            partition: 0,
-            offset: 0,
-            timestamp_ms: None,
-            key: Some(&event.key),
-            value: Some(value),
-            headers: &NoHeaders,
-        };
-        Some(decoder.decode(&record, i64::MAX).map(|time| time.unwrap()).map_err(|bad| bad.to_string()))
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_events_of_the_usual_size() {
-        let events = |seed| -> Vec<_> {
-            let mut generator = EventGenerator::new(EventSettings { seed, ..EventSettings::default() });
-            (0..1_000).map(|i| generator.event(START + i)).collect()
-        };
-        assert_eq!(events(1), events(1));
-        assert_ne!(events(1), events(2));
-        let bytes: usize = events(1).iter().map(|event| event.value.as_ref().unwrap().len()).sum();
-        assert!((230..260).contains(&(bytes / 1_000)), "{}", bytes / 1_000);
-    }
-
-    #[test]
-    fn every_timestamp_form_is_read_back_as_the_time_that_was_meant() {
-        let mut generator =
-            EventGenerator::new(EventSettings { every_timestamp_form: true, ..EventSettings::default() });
-        let mut decoder = Decoder::new(DecodePlan::new(&source(), &[0, 4]).unwrap());
-        for i in 0..2_000 {
-            let event = generator.event(START + i * 37);
-            assert_eq!(decode(&mut decoder, &event), Some(Ok(event.time_ms * 1_000)), "{event:?}");
-        }
-    }
-
-    #[test]
-    fn about_as_many_records_are_bad_as_asked_for() {
-        let mut generator = EventGenerator::new(EventSettings { messy: 0.5, ..EventSettings::default() });
-        let mut decoder = Decoder::new(DecodePlan::new(&source(), &[0, 4]).unwrap());
-        let (mut bad, mut tombstones) = (0, 0);
-        for i in 0..4_000 {
-            match decode(&mut decoder, &generator.event(START + i)) {
-                None => tombstones += 1,
-                Some(Err(_)) => bad += 1,
-                Some(Ok(_)) => {}
-            }
-        }
-        assert!((1_800..2_200).contains(&(bad + tombstones)), "{bad} bad, {tombstones} tombstones");
-        assert!(tombstones > 50);
-    }
-}
+mod tests;

@@ -14,10 +14,8 @@ use crate::app::CommandError;
 use crate::args::GenerateArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::grouped;
-use crate::generate::{EventGenerator, EventSettings, GeneratedEvent};
+use crate::generate::{EventGenerator, EventKind, EventSettings, GeneratedEvent};
 
-/// Topic whose events this version generates.
-const APP_EVENTS: &str = "topic_app_events";
 /// Events between two looks at the clock.
 const STEP: u64 = 100;
 
@@ -96,13 +94,14 @@ pub(crate) fn create_topic(servers: &str, topic: &str, partitions: i32) -> Resul
     Ok(())
 }
 
-fn settings(args: &GenerateArgs) -> Result<EventSettings, CommandError> {
+fn settings(args: &GenerateArgs, kind: EventKind) -> Result<EventSettings, CommandError> {
     for (name, share) in [("--messy", args.messy), ("--late", args.late)] {
         if !(0.0..=1.0).contains(&share) {
             return Err(CommandError::user(format!("{name} {share} is not a share: write a number from 0 to 1")));
         }
     }
     Ok(EventSettings {
+        kind,
         seed: args.seed,
         users: args.users,
         disorder_ms: (args.disorder.max(0.0) * 1e3) as u64,
@@ -113,16 +112,29 @@ fn settings(args: &GenerateArgs) -> Result<EventSettings, CommandError> {
     })
 }
 
+/// The topics to write to, and which records each gets.
+fn topics(args: &GenerateArgs) -> Result<Vec<(String, EventKind)>, CommandError> {
+    if args.topics.iter().any(|topic| topic == "all") {
+        return Ok(EventKind::ALL.into_iter().map(|kind| (kind.topic().to_owned(), kind)).collect());
+    }
+    let named = if args.topics.is_empty() { std::slice::from_ref(&args.topic) } else { &args.topics };
+    let kind = |topic: &String| {
+        let kind = EventKind::of_topic(topic).ok_or_else(|| {
+            let known = EventKind::ALL.map(|kind| kind.topic().trim_start_matches("topic_")).join(", ");
+            CommandError::user(format!(
+                "the topic {topic}: nobody knows which records it gets; choose a name that contains one of {known}"
+            ))
+        })?;
+        Ok((topic.clone(), kind))
+    };
+    named.iter().map(kind).collect()
+}
+
 /// Generates events until their number is reached or somebody stops it.
 pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
-    if args.topic != APP_EVENTS && !args.topic.contains("app_events") {
-        return Err(CommandError::user(format!(
-            "--topic {}: this version generates the events of {APP_EVENTS}; the other topics come later. A topic whose name \
-             contains app_events gets them too",
-            args.topic
-        )));
-    }
-    let mut generator = EventGenerator::new(settings(args)?);
+    let topics = topics(args)?;
+    let generators = topics.iter().map(|(_, kind)| Ok(EventGenerator::new(settings(args, *kind)?)));
+    let mut generators = generators.collect::<Result<Vec<_>, CommandError>>()?;
     let start = match &args.start {
         Some(text) => Some(chrono::DateTime::parse_from_rfc3339(text).map_err(|error| {
             CommandError::user(format!("--start {text:?} is not a time such as 2026-01-01T00:00:00Z: {error}"))
@@ -140,31 +152,43 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
     if args.stdout {
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         for number in 0..args.count.unwrap_or(u64::MAX) {
-            let value = generator.event(time_of(number)).value.unwrap_or_default();
-            if out.write_all(&value).and_then(|()| out.write_all(b"\n")).is_err() {
-                break;
+            for generator in &mut generators {
+                let value = generator.event(time_of(number)).value.unwrap_or_default();
+                if out.write_all(&value).and_then(|()| out.write_all(b"\n")).is_err() {
+                    return Ok(0);
+                }
             }
         }
         return Ok(0);
     }
-    create_topic(&args.bootstrap_servers, &args.topic, args.partitions)?;
-    let producer = EventProducer::new(&args.bootstrap_servers, &args.topic, args.partitions)?;
+    let mut producers = Vec::new();
+    for (topic, kind) in &topics {
+        let partitions = args.partitions.unwrap_or(kind.partitions());
+        create_topic(&args.bootstrap_servers, topic, partitions)?;
+        producers.push(EventProducer::new(&args.bootstrap_servers, topic, partitions)?);
+    }
     let began = Instant::now();
     let mut number = 0;
     while args.count.is_none_or(|count| number < count) {
-        producer.send(&generator.event(time_of(number)))?;
+        for (generator, producer) in generators.iter_mut().zip(&producers) {
+            producer.send(&generator.event(time_of(number)))?;
+        }
         number += 1;
         if number % STEP == 0 {
-            producer.poll();
+            producers.iter().for_each(EventProducer::poll);
             pace(began, number, args.rate);
         }
         if number % 100_000 == 0 && std::io::stderr().is_terminal() {
             eprint!("\r{} events", grouped(number));
         }
     }
-    producer.finish()?;
+    for producer in &producers {
+        producer.finish()?;
+    }
     let seconds = began.elapsed().as_secs_f64();
-    eprintln!("\rwrote {} events to {} in {seconds:.1} s", grouped(number), args.topic);
+    let names: Vec<_> = topics.iter().map(|(topic, _)| topic.as_str()).collect();
+    let each = if names.len() > 1 { " each" } else { "" };
+    eprintln!("\rwrote {} events{each} to {} in {seconds:.1} s", grouped(number), names.join(", "));
     Ok(0)
 }
 

@@ -247,7 +247,10 @@ fn wrong_looks() -> Vec<Wrong> {
         wrong(
             "events that are not made",
             "generate --topic other",
-            &["--topic other: this version generates the events of topic_app_events"],
+            &[
+                "the topic other: nobody knows which records it gets",
+                "app_events, clickstream, cdc_changes, external_data",
+            ],
         ),
         wrong("more than all events", "generate --messy 2", &["--messy 2 is not a share", "from 0 to 1"]),
         wrong(
