@@ -179,6 +179,10 @@ reasons! {
     InvalidSpec, Stalled, "the job is not valid", "correct the fields that are named";
     NotSupported, Stalled, "this version cannot run the job", "use what the message names instead";
     KafkaUnreachable, Retrying, "no broker answers", "check kafka.bootstrapServers and the brokers";
+    ClockBehind, Retrying, "most records were written later than the runner's clock says it is",
+        "set the clock of the node that runs the job; it tries again for 10 minutes, then goes on";
+    RecordTooLarge, Stalled, "a compressed record is larger than the client takes",
+        "raise receive.message.max.bytes in kafka.config";
     AuthenticationFailed, Stalled, "the brokers refuse the login, or their certificate is not trusted",
         "check kafka.sasl and kafka.tls";
     TopicNotFound, Retrying, "a topic does not exist", "create it, or correct sources[].topics";

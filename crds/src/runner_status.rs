@@ -120,6 +120,8 @@ pub struct PartitionStatus {
     pub watermark: Option<i64>,
     /// It holds the job's watermark back.
     pub holds_watermark: bool,
+    /// Its events are so old that the watermark no longer waits for it: see `eventTime.maxHold`.
+    pub left_behind: bool,
     /// Greatest age of the first record that is not committed, in seconds; 0 if there is none. `None`: nobody knows.
     pub lag_seconds: Option<i64>,
 }
@@ -199,6 +201,9 @@ pub struct SourceTotals {
     /// Null values.
     #[serde(skip_serializing_if = "is_zero")]
     pub tombstone: u64,
+    /// About the stream of change data and not of a change.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub control: u64,
     /// Bad records by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub dead_letter: BTreeMap<String, u64>,

@@ -96,12 +96,17 @@ pub struct EventTimeSpec {
     /// results and memory wait as much longer.
     #[serde(default = "default_watermark_delay")]
     pub watermark_delay: Period,
-    /// After this time without records a partition that has no backlog no longer holds the watermark back.
+    /// After this time without records (late ones count as none) a partition that has no backlog no longer holds the
+    /// watermark back.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Period,
-    /// An event further ahead of the clock than this is not counted and does not move the watermark.
+    /// An event further ahead of the clock than this goes to the dead letters and does not move the watermark.
     #[serde(default = "default_max_future_skew")]
     pub max_future_skew: Period,
+    /// A partition that has no backlog and whose events lie further behind the greatest than this no longer holds the
+    /// watermark back: its producer's clock is wrong, or its data is old.
+    #[serde(default = "default_max_hold")]
+    pub max_hold: Period,
     /// How the watermarks of the partitions make the job's: `PartitionMin` (the least of the active ones) or `SparkMax`
     /// (the greatest of all).
     #[serde(default)]
@@ -118,6 +123,11 @@ fn default_idle_timeout() -> Period {
 
 fn default_max_future_skew() -> Period {
     Period::from_secs(300)
+}
+
+/// A day: longer than any outage that somebody waits for, and short against windows that would stay open for ever.
+fn default_max_hold() -> Period {
+    Period::from_secs(24 * 3600)
 }
 
 /// How the watermarks of the partitions make the job's.

@@ -153,6 +153,7 @@ impl Validation {
             self.period(&path.field("watermarkDelay"), event_time.watermark_delay, Duration::ZERO, STATE_PERIOD_MAX);
             self.period(&path.field("idleTimeout"), event_time.idle_timeout, Duration::ZERO, STATE_PERIOD_MAX);
             self.period(&path.field("maxFutureSkew"), event_time.max_future_skew, Duration::ZERO, STATE_PERIOD_MAX);
+            self.period(&path.field("maxHold"), event_time.max_hold, Duration::ZERO, STATE_PERIOD_MAX);
         }
         self.size(path.field("maxRecordBytes"), source.max_record_bytes, RECORD_SIZE_MIN, RECORD_SIZE_MAX);
     }

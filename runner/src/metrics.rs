@@ -104,7 +104,7 @@ impl JobMetrics {
             bytes_read: make.counters("read_bytes_total", "Bytes of the values of these records.", &["source"]),
             dropped: make.counters(
                 "records_dropped_total",
-                "Records that are not part of the result: late, future, duplicate, filtered, tombstone.",
+                "Records that are not part of the result: late, future, duplicate, filtered, tombstone, control.",
                 &["reason"],
             ),
             dead_lettered: make.counters("records_dead_lettered_total", "Bad records, by reason.", &["reason"]),
@@ -189,7 +189,8 @@ impl JobMetrics {
 
     fn set_counters(&self, status: &JobStatus) {
         let drop = |reason: &str, total: u64| raise(&self.dropped.with_label_values(&[reason]), total);
-        let mut dropped = [("tombstone", 0), ("future", 0), ("duplicate", 0), ("filtered", 0), ("late", 0)];
+        let mut dropped =
+            [("tombstone", 0), ("control", 0), ("future", 0), ("duplicate", 0), ("filtered", 0), ("late", 0)];
         let mut count = |index: usize, number: u64| dropped[index].1 += number;
         for (name, source) in &status.totals.sources {
             raise(&self.records_read.with_label_values(&[name]), source.read);
@@ -199,15 +200,16 @@ impl JobMetrics {
                 raise(&self.dead_lettered.with_label_values(&[reason]), *number);
             }
             count(0, source.tombstone);
-            count(1, source.future);
-            count(2, source.duplicate);
+            count(1, source.control);
+            count(2, source.future);
+            count(3, source.duplicate);
         }
         for (name, output) in &status.totals.outputs {
             raise(&self.rows_written.with_label_values(&[name]), output.rows);
             raise(&self.files_written.with_label_values(&[name]), output.files);
             raise(&self.bytes_written.with_label_values(&[name]), output.bytes);
-            count(3, output.filtered);
-            count(4, output.late);
+            count(4, output.filtered);
+            count(5, output.late);
         }
         for (reason, total) in dropped {
             drop(reason, total);

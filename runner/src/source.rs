@@ -3,6 +3,7 @@
 //! [`Source`] is what the pipeline asks of Kafka; [`memory`] answers from memory. A source decides nothing: it says what is
 //! there and reads the ranges that it is told.
 
+pub mod ahead;
 pub mod dead_letter;
 pub mod decode;
 pub mod kafka;
@@ -202,6 +203,21 @@ pub enum SourceError {
         offset: i64,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A compressed batch of records does not fit into the client's limit, or is damaged.
+    #[error(
+        "{topic} partition {partition}: the records from offset {offset} on cannot be decompressed: one is larger than \
+         receive.message.max.bytes, or the batch is damaged ({detail})"
+    )]
+    RecordTooLarge {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// Next offset to read.
+        offset: i64,
+        /// The client's word.
+        detail: String,
     },
     /// Told to stop.
     #[error("stopped")]

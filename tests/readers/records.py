@@ -24,9 +24,11 @@ LAST_TIME = (datetime.date.max.toordinal() - EPOCH_ORDINAL + 1) * 86_400 * MICRO
 # Digits that are too many for it are cut, as those beyond the microsecond are.
 CUT = Context(prec=60, rounding=ROUND_DOWN)
 
-# Seconds are required, a fraction has 1 to 9 digits, the zone is Z, +hh:mm or +hhmm or missing (UTC).
+# Seconds may be left out, a fraction has 1 to 9 digits, the zone is Z, UTC, GMT, +hh, +hh:mm or +hhmm, behind one space
+# or none, or missing (UTC); letters in either case.
 TIME_TEXT = re.compile(
-    r"(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:Z|([+-])(\d{2}):?(\d{2}))?", re.ASCII
+    r"(\d{4})-(\d{2})-(\d{2})[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?(?: ?(?:Z|UTC|GMT|([+-])(\d{2})(?::?(\d{2}))?))?",
+    re.ASCII | re.IGNORECASE,
 )
 JSON_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
@@ -144,7 +146,7 @@ def text_time(name, item):
     match = TIME_TEXT.fullmatch(item)
     if match is None:
         raise Bad(f"{name} is not a timestamp")
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
+    year, month, day, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
     fraction, sign, zone_hour, zone_minute = match.groups()[6:]
     try:
         days = datetime.date(year, month, day).toordinal() - EPOCH_ORDINAL
@@ -153,9 +155,9 @@ def text_time(name, item):
         raise Bad(f"{name} is no date or time of day") from error
     seconds = days * 86_400 + hour * 3600 + minute * 60 + second
     if sign is not None:
-        if int(zone_hour) > 23 or int(zone_minute) > 59:
+        if int(zone_hour) > 23 or int(zone_minute or 0) > 59:
             raise Bad(f"{name} has no such zone")
-        offset = int(zone_hour) * 3600 + int(zone_minute) * 60
+        offset = int(zone_hour) * 3600 + int(zone_minute or 0) * 60
         seconds += offset if sign == "-" else -offset
     # Digits beyond the microsecond are cut, not rounded.
     return seconds * MICROSECONDS + int((fraction or "").ljust(6, "0")[:6])

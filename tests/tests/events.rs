@@ -192,7 +192,7 @@ fn by_user(partitions: i32) -> impl Fn(u64) -> i32 {
 /// Every record is in exactly one of the summary's counts, and those are what the records say.
 pub(crate) fn check_counts(summary: &serde_json::Value, expected: &Expected) -> anyhow::Result<()> {
     let count = |name: &str| summary[name].as_u64().with_context(|| format!("{name} in {summary}"));
-    let fates = ["tombstones", "dead_letters", "future", "filtered", "late", "accepted"];
+    let fates = ["tombstones", "control", "dead_letters", "future", "filtered", "late", "accepted"];
     let total = fates.iter().map(|name| count(name)).sum::<anyhow::Result<u64>>()?;
     anyhow::ensure!(total == count("records")?, "records are not conserved: {summary}");
     for (ours, theirs) in [("records", "records"), ("tombstones", "tombstones"), ("dead_letters", "bad")] {

@@ -96,6 +96,42 @@ fn counted(stream: &Stream) -> anyhow::Result<BTreeMap<(i64, String), u64>> {
 }
 
 #[test]
+fn records_of_a_megabyte_fit_into_256_mib() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let Some(cgroup) = Cgroup::new(LIMIT_BYTES + 1) else { skip!("no cgroup with a memory limit can be made here") };
+    let topic = data_platform_tests::unique_topic("large-app_events");
+    broker.create_topic(&topic, 1, &[])?;
+    let producer = data_platform_tests::Producer::new(&broker, &[("compression.type", "lz4")])?;
+    const LARGE: u64 = 300;
+    for number in 0..LARGE {
+        // Not twice the same: a compressed megabyte of one letter would not be a megabyte of what is fetched.
+        let filler: String = (0..90_000_u64)
+            .map(|n| format!("{:010x}", (n + number).wrapping_mul(0x9e37_79b9_7f4a) & 0xff_ffff_ffff))
+            .collect();
+        let value = serde_json::json!({
+            "user_id": "u", "session_id": &filler[..60_000], "event_type": "e", "app_type": "web", "timestamp": 1_767_225_600 + number,
+            "properties": filler,
+        });
+        producer.send(&topic, &data_platform_tests::Record::new(value.to_string()))?;
+    }
+    producer.flush()?;
+    let folders = data_platform_tests::JobFolders::new()?;
+    let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
+    let program = environment::program("data-platform");
+    let (shell, folder) = (Path::new("/bin/sh"), cgroup.folder.to_string_lossy().into_owned());
+    let program = program.to_string_lossy();
+    let job = Runner::program(shell, ["-c", enter, &folder, &program, "run", "event-aggregation", "--test-mode"]);
+    let job = job.arg("--set").arg(format!("spec.sources[0].topics[0]={topic}")).arg("--http").arg("127.0.0.1:0");
+    let query = "spec.query=SELECT user_id, octet_length(properties) AS n, session_id FROM app_events";
+    let job = job.arg("--set").arg(query).arg("--set").arg("spec.sink.partitionBy=[]");
+    let summary = finish(job.broker(&broker).folders(&folders))?;
+    println!("peak {} MB of {} MB", cgroup.number(cgroup.peak) / 1_000_000, LIMIT_BYTES / 1_000_000);
+    assert_eq!(cgroup.killed(), 0);
+    assert_eq!(summary["rows"], LARGE, "{summary}");
+    Ok(())
+}
+
+#[test]
 fn a_process_that_takes_more_than_its_cgroup_has_is_killed() -> anyhow::Result<()> {
     // What the other test relies on: the limit is real here.
     let Some(cgroup) = Cgroup::new(16 << 20) else { skip!("no cgroup with a memory limit can be made here") };

@@ -2,6 +2,8 @@
 //! what a loss, and what becomes of records that cannot be read.
 
 mod bad_records;
+mod changes;
+mod clocks;
 mod columns;
 mod gaps;
 pub(crate) mod numbers;

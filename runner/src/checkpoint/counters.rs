@@ -1,7 +1,7 @@
 //! What happened to records: the counters of one micro-batch, and their sum since the log began.
 //!
-//! Pure. Every record that was read is in exactly one of tombstone, dead letter, future, duplicate, and for each output
-//! in exactly one of filtered, late, accepted (docs/job-log.md, "Counting").
+//! Pure. Every record that was read is in exactly one of tombstone, control, dead letter, future, duplicate, and for each
+//! output in exactly one of filtered, late, accepted (docs/job-log.md, "Counting").
 
 use std::collections::BTreeMap;
 
@@ -23,13 +23,16 @@ pub struct SourceCounters {
     pub read: u64,
     /// Bytes of their values.
     pub bytes: u64,
-    /// Null values.
+    /// Null values, and what says the same in other words: the JSON text `null` of change data.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tombstone: u64,
+    /// About the stream of change data and not of a change: heartbeats, begin and end of transactions.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub control: u64,
     /// Bad records by reason.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dead_letter: BTreeMap<String, u64>,
-    /// Too far ahead of the clock.
+    /// Too far ahead of the clock. Kept with the dead letters, but no evidence that a schema broke.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub future: u64,
     /// Seen before. Reserved for `deduplicate`.
@@ -73,15 +76,31 @@ impl SourceCounters {
         self.dead_letter.values().sum()
     }
 
+    /// Records that went on to no output.
+    pub fn aside(&self) -> u64 {
+        self.tombstone + self.control + self.dead_letters() + self.future + self.duplicate
+    }
+
     /// Records that went on to the outputs.
     pub fn passed(&self) -> u64 {
-        self.read - self.tombstone - self.dead_letters() - self.future - self.duplicate
+        self.read - self.aside()
+    }
+
+    /// Records that say whether a schema broke: all but those that could not be bad.
+    pub fn evidence(&self) -> u64 {
+        self.read - self.control
+    }
+
+    /// How many records may be among the dead letters. Commits of older versions kept no records of the future.
+    pub fn kept(&self) -> std::ops::RangeInclusive<u64> {
+        self.dead_letters()..=self.dead_letters() + self.future
     }
 
     fn add(&mut self, other: &Self) {
         self.read += other.read;
         self.bytes += other.bytes;
         self.tombstone += other.tombstone;
+        self.control += other.control;
         self.future += other.future;
         self.duplicate += other.duplicate;
         self.lost_offsets += other.lost_offsets;
@@ -130,8 +149,9 @@ mod tests {
     #[test]
     fn records_are_conserved_only_if_each_has_one_fate() {
         let source = SourceCounters {
-            read: 10,
+            read: 11,
             tombstone: 1,
+            control: 1,
             dead_letter: BTreeMap::from([("syntax".to_owned(), 2)]),
             future: 1,
             ..SourceCounters::default()

@@ -152,6 +152,7 @@ impl Audit {
         for (name, source) in &totals.sources {
             let fates = [
                 ("tombstones", source.tombstone),
+                ("control records", source.control),
                 ("dead letters", source.dead_letters()),
                 ("in the future", source.future),
                 ("duplicates", source.duplicate),
@@ -161,8 +162,7 @@ impl Audit {
                 .filter(|(_, number)| *number > 0)
                 .map(|(fate, number)| format!("{} {fate}", grouped(*number)))
                 .collect();
-            let passed =
-                source.read.saturating_sub(source.tombstone + source.dead_letters() + source.future + source.duplicate);
+            let passed = passed_or_zero(source);
             let mut sum = aside;
             sum.push(format!("{} for the query", grouped(passed)));
             let _ = writeln!(out, "{name:<12} {} read = {}", grouped(source.read), sum.join(" + "));
@@ -205,5 +205,5 @@ impl Audit {
 }
 
 fn passed_or_zero(source: &SourceCounters) -> u64 {
-    source.read.saturating_sub(source.tombstone + source.dead_letters() + source.future + source.duplicate)
+    source.read.saturating_sub(source.aside())
 }

@@ -231,8 +231,7 @@ fn finish(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, produc
         options.outputs,
         planned.table.output,
     ));
-    let counted =
-        output.accepted + output.late + output.filtered + source.dead_letters() + source.tombstone + source.future;
+    let counted = output.accepted + output.late + output.filtered + source.aside();
     if produced != source.read || counted != source.read {
         return Err(CommandError::failed(format!(
             "{produced} events were written, {} were read and {counted} are accounted for: some are lost",

@@ -366,7 +366,7 @@ fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, e
     if !std::io::stdout().is_terminal() {
         let summary = serde_json::json!({
             "job": planned.name(), "records": source.read, "tombstones": source.tombstone,
-            "dead_letters": source.dead_letters(), "future": source.future, "filtered": output.filtered,
+            "control": source.control, "dead_letters": source.dead_letters(), "future": source.future, "filtered": output.filtered,
             "late": output.late, "accepted": output.accepted, "rows": output.rows, "files": output.files,
             "lost_offsets": source.lost_offsets, "open_windows": status.open_windows, "output": path,
             "seconds": (seconds * 1e3).round() / 1e3,
@@ -379,6 +379,7 @@ fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, e
         ("records read", source.read),
         ("dead letters", source.dead_letters()),
         ("tombstones", source.tombstone),
+        ("control records", source.control),
         ("too far in the future", source.future),
         ("filtered by the query", output.filtered),
         ("late", output.late),

@@ -34,12 +34,8 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     for (index, source) in job.sources.iter().enumerate() {
         let place = spec().field("sources").index(index).field("format");
         match source.format {
-            SourceFormat::Json => {}
-            SourceFormat::Cdc => {
-                refuse(place, "format cdc", "declare the fields with format: json and paths such as source.table")
-            }
+            SourceFormat::Json | SourceFormat::Cdc | SourceFormat::Raw => {}
             SourceFormat::Avro => refuse(place, "format avro", "use format: json"),
-            SourceFormat::Raw => refuse(place, "format raw", "use format: json with a column that has from: value"),
         }
     }
     if !job.references.is_empty() {

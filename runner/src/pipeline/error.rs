@@ -119,6 +119,12 @@ impl From<SourceError> for JobError {
                 message,
                 format!("allow the user of this job to READ and DESCRIBE the topic {topic}"),
             ),
+            SourceError::RecordTooLarge { .. } => Self::user(
+                Reason::RecordTooLarge,
+                message,
+                "raise receive.message.max.bytes in kafka.config above the size of the record before it was compressed (and \
+                 sources[].maxRecordBytes, or it becomes a dead letter); a damaged batch has to be deleted from the topic",
+            ),
             SourceError::OffsetsGone { .. } => Self::user(
                 Reason::OffsetsGone,
                 message,

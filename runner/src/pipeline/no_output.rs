@@ -92,7 +92,7 @@ impl NoOutput {
 pub struct Seen {
     /// Records read.
     pub read: u64,
-    /// Those of them that no output saw, but for dead letters: tombstones, too far in the future, duplicates.
+    /// Those of them that no output saw, but for dead letters: tombstones, control records, too far in the future, duplicates.
     pub passed_over: u64,
     /// Those of them that are too far in the future.
     pub future: u64,
@@ -114,7 +114,7 @@ impl Seen {
         let mut seen = Self::default();
         for source in totals.sources.values() {
             seen.read += source.read;
-            seen.passed_over += source.tombstone + source.future + source.duplicate;
+            seen.passed_over += source.tombstone + source.control + source.future + source.duplicate;
             seen.future += source.future;
             seen.dead_letters += source.dead_letters();
         }

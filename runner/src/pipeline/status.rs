@@ -32,6 +32,8 @@ pub struct PartitionStatus {
     pub watermark: Option<i64>,
     /// It holds the job's watermark back.
     pub holds_watermark: bool,
+    /// Its events are so old that nobody waits for it: see `eventTime.maxHold`.
+    pub left_behind: bool,
     /// What is not committed was written after this, in microseconds; see [`crate::pipeline::lag`].
     pub unread_since: Option<i64>,
     /// Greatest age of the first record that is not committed, in seconds; 0 if there is none. `None`: nobody knows.

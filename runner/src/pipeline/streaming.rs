@@ -42,6 +42,10 @@ use self::start::Session;
 /// First and greatest pause before trying again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
+/// How long a job that runs on waits for its clock to be set: long enough for NTP after a start, and not so long that one
+/// producer whose clock is ahead holds everybody's records for hours.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(600);
+
 /// How often a missing secret is looked for: a look at a file, and somebody is waiting for the job.
 const SECRET_PAUSE: Duration = Duration::from_secs(2);
 
@@ -243,11 +247,16 @@ impl StreamingJob {
                 status.error(Phase::Stalled, clock.now(), &error);
                 return Err(error);
             }
-            Retry::Backoff if bounded && trouble.lasts() > self.settings.patience => {
+            Retry::Backoff
+                if bounded && (error.reason == Reason::ClockBehind || trouble.lasts() > self.settings.patience) =>
+            {
                 status.error(Phase::Stalled, clock.now(), &error);
                 return Err(error);
             }
             Retry::AfterChange | Retry::Backoff => {}
+        }
+        if error.reason == Reason::ClockBehind {
+            trouble.doubts_clock_since.get_or_insert_with(Instant::now);
         }
         let phase = if error.retry == Retry::Backoff { Phase::Retrying } else { Phase::Stalled };
         status.error(phase, clock.now(), &error);
@@ -265,6 +274,7 @@ impl StreamingJob {
 
     async fn run_from_log(&mut self, trouble: &mut Trouble) -> Result<Ended, JobError> {
         let mut session = Session::start(self).await?;
+        session.trusts_clock = trouble.doubts_clock_since.is_some_and(|since| since.elapsed() >= CLOCK_PATIENCE);
         session.say_running();
         let mut last_start: Option<Instant> = None;
         loop {
@@ -307,6 +317,8 @@ impl StreamingJob {
 #[derive(Default)]
 struct Trouble {
     since: Option<Instant>,
+    /// Since when records say that the clock is behind. Monotonic time: the clock itself is in doubt.
+    doubts_clock_since: Option<Instant>,
     attempts: u32,
 }
 

@@ -9,7 +9,7 @@ use data_platform_crds::source::WatermarkPolicy;
 pub struct PartitionTime {
     /// Greatest event time so far minus the delay; `None` before the first valid record.
     pub watermark: Option<i64>,
-    /// Batch clock of the last batch with a valid record; of the first batch, if there was none.
+    /// Batch clock of the last batch with a record that was not late; of the first batch, if there was none.
     pub active: i64,
     /// The batch reached the end offset that was fetched when it was planned.
     pub caught_up: bool,
@@ -20,8 +20,10 @@ pub struct PartitionTime {
 pub struct WatermarkRule {
     /// Least or greatest.
     pub policy: WatermarkPolicy,
-    /// After this time without a valid record a partition that is caught up leaves the minimum.
+    /// After this time without a record that was not late a partition that is caught up leaves the minimum.
     pub idle_timeout: i64,
+    /// A partition that is caught up and further than this behind the greatest leaves the minimum.
+    pub max_hold: i64,
     /// A bounded run: partitions that never had a record do not hold the watermark.
     pub ignore_empty: bool,
 }
@@ -53,7 +55,7 @@ pub fn job_watermark(
     let holds = |partition: &PartitionTime| {
         let idle = partition.caught_up && clock.saturating_sub(partition.active) >= rule.idle_timeout;
         match partition.watermark {
-            Some(watermark) => watermark == latest || !idle,
+            Some(watermark) => watermark == latest || !idle && !is_left_behind(partition, latest, rule),
             None => !rule.ignore_empty && !idle,
         }
     };
@@ -66,13 +68,42 @@ pub fn job_watermark(
     JobWatermark { watermark: previous.max(watermark), held_by }
 }
 
+/// Whether a partition is so far behind the greatest watermark that nobody waits for it. With a backlog it is waited for.
+fn is_left_behind(partition: &PartitionTime, latest: i64, rule: &WatermarkRule) -> bool {
+    let behind = partition.watermark.map(|watermark| latest.saturating_sub(watermark));
+    partition.caught_up && behind.is_some_and(|behind| behind > rule.max_hold)
+}
+
+/// Indices of the partitions that nobody waits for, since their events are too old.
+pub fn left_behind(partitions: &[PartitionTime], rule: &WatermarkRule) -> Vec<usize> {
+    let latest = partitions.iter().filter_map(|partition| partition.watermark).max();
+    let Some(latest) = latest.filter(|_| rule.policy == WatermarkPolicy::PartitionMin) else { return Vec::new() };
+    (0..partitions.len()).filter(|index| is_left_behind(&partitions[*index], latest, rule)).collect()
+}
+
+/// When a partition was last active, after a micro-batch with the batch clock `clock`. Late records are no activity: a
+/// producer whose clock stands still must not hold everybody's windows. And no activity lies in the future: a clock that
+/// was ahead for a moment must not make a partition active until that moment comes.
+pub fn last_active(known: Option<i64>, in_time: bool, clock: i64) -> i64 {
+    known.filter(|_| !in_time).map_or(clock, |known| known.min(clock))
+}
+
+/// Records that a batch needs before its times say something of the runner's clock: fewer may come from one producer.
+const CLOCK_RECORDS_MIN: u64 = 1_000;
+
+/// Whether the runner's clock is behind, as far as a batch can say: of `records` records, `ahead` were written to Kafka
+/// further ahead of the clock than is allowed. Then it is not their clocks that are wrong.
+pub fn clock_is_behind(records: u64, ahead: u64) -> bool {
+    records >= CLOCK_RECORDS_MIN && ahead > records / 2
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     const RULE: WatermarkRule =
-        WatermarkRule { policy: WatermarkPolicy::PartitionMin, idle_timeout: 30, ignore_empty: false };
+        WatermarkRule { policy: WatermarkPolicy::PartitionMin, idle_timeout: 30, max_hold: 1_000, ignore_empty: false };
 
     fn partition(watermark: impl Into<Option<i64>>, active: i64, caught_up: bool) -> PartitionTime {
         PartitionTime { watermark: watermark.into(), active, caught_up }
@@ -114,6 +145,39 @@ mod tests {
     }
 
     #[test]
+    fn a_partition_that_is_far_behind_leaves_only_if_it_is_caught_up_and_is_named() {
+        let far = [partition(2_000, 100, true), partition(999, 100, true), partition(1_000, 100, true)];
+        assert_eq!(at(&far, 100), (Some(1_000), Some(2)));
+        assert_eq!(left_behind(&far, &RULE), [1]);
+        let backlog = [partition(2_000, 100, true), partition(0, 100, false)];
+        assert_eq!(at(&backlog, 100), (Some(0), Some(1)));
+        assert!(left_behind(&backlog, &RULE).is_empty());
+        let spark = WatermarkRule { policy: WatermarkPolicy::SparkMax, ..RULE };
+        assert!(left_behind(&far, &spark).is_empty());
+        assert!(left_behind(&[partition(None, 100, true)], &RULE).is_empty());
+        // Ages beyond what a difference holds.
+        assert_eq!(left_behind(&[partition(i64::MAX, 0, true), partition(i64::MIN, 0, true)], &RULE), [1]);
+    }
+
+    #[test]
+    fn late_records_are_no_activity_and_none_lies_in_the_future() {
+        assert_eq!(last_active(Some(50), true, 100), 100);
+        assert_eq!(last_active(Some(50), false, 100), 50);
+        assert_eq!(last_active(None, false, 100), 100);
+        assert_eq!(last_active(Some(90_000), false, 100), 100);
+        assert_eq!(last_active(Some(90_000), true, 100), 100);
+    }
+
+    #[test]
+    fn the_runners_clock_is_behind_when_most_of_many_records_say_so() {
+        assert!(clock_is_behind(1_000, 501));
+        assert!(!clock_is_behind(1_000, 500));
+        assert!(!clock_is_behind(999, 999));
+        assert!(clock_is_behind(u64::MAX, u64::MAX));
+        assert!(!clock_is_behind(0, 0));
+    }
+
+    #[test]
     fn sparks_policy_takes_the_greatest() {
         let rule = WatermarkRule { policy: WatermarkPolicy::SparkMax, ..RULE };
         let partitions = [partition(70, 100, true), partition(None, 100, true), partition(50, 100, true)];
@@ -124,7 +188,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_watermark_never_falls_and_never_passes_the_latest_data(
-            partitions in prop::collection::vec((prop::option::of(-100_i64..100), 0_i64..100, any::<bool>()), 0..6),
+            partitions in prop::collection::vec((prop::option::of(-2_000_i64..100), 0_i64..100, any::<bool>()), 0..6),
             previous in prop::option::of(-100_i64..100),
             clock in 0_i64..200,
         ) {
@@ -132,10 +196,28 @@ mod tests {
             let result = job_watermark(&partitions, previous, clock, &RULE);
             let latest = partitions.iter().filter_map(|p| p.watermark).max();
             prop_assert!(result.watermark >= previous);
+            let left = left_behind(&partitions, &RULE);
+            prop_assert!(!left.iter().any(|index| partitions[*index].watermark == latest || !partitions[*index].caught_up));
             prop_assert!(result.watermark <= latest.max(previous));
             if let Some(holder) = result.held_by {
                 prop_assert!(partitions[holder].watermark < latest);
             }
+        }
+
+        #[test]
+        fn a_partition_without_activity_leaves_in_time_however_the_clock_jumped(
+            jumps in prop::collection::vec(-200_i64..200, 1..20), in_time in any::<bool>(),
+        ) {
+            // One look that may have seen a record, then only looks that see none; each brings the activity down to now.
+            let mut clock = 1_000;
+            let mut active = last_active(Some(5_000), in_time, clock);
+            for jump in &jumps {
+                clock += jump;
+                active = last_active(Some(active), false, clock);
+                prop_assert!(active <= clock);
+            }
+            let partitions = [partition(70, clock, true), partition(50, active, true)];
+            prop_assert_eq!(job_watermark(&partitions, None, clock + 30, &RULE).watermark, Some(70));
         }
     }
 }

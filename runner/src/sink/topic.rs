@@ -149,7 +149,7 @@ impl DeadLetterTopic {
     /// When the client does not take them.
     pub fn send(&self, letters: &RecordBatch) -> Result<(), SinkError> {
         // Those that were refused meanwhile first: they wait in memory.
-        self.send_cut()?;
+        self.send_refused()?;
         let text = |name: &str| letters[name].as_string::<i32>();
         let binary = |name: &str, row: usize| {
             let array = letters[name].as_binary::<i32>();
@@ -188,15 +188,30 @@ impl DeadLetterTopic {
         Ok(())
     }
 
-    /// Sends again what was too large, cut. Tells whether there was something.
-    fn send_cut(&self) -> Result<bool, SinkError> {
-        let too_large = std::mem::take(&mut self.deliveries.lock().too_large);
-        let some = !too_large.is_empty();
-        for letter in too_large {
-            let letter = letter.cut().ok_or_else(|| self.error("it takes not even a letter without its value"))?;
-            self.enqueue(letter.record(&self.topic))?;
+    /// Sends again what was refused as too large. Tells whether there was something.
+    fn send_refused(&self) -> Result<bool, SinkError> {
+        if self.deliveries.lock().too_large.is_empty() {
+            return Ok(false);
         }
-        Ok(some)
+        // What is on its way may be refused as well, and must not be taken for an answer to what comes now.
+        self.flush()?;
+        let refused = std::mem::take(&mut self.deliveries.lock().too_large);
+        refused.into_iter().try_for_each(|letter| self.send_alone(letter))?;
+        Ok(true)
+    }
+
+    /// Sends a letter in a batch of its own: a broker refuses a whole batch, and only alone it may fit. Cut until it does.
+    fn send_alone(&self, mut letter: Letter) -> Result<(), SinkError> {
+        loop {
+            self.enqueue(letter.record(&self.topic))?;
+            self.flush()?;
+            let Some(refused) = self.deliveries.lock().too_large.pop() else { return Ok(()) };
+            letter = refused.cut().ok_or_else(|| self.error("it takes not even a letter without its value"))?;
+        }
+    }
+
+    fn flush(&self) -> Result<(), SinkError> {
+        self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))
     }
 
     fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), SinkError> {
@@ -207,7 +222,7 @@ impl DeadLetterTopic {
                 Ok(()) => return Ok(()),
                 // A queue that is empty and still too small stays so.
                 Err((error, back)) if error.rdkafka_error_code() == Some(QueueFull) && !waited => {
-                    self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))?;
+                    self.flush()?;
                     record = back;
                     waited = true;
                 }
@@ -232,14 +247,14 @@ impl DeadLetterTopic {
     /// When the broker refuses one or does not answer in time: the micro-batch must not be decided.
     pub fn wait(&self) -> Result<(), SinkError> {
         loop {
-            self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(error))?;
+            self.flush()?;
             let failed = self.deliveries.lock().failed.take();
             if let Some(problem) = failed {
                 // The batch is read again, and its letters come again.
                 self.deliveries.lock().too_large.clear();
                 return Err(self.error(problem));
             }
-            if !self.send_cut()? {
+            if !self.send_refused()? {
                 return Ok(());
             }
         }

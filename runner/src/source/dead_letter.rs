@@ -79,7 +79,7 @@ impl DeadLetters {
         self.topic.append_value(record.topic);
         self.partition.append_value(record.partition);
         self.offset.append_value(record.offset);
-        self.timestamp.append_option(record.timestamp_ms.and_then(|milliseconds| milliseconds.checked_mul(1_000)));
+        self.timestamp.append_option(record.time_ms().and_then(|milliseconds| milliseconds.checked_mul(1_000)));
         self.key.append_option(record.key);
         self.value.append_option(record.value);
         let (headers, bytes) = (self.headers.values(), &mut self.bytes);

@@ -29,13 +29,15 @@ pub use self::bad::{BadDetail, BadReason, BadRecord};
 pub use self::plan::{DecodeColumn, DecodePlan, PlanError, ValueFormat, arrow_type, declared_schema};
 pub(crate) use self::time::timestamp_of_text;
 
-use self::bad::Fault;
+use self::bad::{Fault, before_the_json};
+use self::cdc::{Change, Changes};
 use self::column::{Column, Limits, Scratch};
 use self::fields::{Fields, Place};
 use self::scan::{Kind, RECORD_BYTES_MAX, Slot};
 use super::record::Record;
 
 mod bad;
+mod cdc;
 mod column;
 mod fields;
 mod nested;
@@ -58,15 +60,22 @@ pub struct Decoder {
     event_time: Option<usize>,
     max_record_bytes: usize,
     check: ValueCheck,
+    /// Tells the forms of change data apart; `None` for other formats.
+    changes: Option<Changes>,
     schema: SchemaRef,
     scratch: Scratch,
     rows: usize,
+    /// Bytes that came in since the batch was measured last.
+    unmeasured: usize,
+    /// Headers are counted only when they are built.
+    has_headers: bool,
 }
 
 /// What a value must be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ValueCheck {
     JsonObject,
+    Change,
     Json,
     Text,
     Nothing,
@@ -84,6 +93,8 @@ struct Reader {
 enum Origin {
     /// A field of the value.
     Field(Place),
+    /// A part of the change that the value is.
+    Change(cdc::Part),
     /// The value as a whole, or what Kafka keeps beside it.
     Record(ColumnOrigin),
 }
@@ -93,10 +104,21 @@ impl Decoder {
     pub fn new(plan: DecodePlan) -> Self {
         let schema = plan.schema();
         let paths = plan.columns.iter().enumerate().filter(|(_, column)| column.origin == ColumnOrigin::Field);
-        let paths = paths.map(|(index, column)| (index, column.path.as_slice()));
-        let (fields, places) = Fields::new(paths, plan.max_depth);
-        let mut places = places.into_iter();
-        let columns = plan.columns.iter().map(|column| Reader::new(column, &mut places)).collect();
+        let (fields, places, changes);
+        let mut places = if plan.format == ValueFormat::Change {
+            let mut all = cdc::Paths::new();
+            paths.for_each(|(index, column)| all.add_column(index, &column.path));
+            (fields, places) = Fields::new(all.iter(), plan.max_depth);
+            let mut places = places.into_iter();
+            changes = Some(Changes::new(&mut places));
+            places
+        } else {
+            let paths = paths.map(|(index, column)| (index, column.path.as_slice()));
+            (fields, places) = Fields::new(paths, plan.max_depth);
+            changes = None;
+            places.into_iter()
+        };
+        let columns = plan.columns.iter().map(|column| Reader::new(column, changes.is_some(), &mut places)).collect();
         Self {
             fields,
             columns,
@@ -104,9 +126,12 @@ impl Decoder {
             // Positions have no room for more, even if somebody made the plan by hand.
             max_record_bytes: plan.max_record_bytes.min(RECORD_BYTES_MAX),
             check: ValueCheck::of(&plan),
+            changes,
             schema,
             scratch: Scratch::new(),
             rows: 0,
+            unmeasured: 0,
+            has_headers: plan.columns.iter().any(|column| column.built && column.origin == ColumnOrigin::Headers),
         }
     }
 
@@ -123,6 +148,7 @@ impl Decoder {
         match self.append(record, latest_event_time) {
             Ok(event_time) => {
                 self.rows += 1;
+                self.unmeasured += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
                 Ok(event_time)
             }
             Err(fault) => Err(self.take_back(fault)),
@@ -142,8 +168,22 @@ impl Decoder {
         self.columns.iter().filter(|reader| reader.built).map(|reader| reader.column.bytes()).sum()
     }
 
+    /// Whether the batch's values take at least `limit` bytes. To be asked after each record: measures only when enough
+    /// came in that the answer can have changed by more than a sixteenth of the limit.
+    #[inline]
+    pub fn holds(&mut self, limit: usize) -> bool {
+        (self.unmeasured >= limit / 16 || self.has_headers) && self.measure() >= limit
+    }
+
+    #[inline(never)]
+    fn measure(&mut self) -> usize {
+        self.unmeasured = 0;
+        self.bytes()
+    }
+
     /// Gives the rows and begins a new batch, with room for as many.
     pub fn finish(&mut self) -> RecordBatch {
+        self.unmeasured = 0;
         let built = self.columns.iter_mut().filter(|reader| reader.built);
         let arrays = built.map(|reader| reader.column.finish()).collect();
         // Without a column (`SELECT count(*)`) the number of rows must be told.
@@ -158,14 +198,10 @@ impl Decoder {
         if value.len() > self.max_record_bytes {
             return Err(Fault::new(BadReason::TooLarge, "the value is longer than the source's maxRecordBytes"));
         }
-        let text = self.check.text(value)?;
-        match self.check {
-            ValueCheck::JsonObject => self.fields.read(text)?,
-            ValueCheck::Json => self.fields.check_value(text)?,
-            ValueCheck::Text | ValueCheck::Nothing => {}
-        }
+        let parsed = self.parse(value).map_err(|fault| before_the_json(value, fault));
+        let (text, change) = parsed?;
         for (index, reader) in self.columns.iter_mut().enumerate() {
-            let read = reader.read(record, text, &self.fields, &mut self.scratch);
+            let read = reader.read(record, text, change, &self.fields, &mut self.scratch);
             read.map_err(|fault| fault.of_column(index))?;
         }
         let Some(index) = self.event_time else { return Ok(None) };
@@ -177,13 +213,38 @@ impl Decoder {
         Ok(event_time)
     }
 
+    /// The value as text, its fields found; and the change that it is, where it is one.
+    #[inline(always)]
+    fn parse<'a>(&mut self, value: &'a [u8]) -> Result<(&'a str, Change), Fault> {
+        let text = self.check.text(value)?;
+        match self.check {
+            ValueCheck::JsonObject => self.fields.read(text)?,
+            ValueCheck::Change => return Ok((text, self.read_change(text)?)),
+            ValueCheck::Json => self.fields.check_value(text)?,
+            ValueCheck::Text | ValueCheck::Nothing => {}
+        }
+        Ok((text, Change::default()))
+    }
+
+    fn read_change(&mut self, text: &str) -> Result<Change, Fault> {
+        match self.fields.read(text) {
+            // What an unwrapped delete leaves.
+            Err(fault) if fault.reason == BadReason::NotObject && text.trim_ascii() == "null" => {
+                Err(Fault::new(BadReason::Tombstone, "the JSON text null"))
+            }
+            Err(fault) => Err(fault),
+            Ok(()) => self.changes.as_ref().map_or(Ok(Change::default()), |changes| changes.read(text, &self.fields)),
+        }
+    }
+
     /// Undoes what a bad record has appended.
     #[cold]
     fn take_back(&mut self, fault: Fault) -> BadRecord {
         for reader in self.columns.iter_mut().filter(|reader| reader.built) {
             reader.column.truncate(self.rows);
         }
-        let column = fault.column.map(|index| Arc::clone(&self.columns[index as usize].name));
+        let column = fault.column.and_then(|index| self.columns.get(index as usize));
+        let column = column.map(|column| Arc::clone(&column.name));
         BadRecord { reason: fault.reason, detail: BadDetail { column, position: fault.position, what: fault.what } }
     }
 }
@@ -194,6 +255,7 @@ impl ValueCheck {
         let mut whole_values = plan.columns.iter().filter(whole).map(|column| &column.column_type);
         match plan.format {
             ValueFormat::JsonObject => Self::JsonObject,
+            ValueFormat::Change => Self::Change,
             ValueFormat::Raw if whole_values.clone().any(|column_type| *column_type == ColumnType::Json) => Self::Json,
             ValueFormat::Raw if whole_values.any(|column_type| *column_type == ColumnType::String) => Self::Text,
             ValueFormat::Raw => Self::Nothing,
@@ -205,7 +267,7 @@ impl ValueCheck {
     fn text(self, value: &[u8]) -> Result<&str, Fault> {
         match self {
             Self::Nothing => Ok(""),
-            Self::JsonObject | Self::Json | Self::Text => {
+            Self::JsonObject | Self::Change | Self::Json | Self::Text => {
                 simdutf8::basic::from_utf8(value).map_err(|_| Fault::new(BadReason::Utf8, "the value is not UTF-8"))
             }
         }
@@ -213,11 +275,12 @@ impl ValueCheck {
 }
 
 impl Reader {
-    fn new(column: &DecodeColumn, places: &mut impl Iterator<Item = Place>) -> Self {
+    fn new(column: &DecodeColumn, of_change: bool, places: &mut impl Iterator<Item = Place>) -> Self {
         let limits = Limits { min: column.min_length, max: column.max_length };
         Self {
             name: Arc::clone(&column.name),
             origin: match column.origin {
+                ColumnOrigin::Field if of_change => Origin::Change(cdc::Part::new(&column.path, places)),
                 ColumnOrigin::Field => Origin::Field(places.next().expect("each field column has given a path")),
                 origin => Origin::Record(origin),
             },
@@ -232,7 +295,14 @@ impl Reader {
 
     /// Appends the column's value of a record, or only checks it.
     #[inline(always)]
-    fn read(&mut self, record: &Record<'_>, text: &str, fields: &Fields, scratch: &mut Scratch) -> Result<(), Fault> {
+    fn read(
+        &mut self,
+        record: &Record<'_>,
+        text: &str,
+        change: Change,
+        fields: &Fields,
+        scratch: &mut Scratch,
+    ) -> Result<(), Fault> {
         match &self.origin {
             Origin::Field(place) => {
                 let slot = fields.slot(place.slot);
@@ -245,6 +315,29 @@ impl Reader {
                     }
                     Ok(())
                 } else if self.built {
+                    self.column.append(text, slot, scratch)
+                } else {
+                    self.column.check(text, slot, scratch)
+                }
+            }
+            Origin::Change(part) => {
+                let (value, place) = part.value(change, fields);
+                let slot = match value {
+                    cdc::Value::Slot(slot) => slot,
+                    cdc::Value::Text(text) if self.built => return self.column.push_text(text),
+                    cdc::Value::Boolean(value) if self.built => return self.column.push_boolean(value),
+                    cdc::Value::Text(_) | cdc::Value::Boolean(_) => return Ok(()),
+                };
+                if slot.is_null() {
+                    match place {
+                        Some(place) if self.required || !place.around.is_empty() => {
+                            check_missing(self.required, slot, place, fields)?;
+                        }
+                        None if self.required => return Err(Fault::new(BadReason::MissingField, ABSENT)),
+                        Some(_) | None => {}
+                    }
+                }
+                if self.built {
                     self.column.append(text, slot, scratch)
                 } else {
                     self.column.check(text, slot, scratch)
@@ -270,6 +363,8 @@ impl Reader {
     }
 }
 
+const ABSENT: &str = "required, but absent";
+
 /// Whether a field may be absent or null, and may be so in this way.
 #[inline(never)]
 fn check_missing(required: bool, slot: Slot, place: &Place, fields: &Fields) -> Result<(), Fault> {
@@ -282,6 +377,6 @@ fn check_missing(required: bool, slot: Slot, place: &Place, fields: &Fields) -> 
     match slot.kind() {
         _ if !required => Ok(()),
         Kind::Null => Err(slot.fault(BadReason::MissingField, "required, but null")),
-        _ => Err(Fault::new(BadReason::MissingField, "required, but absent")),
+        _ => Err(Fault::new(BadReason::MissingField, ABSENT)),
     }
 }

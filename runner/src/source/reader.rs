@@ -1,7 +1,7 @@
-//! The reading thread: polls and decodes ahead of the pipeline, at most [`AHEAD_MAX`] batches.
+//! The reading thread: polls and decodes ahead of the pipeline, at most [`AHEAD`] of batches and bytes.
 //!
 //! It owns the source and the decoder. The pipeline sends requests; a micro-batch comes back as a stream of [`Part`]s that
-//! ends with [`Part::Done`]. When the pipeline is slower, the channel fills and this thread waits; when it is gone, this
+//! ends with [`Part::Done`]. When the pipeline is slower, the queue fills and this thread waits; when it is gone, this
 //! thread ends.
 
 use std::collections::BTreeMap;
@@ -16,20 +16,20 @@ use datafusion::arrow::array::RecordBatch;
 use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::record::Partitions;
 use crate::pipeline::plan::Bounds;
+use crate::source::ahead;
 use crate::source::dead_letter::DeadLetters;
 use crate::source::decode::{BadReason, Decoder};
 use crate::source::record::Record;
 use crate::source::{Identity, Source, SourceError, WithoutLeader};
 use crate::stop::StopSignal;
 
-/// Batches that may wait for the pipeline: enough to keep both threads busy, few enough to cost only some megabytes.
-const AHEAD_MAX: usize = 8;
+/// What may be on its way to the pipeline: enough batches to keep both threads busy, and few enough bytes that the
+/// largest records leave the smallest pod (256 MiB) its memory; a batch of the usual records has less than a megabyte.
+const AHEAD: ahead::Limits = ahead::Limits { items: 8, bytes: 16 << 20 };
 /// Rows of a batch: what the aggregation likes (it fits the cache), and large enough to cost nothing per batch.
 const BATCH_ROWS: usize = 8_192;
 /// Bytes after which a batch is handed on before it has all its rows: large rows must not fill the memory.
 const BATCH_BYTES: usize = 4 << 20;
-/// Rows between two looks at the bytes.
-const BYTES_CHECK_ROWS: usize = 256;
 
 /// A micro-batch to read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct ReadSummary {
     pub partitions: Partitions<PartitionSummary>,
     /// What happened to the records.
     pub counters: SourceCounters,
+    /// Records that Kafka says were written after `latest_event_time`.
+    pub written_ahead: u64,
     /// The topics after reading, or why nobody told them, if that was asked for.
     pub identity: Option<Result<Identity, SourceError>>,
 }
@@ -91,9 +93,11 @@ enum Request {
     Resolve(StartingOffsets, SyncSender<Result<Partitions<i64>, SourceError>>),
     Bounds(SyncSender<Result<Partitions<Bounds>, SourceError>>),
     Assign(Partitions<i64>, SyncSender<Result<(), SourceError>>),
-    Read(ReadRequest, SyncSender<Result<Part, SourceError>>),
+    Read(ReadRequest, PartSender),
     TellGroup(Partitions<i64>),
 }
+
+type PartSender = ahead::Sender<Result<Part, SourceError>>;
 
 /// The pipeline's end of the reading thread.
 pub struct Reader {
@@ -103,7 +107,16 @@ pub struct Reader {
 
 /// A micro-batch that is being read.
 pub struct Reading {
-    parts: Receiver<Result<Part, SourceError>>,
+    parts: ahead::Receiver<Result<Part, SourceError>>,
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Rows(batch) | Self::DeadLetters(batch) => batch.get_array_memory_size(),
+            Self::Done(_) => 0,
+        }
+    }
 }
 
 impl Reading {
@@ -112,7 +125,7 @@ impl Reading {
     /// # Errors
     /// What the source said; then the micro-batch is void.
     pub fn next(&self) -> Result<Part, SourceError> {
-        self.parts.recv().unwrap_or_else(|_| Err(thread_is_gone()))
+        self.parts.receive().unwrap_or_else(|| Err(thread_is_gone()))
     }
 }
 
@@ -182,7 +195,7 @@ impl Reader {
     /// # Errors
     /// When the thread is gone.
     pub fn read(&self, request: ReadRequest) -> Result<Reading, SourceError> {
-        let (parts, inbox) = sync_channel(AHEAD_MAX);
+        let (parts, inbox) = ahead::queue(AHEAD);
         self.send(Request::Read(request, parts))?;
         Ok(Reading { parts: inbox })
     }
@@ -224,8 +237,8 @@ fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, i
                 // What an abandoned micro-batch left must not become part of the next.
                 decoder.finish();
                 let _ = match result {
-                    Ok(summary) => parts.send(Ok(Part::Done(Box::new(summary)))),
-                    Err(error) => parts.send(Err(error)),
+                    Ok(summary) => parts.send(Ok(Part::Done(Box::new(summary))), 0),
+                    Err(error) => parts.send(Err(error), 0),
                 };
             }
         }
@@ -237,7 +250,7 @@ fn read(
     decoder: &mut Decoder,
     stop: &StopSignal,
     request: &ReadRequest,
-    parts: &SyncSender<Result<Part, SourceError>>,
+    parts: &PartSender,
 ) -> Result<ReadSummary, SourceError> {
     let mut decoding = Decoding::new(decoder, request, parts);
     let reads = source.read(&request.ranges, request.without_leader, stop, &mut |record| decoding.record(record))?;
@@ -259,8 +272,9 @@ fn read(
         }
     }
     let identity = request.look_again.then(|| source.identity());
+    let written_ahead = counters.ahead;
     let counters = counters.into_source_counters();
-    Ok(ReadSummary { partitions, counters, identity })
+    Ok(ReadSummary { partitions, counters, written_ahead, identity })
 }
 
 #[derive(Clone, Copy, Default)]
@@ -276,7 +290,8 @@ struct DecodeCounters {
     read: u64,
     bytes: u64,
     tombstone: u64,
-    bad: [u64; BadReason::ALL.len()],
+    aside: [u64; BadReason::ALL.len()],
+    ahead: u64,
 }
 
 impl DecodeCounters {
@@ -287,10 +302,12 @@ impl DecodeCounters {
             tombstone: self.tombstone,
             ..SourceCounters::default()
         };
-        for (reason, number) in BadReason::ALL.into_iter().zip(self.bad) {
+        for (reason, number) in BadReason::ALL.into_iter().zip(self.aside) {
             match (reason, number) {
                 (_, 0) => {}
                 (BadReason::Future, number) => counters.future = number,
+                (BadReason::Tombstone, number) => counters.tombstone += number,
+                (BadReason::Control, number) => counters.control = number,
                 (reason, number) => {
                     counters.dead_letter.insert(reason.as_str().to_owned(), number);
                 }
@@ -303,7 +320,9 @@ impl DecodeCounters {
 struct Decoding<'a> {
     decoder: &'a mut Decoder,
     request: &'a ReadRequest,
-    parts: &'a SyncSender<Result<Part, SourceError>>,
+    /// The latest time, in milliseconds, that is not in the future.
+    latest_ms: i64,
+    parts: &'a PartSender,
     letters: DeadLetters,
     counters: DecodeCounters,
     times: BTreeMap<String, BTreeMap<i32, PartitionTimes>>,
@@ -312,14 +331,11 @@ struct Decoding<'a> {
 }
 
 impl<'a> Decoding<'a> {
-    fn new(
-        decoder: &'a mut Decoder,
-        request: &'a ReadRequest,
-        parts: &'a SyncSender<Result<Part, SourceError>>,
-    ) -> Self {
+    fn new(decoder: &'a mut Decoder, request: &'a ReadRequest, parts: &'a PartSender) -> Self {
         let current = (String::new(), -1, PartitionTimes::default());
         let (letters, counters) = (DeadLetters::new(), DecodeCounters::default());
-        Self { decoder, request, parts, letters, counters, times: BTreeMap::new(), current }
+        let latest_ms = request.latest_event_time.div_euclid(1_000);
+        Self { decoder, request, latest_ms, parts, letters, counters, times: BTreeMap::new(), current }
     }
 
     #[inline]
@@ -328,7 +344,8 @@ impl<'a> Decoding<'a> {
             self.turn_to(record.topic, record.partition);
         }
         self.counters.read += 1;
-        self.current.2.written_ms = record.timestamp_ms;
+        self.current.2.written_ms = record.time_ms();
+        self.counters.ahead += u64::from(self.current.2.written_ms.is_some_and(|time| time > self.latest_ms));
         let Some(value) = record.value else {
             self.counters.tombstone += 1;
             return Ok(());
@@ -339,11 +356,9 @@ impl<'a> Decoding<'a> {
                 self.current.2.valid = true;
                 self.current.2.greatest = self.current.2.greatest.max(event_time);
             }
-            Err(bad) => self.bad(record, &bad)?,
+            Err(bad) => self.aside(record, &bad)?,
         }
-        let rows = self.decoder.rows();
-        let large = || rows.is_multiple_of(BYTES_CHECK_ROWS) && rows > 0 && self.decoder.bytes() >= BATCH_BYTES;
-        if rows >= BATCH_ROWS || large() {
+        if self.decoder.rows() >= BATCH_ROWS || self.decoder.holds(BATCH_BYTES) {
             self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish())))
         } else {
             Ok(())
@@ -351,14 +366,15 @@ impl<'a> Decoding<'a> {
     }
 
     #[cold]
-    fn bad(&mut self, record: &Record<'_>, bad: &crate::source::decode::BadRecord) -> Result<(), SourceError> {
+    fn aside(&mut self, record: &Record<'_>, bad: &crate::source::decode::BadRecord) -> Result<(), SourceError> {
         let index = BadReason::ALL.iter().position(|reason| *reason == bad.reason).expect("ALL has every reason");
-        self.counters.bad[index] += 1;
-        if bad.reason == BadReason::Future {
-            return Ok(());
-        }
+        self.counters.aside[index] += 1;
+        let is_kept = bad.reason.is_bad() || bad.reason == BadReason::Future;
         match self.request.bad_records {
+            _ if !is_kept => Ok(()),
             BadRecordAction::Drop => Ok(()),
+            // Nothing is wrong with it but a clock.
+            BadRecordAction::Fail if !bad.reason.is_bad() => Ok(()),
             BadRecordAction::Fail => Err(SourceError::BadRecord {
                 topic: record.topic.to_owned(),
                 partition: record.partition,
@@ -393,7 +409,8 @@ impl<'a> Decoding<'a> {
     fn hand_on(&mut self, take: impl FnOnce(&mut Self) -> Option<Part>) -> Result<(), SourceError> {
         let Some(part) = take(self) else { return Ok(()) };
         // Nobody takes it: the pipeline gave this micro-batch up.
-        self.parts.send(Ok(part)).map_err(|_| SourceError::Stopped)
+        let bytes = part.bytes();
+        self.parts.send(Ok(part), bytes).map_err(|_| SourceError::Stopped)
     }
 
     fn flush(&mut self) -> Result<(), SourceError> {
@@ -404,3 +421,6 @@ impl<'a> Decoding<'a> {
         self.hand_on(|decoding| decoding.letters.take().map(Part::DeadLetters))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,6 +51,11 @@ impl WindowSpec {
         }
     }
 
+    /// Whether an event is late under a watermark whatever else is open; never where that depends on other events.
+    pub fn is_surely_late(self, event_time: i64, watermark: i64) -> bool {
+        self.late_before(watermark).is_some_and(|before| event_time < before.all)
+    }
+
     /// Which event times are late under a watermark; `None` if that depends on more than the event time.
     pub(super) fn late_before(self, watermark: i64) -> Option<LateBefore> {
         match self {

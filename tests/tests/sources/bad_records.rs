@@ -95,6 +95,72 @@ fn a_dead_letter_may_be_larger_than_what_clients_send_by_default() -> anyhow::Re
 }
 
 #[test]
+fn a_dead_letter_that_is_too_large_for_its_topic_is_cut_and_says_so() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let topic = unique_topic("cut-letters");
+    broker.create_topic(&topic, 1, &[("max.message.bytes", "100000")])?;
+    let mut job = Numbers::with_topic(broker, "cut", 1, &[])?;
+    job.set("/badRecords", json!({"topic": topic}));
+    let bad = |letter: &str, length: usize| format!("{{\"n\": \"{}", letter.repeat(length));
+    let headers = vec![0; 150_000];
+    let records = [
+        record(0),
+        Record::new(bad("x", 99_900)),
+        Record::new(bad("y", 900_000)).key("k").header("trace", Some(b"7")),
+        Record::new("{").key("h").header("large", Some(&headers)),
+        record(4),
+    ];
+    job.broker.produce(&job.topic, records)?;
+    let summary = job.drain()?;
+    assert_eq!((&summary["dead_letters"], &summary["rows"]), (&json!(3), &json!(2)), "{summary}");
+    let mut letters = letters(&job, &topic)?;
+    let offset = |letter: &Letter| {
+        letter.headers.iter().find(|(name, _)| name == "dataplatform.offset").and_then(|(_, value)| value.clone())
+    };
+    letters.sort_by_key(offset);
+    for (letter, (sent, offset)) in
+        letters.iter().zip([(bad("x", 99_900), 1), (bad("y", 900_000), 2), ("{".to_owned(), 3)])
+    {
+        let value = letter.value.clone().unwrap_or_default();
+        assert!(sent.starts_with(&value) && value.len() < sent.len(), "letter {offset} has {} bytes", value.len());
+        let truncated = ("dataplatform.truncated".to_owned(), Some(sent.len().to_string()));
+        assert!(letter.headers.contains(&truncated), "letter {offset}");
+        let place = ("dataplatform.offset".to_owned(), Some(offset.to_string()));
+        assert!(letter.headers.contains(&place), "letter {offset}");
+    }
+    assert_eq!(letters.len(), 3);
+    // Most of what fits is there, and what the record had beside its value.
+    assert!(letters[0].value.as_ref().is_some_and(|value| value.len() > 70_000));
+    assert_eq!(letters[1].key.as_deref(), Some("k"));
+    assert!(letters[1].headers.contains(&("trace".to_owned(), Some("7".to_owned()))));
+    assert_eq!(letters[2].key.as_deref(), Some("h"));
+    Ok(())
+}
+
+#[test]
+fn a_compressed_record_that_is_too_large_is_told_as_that() -> anyhow::Result<()> {
+    let mut job = Numbers::new(needs_broker!(), "inflated", 1)?;
+    let producer = job.producer(&[("compression.type", "zstd"), ("message.max.bytes", "9000000")])?;
+    producer.send(&job.topic, &record(0).partition(0))?;
+    producer.flush()?;
+    let filler = format!("{{\"n\": 1, \"filler\": \"{}\"}}", "x".repeat(5_000_000));
+    producer.send(&job.topic, &Record::new(filler).partition(0))?;
+    producer.flush()?;
+    job.set("/kafka/config", json!({"fetch.max.bytes": "1000000", "receive.message.max.bytes": "1500000"}));
+    let says = job.drain_fails(2)?;
+    assert!(
+        says.contains(&format!("{} partition 0: the records from offset 1 on cannot be decompressed", job.topic)),
+        "{says}"
+    );
+    assert!(says.contains("what to do: raise receive.message.max.bytes in kafka.config"), "{says}");
+    job.set("/kafka/config", json!({}));
+    let summary = job.drain()?;
+    let counts = ["records", "dead_letters", "rows"].map(|name| summary[name].as_u64());
+    assert_eq!(counts, [Some(2), Some(1), Some(1)], "{summary}");
+    Ok(())
+}
+
+#[test]
 fn a_bad_record_ends_a_job_that_is_to_fail_and_is_only_counted_where_it_is_to_be_dropped() -> anyhow::Result<()> {
     needs_broker!();
     let Some(mut job) = messy("messy-fail", json!({"action": "fail"}))? else { return Ok(()) };

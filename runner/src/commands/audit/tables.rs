@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::paths;
@@ -11,6 +10,7 @@ use crate::commands::checkpoint::{FileState, check_file, read_facts};
 use crate::sink::footer::FileFacts;
 
 use super::chain::Chains;
+use super::counting::letters_missing;
 use super::log::{AuditedLog, ExpectedFile};
 
 /// What was found in an output.
@@ -241,8 +241,7 @@ fn older_dead_letters(begin: &JobState) -> Option<String> {
     if begin.start.plan.dead_letters.as_ref() != Some(name) {
         return None;
     }
-    let letters: u64 = begin.totals.sources.values().map(SourceCounters::dead_letters).sum();
     let rows = begin.totals.outputs.get(name).map_or(0, |output| output.rows);
-    (letters != rows)
-        .then(|| format!("up to version {}: {letters} dead letters are counted, {rows} are in {name}", begin.version))
+    let counted = letters_missing(&begin.totals, rows)?;
+    Some(format!("up to version {}: {counted}, {rows} are in {name}", begin.version))
 }

@@ -196,7 +196,7 @@ fn counters(out: &mut String, state: &JobState) {
     let mut shown = list(&["since record 0", "records", "", "rows", "files", "bytes"]);
     for (name, source) in &state.totals.sources {
         shown.add_row([name.clone(), grouped(source.read), "read".to_owned()]);
-        let mut fates = vec![("tombstone".to_owned(), source.tombstone)];
+        let mut fates = vec![("tombstone".to_owned(), source.tombstone), ("control".to_owned(), source.control)];
         fates.extend(source.dead_letter.iter().map(|(reason, number)| (format!("dead letter: {reason}"), *number)));
         fates.extend([("future".to_owned(), source.future), ("duplicate".to_owned(), source.duplicate)]);
         fates.push(("offsets lost".to_owned(), source.lost_offsets));

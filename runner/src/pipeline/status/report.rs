@@ -82,9 +82,18 @@ impl JobStatus {
 }
 
 fn partition(status: PartitionStatus) -> PartitionReport {
-    let PartitionStatus { topic, partition, position, end, watermark, holds_watermark, unread_since: _, lag_seconds } =
-        status;
-    PartitionReport { topic, partition, position, end, watermark, holds_watermark, lag_seconds }
+    let PartitionStatus {
+        topic,
+        partition,
+        position,
+        end,
+        watermark,
+        holds_watermark,
+        left_behind,
+        unread_since: _,
+        lag_seconds,
+    } = status;
+    PartitionReport { topic, partition, position, end, watermark, holds_watermark, left_behind, lag_seconds }
 }
 
 fn commit(status: CommitStatus) -> CommitReport {
@@ -111,8 +120,9 @@ fn sums(counters: &Counters) -> Totals {
 }
 
 fn source(counters: &SourceCounters) -> SourceTotals {
-    let SourceCounters { read, bytes, tombstone, dead_letter, future, duplicate, lost_offsets } = counters.clone();
-    SourceTotals { read, bytes, tombstone, dead_letter, future, duplicate, lost_offsets }
+    let SourceCounters { read, bytes, tombstone, control, dead_letter, future, duplicate, lost_offsets } =
+        counters.clone();
+    SourceTotals { read, bytes, tombstone, control, dead_letter, future, duplicate, lost_offsets }
 }
 
 fn output(counters: &OutputCounters) -> OutputTotals {

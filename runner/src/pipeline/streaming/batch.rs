@@ -14,10 +14,12 @@ use crate::checkpoint::counters::OutputCounters;
 use crate::checkpoint::job_state::{OutputState, map_partitions};
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::record::Partitions;
+use crate::clock::show_time;
 use crate::faults::{Guard, Moment, Step as FaultStep};
-use crate::pipeline::error::{JobError, Retry};
+use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::streaming::start::Session;
 use crate::pipeline::streaming::{BadRecords, RunMode};
+use crate::pipeline::watermark;
 use crate::sink::table::{FileNames, Footer, TableWriter};
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
 use crate::source::{SourceError, WithoutLeader};
@@ -90,6 +92,7 @@ impl Session<'_> {
             self.give_up(writers).await;
         }
         result?;
+        self.name_left_behind();
         Ok(Step::Done { backlog_left: plan.backlog_left })
     }
 
@@ -188,12 +191,37 @@ impl Session<'_> {
             // A topic that was created again while it was read has given the wrong records.
             self.take_identity_in_time(identity)?;
         }
+        self.check_clock(plan, &summary)?;
         self.shorten(plan, &summary, writers)?;
         let watermark = self.watermark(plan, &summary).watermark;
         if !plan.reads_something() && watermark == self.log.state().watermark {
             return Ok(());
         }
         self.commit_batch(plan, writers, summary, watermark, began, false).await
+    }
+
+    /// Whether the records say that this runner's clock is behind: then none of them is committed away as future.
+    fn check_clock(&mut self, plan: &BatchPlan, summary: &ReadSummary) -> Result<(), JobError> {
+        let (records, ahead) = (summary.counters.read, summary.written_ahead);
+        if !watermark::clock_is_behind(records, ahead) {
+            self.trusts_clock = false;
+            return Ok(());
+        }
+        if self.trusts_clock {
+            return Ok(());
+        }
+        let newest = summary.partitions.values().flat_map(BTreeMap::values).filter_map(|read| read.written).max();
+        Err(JobError::passing(
+            Reason::ClockBehind,
+            format!(
+                "{ahead} of {records} records were written to Kafka after now by this runner's clock: it says {}, the newest \
+                 record {}; the clock is probably behind, and nothing is committed",
+                show_time(plan.clock),
+                show_time(newest.unwrap_or_default())
+            ),
+            "set the clock of the machine that runs the job (NTP); a job that runs on tries again for 10 minutes, then takes \
+             the records that lie further ahead than eventTime.maxFutureSkew for what they say",
+        ))
     }
 
     /// Fits the plan to what was read of it: less, if a partition lost its leader.

@@ -55,6 +55,12 @@ pub(super) struct Session<'a> {
     pub(super) since_output: std::cell::Cell<SinceOutput>,
     /// Records came since the start.
     pub(super) has_read: bool,
+    /// When each partition was last active; never later than now.
+    pub(super) activity: Partitions<i64>,
+    /// The runner's clock was doubted for so long that its future is taken for the future.
+    pub(super) trusts_clock: bool,
+    /// Partitions that nobody waits for, as they were named.
+    pub(super) left_behind: Vec<(String, i32)>,
 }
 
 impl<'a> Session<'a> {
@@ -79,6 +85,12 @@ impl<'a> Session<'a> {
         let reader = Reader::start(source, Decoder::new(settings.decode.clone()), environment.stop.clone());
         environment.status.starting("connecting to Kafka");
         let identity = reader.identity()?;
+        for (topic, _) in identity.topics.iter().filter(|(_, topic)| !decide::topic_id_is_known(&topic.id)) {
+            tracing::warn!(
+                topic,
+                "the brokers tell no id of it: if it is deleted and created again, only its offsets can show it"
+            );
+        }
         let log = match recovered {
             Some(recovered) => {
                 let check = check_cluster(&recovered.state, &identity);
@@ -106,6 +118,8 @@ impl<'a> Session<'a> {
         session.take_over().await?;
         session.restore().await?;
         session.reader.assign(&session.positions)?;
+        // Lag tools know the job from its first moment, with all of its partitions.
+        session.reader.tell_group(&session.positions);
         Ok(session)
     }
 
@@ -117,6 +131,8 @@ impl<'a> Session<'a> {
         identity: Identity,
     ) -> Result<Self, JobError> {
         let positions = map_partitions(&log.state().partitions, |partition| partition.position);
+        let start_clock = log.state().start.clock;
+        let activity = map_partitions(&log.state().partitions, |known| known.active.unwrap_or(start_clock));
         let dead_letter_topic = match &settings.bad_records {
             BadRecords::Topic(make) => Some(make()?),
             _ => None,
@@ -141,6 +157,9 @@ impl<'a> Session<'a> {
             owner_seen: Instant::now(),
             since_output: std::cell::Cell::default(),
             has_read: false,
+            activity,
+            trusts_clock: false,
+            left_behind: Vec::new(),
         })
     }
 
@@ -243,8 +262,12 @@ impl<'a> Session<'a> {
             partitions.iter().map(|(partition, position)| of((topic, partition), *position)).collect()
         };
         let mut statuses: Vec<_> = self.positions.iter().flat_map(each).collect();
-        if let Some(holder) = self.held_by() {
+        let (holder, left_behind) = self.holders();
+        if let Some(holder) = holder {
             statuses[holder].holds_watermark = true;
+        }
+        for index in left_behind {
+            statuses[index].left_behind = true;
         }
         statuses
     }

@@ -8,6 +8,12 @@ use std::sync::Arc;
 pub enum BadReason {
     /// The event time lies further ahead of the clock than `maxFutureSkew`; everything else in the record is good.
     Future,
+    /// The value says in other words that a key is gone: the JSON text `null` of change data. No fault: counted with the
+    /// tombstones, and kept nowhere.
+    Tombstone,
+    /// The value is about the stream of change data and not of a change: a heartbeat, the begin or end of a transaction. No
+    /// fault: counted apart, and kept nowhere.
+    Control,
     /// The value has no bytes, or nothing but white space.
     Empty,
     /// The value, or a key that is declared as text, is not UTF-8.
@@ -34,12 +40,18 @@ pub enum BadReason {
     Length,
     /// A date or a timestamp is of no known form, or outside the years 1 to 9999.
     Timestamp,
+    /// JSON stands behind five bytes that a schema registry's serializer writes.
+    SchemaId,
+    /// JSON stands behind a UTF-8 byte order mark.
+    ByteOrderMark,
 }
 
 impl BadReason {
     /// Every reason, so that a metric can exist for each from the start.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Future,
+        Self::Tombstone,
+        Self::Control,
         Self::Empty,
         Self::Utf8,
         Self::Syntax,
@@ -53,12 +65,21 @@ impl BadReason {
         Self::OutOfRange,
         Self::Length,
         Self::Timestamp,
+        Self::SchemaId,
+        Self::ByteOrderMark,
     ];
+
+    /// Whether records of this reason are bad: the others are as they should be, and are counted apart.
+    pub const fn is_bad(self) -> bool {
+        !matches!(self, Self::Future | Self::Tombstone | Self::Control)
+    }
 
     /// The word for metrics and dead letters.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Future => "future",
+            Self::Tombstone => "tombstone",
+            Self::Control => "control",
             Self::Empty => "empty",
             Self::Utf8 => "utf8",
             Self::Syntax => "syntax",
@@ -72,6 +93,8 @@ impl BadReason {
             Self::OutOfRange => "out_of_range",
             Self::Length => "length",
             Self::Timestamp => "timestamp",
+            Self::SchemaId => "schema_id",
+            Self::ByteOrderMark => "byte_order_mark",
         }
     }
 }
@@ -149,5 +172,26 @@ impl Fault {
     /// The same fault, of that column.
     pub(super) const fn of_column(self, column: usize) -> Self {
         Self { column: Some(column as u16), ..self }
+    }
+}
+
+/// Looks again at a value that is no JSON: producers put things before it, and nobody should have to look for them in a
+/// hex dump.
+#[cold]
+pub(super) fn before_the_json(value: &[u8], fault: Fault) -> Fault {
+    let begins = |rest: &[u8]| rest.trim_ascii_start().first().is_some_and(|first| b"{[".contains(first));
+    match value {
+        [0, _, _, _, _, rest @ ..] if begins(rest) => Fault::at(
+            BadReason::SchemaId,
+            0,
+            "the JSON stands behind five bytes (0x00 and a schema's id), as a schema registry's serializer writes them: let the \
+             producer write plain JSON",
+        ),
+        [0xef, 0xbb, 0xbf, ..] => Fault::at(
+            BadReason::ByteOrderMark,
+            0,
+            "a UTF-8 byte order mark (0xef 0xbb 0xbf) stands before the JSON: let the producer leave it out",
+        ),
+        _ => fault,
     }
 }

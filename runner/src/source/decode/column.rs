@@ -270,13 +270,33 @@ impl Column {
             (ColumnOrigin::Partition, Values::Int(values)) => values.push(record.partition),
             (ColumnOrigin::Offset, Values::Bigint(values)) => values.push(record.offset),
             (ColumnOrigin::RecordTime, Values::Timestamp { values, .. }) => {
-                let Some(millis) = record.timestamp_ms else { return self.append_missing() };
+                let Some(millis) = record.time_ms() else { return self.append_missing() };
                 let micros = time::epoch_millis(millis);
                 values.push(micros.ok_or_else(|| {
                     Fault::new(BadReason::Timestamp, "the record's time in Kafka lies outside the years 1 to 9999")
                 })?);
             }
             _ => unreachable!("the plan has checked the types of columns that hold no field of the value"),
+        }
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a text that no record holds.
+    pub(super) fn push_text(&mut self, text: &str) -> Result<(), Fault> {
+        match &mut self.values {
+            Values::String { views, limits } => push_limited(views, *limits, text)?,
+            _ => unreachable!("the plan has checked the types of columns of change data"),
+        }
+        self.nulls.append_non_null();
+        Ok(())
+    }
+
+    /// Appends a boolean that no record holds.
+    pub(super) fn push_boolean(&mut self, value: bool) -> Result<(), Fault> {
+        match &mut self.values {
+            Values::Boolean(values) => values.append(value),
+            _ => unreachable!("the plan has checked the types of columns of change data"),
         }
         self.nulls.append_non_null();
         Ok(())

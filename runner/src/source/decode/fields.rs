@@ -75,7 +75,8 @@ impl Fields {
             let mut above = vec![RECORD];
             for name in path {
                 let parent = above[above.len() - 1];
-                let id = NodeId::try_from(nodes.len()).expect("a source has at most 512 columns of 32 levels");
+                let id = NodeId::try_from(nodes.len())
+                    .expect("a source has at most 512 columns of 32 levels, or of 16 in four places");
                 let id = *nodes[parent as usize].children.entry(name.as_bytes().into()).or_insert(id);
                 if id as usize == nodes.len() {
                     nodes.push(Node { column: column as u16, ..Node::default() });

@@ -6,6 +6,7 @@ use data_platform_crds::column::{ColumnOrigin, ColumnSpec, ColumnType, Timestamp
 use data_platform_crds::source::{SourceFormat, SourceSpec};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
+use super::cdc;
 use super::fields::PATH_LEVELS_MAX;
 use super::scan::{DEPTH_MAX, RECORD_BYTES_MAX};
 use crate::source::record::IDENTITY_COLUMNS;
@@ -33,6 +34,8 @@ pub struct DecodePlan {
 pub enum ValueFormat {
     /// One JSON object.
     JsonObject,
+    /// Change data in any of its forms: the columns name fields of the change.
+    Change,
     /// Whatever it is, for columns that hold it as a whole. It must be what they are: bytes, text or any JSON.
     Raw,
 }
@@ -75,12 +78,36 @@ pub enum PlanError {
         problem: String,
     },
     /// The path has too many names.
-    #[error("the path of the column {column:?} has {levels} names, more than {PATH_LEVELS_MAX}")]
+    #[error("the path of the column {column:?} has {levels} names, more than {most}")]
     PathLevels {
         /// Name of the column.
         column: String,
         /// Names in its path.
         levels: usize,
+        /// Names that it may have.
+        most: usize,
+    },
+    /// Change data has fields of its own.
+    #[error("the column {column:?} names {path}, which change data does not have: a path begins with one of {known}")]
+    FieldOfChange {
+        /// Name of the column.
+        column: String,
+        /// Its path.
+        path: String,
+        /// The fields that there are.
+        known: String,
+    },
+    /// A field of change data has one type, and is declared with another.
+    #[error("the column {column:?} holds {field} of change data, so its type must be {expected}, not {found}")]
+    TypeOfChange {
+        /// Name of the column.
+        column: String,
+        /// What it holds.
+        field: String,
+        /// The types that it may have.
+        expected: &'static str,
+        /// The type that it has.
+        found: ColumnType,
     },
     /// A path belongs to a field of the value only.
     #[error("the column {0:?} has a path although it holds no field of the value")]
@@ -142,6 +169,7 @@ impl DecodePlan {
     pub fn new(source: &SourceSpec, needed: &[usize]) -> Result<Self, PlanError> {
         let format = match source.format {
             SourceFormat::Json => ValueFormat::JsonObject,
+            SourceFormat::Cdc => ValueFormat::Change,
             SourceFormat::Raw => ValueFormat::Raw,
             other => return Err(PlanError::Format(other)),
         };
@@ -168,7 +196,12 @@ impl DecodePlan {
                 return Err(PlanError::FieldOfRaw(spec.name.clone()));
             }
             let built = needed.binary_search(&index).is_ok();
-            columns.push(DecodeColumn::new(spec, event_time == Some(index), built)?);
+            let mut column = DecodeColumn::new(spec, event_time == Some(index), built)?;
+            if format == ValueFormat::Change && spec.from == ColumnOrigin::Field {
+                cdc::check_column(spec, &column.path)?;
+                column.timestamp_unit = spec.timestamp_unit.or(cdc::timestamp_unit(&column.path)).unwrap_or_default();
+            }
+            columns.push(column);
         }
         let identity = needed.iter().filter_map(|index| index.checked_sub(declared));
         columns.extend(identity.map(DecodeColumn::identity));
@@ -277,7 +310,7 @@ fn path(spec: &ColumnSpec) -> Result<Vec<String>, PlanError> {
     }
     let names = spec.path_names().map_err(|problem| PlanError::Path { column: spec.name.clone(), problem })?;
     if names.len() > PATH_LEVELS_MAX {
-        return Err(PlanError::PathLevels { column: spec.name.clone(), levels: names.len() });
+        return Err(PlanError::PathLevels { column: spec.name.clone(), levels: names.len(), most: PATH_LEVELS_MAX });
     }
     Ok(names)
 }

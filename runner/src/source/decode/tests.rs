@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::source::record::NoHeaders;
 
+mod changes;
 mod grammar;
 mod kafka;
 mod laws;

@@ -1,8 +1,10 @@
 //! Dates and timestamps: the forms that producers send, to days and microseconds since 1970, UTC.
 //!
-//! Timestamp as text: `yyyy-MM-dd HH:mm:ss` with a space or `T` between, then 0 to 9 fraction digits behind a point,
-//! then no zone (UTC), `Z`, `±hh:mm` or `±hhmm`. Digits beyond the microsecond are cut. Second 60, hour 24, a date
-//! alone, digits alone, lower-case letters and years outside 1 to 9999 (after the zone is applied) are refused.
+//! Timestamp as text: `yyyy-MM-dd HH:mm` with a space or `T` between; then seconds, which may be left out (Java prints
+//! none when they are 0), and behind them 0 to 9 fraction digits with a point; then no zone (UTC), `Z`, `UTC`, `GMT`,
+//! `±hh`, `±hhmm` or `±hh:mm`, with one space before it or none. Letters in either case. What leaves no doubt about the
+//! instant is read; digits beyond the microsecond are cut. Second 60, hour 24, a date alone, digits alone and years
+//! outside 1 to 9999 (after the zone is applied) are refused.
 
 use data_platform_crds::column::TimestampUnit;
 
@@ -38,54 +40,67 @@ impl TimestampReader {
     /// Microseconds since 1970 of a text; `None` if it is no timestamp.
     #[inline]
     pub(super) fn text(&mut self, text: &str) -> Option<i64> {
-        let bytes = text.as_bytes();
-        let (minute, rest) = bytes.split_first_chunk::<MINUTE_LENGTH>()?;
-        let (seconds, rest) = rest.split_first_chunk::<3>()?;
+        let (minute, rest) = text.as_bytes().split_first_chunk::<MINUTE_LENGTH>()?;
         if *minute != self.minute {
             self.minute_micros = minute_micros(minute)?;
             self.minute = *minute;
         }
-        let [b':', tens, ones] = *seconds else { return None };
-        let second = two_digits(tens, ones)?;
-        if second > 59 {
-            return None;
+        // The common form first: seconds, milliseconds and Z.
+        if let [b':', s1, s2, b'.', m1, m2, m3, b'Z'] = *rest {
+            let second = second(s1, s2)?;
+            let millis = digit(m1)? * 100 + two_digits(m2, m3)?;
+            return Some(self.minute_micros + second * MICROS_PER_SECOND + millis * 1_000);
         }
-        let micros = self.minute_micros + second * MICROS_PER_SECOND;
-        // The common form first: milliseconds and Z.
-        if let [b'.', hundreds, tens, ones, b'Z'] = *rest {
-            return Some(micros + (digit(hundreds)? * 100 + two_digits(tens, ones)?) * 1_000);
-        }
-        fraction_and_zone(micros, rest)
+        seconds_and_zone(self.minute_micros, rest)
     }
 }
 
+#[inline(always)]
+fn second(tens: u8, ones: u8) -> Option<i64> {
+    two_digits(tens, ones).filter(|second| *second < 60)
+}
+
 #[inline(never)]
-fn fraction_and_zone(mut micros: i64, mut rest: &[u8]) -> Option<i64> {
-    if let [b'.', fraction @ ..] = rest {
-        let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        if digits == 0 || digits > 9 {
-            return None;
-        }
-        let mut unit = MICROS_PER_SECOND / 10;
-        for byte in &fraction[..digits] {
-            micros += digit(*byte)? * unit;
-            unit /= 10;
-        }
-        rest = &fraction[digits..];
-    }
-    let offset_minutes = match *rest {
-        [] | [b'Z'] => 0,
-        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] | [sign @ (b'+' | b'-'), h1, h2, m1, m2] => {
-            let (hours, minutes) = (two_digits(h1, h2)?, two_digits(m1, m2)?);
-            if hours > 23 || minutes > 59 {
+fn seconds_and_zone(mut micros: i64, mut rest: &[u8]) -> Option<i64> {
+    if let [b':', tens, ones, behind @ ..] = rest {
+        micros += second(*tens, *ones)? * MICROS_PER_SECOND;
+        rest = behind;
+        if let [b'.', fraction @ ..] = behind {
+            let digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            if digits == 0 || digits > 9 {
                 return None;
             }
-            let offset = hours * 60 + minutes;
-            if sign == b'+' { offset } else { -offset }
+            let mut unit = MICROS_PER_SECOND / 10;
+            for byte in &fraction[..digits] {
+                micros += digit(*byte)? * unit;
+                unit /= 10;
+            }
+            rest = &fraction[digits..];
         }
-        _ => return None,
+    }
+    let offset_minutes = match rest {
+        [] => 0,
+        [b' ', zone @ ..] | zone => offset_minutes(zone)?,
     };
     in_range(micros - offset_minutes * MICROS_PER_MINUTE)
+}
+
+/// Minutes east of UTC that a zone stands for.
+fn offset_minutes(zone: &[u8]) -> Option<i64> {
+    let (sign, hours, minutes) = match *zone {
+        [sign, h1, h2] => (sign, two_digits(h1, h2), Some(0)),
+        [sign, h1, h2, b':', m1, m2] | [sign, h1, h2, m1, m2] => (sign, two_digits(h1, h2), two_digits(m1, m2)),
+        _ => (0, None, None),
+    };
+    let minutes = match (hours, minutes) {
+        (Some(hours @ 0..24), Some(minutes @ 0..60)) => hours * 60 + minutes,
+        _ => return [b"Z".as_slice(), b"UTC", b"GMT"].iter().any(|name| zone.eq_ignore_ascii_case(name)).then_some(0),
+    };
+    match sign {
+        b'+' => Some(minutes),
+        b'-' => Some(-minutes),
+        _ => None,
+    }
 }
 
 /// Microseconds since 1970 of an epoch number.
@@ -109,7 +124,7 @@ fn in_range(micros: i64) -> Option<i64> {
 }
 
 fn minute_micros(text: &[u8; MINUTE_LENGTH]) -> Option<i64> {
-    let [date @ .., b'T' | b' ', h1, h2, b':', m1, m2] = text else { return None };
+    let [date @ .., b'T' | b't' | b' ', h1, h2, b':', m1, m2] = text else { return None };
     let days = days(date)?;
     let (hour, minute) = (two_digits(*h1, *h2)?, two_digits(*m1, *m2)?);
     if hour > 23 || minute > 59 {

@@ -86,7 +86,7 @@ impl Session<'_> {
     }
 
     fn wait_for_dead_letters(&self, summary: &ReadSummary) -> Result<(), JobError> {
-        let Some(topic) = self.dead_letter_topic.as_ref().filter(|_| summary.counters.dead_letters() > 0) else {
+        let Some(topic) = self.dead_letter_topic.as_ref().filter(|_| *summary.counters.kept().end() > 0) else {
             return Ok(());
         };
         self.environment.faults.reached(FaultStep::DeadLetters, Moment::Before);
@@ -159,7 +159,7 @@ impl Session<'_> {
         totals.add(&counters);
         let source = &counters.sources[&self.settings.source];
         let before = if self.settings.reset_breaker && known.breaker.open { Default::default() } else { known.breaker };
-        let (read, bad) = (source.read, source.dead_letters());
+        let (read, bad) = (source.evidence(), source.dead_letters());
         let breaker = plan::breaker(before, plan.clock, read, bad, self.settings.max_bad_percent);
         let skew = self.settings.event_time.as_ref().map_or(i64::MAX, |time| time.max_future_skew.as_micros());
         let is_new = |name: &&String| !known.topics.contains_key(*name);
@@ -237,6 +237,7 @@ impl Session<'_> {
                 known.entry(*partition).or_default().committed(*written, now);
             }
         }
+        self.note_activity(plan);
         lag::looked(&mut self.read_up_to, &self.positions, &self.bounds, self.bounds_clock);
         if has_snapshot {
             self.records_since_snapshot = 0;

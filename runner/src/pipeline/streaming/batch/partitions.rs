@@ -2,28 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::record::{Partitions, Range};
 use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::batch::BatchPlan;
 use crate::pipeline::streaming::start::Session;
-use crate::pipeline::watermark::{JobWatermark, PartitionTime, WatermarkRule, job_watermark};
+use crate::pipeline::watermark::{self, JobWatermark, PartitionTime, WatermarkRule, job_watermark};
 use crate::source::reader::ReadSummary;
 
 impl Session<'_> {
     /// The job's watermark after a micro-batch.
     pub(super) fn watermark(&self, plan: &BatchPlan, summary: &ReadSummary) -> JobWatermark {
         let state = self.log.state();
-        let Some(time) = &self.settings.event_time else { return JobWatermark { watermark: None, held_by: None } };
-        if self.settings.query.window().is_none() {
-            return JobWatermark { watermark: None, held_by: None };
-        }
+        let Some(rule) = self.watermark_rule() else { return JobWatermark { watermark: None, held_by: None } };
         let partitions = self.partition_times(plan, summary);
-        let rule = WatermarkRule {
+        job_watermark(&partitions, state.watermark, plan.clock, &rule)
+    }
+
+    /// `None` if nothing waits for a watermark.
+    fn watermark_rule(&self) -> Option<WatermarkRule> {
+        let time = self.settings.event_time.as_ref().filter(|_| self.settings.query.window().is_some())?;
+        Some(WatermarkRule {
             policy: time.policy,
             idle_timeout: time.idle_timeout.as_micros(),
+            max_hold: time.max_hold.as_micros(),
             ignore_empty: self.settings.mode != RunMode::Continuous,
-        };
-        job_watermark(&partitions, state.watermark, plan.clock, &rule)
+        })
     }
 
     fn partition_times(&self, plan: &BatchPlan, summary: &ReadSummary) -> Vec<PartitionTime> {
@@ -40,7 +44,7 @@ impl Session<'_> {
                 let is_read = self.identity.topics.contains_key(topic);
                 times.push(PartitionTime {
                     watermark: range.map_or(known.watermark, |range| range.watermark),
-                    active: range.map_or(known.active.unwrap_or(state.start.clock), |range| range.active),
+                    active: range.map_or_else(|| self.active(topic, *partition, plan.clock), |range| range.active),
                     caught_up: !is_read || end.is_some_and(|end| reached >= end),
                 });
             }
@@ -48,11 +52,60 @@ impl Session<'_> {
         times
     }
 
-    /// Index of the partition that holds the watermark back, in the order of [`Session::positions`].
-    pub(in crate::pipeline::streaming) fn held_by(&self) -> Option<usize> {
+    /// When a partition was last active, as far as it is known.
+    fn active(&self, topic: &str, partition: i32, clock: i64) -> i64 {
+        let known = self.activity.get(topic).and_then(|known| known.get(&partition)).copied();
+        watermark::last_active(Some(known.unwrap_or(self.log.state().start.clock)), false, clock)
+    }
+
+    /// Brings the activity of every partition down to now: what a clock that was ahead has left.
+    pub(super) fn limit_activity(&mut self, clock: i64) {
+        let limited = map_partitions_with(&self.positions, |topic, partition| self.active(topic, partition, clock));
+        self.activity = limited;
+    }
+
+    /// Takes note of what a commit says of the partitions that it read.
+    pub(super) fn note_activity(&mut self, plan: &BatchPlan) {
+        let touched = map_partitions(&plan.ranges, |_| ());
+        for (topic, partitions) in touched.into_iter().chain(map_partitions(&plan.lost, |_| ())) {
+            let committed = self.log.state().partitions.get(&topic);
+            for partition in partitions.into_keys() {
+                let active = committed.and_then(|known| known.get(&partition)?.active);
+                if let Some(active) = active {
+                    self.activity.entry(topic.clone()).or_default().insert(partition, active);
+                }
+            }
+        }
+    }
+
+    /// Names the partitions that nobody waits for any more, once.
+    pub(super) fn name_left_behind(&mut self) {
+        let (_, left_behind) = self.holders();
+        let each = |(topic, known): (&String, &BTreeMap<i32, i64>)| -> Vec<_> {
+            known.keys().map(|partition| (topic.clone(), *partition)).collect()
+        };
+        let all: Vec<_> = self.positions.iter().flat_map(each).collect();
+        let left_behind: Vec<_> = left_behind.into_iter().filter_map(|index| all.get(index).cloned()).collect();
+        for (topic, partition) in left_behind.iter().filter(|partition| !self.left_behind.contains(partition)) {
+            tracing::warn!(
+                topic,
+                partition,
+                "its events are more than eventTime.maxHold behind the others: the watermark no longer waits for it, and its \
+                 rows may be late; look at its producer's clock"
+            );
+        }
+        self.left_behind = left_behind;
+    }
+
+    /// Indices of the partition that holds the watermark back and of those that nobody waits for, in the order of
+    /// [`Session::positions`].
+    pub(in crate::pipeline::streaming) fn holders(&self) -> (Option<usize>, Vec<usize>) {
         let clock = self.log.state().clock;
         let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
-        self.watermark(&plan, &ReadSummary::default()).held_by
+        let Some(rule) = self.watermark_rule() else { return (None, Vec::new()) };
+        let times = self.partition_times(&plan, &ReadSummary::default());
+        let held_by = job_watermark(&times, self.log.state().watermark, clock, &rule).held_by;
+        (held_by, watermark::left_behind(&times, &rule))
     }
 
     /// What a partition's part of the commit is; `None` if the batch did not touch it.
@@ -68,15 +121,22 @@ impl Session<'_> {
         let start = at(&self.positions).unwrap_or_default();
         let delay = self.settings.event_time.as_ref().map_or(0, |time| time.watermark_delay.as_micros());
         let greatest = read.and_then(|read| read.greatest_event_time).map(|time| time.saturating_sub(delay));
-        let is_valid = read.is_some_and(|read| read.has_valid);
+        let in_time = read.is_some_and(|read| read.has_valid && !self.is_late(read.greatest_event_time));
+        let active = self.activity.get(topic).and_then(|known| known.get(&partition)).copied().or(known.active);
         Some(Range {
             start,
             end: read.map(|read| read.end).or(lost_until).unwrap_or(start),
             records: read.map_or(0, |read| read.records),
             lost_until,
             watermark: known.watermark.max(greatest),
-            active: known.active.filter(|_| !is_valid).unwrap_or(plan.clock),
+            active: watermark::last_active(active, in_time, plan.clock),
         })
+    }
+
+    /// Whether an event is late under the committed watermark.
+    fn is_late(&self, event_time: Option<i64>) -> bool {
+        let (Some(time), Some(window)) = (event_time, self.settings.query.window()) else { return false };
+        self.log.state().watermark.is_some_and(|watermark| window.is_surely_late(time, watermark))
     }
 
     pub(super) fn ranges(&self, plan: &BatchPlan, summary: &ReadSummary) -> Partitions<Range> {
@@ -90,4 +150,12 @@ impl Session<'_> {
         }
         ranges
     }
+}
+
+/// Something for each partition.
+fn map_partitions_with<T>(partitions: &Partitions<i64>, mut make: impl FnMut(&str, i32) -> T) -> Partitions<T> {
+    let each = |(topic, known): (&String, &BTreeMap<i32, i64>)| {
+        (topic.clone(), known.keys().map(|partition| (*partition, make(topic, *partition))).collect())
+    };
+    partitions.iter().map(each).collect()
 }

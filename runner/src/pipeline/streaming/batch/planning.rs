@@ -39,6 +39,7 @@ impl Session<'_> {
                 if new {
                     tracing::info!(topic, partition, position = *position, "a new partition");
                     self.positions.entry(topic.clone()).or_default().insert(*partition, *position);
+                    self.activity.entry(topic.clone()).or_default().insert(*partition, clock);
                 }
                 if *position > bounds.end {
                     let (topic, partition, position, end) = (topic.clone(), *partition, *position, bounds.end);
@@ -54,7 +55,9 @@ impl Session<'_> {
         }
         if assign_again {
             self.reader.assign(&starts)?;
+            self.reader.tell_group(&self.positions);
         }
+        self.limit_activity(clock);
         let mut ends = map_partitions(&self.bounds, |bounds| bounds.end);
         if let Some(target) = &self.target {
             limit(&mut ends, target);

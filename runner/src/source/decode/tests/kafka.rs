@@ -118,7 +118,7 @@ fn the_record_time_can_be_the_event_time() {
     }));
     for (millis, expected) in [
         (Some(1_767_225_600_001), Ok(Some(1_767_225_600_001_000))),
-        (Some(-1), Ok(Some(-1_000))),
+        (Some(-1), Err(BadReason::MissingField)),
         (Some(i64::MAX), Err(BadReason::Timestamp)),
         (Some(253_402_300_800_000), Err(BadReason::Timestamp)),
         (Some(4_102_444_800_001), Err(BadReason::Future)),

@@ -321,6 +321,21 @@ proptest! {
         let mut values: Vec<(String, i64)> = texts.into_iter().map(|text| (format!("\"{text}\""), micros)).collect();
         values.push((utc.format("\"%Y-%m-%dT%H:%M:%S%.3fZ\"").to_string(), micros.div_euclid(1_000) * 1_000));
         values.push((utc.format("\"%Y-%m-%d %H:%M:%S\"").to_string(), micros.div_euclid(1_000_000) * 1_000_000));
+        // Every zone that means UTC, and the local one, behind a time with and without seconds.
+        let zones = ["", "Z", "z", " Z", "UTC", " utc", "GMT", " Gmt", "+00", " -00", "+0000", " +00:00"];
+        for (index, zone) in zones.into_iter().enumerate() {
+            let form = ["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dt%H:%M:%S", "%Y-%m-%d %H:%M:%S%.9f"][index % 4];
+            let unit = [60_000_000, 60_000_000, 1_000_000, 1][index % 4];
+            values.push((format!("\"{}{zone}\"", utc.format(form)), micros.div_euclid(unit) * unit));
+        }
+        let hours = chrono::FixedOffset::east_opt(minutes / 60 * 3_600).unwrap();
+        let local = utc.with_timezone(&hours);
+        if (1..=9999).contains(&local.year()) {
+            let text = local.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+            for space in ["", " "] {
+                values.push((format!("\"{text}{space}{:+03}\"", minutes / 60), micros));
+            }
+        }
         let sign = if micros < 0 { "-" } else { "" };
         if micros.abs() < 100_000_000_000_000_000 {
             let (whole, rest) = (micros.abs() / 1_000_000, micros.abs() % 1_000_000);

@@ -45,7 +45,7 @@ fn a_bad_record_has_the_reason_that_fits_best() {
         (b"3 4".to_vec(), Syntax),
         (b"[1,".to_vec(), Truncated),
         (b"tru".to_vec(), Truncated),
-        (b"\xef\xbb\xbf{}".to_vec(), Syntax),
+        (b"\xef\xbb\xbf{}".to_vec(), ByteOrderMark),
         (b"\0".to_vec(), Syntax),
         (b"{}".to_vec(), MissingField),
         (format!("{{{GOOD}").into_bytes(), Truncated),
@@ -424,4 +424,30 @@ fn a_batch_knows_its_rows_and_bytes() {
     decoder.decode(&record(text.as_bytes()), LATEST).unwrap();
     assert_eq!(decoder.finish().num_rows(), 1);
     assert_eq!(decoder.finish().num_rows(), 0);
+}
+
+#[test]
+fn what_a_producer_puts_before_the_json_is_named() {
+    let json = format!("{{{GOOD}}}");
+    let with = |before: &[u8]| [before, json.as_bytes()].concat();
+    let raw = source_with(json!({"format": "raw", "columns": [{"name": "v", "type": "json", "from": "value"}]}));
+    let change = source_with(json!({"format": "cdc", "columns": [{"name": "operation", "type": "string"}]}));
+    for source in [app_events(), raw, change] {
+        for (value, reason, words) in [
+            (with(&[0, 0, 0, 0, 12]), BadReason::SchemaId, "five bytes"),
+            (with(&[0, 0xff, 0xfe, 0xfd, 0xfc]), BadReason::SchemaId, "schema registry"),
+            ([&[0, 0, 0, 1, 0], b" \n[1]".as_slice()].concat(), BadReason::SchemaId, "0x00"),
+            (with(b"\xef\xbb\xbf"), BadReason::ByteOrderMark, "byte order mark"),
+            (b"\xef\xbb\xbf".to_vec(), BadReason::ByteOrderMark, "byte order mark"),
+            // These are something else.
+            (vec![0, 0, 0, 0, 12], BadReason::Syntax, "expected"),
+            (with(&[0, 0, 0, 0]), BadReason::Syntax, "expected"),
+            (vec![0, 0, 0, 0, 12, 2, 3], BadReason::Syntax, "expected"),
+            (with(&[0xff, 0xfe]), BadReason::Utf8, "UTF-8"),
+        ] {
+            let bad = decode(&source, &record(&value)).unwrap_err();
+            assert_eq!(bad.reason, reason, "{value:?}");
+            assert!(bad.to_string().contains(words), "{bad}");
+        }
+    }
 }

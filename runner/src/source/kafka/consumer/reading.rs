@@ -170,6 +170,9 @@ fn partition_error(topic: &str, partition: i32, code: RDKafkaErrorCode, position
         RDKafkaErrorCode::TopicAuthorizationFailed => {
             SourceError::NotAuthorized { topic: topic.to_owned(), detail: text }
         }
+        RDKafkaErrorCode::BadCompression => {
+            SourceError::RecordTooLarge { topic: topic.to_owned(), partition, offset: position, detail: text }
+        }
         _ => SourceError::Failed { operation: "read", detail: format!("{topic} partition {partition}: {text}") },
     }
 }
