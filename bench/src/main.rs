@@ -3,6 +3,8 @@
 //!
 //! `data-platform-micro [RECORDS]` (default 1,000,000 events of 246 bytes, as `data-platform generate` writes them).
 
+mod sessions;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +43,26 @@ fn main() {
     changes(records);
     let grouping = median(|| group(&query, &batches));
     report("group: count, collect_set in 1-minute windows", grouping, records, bytes);
+
+    let clicks = sessions::Clicks { visits: 20_000, events: 12, step_ms: 5.0, closes: true };
+    sessions::run("sessions: clickstream-analysis", records, clicks);
+    let clicks = sessions::Clicks { visits: records, events: 3, step_ms: 0.1, closes: false };
+    sessions::run("sessions: as many open as RECORDS", 3 * records, clicks);
+}
+
+/// Source and query of clickstream-analysis.
+fn clickstream() -> (SourceSpec, String) {
+    let text = templates::find("clickstream-analysis").expect("the job is built in");
+    let text = text.replace("${gap}", "30 minutes");
+    let (job, _) = Manifest::read(&text).expect("it is YAML").remove(0).check().expect("it is valid");
+    match job {
+        Job::Streaming(job) => (job.spec.sources[0].clone(), job.spec.query.expect("it has one query")),
+        Job::Batch(_) => unreachable!("clickstream-analysis is a streaming job"),
+    }
+}
+
+fn declared(source: &SourceSpec) -> datafusion::arrow::datatypes::SchemaRef {
+    declared_schema(source)
 }
 
 /// Change data in all of its forms into all of its columns.

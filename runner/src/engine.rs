@@ -17,12 +17,13 @@ mod panics;
 mod rows;
 mod rules;
 mod session;
+pub(crate) mod slots;
 mod tables;
 
 pub use functions::BatchClock;
 #[cfg(test)]
 pub(crate) use functions::{Described, REMOVED, described, registry};
-pub(crate) use functions::{SAME, collect_set, constant_call};
+pub(crate) use functions::{SAME, collect_set, constant_call, sets};
 pub(crate) use rows::execute;
 pub(crate) use session::{Profile, builder, finish};
 pub(crate) use tables::{Tables, TablesInFrom, scan};

@@ -19,6 +19,7 @@ mod batch;
 mod branches;
 mod deduplicate;
 mod error;
+mod event_order;
 mod explain;
 mod held_window;
 mod identity;
@@ -33,11 +34,13 @@ mod query;
 mod refuse;
 mod row_program;
 mod session;
+mod slots;
 mod split;
 mod sql_words;
 mod steps;
 mod suggest;
 mod syntax;
+mod values;
 mod window;
 mod windows;
 
@@ -50,7 +53,7 @@ pub use inputs::{QueryInputs, ReferenceTable, SourceTable};
 pub use operator::{Ingested, Operator};
 pub use query::StreamQuery;
 pub use window::WindowKind;
-pub use windows::{Hop, OpenPart, Tumble, WindowSpec};
+pub use windows::{Hop, OpenPart, Session as SessionWindow, Tumble, WindowSpec};
 
 #[cfg(test)]
 mod tests;

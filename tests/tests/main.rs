@@ -14,5 +14,6 @@ mod memory;
 mod owners;
 mod result;
 mod security;
+mod sessions;
 mod sources;
 mod state;

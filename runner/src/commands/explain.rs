@@ -107,7 +107,7 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
     line(&mut out, "trigger", &format!("every {}, at once while behind", spec.trigger.interval));
     if let (Some(window), Some(time)) = (&explanation.window, &planned.source.event_time) {
         let wait = format!(
-            "every active partition has an event {} or more after the window's end ({} windows)",
+            "every active partition has an event {} or more after the window's end ({})",
             time.watermark_delay, window.spec
         );
         line(&mut out, "a window closes", &wait);

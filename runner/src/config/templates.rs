@@ -10,6 +10,7 @@ use data_platform_crds::template::{over_batch_template, over_template};
 use serde::Serialize;
 
 const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
+const CLICKSTREAM_ANALYSIS: &str = include_str!("../../templates/clickstream-analysis.yaml");
 const HOURLY_AGGREGATES: &str = include_str!("../../templates/hourly-aggregates.yaml");
 const DAILY_SUMMARIES: &str = include_str!("../../templates/daily-summaries.yaml");
 const USER_SEGMENTATION: &str = include_str!("../../templates/user-segmentation.yaml");
@@ -17,7 +18,7 @@ const USER_SEGMENTATION: &str = include_str!("../../templates/user-segmentation.
 /// Every built-in job: its name, what it does, and its manifest if this version has it.
 pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
     ("event-aggregation", "one-minute counts per user, event type and application", Some(EVENT_AGGREGATION)),
-    ("clickstream-analysis", "one row per visit", None),
+    ("clickstream-analysis", "one row per visit", Some(CLICKSTREAM_ANALYSIS)),
     ("data-enrichment", "every event in one shape, joined with user master data", None),
     ("cdc-transformation", "standardised changes, and their counts per table and minute", None),
     ("hourly-aggregates", "hourly counts from the one-minute ones", Some(HOURLY_AGGREGATES)),

@@ -10,7 +10,7 @@ mod limits;
 mod nth_value;
 mod own;
 mod same;
-mod sets;
+pub(crate) mod sets;
 mod sum;
 
 use std::sync::Arc;

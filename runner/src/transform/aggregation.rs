@@ -7,24 +7,33 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema, internal_err};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Column, DFSchema, internal_err, plan_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::expr::NullTreatment;
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use super::event_order::{self, COLLECT_LIST, InOrder};
+use super::identity;
 use super::session::{Session, project};
-use super::steps::nullable;
-use super::window::{Edge, edge_of, edge_sign, window_sign};
+use super::slots::slots_of;
+use super::steps::{is_chain, nullable};
+use super::values::ValueCodec;
+use super::window::{Edge, WindowKind, edge_of, edge_sign, window_sign};
 use super::windows::Tumble;
 use crate::engine::collect_set;
+use crate::engine::slots::SlotAccumulator;
+use crate::source::record::IDENTITY_COLUMNS;
 
 /// Position of the event time in a prepared batch.
 pub(super) const EVENT_TIME: usize = 0;
+
+/// Aggregates with a tie where their own ORDER BY leaves one.
+const ORDERED: [&str; 5] = ["array_agg", "string_agg", "first_value", "last_value", "nth_value"];
 
 /// The aggregates of a query's window.
 #[derive(Clone)]
@@ -35,7 +44,9 @@ pub(super) struct Aggregation {
     keys: Vec<usize>,
     key_schema: SchemaRef,
     aggregates: Vec<AggregateOf>,
-    /// Keys, then the states of all accumulators.
+    /// Columns of the prepared batch that tell records apart, if it has them.
+    pub(super) identity: Option<Vec<usize>>,
+    /// Keys, what a session is if the window is one, then the states of all accumulators.
     pub(super) state_schema: SchemaRef,
     /// Keys, then the answers of all accumulators; window edges are put before them.
     pub(super) answer_schema: SchemaRef,
@@ -98,16 +109,25 @@ fn name_of(column: usize) -> String {
 }
 
 impl Prepared {
-    /// Splits `aggregate`, which groups by `window` over the event time `time`. `rewrite` replaces the window's edges
-    /// in arguments and makes constants of constant expressions.
+    /// Splits `aggregate`, which groups by `kind` over the event time `time`. `rewrite` replaces the window's edges in
+    /// arguments and makes constants of constant expressions.
     pub(super) fn new(
         aggregate: &Aggregate,
-        time: &Expr,
+        (kind, time): (WindowKind, &Expr),
+        tell_late: bool,
         session: &Session,
         rewrite: &dyn Fn(Expr) -> Result<Expr>,
     ) -> Result<Self> {
+        let sessions = kind == WindowKind::Session;
         let mut columns = Columns::default();
         columns.column(time);
+        let mut input = aggregate.input.as_ref().clone();
+        let mut identity = vec![];
+        // Of sessions it is known after any fan-out which rows are late; records are counted.
+        if aggregate.aggr_expr.iter().any(follows_records) || (sessions && (tell_late || !is_chain(&input))) {
+            input = identity::carry(&input)?;
+            identity = identity::identity_of(&input);
+        }
         let mut above = vec![];
         for edge in [Edge::Start, Edge::End] {
             above.push((None, Arc::new(Field::new(edge.name(), super::window::timestamp_type(), true))));
@@ -126,6 +146,8 @@ impl Prepared {
             above.push((qualifier.cloned(), field.clone()));
         }
 
+        // The user's expressions know nothing of the identity.
+        let over_input = |expr: Expr| if is_identity(&expr) { Ok(expr) } else { rewrite(expr) };
         let mut lowered = vec![];
         let mut aggregate_names = vec![];
         for (index, expr) in aggregate.aggr_expr.iter().enumerate() {
@@ -144,20 +166,22 @@ impl Prepared {
                     function.params.distinct = false;
                 }
             }
+            follow_records(&mut function, time, &identity, aggregate.input.schema())?;
             let params = &mut function.params;
             for argument in &mut params.args {
-                *argument = columns.over_prepared(&rewrite(argument.clone())?);
+                *argument = columns.over_prepared(&over_input(argument.clone())?);
             }
             for sort in &mut params.order_by {
-                sort.expr = columns.over_prepared(&rewrite(sort.expr.clone())?);
+                sort.expr = columns.over_prepared(&over_input(sort.expr.clone())?);
             }
             let filter = params.filter.take().map(|filter| rewrite(*filter)).transpose()?;
             let filter = filter.map(|filter| columns.column(&filter));
             lowered.push((function, filter, field.name().clone()));
         }
 
+        let identity: Vec<usize> = identity.iter().map(|column| columns.column(column)).collect();
         let named = columns.exprs.into_iter().enumerate().map(|(index, expr)| expr.alias(name_of(index)));
-        let below = project(aggregate.input.as_ref().clone(), named.collect())?;
+        let below = project(input, named.collect())?;
         let schema = below.schema();
         let prepared = nullable(schema.as_arrow());
 
@@ -182,14 +206,60 @@ impl Prepared {
             let state_columns = expr.state_fields()?.len();
             aggregates.push(AggregateOf { expr: Arc::new(expr), arguments, filter, state_columns });
         }
-        let aggregation = Aggregation::new(prepared, keys, aggregates)?;
+        let aggregation = Aggregation::new(prepared, keys, aggregates, sessions)?;
+        let identity = (!identity.is_empty()).then_some(identity);
+        let aggregation = Aggregation { identity, ..aggregation };
         let above = DFSchema::new_with_metadata(above, Default::default())?;
         Ok(Self { below, aggregation, above, key_names, aggregate_names })
     }
 }
 
+fn is_identity(expr: &Expr) -> bool {
+    matches!(expr, Expr::Column(column) if IDENTITY_COLUMNS.contains(&column.name.as_str()))
+}
+
+/// Whether an aggregate's answer follows the order of records, of itself or where its ORDER BY leaves a tie.
+fn follows_records(expr: &Expr) -> bool {
+    let Expr::AggregateFunction(function) = expr.clone().unalias() else { return false };
+    function.func.name() == COLLECT_LIST || has_ties(&function)
+}
+
+/// ORDER BY of a DISTINCT aggregate names its values: equal ones are one.
+fn has_ties(function: &AggregateFunction) -> bool {
+    let params = &function.params;
+    !params.distinct && !params.order_by.is_empty() && ORDERED.contains(&function.func.name())
+}
+
+/// Makes an aggregate follow the order of records: event time, then their identity.
+fn follow_records(function: &mut AggregateFunction, time: &Expr, identity: &[Expr], schema: &DFSchema) -> Result<()> {
+    let by_time = |order: &[Sort]| match order {
+        [sort] => sort.asc && sort.expr.clone().unalias().to_string() == time.to_string(),
+        _ => false,
+    };
+    let is_list = function.func.name() == COLLECT_LIST;
+    if !is_list && !has_ties(function) {
+        return Ok(());
+    }
+    let params = &mut function.params;
+    let own = match event_order::by_name(function.func.name()) {
+        _ if is_list => Some(InOrder::Collect),
+        Some(own) if by_time(&params.order_by) && event_order::supports(&params.args[0].get_type(schema)?) => Some(own),
+        _ => None,
+    };
+    let Some(own) = own else {
+        params.order_by.extend(identity.iter().map(|column| Sort::new(column.clone(), true, false)));
+        return Ok(());
+    };
+    let ignores_nulls = own == InOrder::Collect || params.null_treatment.take() == Some(NullTreatment::IgnoreNulls);
+    params.order_by.clear();
+    params.args.push(time.clone());
+    params.args.extend(identity.iter().cloned());
+    function.func = event_order::in_event_order(own, ignores_nulls);
+    Ok(())
+}
+
 impl Aggregation {
-    fn new(prepared: SchemaRef, keys: Vec<usize>, aggregates: Vec<AggregateOf>) -> Result<Self> {
+    fn new(prepared: SchemaRef, keys: Vec<usize>, aggregates: Vec<AggregateOf>, sessions: bool) -> Result<Self> {
         let key_schema = Arc::new(prepared.project(&keys)?);
         let mut state: Vec<Field> = vec![];
         let mut answers: Vec<Field> = vec![];
@@ -198,6 +268,15 @@ impl Aggregation {
             state.push(field.clone());
             answers.push(field);
         }
+        if sessions {
+            for field in key_schema.fields() {
+                if !ValueCodec::supports(field.data_type()) {
+                    return plan_err!("sessions have no keys of type {}", field.data_type());
+                }
+            }
+            let piece = ["first", "last", "version", "version before"];
+            state.extend(piece.map(|name| Field::new(name, DataType::Int64, true)));
+        }
         for (index, aggregate) in aggregates.iter().enumerate() {
             for (part, field) in aggregate.expr.state_fields()?.iter().enumerate() {
                 state.push(Field::new(format!("state {index}.{part}"), field.data_type().clone(), true));
@@ -205,10 +284,15 @@ impl Aggregation {
             answers.push(Field::new(format!("answer {index}"), aggregate.expr.field().data_type().clone(), true));
         }
         let (state_schema, answer_schema) = (Arc::new(Schema::new(state)), Arc::new(Schema::new(answers)));
-        let aggregation = Self { prepared, keys, key_schema, aggregates, state_schema, answer_schema };
+        let identity = None;
+        let aggregation = Self { prepared, keys, key_schema, aggregates, identity, state_schema, answer_schema };
         // Fails here, when the query is planned, and not at the first row.
-        aggregation.group_values()?;
-        aggregation.accumulators()?;
+        if sessions {
+            aggregation.slots()?;
+        } else {
+            aggregation.group_values()?;
+            aggregation.accumulators()?;
+        }
         Ok(aggregation)
     }
 
@@ -232,6 +316,20 @@ impl Aggregation {
             Ok(Box::new(GroupsAccumulatorAdapter::new(move || expr.create_accumulator())))
         });
         accumulators.collect()
+    }
+
+    /// Empty accumulators of sessions, one for each aggregate.
+    pub(super) fn slots(&self) -> Result<Vec<Box<dyn SlotAccumulator>>> {
+        let slots = self.aggregates.iter().map(|aggregate| {
+            let types = aggregate.arguments.iter().map(|argument| argument.data_type(&self.prepared));
+            slots_of(&aggregate.expr, &types.collect::<Result<Vec<_>>>()?)
+        });
+        slots.collect()
+    }
+
+    /// Types of the key columns.
+    pub(super) fn key_types(&self) -> Vec<DataType> {
+        self.key_schema.fields().iter().map(|field| field.data_type().clone()).collect()
     }
 
     /// Number of key columns.
@@ -274,6 +372,43 @@ impl Aggregation {
         for (aggregate, accumulator) in self.aggregates.iter().zip(accumulators) {
             let (own, others) = state.split_at(aggregate.state_columns);
             accumulator.merge_batch(own, groups, group_count)?;
+            state = others;
+        }
+        Ok(())
+    }
+
+    /// Adds the rows of a prepared batch to the accumulators of sessions, each to its slot.
+    pub(super) fn update_slots(
+        &self,
+        accumulators: &mut [Box<dyn SlotAccumulator>],
+        prepared: &RecordBatch,
+        slots: &[usize],
+        slot_count: usize,
+    ) -> Result<()> {
+        let rows = prepared.num_rows();
+        for (aggregate, accumulator) in self.aggregates.iter().zip(accumulators) {
+            let arguments = aggregate.arguments.iter().map(|argument| argument.evaluate(prepared)?.into_array(rows));
+            let arguments = arguments.collect::<Result<Vec<_>>>()?;
+            let filter = aggregate.filter.map(|column| prepared.column(column));
+            let filter: Option<&BooleanArray> = filter.map(datafusion::arrow::array::AsArray::as_boolean);
+            accumulator.grow(slot_count)?;
+            accumulator.update(&arguments, slots, filter)?;
+        }
+        Ok(())
+    }
+
+    /// Adds rows of state, without what comes before them, to the accumulators of sessions.
+    pub(super) fn merge_slots(
+        &self,
+        accumulators: &mut [Box<dyn SlotAccumulator>],
+        mut state: &[ArrayRef],
+        slots: &[usize],
+        slot_count: usize,
+    ) -> Result<()> {
+        for (aggregate, accumulator) in self.aggregates.iter().zip(accumulators) {
+            let (own, others) = state.split_at(aggregate.state_columns);
+            accumulator.grow(slot_count)?;
+            accumulator.merge(own, slots)?;
             state = others;
         }
         Ok(())

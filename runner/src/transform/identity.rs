@@ -14,6 +14,9 @@ use crate::source::record::IDENTITY_COLUMNS;
 
 /// The same rows below a window, with the identity of their record as three more columns behind the others.
 pub(super) fn carry(plan: &LogicalPlan) -> Result<LogicalPlan> {
+    if carries(plan) {
+        return Ok(plan.clone());
+    }
     match plan {
         LogicalPlan::TableScan(leaf) if matches!(role(plan), Some(Role::Source(_))) => {
             let columns = leaf.source.schema().fields().len();
@@ -60,6 +63,13 @@ pub(super) fn carry(plan: &LogicalPlan) -> Result<LogicalPlan> {
         }
         other => internal_err!("{} has no rows of records", other.display()),
     }
+}
+
+/// Whether the columns are there: no query gives these names to others.
+fn carries(plan: &LogicalPlan) -> bool {
+    let names = plan.schema().fields().iter().rev().map(|field| field.name().as_str());
+    plan.schema().fields().len() >= IDENTITY_COLUMNS.len()
+        && names.zip(IDENTITY_COLUMNS.iter().rev()).all(|(a, b)| a == *b)
 }
 
 /// The columns that [`carry`] has put behind the others.

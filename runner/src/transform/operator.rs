@@ -6,12 +6,17 @@
 //!                                         answers + window edges -> above -> output rows
 //! ```
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+};
 use datafusion::arrow::compute::{filter_record_batch, not};
-use datafusion::arrow::datatypes::{Field, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::arrow::datatypes::{
+    DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
+};
 use datafusion::error::Result as DataFusionResult;
 
 use super::aggregation::{Aggregation, EVENT_TIME};
@@ -22,6 +27,7 @@ use super::plan::Plan;
 use super::row_program::RowProgram;
 use super::steps::Steps;
 use super::windows::{BatchTime, Closed, OpenPart, WindowSpec, WindowState};
+use crate::source::record::IDENTITY_COLUMNS;
 
 /// A compiled part of a query.
 #[derive(Clone)]
@@ -71,6 +77,8 @@ pub(super) struct FanOut {
 pub(super) struct Windowed {
     pub(super) spec: WindowSpec,
     pub(super) aggregation: Aggregation,
+    /// Whether it is told which records were late.
+    pub(super) tell_late: bool,
     pub(super) above: Program,
 }
 
@@ -183,11 +191,20 @@ impl Operator {
                 program.run(&rows, columns, &self.indexes).map_err(Error::in_part("rows"))?
             }
         };
+        let mut late = LateRecords::default();
         for rows in batches {
             match &parts.window {
                 None => parts.output.append(&rows, &mut ingested.rows).map_err(Error::in_part("output"))?,
-                Some(window) => self.add(window, rows, BatchTime { watermark, version })?,
+                Some(window) => {
+                    let fans_out = of_source.fan_out.is_some();
+                    self.add(window, rows, BatchTime { watermark, version }, fans_out, &mut late)?;
+                }
             }
+        }
+        ingested.late += late.count();
+        ingested.accepted -= late.count();
+        if parts.window.as_ref().is_some_and(|window| window.tell_late) && late.count() > 0 {
+            ingested.late_records = Some(late.batch().map_err(Error::in_part("rows"))?);
         }
         Ok(ingested)
     }
@@ -279,10 +296,25 @@ impl Operator {
     }
 
     /// Gives the rows of a prepared batch to their windows.
-    fn add(&mut self, window: &Windowed, prepared: RecordBatch, batch: BatchTime) -> Result<()> {
+    fn add(
+        &mut self,
+        window: &Windowed,
+        prepared: RecordBatch,
+        batch: BatchTime,
+        fans_out: bool,
+        late: &mut LateRecords,
+    ) -> Result<()> {
         let Some(windows) = &mut self.windows else { return Ok(()) };
         let prepared = window.conform(prepared).map_err(Error::in_part("rows"))?;
-        windows.add(&window.aggregation, &prepared, batch).map_err(Error::in_part("aggregates"))
+        let found = windows.add(&window.aggregation, &prepared, batch).map_err(Error::in_part("aggregates"))?;
+        // Behind a fan-out a record may be several rows.
+        match &window.aggregation.identity {
+            Some(identity) if fans_out || (window.tell_late && found.is_some()) => {
+                late.note_rows(&prepared, identity, found.as_ref());
+            }
+            _ => late.records += found.map_or(0, |late| late.true_count() as u64),
+        }
+        Ok(())
     }
 }
 
@@ -295,6 +327,46 @@ struct Late {
     some: u64,
     /// Which rows the former are; `None` if there is none.
     rows: Option<BooleanArray>,
+}
+
+/// Records of which every row came too late for its session.
+#[derive(Default)]
+struct LateRecords {
+    /// Records that are one row each.
+    records: u64,
+    /// Of the others, by topic, partition and offset: whether all rows so far were late.
+    by_record: BTreeMap<(String, i32, i64), bool>,
+}
+
+impl LateRecords {
+    fn note_rows(&mut self, rows: &RecordBatch, identity: &[usize], late: Option<&BooleanArray>) {
+        let [topic, partition, offset] = identity else { return };
+        let topics = rows.column(*topic).as_string_view();
+        let partitions = rows.column(*partition).as_primitive::<Int32Type>();
+        let offsets = rows.column(*offset).as_primitive::<Int64Type>();
+        for row in 0..rows.num_rows() {
+            let record = (topics.value(row).to_owned(), partitions.value(row), offsets.value(row));
+            let is_late = late.is_some_and(|late| late.value(row));
+            *self.by_record.entry(record).or_insert(true) &= is_late;
+        }
+    }
+
+    /// Topic, partition and offset of those that are known.
+    fn batch(&self) -> DataFusionResult<RecordBatch> {
+        let late = || self.by_record.iter().filter(|(_, all_late)| **all_late).map(|(record, _)| record);
+        let columns: [ArrayRef; 3] = [
+            Arc::new(StringViewArray::from_iter_values(late().map(|(topic, ..)| topic))),
+            Arc::new(Int32Array::from_iter_values(late().map(|(_, partition, _)| *partition))),
+            Arc::new(Int64Array::from_iter_values(late().map(|(.., offset)| *offset))),
+        ];
+        let types = [DataType::Utf8View, DataType::Int32, DataType::Int64];
+        let fields = IDENTITY_COLUMNS.into_iter().zip(types).map(|(name, kind)| Field::new(name, kind, false));
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields.collect::<Vec<_>>())), columns.to_vec())?)
+    }
+
+    fn count(&self) -> u64 {
+        self.records + self.by_record.values().filter(|all_late| **all_late).count() as u64
+    }
 }
 
 impl Windowed {

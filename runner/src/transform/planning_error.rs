@@ -135,7 +135,6 @@ pub(super) fn of_tables(error: &DataFusionError, state: &SessionState) -> QueryE
 /// What to write instead of a function that is not there.
 fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match name {
-        "collect_list" => "use array_agg(x ORDER BY y), or collect_set(x) for the distinct values".to_owned(),
         "unix_timestamp" => "use to_unixtime(t)".to_owned(),
         "get_json_object" | "from_json" | "json_tuple" => {
             "use json_get_str(x, 'key') and its siblings, or declare the field as a column with its path".to_owned()

@@ -146,7 +146,7 @@ fn plan_here(sql: &str, inputs: &QueryInputs, clock: &BatchClock) -> Result<Stre
     context.check_rows(input, true)?;
     let kind = places.window.map_or(WindowKind::Tumble, |window| window.kind);
     context.check_window_aggregate(window.aggregate, kind)?;
-    context.check_above(&window.above, window.node)?;
+    context.check_above(&window.above, window.node, kind)?;
     context.check_uses(input, None)?;
     context.check_uses(&plan, Some(window.aggregate))?;
     context.check_made(&plan, &evaluate)?;

@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
 };
 
 use super::error::QueryError;
+use super::event_order::COLLECT_LIST;
 use super::inputs::{QueryInputs, only_references};
 use super::syntax::{Clause, Places};
 use super::window::{WindowKind, edge_sign, window_sign};
@@ -214,6 +215,12 @@ impl Context<'_> {
                 .at(self.places.function(name))
                 .cure("leave its ORDER BY out"));
         }
+        if name == COLLECT_LIST && (ordered || function.params.distinct) {
+            let cure = if ordered { "use array_agg(x ORDER BY y)" } else { "use collect_set(x)" };
+            return Err(QueryError::new("collect_list has all values, in the order of events")
+                .at(self.places.function(name))
+                .cure(cure));
+        }
         let with_order;
         let cure = match name {
             "array_agg" => "add ORDER BY, array_agg(x ORDER BY y), or use collect_set(x) for the distinct values",
@@ -235,7 +242,7 @@ impl Context<'_> {
     }
 
     /// Everything above the window: `path` leads from the node above the window's aggregate to the top.
-    pub(super) fn check_above(&self, path: &[&LogicalPlan], window: &LogicalPlan) -> Refusal {
+    pub(super) fn check_above(&self, path: &[&LogicalPlan], window: &LogicalPlan, kind: WindowKind) -> Refusal {
         // Output columns of the node below that tell windows apart.
         let mut edges: HashSet<usize> = HashSet::new();
         if let LogicalPlan::Aggregate(aggregate) = window {
@@ -244,6 +251,10 @@ impl Context<'_> {
         let mut below = window;
         for node in path {
             let is_edge = |expr: &Expr| is_edge(expr, below, &edges);
+            if kind == WindowKind::Session {
+                self.check_above_session(node)?;
+            }
+            self.check_no_list(node)?;
             let next = match node {
                 LogicalPlan::Projection(projection) => positions(&projection.expr, &is_edge),
                 LogicalPlan::Filter(_) | LogicalPlan::SubqueryAlias(_) => edges.clone(),
@@ -291,6 +302,39 @@ impl Context<'_> {
             (edges, below) = (next, node);
         }
         Ok(())
+    }
+
+    /// Sessions close one by one, each when its own time has come.
+    fn check_above_session(&self, node: &LogicalPlan) -> Refusal {
+        let (what, place) = match node {
+            LogicalPlan::Sort(_) => ("ORDER BY", self.places.clause(Clause::OrderBy)),
+            LogicalPlan::Window(_) => ("OVER (…)", self.places.clause(Clause::Over)),
+            LogicalPlan::Aggregate(aggregate) => {
+                let name = aggregate.aggr_expr.first().map(function_name);
+                ("an aggregate", name.and_then(|name| self.places.function(&name)))
+            }
+            LogicalPlan::Distinct(_) => ("DISTINCT", self.places.clause(Clause::Distinct)),
+            _ => return Ok(()),
+        };
+        Err(QueryError::new(format!("{what} above sessions: they close one by one, and never all of them"))
+            .at(place)
+            .cure("compute it in the SELECT that has the session, or in a batch job over the output"))
+    }
+
+    /// The order of events is known below the window only.
+    fn check_no_list(&self, node: &LogicalPlan) -> Refusal {
+        let lists = |expr: &Expr| function_name(expr) == COLLECT_LIST;
+        let found = match node {
+            LogicalPlan::Aggregate(aggregate) => aggregate.aggr_expr.iter().any(lists),
+            LogicalPlan::Window(window) => window.window_expr.iter().any(lists),
+            _ => false,
+        };
+        if !found {
+            return Ok(());
+        }
+        Err(QueryError::new("collect_list above the window: there the order of events is not known")
+            .at(self.places.function(COLLECT_LIST))
+            .cure("use array_agg(x ORDER BY y)"))
     }
 
     fn check_upper_aggregate(&self, aggregate: &Aggregate, is_edge: &dyn Fn(&Expr) -> bool) -> Refusal {

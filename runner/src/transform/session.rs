@@ -25,7 +25,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::{self, Query};
 
 use super::inputs::{QueryInputs, Relations};
-use super::window;
+use super::{event_order, window};
 use crate::engine::{self, BatchClock, Profile};
 
 /// Operators and calls inside each other in a compiled expression: somewhat more than a plan may have (`refuse`), since
@@ -48,6 +48,7 @@ impl Session {
     pub(super) fn new(inputs: &QueryInputs, clock: &BatchClock) -> Result<Self> {
         let relations = Arc::new(Relations::new(inputs));
         let mut state = engine::finish(engine::builder(Profile::Stream, clock, relations)?)?;
+        state.register_udaf(event_order::collect_list())?;
         for function in window::functions() {
             state.register_udf(Arc::new(function))?;
         }

@@ -17,7 +17,7 @@ use super::plan::{Plan, leaf, rebuild};
 use super::row_program::RowProgram;
 use super::session::{Session, project};
 use super::steps::{Steps, is_chain};
-use super::window::{edge_sign, window_sign};
+use super::window::{WindowKind, edge_sign, window_sign};
 use super::windows::WindowSpec;
 use super::{branches, identity};
 
@@ -166,11 +166,14 @@ pub(super) fn compile_window(
         };
         session.simplify(expr, input_schema)
     };
-    let prepared = Prepared::new(window.aggregate, &time, session, &over_rows)?;
+    let prepared =
+        Prepared::new(window.aggregate, (spec.kind(), &time), inputs.tell_late_records, session, &over_rows)?;
+    let tell_late = inputs.tell_late_records;
+    let by_time = spec.kind() != WindowKind::Session;
     let mut sides = vec![];
     let sources = inputs.sources.iter().enumerate().zip(event_times);
     let sources = sources.map(|(source, event_time)| {
-        let kept = event_time.map(|event_time| Kept { event_time, identity: inputs.tell_late_records });
+        let kept = event_time.map(|event_time| Kept { event_time, identity: inputs.tell_late_records && by_time });
         compile_source(&prepared.below, source, kept, session, &mut sides)
     });
     let inputs = sources.collect::<DataFusionResult<Vec<_>>>()?;
@@ -190,7 +193,7 @@ pub(super) fn compile_window(
     } else {
         Program::Plan(Plan::compile(&above, session)?)
     };
-    let windowed = Windowed { spec, aggregation: prepared.aggregation, above };
+    let windowed = Windowed { spec, aggregation: prepared.aggregation, tell_late, above };
     let names = Names { keys: prepared.key_names, aggregates: prepared.aggregate_names };
     Ok((Parts { inputs, sides, window: Some(windowed), output }, names))
 }

@@ -8,6 +8,7 @@ mod functions;
 mod references;
 mod refused;
 mod results;
+mod sessions;
 mod sources;
 mod streaming;
 mod tables;
@@ -65,7 +66,7 @@ fn planned(sql: &str) -> StreamQuery {
 
 /// Records as JSON objects in the columns that a query reads. Their `timestamp` is in seconds after T0.
 fn batch(query: &StreamQuery, records: &str) -> RecordBatch {
-    let schema = Arc::new(events_schema().project(query.input_columns(0)).unwrap());
+    let schema = input_schema(query);
     let values = serde_json::Deserializer::from_str(records).into_iter::<serde_json::Value>().map(|value| {
         let mut value = value.unwrap();
         let seconds = value["timestamp"].as_f64().unwrap_or_default();
@@ -75,10 +76,21 @@ fn batch(query: &StreamQuery, records: &str) -> RecordBatch {
     json_batch(&schema, values)
 }
 
+/// The columns that a query reads, those of the record's identity too.
+fn input_schema(query: &StreamQuery) -> SchemaRef {
+    Arc::new(events().full_schema().project(query.input_columns(0)).unwrap())
+}
+
+/// Records without an identity have offsets from 0 on.
 fn json_batch(schema: &SchemaRef, values: impl Iterator<Item = serde_json::Value>) -> RecordBatch {
     let mut decoder = arrow_json::ReaderBuilder::new(schema.clone()).with_batch_size(1 << 20).build_decoder().unwrap();
     let mut rows = 0;
-    for value in values {
+    for mut value in values {
+        for (column, default) in [("__topic", "t".into()), ("__partition", 0.into()), ("__offset", rows.into())] {
+            if value.get(column).is_none() {
+                value[column] = default;
+            }
+        }
         decoder.decode(value.to_string().as_bytes()).unwrap();
         rows += 1;
     }

@@ -10,20 +10,23 @@
 mod fixed;
 mod hop;
 mod read;
+mod session;
 mod tumble;
 
 use std::fmt;
 use std::time::Duration;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::error::Result;
 
 pub(super) use fixed::FixedWindows;
 pub use hop::Hop;
 pub(super) use read::window_of;
+pub use session::Session;
 pub use tumble::Tumble;
 
 use super::aggregation::Aggregation;
+use super::window::WindowKind;
 
 /// The windows of a query. All times are in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +35,8 @@ pub enum WindowSpec {
     Tumble(Tumble),
     /// `hop(time, slide, size [, origin])`.
     Hop(Hop),
+    /// `session(time, gap [, maximum])`.
+    Session(Session),
 }
 
 impl WindowSpec {
@@ -40,6 +45,16 @@ impl WindowSpec {
         match self {
             Self::Tumble(window) => window.size(),
             Self::Hop(window) => window.size(),
+            Self::Session(session) => session.gap(),
+        }
+    }
+
+    /// Which kind they are of.
+    pub fn kind(self) -> WindowKind {
+        match self {
+            Self::Tumble(_) => WindowKind::Tumble,
+            Self::Hop(_) => WindowKind::Hop,
+            Self::Session(_) => WindowKind::Session,
         }
     }
 
@@ -48,6 +63,7 @@ impl WindowSpec {
         match self {
             Self::Tumble(window) => Box::new(FixedWindows::new(window)),
             Self::Hop(window) => Box::new(FixedWindows::new(window)),
+            Self::Session(session) => Box::new(session::SessionWindows::new(session)),
         }
     }
 
@@ -61,6 +77,7 @@ impl WindowSpec {
         match self {
             Self::Tumble(window) => Some(LateBefore::of(window, watermark)),
             Self::Hop(window) => Some(LateBefore::of(window, watermark)),
+            Self::Session(_) => None,
         }
     }
 }
@@ -72,6 +89,9 @@ impl fmt::Display for WindowSpec {
         match self {
             Self::Tumble(window) => write!(f, "{:?}", time(window.size())),
             Self::Hop(window) => write!(f, "{:?} every {:?}", time(window.size()), time(window.slide())),
+            Self::Session(session) => {
+                write!(f, "sessions (gap {:?}, at most {:?})", time(session.gap()), time(session.maximum()))
+            }
         }
     }
 }
@@ -143,8 +163,9 @@ pub(super) type Emit<'a> = dyn FnMut(Closed) -> Result<()> + 'a;
 
 /// The open windows of a query.
 pub(super) trait WindowState: Send {
-    /// Adds prepared rows. Those whose window the committed watermark has closed are left out.
-    fn add(&mut self, aggregation: &Aggregation, rows: &RecordBatch, batch: BatchTime) -> Result<()>;
+    /// Adds prepared rows. Those whose window the committed watermark has closed are left out; where that depends on
+    /// more than the event time ([`WindowSpec::late_before`]) it is told which they were.
+    fn add(&mut self, aggregation: &Aggregation, rows: &RecordBatch, batch: BatchTime) -> Result<Option<BooleanArray>>;
 
     /// Emits the oldest window that ends at or before the watermark and forgets it; `false` if there is none. `whole`:
     /// all its rows at once, in the order of their keys.

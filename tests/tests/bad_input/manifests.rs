@@ -254,13 +254,13 @@ fn wrong_files() -> Vec<Wrong> {
 /// Valid, but this version cannot do it: one message each, never silence.
 fn later_files() -> Vec<Wrong> {
     let template = "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {name: a}\n\
-                    spec:\n  template: clickstream-analysis\n";
+                    spec:\n  template: data-enrichment\n";
     vec![
         file(
             "a template of later",
             template,
             &[
-                "job.yaml:5:13: spec.template: the built-in job clickstream-analysis comes in a later version",
+                "job.yaml:5:13: spec.template: the built-in job data-enrichment comes in a later version",
                 "without template",
             ],
         ),

@@ -16,6 +16,7 @@ use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_na
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::sets::Sets;
 
@@ -165,13 +166,13 @@ impl Values {
         }
     }
 
-    /// The sets of the first groups as lists. They stay.
-    fn lists(&self, groups: usize) -> Result<ListArray> {
-        let total = (0..groups).map(|group| self.sets.count(group) as usize).sum::<usize>();
-        let mut ends: Vec<i32> = Vec::with_capacity(groups + 1);
+    /// The sets of some groups as lists. They stay.
+    fn lists(&self, groups: impl ExactSizeIterator<Item = usize> + Clone) -> Result<ListArray> {
+        let total = groups.clone().map(|group| self.sets.count(group) as usize).sum::<usize>();
+        let mut ends: Vec<i32> = Vec::with_capacity(groups.len() + 1);
         let mut values: Vec<&[u8]> = Vec::with_capacity(total);
         ends.push(0);
-        for group in 0..groups {
+        for group in groups {
             self.sets.sorted(group, &mut values);
             ends.push(offset(values.len())?);
         }
@@ -186,11 +187,11 @@ impl Values {
         Ok(ListArray::try_new(self.item.clone(), OffsetBuffer::new(ends.into()), child, None)?)
     }
 
-    fn answer(&self, groups: usize) -> Result<ArrayRef> {
+    fn answer(&self, groups: impl ExactSizeIterator<Item = usize> + Clone) -> Result<ArrayRef> {
         Ok(match self.answer {
             Answer::List => Arc::new(self.lists(groups)?),
             Answer::Count => {
-                Arc::new(Int64Array::from_iter_values((0..groups).map(|group| i64::from(self.sets.count(group)))))
+                Arc::new(Int64Array::from_iter_values(groups.map(|group| i64::from(self.sets.count(group)))))
             }
         })
     }
@@ -270,14 +271,14 @@ impl GroupsAccumulator for Values {
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
         let groups = self.groups(emit_to);
-        let answer = self.answer(groups)?;
+        let answer = self.answer(0..groups)?;
         self.sets.remove_first(groups);
         Ok(answer)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let groups = self.groups(emit_to);
-        let lists: ArrayRef = Arc::new(self.lists(groups)?);
+        let lists: ArrayRef = Arc::new(self.lists(0..groups)?);
         self.sets.remove_first(groups);
         Ok(vec![lists])
     }
@@ -310,6 +311,59 @@ impl GroupsAccumulator for Values {
     }
 }
 
+/// Sets as the accumulators of sessions; `None` for other aggregates.
+pub(crate) fn slots(
+    expr: &AggregateFunctionExpr,
+    arguments: &[DataType],
+) -> Result<Option<Box<dyn crate::engine::slots::SlotAccumulator>>> {
+    let Some(function) = expr.fun().inner().downcast_ref::<DistinctValues>() else { return Ok(None) };
+    Ok(Some(Box::new(Values::new(function.answer, &arguments[0])?)))
+}
+
+impl crate::engine::slots::SlotAccumulator for Values {
+    fn grow(&mut self, slots: usize) -> Result<()> {
+        self.sets.grow(slots);
+        Ok(())
+    }
+
+    fn update(&mut self, values: &[ArrayRef], slots: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
+        self.update_batch(values, slots, filter, self.sets.len())
+    }
+
+    fn merge(&mut self, state: &[ArrayRef], slots: &[usize]) -> Result<()> {
+        self.merge_batch(state, slots, self.sets.len())
+    }
+
+    fn state(&mut self, slots: &[usize]) -> Result<Vec<ArrayRef>> {
+        Ok(vec![Arc::new(self.lists(slots.iter().copied())?)])
+    }
+
+    fn answers(&mut self, slots: &[usize]) -> Result<ArrayRef> {
+        self.answer(slots.iter().copied())
+    }
+
+    fn unite(&mut self, into: usize, from: usize) -> Result<()> {
+        self.sets.unite(into, from)
+    }
+
+    fn clear(&mut self, slots: &[usize]) -> Result<()> {
+        slots.iter().for_each(|slot| self.sets.clear(*slot));
+        Ok(())
+    }
+
+    fn tidy(&mut self) -> Result<()> {
+        self.sets.tidy()
+    }
+
+    fn remove_first(&mut self, slots: usize) {
+        self.sets.remove_first(slots);
+    }
+
+    fn size(&self) -> usize {
+        self.sets.size()
+    }
+}
+
 /// The aggregate over a single group, as window functions and plans without groups use it.
 struct OneSet(Values);
 
@@ -327,7 +381,7 @@ impl Accumulator for OneSet {
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         self.0.sets.grow(1);
-        ScalarValue::try_from_array(&self.0.answer(1)?, 0)
+        ScalarValue::try_from_array(&self.0.answer(0..1)?, 0)
     }
 
     fn size(&self) -> usize {
@@ -336,7 +390,7 @@ impl Accumulator for OneSet {
 
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
         self.0.sets.grow(1);
-        Ok(vec![ScalarValue::List(Arc::new(self.0.lists(1)?))])
+        Ok(vec![ScalarValue::List(Arc::new(self.0.lists(0..1)?))])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

@@ -21,12 +21,15 @@ const END: u32 = u32::MAX;
 /// Chains longer than this are also found through a hash set. 12 nodes fit two cache lines.
 const CHAIN_LENGTH_MAX: u32 = 12;
 
+/// Values that may lie unused before it is worth looking: a few megabytes.
+pub(crate) const TIDY_FROM: usize = 65_536;
+
 /// Flag in a count: the group's chain is in the hash set.
 const INDEXED: u32 = 1 << 31;
 
 /// Byte strings, each stored once.
 #[derive(Default)]
-struct Dictionary {
+pub(crate) struct Dictionary {
     hasher: DefaultHashBuilder,
     bytes: Vec<u8>,
     /// End of each value in `bytes`; it begins where the one before ends.
@@ -36,12 +39,12 @@ struct Dictionary {
 }
 
 impl Dictionary {
-    fn value(&self, id: u32) -> &[u8] {
+    pub(crate) fn value(&self, id: u32) -> &[u8] {
         value(&self.bytes, &self.ends, id)
     }
 
     #[inline]
-    fn id_of(&mut self, wanted: &[u8]) -> Result<u32> {
+    pub(crate) fn id_of(&mut self, wanted: &[u8]) -> Result<u32> {
         let hash = self.hasher.hash_one(wanted);
         let short = hash as u32;
         let (bytes, ends) = (&self.bytes, &self.ends);
@@ -59,7 +62,12 @@ impl Dictionary {
         Ok(id)
     }
 
-    fn size(&self) -> usize {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(crate) fn size(&self) -> usize {
         self.bytes.capacity() + self.ends.capacity() * 4 + self.table.capacity() * 9
     }
 }
@@ -77,15 +85,32 @@ fn spread(short: u32) -> u64 {
 }
 
 /// A set of byte strings for each group.
-#[derive(Default)]
 pub(crate) struct Sets {
     dictionary: Dictionary,
     heads: Vec<u32>,
     /// Values in the set, and [`INDEXED`].
     counts: Vec<u32>,
     nodes: Vec<(u32, u32)>,
+    /// Chain of the nodes that were taken back.
+    free: u32,
+    /// Nodes in chains of groups.
+    used: usize,
     /// (group, id) of the sets that are longer than [`CHAIN_LENGTH_MAX`].
     index: HashSet<u64>,
+}
+
+impl Default for Sets {
+    fn default() -> Self {
+        Self {
+            dictionary: Dictionary::default(),
+            heads: vec![],
+            counts: vec![],
+            nodes: vec![],
+            free: END,
+            used: 0,
+            index: HashSet::new(),
+        }
+    }
 }
 
 impl Sets {
@@ -106,6 +131,11 @@ impl Sets {
     #[inline]
     pub(crate) fn add(&mut self, group: usize, value: &[u8]) -> Result<()> {
         let id = self.dictionary.id_of(value)?;
+        self.add_id(group, id)
+    }
+
+    #[inline]
+    fn add_id(&mut self, group: usize, id: u32) -> Result<()> {
         let count = self.counts[group];
         if count < CHAIN_LENGTH_MAX {
             let mut at = self.heads[group];
@@ -124,11 +154,22 @@ impl Sets {
                 return Ok(());
             }
         }
-        let node = u32::try_from(self.nodes.len()).ok().filter(|node| *node != END);
-        let node =
-            node.ok_or_else(|| resources_datafusion_err!("the sets of one window have more than 4 billion values"))?;
-        self.nodes.push((id, self.heads[group]));
-        self.heads[group] = node;
+        let entry = (id, self.heads[group]);
+        self.heads[group] = match self.free {
+            END => {
+                let node = u32::try_from(self.nodes.len()).ok().filter(|node| *node != END).ok_or_else(|| {
+                    resources_datafusion_err!("the sets of one window have more than 4 billion values")
+                })?;
+                self.nodes.push(entry);
+                node
+            }
+            free => {
+                self.free = self.nodes[free as usize].1;
+                self.nodes[free as usize] = entry;
+                free
+            }
+        };
+        self.used += 1;
         self.counts[group] += 1;
         Ok(())
     }
@@ -161,12 +202,60 @@ impl Sets {
         values[first..].sort_unstable();
     }
 
+    /// Empties the set of a group.
+    pub(crate) fn clear(&mut self, group: usize) {
+        let indexed = self.counts[group] & INDEXED != 0;
+        let mut at = std::mem::replace(&mut self.heads[group], END);
+        while at != END {
+            let (id, next) = self.nodes[at as usize];
+            if indexed {
+                self.index.remove(&key(group, id));
+            }
+            self.nodes[at as usize].1 = self.free;
+            (self.free, at) = (at, next);
+        }
+        self.used -= self.count(group) as usize;
+        self.counts[group] = 0;
+    }
+
+    /// Adds the values of one group to another, and empties it.
+    pub(crate) fn unite(&mut self, into: usize, from: usize) -> Result<()> {
+        let mut ids = Vec::with_capacity(self.count(from) as usize);
+        let mut at = self.heads[from];
+        while at != END {
+            let (id, next) = self.nodes[at as usize];
+            ids.push(id);
+            at = next;
+        }
+        self.clear(from);
+        ids.into_iter().try_for_each(|id| self.add_id(into, id))
+    }
+
+    /// Forgets the values that no set has any more, when they are many.
+    pub(crate) fn tidy(&mut self) -> Result<()> {
+        if self.dictionary.len() < 2 * self.used + TIDY_FROM {
+            return Ok(());
+        }
+        let old = std::mem::take(self);
+        self.grow(old.heads.len());
+        for (group, head) in old.heads.iter().enumerate() {
+            let mut at = *head;
+            while at != END {
+                let (id, next) = old.nodes[at as usize];
+                self.add(group, old.dictionary.value(id))?;
+                at = next;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes the first groups; the others move to the front. Their values stay stored until the last group goes.
     pub(crate) fn remove_first(&mut self, groups: usize) {
         if groups >= self.heads.len() {
             *self = Self::default();
             return;
         }
+        self.used -= (0..groups).map(|group| self.count(group) as usize).sum::<usize>();
         self.heads.drain(..groups);
         self.counts.drain(..groups);
         // The index knows groups by their old numbers: it is made anew where it is needed again.

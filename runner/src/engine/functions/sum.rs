@@ -221,7 +221,7 @@ impl ExactSum {
 }
 
 trait ManySums: GroupsAccumulator {
-    #[cfg_attr(not(test), expect(dead_code, reason = "for streams, which keep the other groups"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "for streams, which keep the other groups"))]
     fn overflowed(&mut self, groups: usize) -> Vec<usize>;
 }
 

@@ -466,10 +466,6 @@ impl<'a> Walk<'a> {
         if let Some(position) = position {
             self.places.functions.entry(name.clone()).or_insert(position);
         }
-        if name == WindowKind::Session.name() {
-            let error = QueryError::new("session windows come later").at(position);
-            return refuse(error.cure(format!("use tumble: {USE_A_WINDOW}")));
-        }
         if let Some(kind) = WindowKind::from_name(&name) {
             self.check_window(kind, function, position)?;
         }

@@ -219,7 +219,44 @@ fn windows_of_other_kinds_and_in_other_places() {
             "COUNT_ALL GROUP BY hop(timestamp, INTERVAL '1 minute', INTERVAL '2 minutes'), session(timestamp, INTERVAL '1 hour')",
             &["hop and session stand together", "one window"],
         ),
-        ("COUNT_ALL GROUP BY session_window(timestamp, '5 minutes')", &["no function session_window"]),
+        ("COUNT_ALL GROUP BY session(timestamp)", &["session takes the event time, a gap", "column 47"]),
+        ("COUNT_ALL GROUP BY session(timestamp, INTERVAL '0 minutes')", &["the gap of the session is not positive"]),
+        ("COUNT_ALL GROUP BY session(timestamp, quantity)", &["the gap of the session is not constant"]),
+        (
+            "COUNT_ALL GROUP BY session(timestamp, INTERVAL '1 hour', INTERVAL '2 hours')",
+            &["the greatest length of the session is less than 3 of its gaps", "24 hours"],
+        ),
+        (
+            "SELECT count(*) FILTER (WHERE timestamp = window_start) AS n FROM app_events \
+             GROUP BY session(timestamp, INTERVAL '1 hour')",
+            &["window_start inside an aggregate", "when the window closes"],
+        ),
+        (
+            "SELECT *, row_number() OVER (PARTITION BY window_start ORDER BY n) AS r FROM \
+             (SELECT window_start, count(*) AS n FROM app_events GROUP BY session(timestamp, INTERVAL '1 hour'))",
+            &["OVER (…) above sessions", "one by one", "batch job"],
+        ),
+        (
+            "SELECT window_start, sum(n) AS s FROM (SELECT window_start, user_id, count(*) AS n FROM app_events \
+             GROUP BY session(timestamp, INTERVAL '1 hour'), user_id) GROUP BY window_start",
+            &["an aggregate above sessions"],
+        ),
+        (
+            "SELECT window_start, count(*) AS n FROM app_events GROUP BY session(timestamp, INTERVAL '1 hour') \
+             ORDER BY window_start",
+            &["ORDER BY above sessions"],
+        ),
+        (
+            "SELECT collect_list(user_id ORDER BY amount) AS l FROM app_events WINDOW_CLAUSE",
+            &["collect_list has all values, in the order of events", "array_agg(x ORDER BY y)", "column 8"],
+        ),
+        ("SELECT collect_list(DISTINCT user_id) AS l FROM app_events WINDOW_CLAUSE", &["use collect_set(x)"]),
+        (
+            "SELECT window_start, collect_list(user_id) AS l FROM WINDOWS GROUP BY window_start",
+            &["collect_list above the window", "array_agg(x ORDER BY y)"],
+        ),
+        ("SELECT collect_list(user_id) AS l FROM app_events", &["collect_list() without a window"]),
+        ("COUNT_ALL GROUP BY session_window(timestamp, '5 minutes')", &["no function session_window", "use session"]),
         ("COUNT_ALL GROUP BY hopping(timestamp, '5 minutes')", &["no function hopping", "use hop"]),
         ("COUNT_ALL GROUP BY window(timestamp, '1 minute')", &["no function window", "tumble"]),
         (
@@ -337,7 +374,6 @@ fn aggregates_that_depend_on_the_order_of_arrival() {
         ("nth_value(user_id, 2)", &["nth_value depends on the order"]),
         ("any_value(user_id)", &["any_value depends on the order", "min(x)"]),
         ("collect_set(user_id ORDER BY user_id)", &["collect_set is always sorted"]),
-        ("collect_list(user_id)", &["no function collect_list", "array_agg(x ORDER BY y)"]),
         ("max(array_agg(user_id))", &["nested"]),
         ("nth_value(user_id, quantity ORDER BY user_id)", &["second argument of nth_value"]),
         ("nth_value(user_id, 0 ORDER BY user_id)", &["second argument of nth_value"]),

@@ -209,7 +209,7 @@ fn many_groups_come_out_in_batches_of_bounded_size() {
     );
     let mut operator = query.operator();
     let groups = 150_000;
-    let schema = Arc::new(events_schema().project(query.input_columns(0)).unwrap());
+    let schema = input_schema(&query);
     for start in (0..groups).step_by(50_000) {
         let rows = (start..start + 50_000)
             .map(|n| serde_json::json!({"timestamp": T0, "quantity": n, "user_id": format!("user-{n}")}));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray, UInt32Array};
 use datafusion::arrow::compute::take_record_batch;
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::arrow::row::{RowConverter, SortField};
@@ -65,10 +65,10 @@ impl<G: Grid> FixedWindows<G> {
 
 impl<G: Grid> WindowState for FixedWindows<G> {
     /// Most batches lie in one or two windows of a tumbling query.
-    fn add(&mut self, aggregation: &Aggregation, rows: &RecordBatch, batch: BatchTime) -> Result<()> {
+    fn add(&mut self, aggregation: &Aggregation, rows: &RecordBatch, batch: BatchTime) -> Result<Option<BooleanArray>> {
         let times = rows.column(EVENT_TIME).as_primitive::<TimestampMicrosecondType>();
         if times.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let (least, greatest) = range(times);
         let spans = (self.grid.span(least), self.grid.span(greatest));
@@ -77,7 +77,7 @@ impl<G: Grid> WindowState for FixedWindows<G> {
             for start in self.open_starts(least, batch.watermark) {
                 self.update(aggregation, start, rows, batch.version)?;
             }
-            return Ok(());
+            return Ok(None);
         }
         let mut rows_of: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
         for (row, time) in (0_u32..).zip(times.values()) {
@@ -89,7 +89,7 @@ impl<G: Grid> WindowState for FixedWindows<G> {
             let part = take_record_batch(rows, &UInt32Array::from(chosen))?;
             self.update(aggregation, start, &part, batch.version)?;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn close_next(

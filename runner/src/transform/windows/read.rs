@@ -9,7 +9,7 @@ use super::super::inputs::{QueryInputs, Role, SourceTable, reads};
 use super::super::session::Session;
 use super::super::split::origin;
 use super::super::window::{WindowKind, timestamp_type, window_sign};
-use super::{Hop, Tumble, WindowSpec};
+use super::{Hop, Session as Sessions, Tumble, WindowSpec};
 
 /// The windows that an aggregate groups by, and the event time they are over.
 pub(in super::super) fn window_of(
@@ -43,7 +43,18 @@ pub(in super::super) fn window_of(
             let (slide, size) = (length(0, "the slide of the window")?, length(1, "the length of the window")?);
             Some(hop(slide, size, origin(2)?)?)
         }
-        WindowKind::Session => None,
+        WindowKind::Session => {
+            let gap = length(0, "the gap of the session")?;
+            let maximum = match arguments.get(1) {
+                Some(maximum) => Some(micros_of(&constant(maximum)?, "the greatest length of the session")?),
+                None => None,
+            };
+            Some(WindowSpec::Session(Sessions::new(gap, maximum).ok_or_else(|| {
+                let gaps = Sessions::GAPS;
+                QueryError::new(format!("the greatest length of the session is less than {gaps} of its gaps"))
+                    .cure(format!("make it {gaps} times the gap or more, or leave it out: it is 24 hours then"))
+            })?))
+        }
     };
     let spec = spec.ok_or_else(|| QueryError::new(kind.takes()).cure(kind.example()))?;
     Ok((spec, time.clone()))
