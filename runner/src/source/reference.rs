@@ -145,12 +145,20 @@ impl ReferenceFiles {
         Ok(Seen(seen))
     }
 
-    /// Its columns, as queries see them.
+    /// Its columns, as queries see them. While no file is there, those that are declared.
     ///
     /// # Errors
     /// See [`ReferenceError`].
     pub fn schema(&self) -> Result<SchemaRef, ReferenceError> {
-        let seen = self.look()?;
+        let seen = match self.look() {
+            Ok(seen) => seen,
+            Err(error) if self.columns.is_empty() => return Err(error),
+            Err(_) => {
+                let field =
+                    |column: &ReferenceColumnSpec| Field::new(&column.name, arrow_type(&column.column_type), true);
+                return Ok(Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())));
+            }
+        };
         let paths: Vec<PathBuf> = seen.0.iter().map(|(path, ..)| path.clone()).collect();
         let found = match self.format {
             ReferenceFormat::Csv => csv::header(&paths[0]),

@@ -4,6 +4,7 @@ mod abuse;
 mod agree;
 mod cuts;
 mod deduplicate;
+mod enrichment;
 mod functions;
 mod references;
 mod refused;

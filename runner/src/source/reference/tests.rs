@@ -82,7 +82,9 @@ fn a_version_is_its_content() {
 fn what_is_wrong_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("users.csv");
-    let error = csv_of(&path).schema().unwrap_err();
+    let declared = csv_of(&path).schema().unwrap();
+    assert_eq!(declared.fields().len(), 2, "what is declared is known before the file is there");
+    let error = csv_of(&path).load(&declared, 1 << 20).unwrap_err();
     assert!(error.to_string().contains("users is not there") && error.to_string().contains("users.csv"), "{error}");
     for (text, part) in [
         ("", "no header"),

@@ -112,7 +112,7 @@ fn the_side_of_a_reference_is_sql_too() {
     ) AS known ON e.user_id = known.user_id";
     assert_eq!(joined(newest, EVENTS)[0], r#"{"u":"a","n":2,"country":"DE"}"#);
     let both = "SELECT e.user_id AS u, s.weight FROM app_events AS e LEFT JOIN (
-        SELECT user_id, weight FROM users JOIN weights ON weights.weight = users.level
+        SELECT user_id, weight FROM users JOIN weights ON kind = CASE WHEN level = 1 THEN 'view' ELSE 'click' END
     ) AS s ON e.user_id = s.user_id";
     assert_eq!(joined(both, EVENTS)[0], r#"{"u":"a","weight":1.0}"#);
 }
