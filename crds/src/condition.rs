@@ -190,9 +190,9 @@ reasons! {
     StartingOffsetsInvalid, Stalled, "startingOffsets names topics or partitions that are not there", "correct it";
     OffsetsGone, Stalled, "records expired before they were read", "set failOnDataLoss: false; longer retention";
     TopicTruncated, Stalled, "a topic ends before the job's position",
-        "find out what happened to the topic; data-platform checkpoint rewind --topic-recreated";
+        "find out what happened to the topic; data-platform checkpoint rewind JOB --topic-recreated TOPIC goes on at its end";
     TopicRecreated, Stalled, "a topic was deleted and created again",
-        "data-platform checkpoint rewind --topic-recreated goes on with the new one";
+        "data-platform checkpoint rewind JOB --topic-recreated TOPIC goes on with the new one";
     OtherCluster, Stalled, "the brokers belong to another cluster than the checkpoint",
         "correct the address, or choose another checkpoint.name";
     SecretMissing, Stalled, "a secret cannot be read", "create the Secret; the job takes it up by itself";
@@ -202,7 +202,7 @@ reasons! {
     CheckpointMissing, Stalled, "the output was written by a job log that is not there",
         "bring the checkpoint back";
     CheckpointCorrupt, Stalled, "a record of the job log is damaged or missing",
-        "data-platform checkpoint verify, checkpoint rewind";
+        "data-platform checkpoint verify JOB says what; data-platform checkpoint rewind JOB goes back";
     CheckpointOfOtherJob, Stalled, "the checkpoint belongs to another job",
         "set checkpoint.name to the name of a renamed job's checkpoint, or to a new one";
     QueryChanged, Stalled, "the query changed while windows made by the old one are open",
@@ -210,12 +210,12 @@ reasons! {
     CheckpointInUse, Retrying, "another runner works on the checkpoint", "stop it first";
     Fenced, Retrying, "another runner took the job over", "nothing: that one goes on";
     StateLost, Stalled, "open windows cannot be rebuilt: Kafka no longer has their records",
-        "data-platform checkpoint rewind, or begin anew; longer retention";
+        "data-platform checkpoint rewind JOB, or begin anew; longer retention";
     StorageDenied, Stalled, "a folder or bucket cannot be written", "let the job's user (65532) write there";
     StorageFull, Retrying, "the disk is full", "make room";
     StorageFailed, Retrying, "a store does not answer as it should", "look at the disk or the store";
     StorageUnsuitable, Stalled, "a store lacks what exactly-once needs", "choose another";
-    OutputChanged, Stalled, "somebody touched the output folder", "put the file back, or checkpoint rewind";
+    OutputChanged, Stalled, "somebody touched the output folder", "put the file back, or data-platform checkpoint rewind JOB";
     DeadLetterTopicFailed, Retrying, "the topic for dead letters does not take them",
         "create it, allow the job to write to it";
     QueryFailed, Stalled, "the query fails on a value", "make it take every value, or declare the column differently";

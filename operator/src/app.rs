@@ -140,11 +140,16 @@ async fn serve(
         jobs(&contexts).into_iter().chain(figures::families(&contexts)).collect()
     })?;
     let shown = Arc::clone(controllers);
+    let asked = Arc::clone(controllers);
+    let report = move |namespace: &str, name: &str| {
+        asked.iter().find_map(|controller| controller.context().report(namespace, name))
+    };
     let pages = Pages {
         metrics: metrics.clone(),
         is_synced: Arc::new(move || scopes.iter().all(|scope| scope.is_synced())),
         stuck: Arc::new(|| None),
         status: Arc::new(move || http::status(leads.load(Ordering::SeqCst), &shown)),
+        report: Arc::new(report),
     };
     let listen = |source| AppError::Listen { address: args.http_address.clone(), source };
     http::serve(&args.http_address, pages).await.map_err(listen)

@@ -137,6 +137,7 @@ async fn reconcile_children(
         return Ok(Outcome { refusal: Some(refusal), again: UNWATCHED_PERIOD, ..outcome });
     }
     children::remove_orphans(&children, key, uid, context).await?;
+    context.checkpoints.settled(key);
     let is_there = children.iter().any(|child| child.kind == built.scheduler.kind) || was_made(&scheduler, last);
     outcome.scheduler = is_there.then_some(scheduler);
     Ok(outcome)

@@ -2,7 +2,8 @@
 //! runners would fence each other out.
 //!
 //! No I/O: the watch of the jobs brings them. Who came first has the place; of those that are there when the operator
-//! starts, one that was refused before comes last, then the younger one.
+//! starts, one that was refused before comes last, then the younger one. A job that names another place keeps the old one
+//! until its pods have left it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,8 @@ pub struct Checkpoints {
 #[derive(Debug, Default)]
 struct Known {
     places: HashMap<Place, Vec<JobKey>>,
-    jobs: HashMap<JobKey, Place>,
+    /// The place that each job names, and behind it those that its pods may still use.
+    jobs: HashMap<JobKey, Vec<Place>>,
 }
 
 impl Checkpoints {
@@ -34,11 +36,21 @@ impl Checkpoints {
     pub fn note<K>(&self, key: &JobKey, job: &Observed<K>) {
         let place = place(key, &job.body());
         let mut known = self.lock();
-        if known.jobs.get(key) != Some(&place) {
-            known.forget(key);
-            known.places.entry(place.clone()).or_default().push(key.clone());
-            known.jobs.insert(key.clone(), place);
+        let Known { places, jobs } = &mut *known;
+        let own = jobs.entry(key.clone()).or_default();
+        own.retain(|known| *known != place);
+        own.insert(0, place.clone());
+        let there = places.entry(place).or_default();
+        if !there.contains(key) {
+            there.push(key.clone());
         }
+    }
+
+    /// The pods of a job use the place that it names, and no other one.
+    pub fn settled(&self, key: &JobKey) {
+        let mut known = self.lock();
+        let former = known.jobs.get_mut(key).map(|own| own.split_off(1.min(own.len()))).unwrap_or_default();
+        former.iter().for_each(|place| known.leave(key, place));
     }
 
     /// Takes up all jobs of a kind that are there.
@@ -62,7 +74,7 @@ impl Checkpoints {
     /// The job that has the place of this one, if it is another one.
     pub fn holder(&self, key: &JobKey) -> Option<String> {
         let known = self.lock();
-        let first = known.places.get(known.jobs.get(key)?)?.first()?;
+        let first = known.places.get(known.jobs.get(key)?.first()?)?.first()?;
         (first != key).then(|| first.name.clone())
     }
 
@@ -73,11 +85,16 @@ impl Checkpoints {
 
 impl Known {
     fn forget(&mut self, key: &JobKey) {
-        let Some(place) = self.jobs.remove(key) else { return };
-        if let Some(there) = self.places.get_mut(&place) {
+        for place in self.jobs.remove(key).unwrap_or_default() {
+            self.leave(key, &place);
+        }
+    }
+
+    fn leave(&mut self, key: &JobKey, place: &Place) {
+        if let Some(there) = self.places.get_mut(place) {
             there.retain(|job| job != key);
             if there.is_empty() {
-                self.places.remove(&place);
+                self.places.remove(place);
             }
         }
     }
@@ -130,6 +147,18 @@ mod tests {
         let elsewhere = job("b", json!({"checkpoint": {"name": "a"}, "storage": {"claimName": "own"}}), 1, false);
         checkpoints.note(&key("b"), &elsewhere);
         assert_eq!(checkpoints.holder(&key("b")), None);
+        checkpoints.settled(&key("b"));
+        checkpoints.note(&key("b"), &takes);
+        // The change of its name may be held back: its pods are where they were.
+        let renamed = job("a", json!({"checkpoint": {"name": "c"}}), 9, false);
+        checkpoints.note(&key("a"), &renamed);
+        assert_eq!(checkpoints.holder(&key("b")), Some("a".to_owned()));
+        checkpoints.settled(&key("a"));
+        assert_eq!((checkpoints.holder(&key("a")), checkpoints.holder(&key("b"))), (None, None));
+        checkpoints.note(&key("a"), &job("a", json!({}), 9, false));
+        assert_eq!(checkpoints.holder(&key("a")), Some("b".to_owned()), "the place is taken now");
+        checkpoints.forget(&key("b"));
+        assert_eq!(checkpoints.holder(&key("a")), None);
         checkpoints.note(&key("b"), &takes);
         checkpoints.forget(&key("a"));
         assert_eq!(checkpoints.holder(&key("b")), None);

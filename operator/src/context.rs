@@ -10,6 +10,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::Client;
+use serde_json::Value;
 
 use crate::apply::Writer;
 use crate::args::RunnerSettings;
@@ -18,9 +19,9 @@ use crate::cache::{Cache, JobKey, JobKind};
 use crate::checkpoints::Checkpoints;
 use crate::metrics::Metrics;
 use crate::observed::Observed;
-use crate::pod::PodFacts;
+use crate::pod::{PodFacts, current};
 use crate::rate::Spent;
-use crate::reports::Reports;
+use crate::reports::{ReportState, Reports};
 use crate::streaming_job::rollout::DeployedRevision;
 use crate::validated::Refusal;
 
@@ -191,6 +192,16 @@ impl Context {
             *memory = Memory { uid: uid.to_owned(), ..Memory::default() };
         }
         work(memory)
+    }
+
+    /// What the runner of a streaming job said last.
+    pub fn report(&self, namespace: &str, name: &str) -> Option<Value> {
+        let key = JobKey { kind: JobKind::Streaming, namespace: namespace.to_owned(), name: name.to_owned() };
+        let pods = self.scope.pods.of_job(&key);
+        match self.reports.state(current(pods.iter().map(Arc::as_ref))?) {
+            ReportState::Fresh(report) => serde_json::to_value(&*report).ok(),
+            ReportState::Unknown | ReportState::Silent => None,
+        }
     }
 
     /// Forgets a job that is gone.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -26,6 +26,8 @@ pub struct Pages {
     pub stuck: Arc<dyn Fn() -> Option<String> + Send + Sync>,
     /// What `/status` says.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
+    /// What the runner of a streaming job said last, by namespace and name.
+    pub report: Arc<dyn Fn(&str, &str) -> Option<Value> + Send + Sync>,
 }
 
 /// Serves the pages until the process ends.
@@ -49,7 +51,17 @@ fn router(pages: Pages) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(|State(pages): State<Pages>| async move { axum::Json((pages.status)()) }))
+        .merge(data_platform_page::router_below("/jobs/{namespace}/{name}"))
+        .route("/jobs/{namespace}/{name}/status", get(report))
         .with_state(pages)
+}
+
+/// What the operator heard of a runner, for the page of its job: who looks at it need not reach the pod.
+async fn report(State(pages): State<Pages>, Path((namespace, name)): Path<(String, String)>) -> Response {
+    match (pages.report)(&namespace, &name) {
+        Some(report) => axum::Json(report).into_response(),
+        None => (StatusCode::NOT_FOUND, "no runner of this job has said anything\n").into_response(),
+    }
 }
 
 async fn live(State(pages): State<Pages>) -> Response {

@@ -27,10 +27,12 @@ use crate::streaming_job::rollout::{HeldBack, Plan};
 use crate::streaming_job::status::verdict;
 use crate::streaming_job::validate::ValidatedJob;
 use crate::validated::Refusal;
+use crate::verdict::Verdict;
 use crate::{children, claim, reconcile};
 
 pub mod build;
 mod dereference;
+mod printed;
 pub mod rollout;
 pub mod status;
 #[cfg(test)]
@@ -136,6 +138,9 @@ async fn reconcile_children(
         return Ok(Outcome::refused(refusal, UNWATCHED_PERIOD));
     }
     children::remove_orphans(&children, key, uid, context).await?;
+    if matches!(plan, Plan::Roll | Plan::Keep) {
+        context.checkpoints.settled(key);
+    }
     let off = match (job.job.spec.suspend, validate::replicas(&job.job)) {
         (true, _) => Some("spec.suspend is true: nothing is read; what is committed and the open windows are kept"),
         (false, 0) => Some("spec.replicas is 0: nothing is read; what is committed and the open windows are kept"),
@@ -165,9 +170,15 @@ async fn report_status(
         report: current.map(|pod| context.reports.state(pod)).unwrap_or_default(),
         now: Timestamp::now(),
     };
+    let printed = |text: &str| printed::for_kubectl(text, &key.namespace, &key.name);
     let verdict = verdict(&facts);
+    let verdict = Verdict { message: printed(&verdict.message), hint: printed(&verdict.hint), ..verdict };
     let last = last_status(observed, context);
-    let after = status::status(&last.status, &verdict, &facts, &key.name, observed.metadata.generation);
+    let mut after = status::status(&last.status, &verdict, &facts, &key.name, observed.metadata.generation);
+    let errors = after.last_error.iter_mut().map(|error| &mut error.message);
+    for message in errors.chain(after.last_exit.iter_mut().map(|exit| &mut exit.message)) {
+        *message = printed(message);
+    }
     // A job that was rolled makes room for the next one when it works again.
     if verdict.health.holds(ConditionType::Ready) {
         context.remember(key, uid, |memory| {

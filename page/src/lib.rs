@@ -29,13 +29,18 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// Serves every file, to be merged with the routes of a server that answers `/status`.
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    router_below("")
+}
+
+/// The same below a path without a slash at its end, beside `<path>/status`.
+pub fn router_below<S: Clone + Send + Sync + 'static>(path: &str) -> Router<S> {
     FILES.into_iter().fold(Router::new(), |router, file| {
         let headers = [
             (header::CONTENT_TYPE, file.content_type),
             (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         ];
-        router.route(file.path, get(move || async move { (headers, file.text) }))
+        router.route(&format!("{path}{}", file.path), get(move || async move { (headers, file.text) }))
     })
 }
 

@@ -184,7 +184,8 @@ function operatorPage(all) {
   const streaming = shown.filter((job) => job.kind === "StreamingJob");
   const batch = shown.filter((job) => job.kind === "BatchJob");
   const first = [
-    ["job", (job) => `${job.namespace} / ${job.name}`, "words"],
+    ["job", (job) => (job.kind === "StreamingJob" && job.status?.lastCheckpoint
+      ? el("a", { href: `jobs/${job.namespace}/${job.name}/` }, `${job.namespace} / ${job.name}`) : `${job.namespace} / ${job.name}`), "words"],
     ["state", (job) => pill(...state(job))],
   ];
   const message = ["message", (job) => {

@@ -337,4 +337,17 @@ mod tests {
             ("91607ed4903c79df", "ef30200f76390ce2")
         );
     }
+
+    /// A name that is missing there would let a query keep the state of another aggregate.
+    #[test]
+    fn the_list_of_aggregates_has_every_aggregate_of_the_engine() {
+        use data_platform_crds::state_relevant::sql::AGGREGATES;
+
+        let functions = crate::engine::registry(&BatchClock::default(), true);
+        let names = functions.aggregate.iter().flat_map(|function| {
+            function.aliases().iter().cloned().chain([function.name().to_owned()]).collect::<Vec<_>>()
+        });
+        let missing: Vec<String> = names.filter(|name| !AGGREGATES.contains(&name.to_lowercase().as_str())).collect();
+        assert!(missing.is_empty(), "add {missing:?} to AGGREGATES of crds/src/state_relevant/sql.rs");
+    }
 }
