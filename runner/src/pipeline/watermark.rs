@@ -24,7 +24,7 @@ pub struct WatermarkRule {
     pub idle_timeout: i64,
     /// A partition that is caught up and further than this behind the greatest leaves the minimum.
     pub max_hold: i64,
-    /// A bounded run: partitions that never had a record do not hold the watermark.
+    /// A bounded run: partitions that never had a record do not hold the watermark, unless they have some to read.
     pub ignore_empty: bool,
 }
 
@@ -56,7 +56,7 @@ pub fn job_watermark(
         let idle = partition.caught_up && clock.saturating_sub(partition.active) >= rule.idle_timeout;
         match partition.watermark {
             Some(watermark) => watermark == latest || !idle && !is_left_behind(partition, latest, rule),
-            None => !rule.ignore_empty && !idle,
+            None => !idle && !(rule.ignore_empty && partition.caught_up),
         }
     };
     let active = partitions.iter().enumerate().filter(|(_, partition)| holds(partition));
@@ -131,6 +131,14 @@ mod tests {
     fn the_partition_with_the_highest_watermark_never_leaves() {
         assert_eq!(at(&[partition(70, 0, true)], 1_000_000), (Some(70), None));
         assert_eq!(at(&[partition(70, 0, true), partition(60, 0, true)], 1_000_000), (Some(70), None));
+    }
+
+    #[test]
+    fn a_bounded_run_waits_for_a_partition_that_has_records_and_gave_none_yet() {
+        let rule = WatermarkRule { ignore_empty: true, ..RULE };
+        let with = |caught_up| [partition(70, 100, true), partition(None, 100, caught_up)];
+        assert_eq!(job_watermark(&with(true), None, 100, &rule).watermark, Some(70));
+        assert_eq!(job_watermark(&with(false), None, 100, &rule).watermark, None);
     }
 
     #[test]
