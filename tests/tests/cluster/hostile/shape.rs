@@ -186,7 +186,7 @@ impl Oddities {
             "capabilities": {"drop": ["ALL"]},
         });
         self.same("securityContext of the container", &container["securityContext"], &security);
-        let mut fixed = 0;
+        let (mut fixed, mut places) = (0, Vec::new());
         for env in container["env"].as_array().into_iter().flatten() {
             let name = env["name"].as_str().unwrap_or_default();
             let expected = match name {
@@ -194,10 +194,26 @@ impl Oddities {
                 "DATA_PLATFORM_STAY_UP" | "DATA_PLATFORM_NO_LOCK" => json!("true"),
                 "TERMINATION_MESSAGE_PATH" => json!("/dev/termination-log"),
                 "JOB_NAME" | "JOB_UID" => Value::Null,
+                // The operator's words for where the data are, for whoever runs a command in the pod.
+                "NAMESPACE" | "OUTPUTS_DIR" | "CHECKPOINT_DIR" if !places.contains(&name) => {
+                    places.push(name);
+                    self.same(name, &env["valueFrom"], &Value::Null);
+                    continue;
+                }
                 _ => {
                     let is_odd =
                         ["LD_", "DATA_PLATFORM_", "OPENSSL_", "GCONV_"].iter().any(|odd| name.starts_with(odd));
-                    if is_odd || matches!(name, "NAMESPACE" | "SECRETS_DIR" | "LOG_FILE" | "GLIBC_TUNABLES") {
+                    if is_odd
+                        || matches!(
+                            name,
+                            "NAMESPACE"
+                                | "OUTPUTS_DIR"
+                                | "CHECKPOINT_DIR"
+                                | "SECRETS_DIR"
+                                | "LOG_FILE"
+                                | "GLIBC_TUNABLES"
+                        )
+                    {
                         self.say(format!("env {name}"));
                     }
                     self.only(&env["valueFrom"], "env", &["secretKeyRef"]);
@@ -206,6 +222,9 @@ impl Oddities {
             };
             fixed += 1;
             self.same(name, &env["value"], &expected);
+        }
+        if places.len() != 3 {
+            self.say(format!("{places:?} say where the data are"));
         }
         if !(3..=5).contains(&fixed) {
             self.say(format!("{fixed} variables of the operator"));

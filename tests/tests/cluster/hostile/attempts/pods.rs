@@ -74,6 +74,8 @@ fn environment(table: &mut Table) {
         "DATA_PLATFORM_GENERATION",
         "DATA_PLATFORM_STARTED",
         "NAMESPACE",
+        "OUTPUTS_DIR",
+        "CHECKPOINT_DIR",
         "SECRETS_DIR",
         "LOG_FILE",
         "JOB_UID",
