@@ -397,7 +397,7 @@ pub enum InputFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum CompleteBy {
-    /// The job that writes the table notes how far it is, in `_progress.json`.
+    /// The job that writes the table notes how far it is, beside the table.
     #[default]
     Progress,
     /// When the interval is over.

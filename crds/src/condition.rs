@@ -201,6 +201,7 @@ reasons! {
     TooManyBadRecords, Stalled, "too many records were bad", "look at the dead letters; correct producer or columns";
     CheckpointMissing, Stalled, "the output was written by a job log that is not there",
         "bring the checkpoint back";
+    OutputOfOtherJob, Stalled, "the output belongs to another job", "give one of the two jobs another sink.path";
     CheckpointCorrupt, Stalled, "a record of the job log is damaged or missing",
         "data-platform checkpoint verify JOB says what; data-platform checkpoint rewind JOB goes back";
     CheckpointOfOtherJob, Stalled, "the checkpoint belongs to another job",

@@ -231,6 +231,9 @@ pub struct OutputTotals {
     /// Part of the result.
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted: u64,
+    /// Rows of the result that the output does not take, by reason: each is a dead letter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
     /// Rows written.
     #[serde(skip_serializing_if = "is_zero")]
     pub rows: u64,

@@ -236,6 +236,14 @@ impl Validation {
                 self.warning(path.field("topic"), message, "write to another topic, or filter the job's own records");
             }
         }
+        for (i, column) in sink.partition_by.iter().enumerate().filter(|(_, column)| column.starts_with(['_', '.'])) {
+            let message = format!(
+                "readers skip directories whose names begin with _ or a dot: nobody would see the rows of {column:?}"
+            );
+            let cure =
+                format!("name the column differently in the query, such as {}", column.trim_start_matches(['_', '.']));
+            self.error(path.field("partitionBy").index(i), message, cure);
+        }
         if sink.format != SinkFormat::Kafka {
             self.size(path.field("targetFileSize"), sink.target_file_size, FILE_SIZE_MIN, FILE_SIZE_MAX);
         }

@@ -161,7 +161,7 @@ pub struct RunArgs {
     #[arg(long)]
     pub new_log: bool,
     /// Read again after the circuit breaker stopped the job because too many records were bad.
-    #[arg(long)]
+    #[arg(long, env = "DATA_PLATFORM_RESET_BREAKER")]
     pub reset_breaker: bool,
     /// Address of /health, /livez, /readyz, /metrics and /status; `off` for none.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:9999", value_name = "ADDRESS")]
@@ -172,12 +172,15 @@ pub struct RunArgs {
     /// Stay up, not ready, with an error that needs its user, and go on when it is mended: for pods.
     #[arg(long, env = "DATA_PLATFORM_STAY_UP", hide = true)]
     pub stay_up: bool,
-    /// Generation of the deployment, for the order of starters.
-    #[arg(long, env = "DATA_PLATFORM_GENERATION", default_value_t = 0, hide = true)]
-    pub generation: i64,
-    /// Creation of the pod in microseconds since 1970, for the order of starters.
-    #[arg(long, env = "DATA_PLATFORM_STARTED", hide = true)]
-    pub started: Option<i64>,
+    /// Take the job over from an owner of a lower number, whatever its pod: what the operator sets.
+    #[arg(long, env = "DATA_PLATFORM_TAKEOVER", default_value_t = 0, hide = true)]
+    pub takeover: i64,
+    /// The restart annotation of the job: a person looked at what stopped it.
+    #[arg(long, env = "DATA_PLATFORM_RESTARTED_AT", hide = true)]
+    pub restarted_at: Option<String>,
+    /// Identity of the pod, for the order of starters.
+    #[arg(long, env = "DATA_PLATFORM_POD_UID", hide = true)]
+    pub pod_uid: Option<String>,
     /// Do not lock the checkpoint folder; the job log alone keeps runners apart.
     #[arg(long, env = "DATA_PLATFORM_NO_LOCK", hide = true)]
     pub no_lock: bool,
@@ -356,6 +359,9 @@ pub enum CheckpointCommand {
     Verify {
         /// The job.
         job: String,
+        /// Files of older days (by the date of a directory, else by when they were written) were removed on purpose.
+        #[arg(long, value_name = "DATE")]
+        retained_since: Option<chrono::NaiveDate>,
         /// Where outputs and checkpoints lie.
         #[command(flatten)]
         place: PlaceArgs,
@@ -398,6 +404,9 @@ pub struct RewindArgs {
 pub struct AuditArgs {
     /// The job.
     pub job: String,
+    /// Files of older days (by the date of a directory, else by when they were written) were removed on purpose.
+    #[arg(long, value_name = "DATE")]
+    pub retained_since: Option<chrono::NaiveDate>,
     /// Where outputs and checkpoints lie.
     #[command(flatten)]
     pub place: PlaceArgs,

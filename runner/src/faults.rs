@@ -13,6 +13,8 @@ pub enum Step {
     Start,
     /// The `own` record is created.
     Own,
+    /// An output is claimed.
+    Claim,
     /// A micro-batch is planned.
     Plan,
     /// The records of a micro-batch are read and decoded.
@@ -67,9 +69,10 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of a job's life.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Start,
         Self::Own,
+        Self::Claim,
         Self::Restore,
         Self::Replay,
         Self::Plan,
@@ -124,6 +127,8 @@ pub enum Moment {
 pub enum Guard {
     /// A lost slot of the log stops the process instead of being tried again behind it.
     Fence,
+    /// A table is claimed before the first file is staged there, and nobody publishes into another log's table.
+    Claim,
     /// A newer base is looked for before publishing.
     BaseCheck,
     /// Files are written aside and become visible only after the decision.
@@ -140,8 +145,9 @@ pub enum Guard {
 
 impl Guard {
     /// Every guard.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Fence,
+        Self::Claim,
         Self::BaseCheck,
         Self::Staging,
         Self::DurabilityOrder,

@@ -107,7 +107,11 @@ impl JobMetrics {
                 "Records that are not part of the result: late, future, duplicate, filtered, tombstone, control.",
                 &["reason"],
             ),
-            dead_lettered: make.counters("records_dead_lettered_total", "Bad records, by reason.", &["reason"]),
+            dead_lettered: make.counters(
+                "records_dead_lettered_total",
+                "Bad records, and rows that an output does not take, by reason.",
+                &["reason"],
+            ),
             lost_offsets: make.counters("lost_offsets_total", "Offsets that were gone from Kafka unread.", &["source"]),
             rows_written: make.counters("rows_written_total", "Rows written to an output.", &["output"]),
             files_written: make.counters("files_written_total", "Files written to an output.", &["output"]),
@@ -208,6 +212,9 @@ impl JobMetrics {
             raise(&self.rows_written.with_label_values(&[name]), output.rows);
             raise(&self.files_written.with_label_values(&[name]), output.files);
             raise(&self.bytes_written.with_label_values(&[name]), output.bytes);
+            for (reason, number) in &output.refused {
+                raise(&self.dead_lettered.with_label_values(&[reason]), *number);
+            }
             count(4, output.filtered);
             count(5, output.late);
         }

@@ -6,6 +6,7 @@ pub mod error;
 pub mod lag;
 pub mod memory;
 pub mod no_output;
+pub(crate) mod places;
 pub mod plan;
 pub mod rates;
 pub mod snapshot;

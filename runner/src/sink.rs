@@ -6,6 +6,7 @@
 pub mod footer;
 pub mod hive;
 pub mod table;
+pub mod table_schema;
 pub mod topic;
 
 use crate::checkpoint::store::StoreError;

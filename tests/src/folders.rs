@@ -55,6 +55,13 @@ impl Drop for JobFolders {
     }
 }
 
+/// The folder of a table's bookkeeping.
+#[must_use]
+pub fn beside(table: &Path) -> PathBuf {
+    let name = table.file_name().unwrap_or_default();
+    table.with_file_name("_dataplatform").join(name)
+}
+
 /// A folder below the place for all tests.
 pub(crate) fn temporary(prefix: &str) -> anyhow::Result<TempDir> {
     let parent = environment::temporary_folder();

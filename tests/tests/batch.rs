@@ -64,7 +64,7 @@ impl Hours {
 
     /// Lowers or raises until when the input says that it is complete.
     fn complete_until(&self, hour: u64) -> anyhow::Result<()> {
-        let path = self.stream.output().join("_progress.json");
+        let path = data_platform_tests::folders::beside(&self.stream.output()).join("progress.json");
         let mut progress: serde_json::Value = serde_json::from_slice(&std::fs::read(&path)?)?;
         progress["complete_until"] = micros(hour).into();
         let partial = path.with_extension("partial");

@@ -75,7 +75,7 @@ fn without_record_0_a_kill_before_the_first_commit_loses_records() -> anyhow::Re
     };
     assert_eq!(job(&stream, "plan:before:1")?.0, Ended::Signal(9));
     // Another guard would see that a log is gone which the output knows.
-    std::fs::remove_file(stream.output().join("_progress.json"))?;
+    std::fs::remove_dir_all(stream.folders.outputs().join("_dataplatform"))?;
     stream.produce(2_000)?;
     let (ended, runner) = job(&stream, "")?;
     assert_eq!(ended, Ended::Code(0), "{}", runner.last_lines());

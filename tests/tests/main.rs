@@ -11,6 +11,7 @@ mod events;
 mod http;
 mod kill;
 mod memory;
+mod outputs;
 mod owners;
 mod result;
 mod security;

@@ -56,7 +56,7 @@ fn state_that_is_gone_or_damaged_is_rebuilt_from_kafka() -> anyhow::Result<()> {
             flip_a_bit(base, &mut random)?;
             damaged_bases += 1;
         }
-        let staged = stream.output().join("_staging");
+        let staged = data_platform_tests::folders::beside(&stream.output()).join("staging");
         if round % 2 == 0 && staged.exists() {
             // Staged files of an attempt that was not decided.
             fs::write(staged.join("garbage.tmp"), b"?")?;

@@ -6,6 +6,9 @@ type Refusal = (String, String);
 /// Stores that a URL may name.
 const SCHEMES: [&str; 4] = ["file", "s3", "gs", "abfss"];
 
+/// Longest name of a folder, in bytes. File systems take 255; `_dead_letters` and the like come behind.
+const NAME_BYTES_MAX: usize = 200;
+
 /// Checks the folder of a table: relative to the outputs folder, or a URL. A text that still holds `${` passes.
 pub(super) fn table(text: &str) -> Result<(), Refusal> {
     if text.contains("${") {
@@ -78,6 +81,11 @@ fn names(text: &str, path: &str) -> Result<(), Refusal> {
             _ if name.starts_with(['_', '.']) => ("a name that readers skip", "begin names with neither _ nor ."),
             _ if name.contains('\\') => ("a backslash", "write slashes"),
             _ if name.chars().any(char::is_control) => ("a control character", "leave it out"),
+            _ if name.len() > NAME_BYTES_MAX => (
+                "a name of more than 200 bytes",
+                "shorten it: file systems take 255, and \
+                 the tables beside it have longer names",
+            ),
             _ if name.trim() != name => ("a blank at the end of a name", "leave it out"),
             _ => continue,
         };
@@ -141,6 +149,11 @@ mod tests {
             let (found, instead) = table(text).expect_err(text);
             assert!(found.contains(message), "{text}: {found}");
             assert!(instead.contains(cure), "{text}: {instead}");
+        }
+        let long = "x".repeat(NAME_BYTES_MAX + 1);
+        assert!(table(&long).unwrap_err().0.contains("more than 200 bytes"));
+        for literal in ["t#1", "u%41", "v?x"] {
+            assert_eq!(table(literal), Ok(()), "{literal}");
         }
         assert!(url("events").unwrap_err().0.contains("not a URL"));
     }

@@ -52,7 +52,7 @@ pub fn template<K: JobResource>(
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": life.stop_seconds,
         "securityContext": security_context(defaults),
-        "containers": [container(&pod, life, settings, &places(job), mounts)],
+        "containers": [container(&pod, life, settings, &given(job), mounts)],
         "volumes": volumes,
     });
     let mut set = |name: &str, value: Value| {
@@ -85,14 +85,18 @@ pub fn with_config_map(template: &Value, name: &str) -> Value {
     template
 }
 
-/// Where the job's data are, for whoever runs a command in the pod: a command of a message works there as it is printed.
-fn places<K: JobResource>(job: &ValidatedJob<K>) -> Vec<Value> {
+/// What the runner is told of the job: where its data are, for whoever runs a command in the pod, since a command of a message
+/// works there as it is printed; and that a person ordered it to start again.
+fn given<K: JobResource>(job: &ValidatedJob<K>) -> Vec<Value> {
     let places = [
         ("NAMESPACE", &job.namespace),
         ("OUTPUTS_DIR", &job.storage.outputs),
         ("CHECKPOINT_DIR", &job.storage.checkpoints),
     ];
-    places.into_iter().map(|(name, value)| json!({"name": name, "value": value})).collect()
+    let restarted_at = job.restarted_at.iter().map(|time| ("DATA_PLATFORM_RESTARTED_AT", time));
+    let given = places.into_iter().chain(restarted_at).map(|(name, value)| json!({"name": name, "value": value}));
+    let pod_uid = json!({"name": "DATA_PLATFORM_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}});
+    given.chain([pod_uid]).collect()
 }
 
 fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, places: &[Value], mounts: Vec<Value>) -> Value {

@@ -1,7 +1,8 @@
 //! What happened to records: the counters of one micro-batch, and their sum since the log began.
 //!
 //! Pure. Every record that was read is in exactly one of tombstone, control, dead letter, future, duplicate, and for each
-//! output in exactly one of filtered, late, accepted (docs/job-log.md, "Counting").
+//! output in exactly one of filtered, late, accepted (docs/job-log.md, "Counting"). A row of the result that an output does not
+//! take is a dead letter of its own.
 
 use std::collections::BTreeMap;
 
@@ -55,6 +56,9 @@ pub struct OutputCounters {
     /// Part of the result.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub accepted: u64,
+    /// Rows of the result that the output does not take, by reason: each is a dead letter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused: BTreeMap<String, u64>,
     /// Rows written.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub rows: u64,
@@ -111,10 +115,18 @@ impl SourceCounters {
 }
 
 impl OutputCounters {
+    /// Rows that the output does not take, of every reason.
+    pub fn refused(&self) -> u64 {
+        self.refused.values().sum()
+    }
+
     fn add(&mut self, other: &Self) {
         self.filtered += other.filtered;
         self.late += other.late;
         self.accepted += other.accepted;
+        for (reason, number) in &other.refused {
+            *self.refused.entry(reason.clone()).or_default() += number;
+        }
         self.rows += other.rows;
         self.files += other.files;
         self.bytes += other.bytes;
@@ -122,6 +134,11 @@ impl OutputCounters {
 }
 
 impl Counters {
+    /// Rows of results that outputs do not take: dead letters beside those of the sources.
+    pub fn refused(&self) -> u64 {
+        self.outputs.values().map(OutputCounters::refused).sum()
+    }
+
     /// Adds the counters of one micro-batch.
     pub fn add(&mut self, other: &Self) {
         for (name, counters) in &other.sources {

@@ -17,6 +17,8 @@ pub struct Candidate {
     pub owner: String,
     /// Its rank among starters.
     pub rank: Rank,
+    /// Identity of its pod, or of the process where there is none.
+    pub pod: String,
     /// Host and process id, for people.
     pub place: String,
 }
@@ -37,7 +39,20 @@ pub fn take_over(state: &JobState, candidate: &Candidate) -> TakeOver {
     match &state.owner {
         Some(owner) if owner.owner == candidate.owner => TakeOver::GoOn,
         Some(owner) if candidate.rank < owner.rank => TakeOver::StopFenced(owner.clone()),
+        Some(owner) if candidate.rank == owner.rank && is_superseded(state, owner, &candidate.pod) => {
+            TakeOver::StopFenced(owner.clone())
+        }
         owner => TakeOver::TakeEpoch(owner.as_ref().map_or(0, |owner| owner.epoch) + 1),
+    }
+}
+
+/// Whether a later pod than the candidate's has the job: a container that is started again in an old pod, or a process that
+/// was fenced and reads the log again, does not take it back.
+fn is_superseded(state: &JobState, owner: &Own, pod: &str) -> bool {
+    let place = |pod: &str| state.pods.iter().position(|known| known == pod);
+    match (place(pod), owner.pod.as_deref().and_then(place)) {
+        (Some(ours), Some(theirs)) => ours < theirs,
+        _ => false,
     }
 }
 
@@ -138,7 +153,8 @@ pub fn plan_change(state: &JobState, plan: &Plan, state_fingerprint_1: &str) -> 
     let fits = [plan.state_fingerprint.as_str(), state_fingerprint_1].contains(&state.plan.state_fingerprint.as_str());
     // A log of format 1 takes up the new form of the state fingerprint, before the job changes in a way that only that allows.
     let is_same_state = state.plan.state_fingerprint == plan.state_fingerprint;
-    if is_same_state && state.plan.fingerprint == plan.fingerprint && state.plan.outputs == plan.outputs {
+    let is_same_job = state.plan.fingerprint == plan.fingerprint && state.plan.window_ends == plan.window_ends;
+    if is_same_state && is_same_job && state.plan.outputs == plan.outputs && state.plan.restart == plan.restart {
         PlanChange::Same
     } else if fits || nothing_is_open {
         PlanChange::Compatible
@@ -227,11 +243,23 @@ pub fn garbage_state(listed: &[ObjectEntry], kept: &BTreeSet<String>, newest_bas
     unused.map(|entry| entry.path.clone()).collect()
 }
 
-/// Staged files of superseded epochs that no unpublished commit names. Never by age.
-pub fn garbage_staging(listed: &[ObjectEntry], epoch: u64, pending: &BTreeSet<String>) -> Vec<String> {
-    let superseded = |path: &str| paths::staging_epoch(path).is_some_and(|staged| staged < epoch);
+/// Staged files of a log's superseded epochs that no unpublished commit names. Never by age.
+pub fn garbage_staging(listed: &[ObjectEntry], log_id: &str, epoch: u64, pending: &BTreeSet<String>) -> Vec<String> {
+    let superseded = |path: &str| paths::staged_by(path).is_some_and(|(log, staged)| log == log_id && staged < epoch);
     let unused = listed.iter().filter(|entry| superseded(&entry.path) && !pending.contains(&entry.path));
     unused.map(|entry| entry.path.clone()).collect()
+}
+
+/// Staged files of the logs from which ours took a table over.
+pub fn garbage_of_others(listed: &[ObjectEntry], log_id: &str) -> Vec<String> {
+    let of_others = |path: &str| paths::staged_by(path).is_some_and(|(log, _)| log != log_id);
+    listed.iter().filter(|entry| of_others(&entry.path)).map(|entry| entry.path.clone()).collect()
+}
+
+/// Staged files of format 1 that no unpublished commit names. Who has taken the log over writes none, and nobody else may.
+pub fn garbage_format1(listed: &[ObjectEntry], pending: &BTreeSet<String>) -> Vec<String> {
+    let unused = |path: &str| paths::format1::is_stage(path) && !pending.contains(path);
+    listed.iter().filter(|entry| unused(&entry.path)).map(|entry| entry.path.clone()).collect()
 }
 
 #[cfg(test)]
@@ -258,22 +286,59 @@ mod tests {
         Plan { fingerprint, state_fingerprint, ..Plan::default() }
     }
 
-    fn candidate(owner: &str, generation: i64, started: i64) -> Candidate {
-        Candidate { owner: owner.to_owned(), rank: Rank { generation, started }, place: String::new() }
+    fn candidate(owner: &str, generation: i64, pod: &str) -> Candidate {
+        let rank = Rank { generation, ..Rank::default() };
+        Candidate { owner: owner.to_owned(), rank, pod: pod.to_owned(), place: String::new() }
+    }
+
+    fn own(state: &mut JobState, candidate: Candidate) -> Own {
+        let Candidate { owner, rank, pod, place } = candidate;
+        let epoch = state.epoch() + 1;
+        let own = Own { epoch, owner, rank, place, pod: Some(pod), partitions: None, clock: 0 };
+        state.apply(state.version + 1, &Record::Own(own.clone())).unwrap();
+        own
     }
 
     #[test]
     fn a_starter_takes_over_unless_the_owner_ranks_higher() {
         let mut state = state();
-        assert_eq!(take_over(&state, &candidate("a", 0, 5)), TakeOver::TakeEpoch(1));
-        let Candidate { owner, rank, place } = candidate("a", 1, 5);
-        let own = Own { epoch: 1, owner, rank, place, partitions: None, clock: 0 };
-        state.apply(1, &Record::Own(own.clone())).unwrap();
-        assert_eq!(take_over(&state, &candidate("a", 1, 5)), TakeOver::GoOn);
-        assert_eq!(take_over(&state, &candidate("b", 1, 5)), TakeOver::TakeEpoch(2));
-        assert_eq!(take_over(&state, &candidate("b", 2, 0)), TakeOver::TakeEpoch(2));
-        assert_eq!(take_over(&state, &candidate("b", 1, 4)), TakeOver::StopFenced(own.clone()));
-        assert_eq!(take_over(&state, &candidate("b", 0, 9)), TakeOver::StopFenced(own));
+        assert_eq!(take_over(&state, &candidate("a", 0, "p")), TakeOver::TakeEpoch(1));
+        let present = own(&mut state, candidate("a", 1, "p"));
+        assert_eq!(take_over(&state, &candidate("a", 1, "p")), TakeOver::GoOn);
+        assert_eq!(take_over(&state, &candidate("b", 1, "p")), TakeOver::TakeEpoch(2), "its container started again");
+        assert_eq!(
+            take_over(&state, &candidate("b", 1, "q")),
+            TakeOver::TakeEpoch(2),
+            "a pod that nobody has seen yet"
+        );
+        assert_eq!(take_over(&state, &candidate("b", 2, "q")), TakeOver::TakeEpoch(2));
+        assert_eq!(take_over(&state, &candidate("b", 0, "q")), TakeOver::StopFenced(present));
+    }
+
+    #[test]
+    fn a_pod_that_a_later_one_superseded_does_not_come_back_unless_it_is_told_to() {
+        let mut state = state();
+        own(&mut state, candidate("a", 1, "p"));
+        let present = own(&mut state, candidate("b", 1, "q"));
+        let fenced = TakeOver::StopFenced(present);
+        assert_eq!(take_over(&state, &candidate("a", 1, "p")), fenced, "the process that was fenced");
+        assert_eq!(take_over(&state, &candidate("c", 1, "p")), fenced, "and the next one in its pod");
+        assert_eq!(take_over(&state, &candidate("d", 1, "q")), TakeOver::TakeEpoch(3));
+        let mut told = candidate("e", 1, "p");
+        told.rank.takeover = 1;
+        assert_eq!(take_over(&state, &told), TakeOver::TakeEpoch(3));
+        own(&mut state, told);
+        assert!(matches!(take_over(&state, &candidate("b", 1, "q")), TakeOver::StopFenced(_)));
+    }
+
+    #[test]
+    fn a_rank_of_format_1_is_lowest_whatever_its_clock_said() {
+        let written = r#"{"generation":9223372036854775807,"started":9223372036854775807}"#;
+        let rank: Rank = serde_json::from_str(written).unwrap();
+        assert_eq!(rank, Rank::default());
+        let new = Rank { takeover: 1, created: 2, generation: 3 };
+        let text = serde_json::to_string(&new).unwrap();
+        assert_eq!(serde_json::from_str::<Rank>(&text).unwrap(), new);
     }
 
     #[test]
@@ -318,6 +383,8 @@ mod tests {
         assert_eq!(plan_change(&state, &plan("f", "s"), "1"), PlanChange::Same);
         assert_eq!(plan_change(&state, &plan("g", "s"), "1"), PlanChange::Compatible);
         assert_eq!(plan_change(&state, &plan("g", "z"), "1"), PlanChange::Compatible);
+        let restarted = Plan { restart: Some("now".to_owned()), ..plan("f", "s") };
+        assert_eq!(plan_change(&state, &restarted, "1"), PlanChange::Compatible);
         state.replay_from = Some(ReplayFrom { version: 1, offsets: BTreeMap::new() });
         assert_eq!(plan_change(&state, &plan("g", "s"), "1"), PlanChange::Compatible);
         assert_eq!(plan_change(&state, &plan("g", "z"), "1"), PlanChange::StopChanged);
@@ -362,10 +429,14 @@ mod tests {
 
     #[test]
     fn staged_files_go_only_when_their_epoch_is_superseded_and_nothing_names_them() {
-        let listed: Vec<_> = ["_staging/1/5-1-0.tmp", "_staging/1/6-2-0.tmp", "_staging/2/7-1-0.tmp", "x.parquet"]
-            .map(|path| ObjectEntry { path: path.to_owned(), bytes: 0 })
-            .into();
-        let pending = BTreeSet::from(["_staging/1/6-2-0.tmp".to_owned()]);
-        assert_eq!(garbage_staging(&listed, 2, &pending), ["_staging/1/5-1-0.tmp"]);
+        let staged = |log: &str, epoch: u64| paths::staged_file(log, epoch, 5, 1, 0);
+        let (old, pending, ours, theirs) = (staged("l", 1), staged("l", 0), staged("l", 2), staged("m", 1));
+        let format1 = ["_staging/1/5-1-0.tmp", "_staging/1/6-2-0.tmp"].map(str::to_owned);
+        let all = [old.clone(), pending.clone(), ours, theirs.clone(), format1[0].clone(), format1[1].clone()];
+        let listed: Vec<_> = all.into_iter().map(|path| ObjectEntry { path, bytes: 0 }).collect();
+        let pending = BTreeSet::from([pending, format1[1].clone()]);
+        assert_eq!(garbage_staging(&listed, "l", 2, &pending), [old]);
+        assert_eq!(garbage_of_others(&listed, "l"), [theirs]);
+        assert_eq!(garbage_format1(&listed, &pending), [format1[0].clone()]);
     }
 }

@@ -3,6 +3,8 @@
 //! Pure. Everything that the next micro-batch, a recovery, a rebuild or a garbage collection must know stands here, so
 //! that a base can replace all records before it.
 
+pub mod replay;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,8 @@ use crate::checkpoint::record::{
     Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReplayFrom, Rewind, Start, StateObject,
     TopicMove,
 };
+
+pub use replay::ReplayBatch;
 
 /// The job as of [`JobState::version`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,10 @@ pub struct JobState {
     pub topics: BTreeMap<String, String>,
     /// Who may commit; `None` only before the first `own`.
     pub owner: Option<Own>,
+    /// Pods (or processes, where there are none) of the owners of the present rank, in the order in which they first
+    /// appeared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
     /// What is known of each partition.
     pub partitions: Partitions<PartitionState>,
     /// The job's watermark.
@@ -40,7 +48,8 @@ pub struct JobState {
     pub totals: Counters,
     /// Where a rebuild has to begin; `None` when nothing is open.
     pub replay_from: Option<ReplayFrom>,
-    /// What a rebuild needs to know of each batch from there on, oldest first.
+    /// What a rebuild needs to know of the batches from there on, oldest first. Neighbours that a rebuild may read as one
+    /// are one.
     pub replay: BTreeMap<u64, ReplayBatch>,
     /// The last snapshot of the state.
     pub snapshot: Option<Snapshot>,
@@ -56,6 +65,9 @@ pub struct JobState {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewinds: Vec<Rewound>,
 }
+
+/// Pods that are remembered: a pod that comes back after so many others is none that was kept waiting.
+const PODS_MAX: usize = 100;
 
 /// A rewind that happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,19 +93,6 @@ pub struct PartitionState {
     pub watermark: Option<i64>,
     /// Batch clock of the last batch with a valid record; of the first one that saw the partition, if there was none.
     pub active: Option<i64>,
-}
-
-/// A batch as a rebuild repeats it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReplayBatch {
-    /// Events after this time were refused as future.
-    pub latest_event_time: i64,
-    /// The job's watermark before it: what was late.
-    pub watermark_before: Option<i64>,
-    /// The job's watermark after it: what it closed.
-    pub watermark: Option<i64>,
-    /// The ranges it read.
-    pub partitions: Partitions<Range>,
 }
 
 /// A snapshot of the state.
@@ -137,6 +136,7 @@ impl JobState {
             plan: start.plan.clone(),
             topics: start.topics.clone(),
             owner: None,
+            pods: Vec::new(),
             partitions,
             watermark: None,
             clock: start.clock,
@@ -173,7 +173,7 @@ impl JobState {
             Record::Own(own) if own.epoch != epoch + 1 => {
                 return refuse(format!("it takes epoch {} after epoch {epoch}", own.epoch));
             }
-            Record::Own(own) => self.owner = Some(own.clone()),
+            Record::Own(own) => self.take(own),
             Record::Commit(commit) if commit.epoch != epoch => {
                 return refuse(format!("it was written by epoch {}, the owner is epoch {epoch}", commit.epoch));
             }
@@ -204,19 +204,18 @@ impl JobState {
         if commit.outputs.values().any(|output| !output.files.is_empty()) {
             self.pending.insert(version, commit.outputs.clone());
         }
-        let batch = ReplayBatch {
-            latest_event_time: commit.latest_event_time,
-            watermark_before: self.watermark,
-            watermark: commit.watermark,
-            partitions: commit.partitions.clone(),
-        };
-        self.replay.insert(version, batch);
+        self.replay.insert(version, ReplayBatch::new(version, self.watermark, commit));
         let first_needed = commit.replay_from.as_ref().map_or(version + 1, |from| from.version);
-        self.replay = self.replay.split_off(&first_needed);
+        let keep = self.replay_batch(first_needed).map_or(first_needed, |(first, _)| first);
+        self.replay = self.replay.split_off(&keep);
         self.replay_from = commit.replay_from.clone();
         if let Some(objects) = &commit.state {
             self.referenced.extend(objects.iter().map(|object| object.path.clone()));
             self.snapshot = Some(Snapshot { version, objects: objects.clone() });
+        }
+        if let Some(ends) = &self.plan.window_ends {
+            let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.version);
+            replay::merge_last(&mut self.replay, ends, snapshot);
         }
         self.watermark = commit.watermark;
         self.clock = commit.clock;
@@ -235,7 +234,23 @@ impl JobState {
         Ok(())
     }
 
+    fn take(&mut self, own: &Own) {
+        if self.owner.as_ref().is_some_and(|before| before.rank != own.rank) {
+            self.pods.clear();
+        }
+        if let Some(pod) = own.pod.as_ref().filter(|pod| !self.pods.contains(pod)) {
+            self.pods.push(pod.clone());
+            let forgotten = self.pods.len().saturating_sub(PODS_MAX);
+            self.pods.drain(..forgotten);
+        }
+        self.owner = Some(own.clone());
+    }
+
     fn apply_plan(&mut self, plan: &Plan) {
+        // What opened the circuit breaker was changed, or somebody has looked at it.
+        if self.plan.fingerprint != plan.fingerprint || self.plan.restart != plan.restart {
+            self.breaker = Breaker::default();
+        }
         self.plan = plan.clone();
         if plan.rebuild {
             self.snapshot = None;
@@ -282,7 +297,9 @@ impl JobState {
         for (topic, moved) in &rewind.topics {
             self.move_topic(topic, moved, rewind.own.clock);
         }
-        self.owner = Some(rewind.own.clone());
+        self.take(&rewind.own);
+        let later = rewind.pods.iter().filter(|pod| !self.pods.contains(pod)).cloned().collect::<Vec<_>>();
+        self.pods.extend(later);
         let positions = rewind.topics.iter().map(|(topic, moved)| (topic.clone(), moved.positions.clone())).collect();
         let with_loss = rewind.topics.iter().filter(|(_, moved)| !moved.lost.is_empty());
         let lost = with_loss.map(|(topic, moved)| (topic.clone(), moved.lost.clone())).collect();
@@ -325,6 +342,12 @@ impl JobState {
             }
             covered.extend(&moved.positions);
         }
+    }
+
+    /// The batch of a rebuild that a version is part of, with its first version.
+    pub fn replay_batch(&self, version: u64) -> Option<(u64, &ReplayBatch)> {
+        let (first, batch) = self.replay.range(..=version).next_back()?;
+        (batch.until.max(*first) >= version).then_some((*first, batch))
     }
 
     /// The last snapshot, if it holds every window that is open.
@@ -390,7 +413,7 @@ mod tests {
 
     fn own(epoch: u64) -> Record {
         let (owner, place) = (format!("o{epoch}"), String::new());
-        Record::Own(Own { epoch, owner, rank: Rank::default(), place, partitions: None, clock: 0 })
+        Record::Own(Own { epoch, owner, rank: Rank::default(), place, pod: None, partitions: None, clock: 0 })
     }
 
     fn commit(epoch: u64, start: i64, end: i64) -> Commit {
@@ -448,7 +471,7 @@ mod tests {
 
     fn rewind(to: u64, epoch: u64, topics: BTreeMap<String, TopicMove>) -> Record {
         let Record::Own(own) = own(epoch) else { unreachable!() };
-        Record::Rewind(Box::new(Rewind { to, own, topics }))
+        Record::Rewind(Box::new(Rewind { to, own, pods: Vec::new(), topics }))
     }
 
     #[test]

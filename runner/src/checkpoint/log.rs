@@ -3,26 +3,28 @@
 //! I/O only: what the facts mean is decided in [`decide`]. One thread uses a log. A start and a restart are the same:
 //!
 //! ```text
-//! read -> (begin | take_over) -> publish_pending -> commit … commit -> note_published -> base, collect
+//! read -> (begin | take_over) -> claim -> publish_pending -> commit … commit -> note_published -> base, collect
 //! ```
 
+pub mod claims;
+pub mod publish;
 pub mod read;
 pub mod rewind;
 pub mod upkeep;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::decide::{self, BaseCheck, Candidate, PublishDecision, SlotDecision, TakeOver};
+use crate::checkpoint::decide::{self, BaseCheck, Candidate, SlotDecision, TakeOver};
 use crate::checkpoint::job_state::{FoldError, JobState};
+use crate::checkpoint::owner::Owner;
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{self, Commit, FileCommit, OutputCommit, Own, Plan, Record, RecordError, Start};
-use crate::checkpoint::store::{Published, SharedStore, StoreError};
+use crate::checkpoint::record::{self, Commit, Own, Plan, Record, RecordError, Start};
+use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::faults::{Faults, Guard, Step, step};
 
 /// Opens an output by the root URL that stands in the log.
@@ -39,15 +41,22 @@ pub struct LogAccess {
     pub candidate: Candidate,
     /// Faults of a test.
     pub faults: Arc<dyn Faults>,
-    /// Attempts so far: names of staged files are never used twice.
+    /// Number of the last attempt. It begins at random: no two attempts, whoever makes them, stage files of one name.
     pub attempts: Rc<Cell<u64>>,
 }
 
 impl LogAccess {
     /// Access for a process that starts.
     pub fn new(store: SharedStore, open_output: OpenOutput, candidate: Candidate, faults: Arc<dyn Faults>) -> Self {
-        Self { store, open_output, candidate, faults, attempts: Rc::default() }
+        Self { store, open_output, candidate, faults, attempts: Rc::new(Cell::new(random_attempt())) }
     }
+}
+
+/// A number from which attempts are counted: random, of 18 digits, and with room above for as many as any process makes.
+pub fn random_attempt() -> u64 {
+    const FIRST: u64 = 100_000_000_000_000_000;
+    let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
+    FIRST + random % (8 * FIRST)
 }
 
 /// Attempts to create one slot whose outcome stays unknown, before giving up until the next start.
@@ -57,6 +66,12 @@ const UNKNOWN_OUTCOMES_MAX: u32 = 10;
 pub struct JobLog {
     access: LogAccess,
     outputs: BTreeMap<String, SharedStore>,
+    /// Where the outputs are to lie now, by name. The log may still say where they lay before.
+    places: BTreeMap<String, String>,
+    /// Numbers of our owner files, by root.
+    claims: BTreeMap<String, u64>,
+    /// Versions whose files this process has staged itself, so that their content is known without reading them.
+    staged_here: BTreeSet<u64>,
     state: JobState,
     /// Staged files that may go once `published` covers their version.
     staged: BTreeMap<u64, Vec<(String, String)>>,
@@ -127,6 +142,32 @@ pub enum LogError {
         /// The commit.
         version: u64,
     },
+    /// A staged file is not what was written.
+    #[error("{path}, staged by version {version} of the job log, is not what was written there")]
+    StageChanged {
+        /// The file.
+        path: String,
+        /// The commit.
+        version: u64,
+    },
+    /// A table belongs to another log.
+    #[error("the table {root} belongs to {}, and this job's log is another one ({ours})", said(owner))]
+    OutputOwned {
+        /// Root of the table.
+        root: String,
+        /// Whose it is.
+        owner: Owner,
+        /// `<namespace>/<checkpoint>` of this job.
+        ours: String,
+    },
+    /// Another log took a table over while this one wrote it.
+    #[error("the table {root} was taken over by {}", said(owner))]
+    OutputTaken {
+        /// Root of the table.
+        root: String,
+        /// Whose it is now.
+        owner: Owner,
+    },
     /// A decided file is nowhere.
     #[error("{path} of version {version} is neither there nor staged: it was removed before it was published")]
     FileLost {
@@ -137,28 +178,11 @@ pub enum LogError {
     },
 }
 
-/// `_progress.json`: what of an output is whole, for those who wait for complete input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub struct Progress {
-    /// The log that writes this output.
-    pub log_id: String,
-    /// Every commit up to this version is visible.
-    pub published: u64,
-    /// The job's watermark as of that version, in microseconds since 1970.
-    pub watermark: Option<i64>,
-    /// No row before this time will come any more.
-    pub complete_until: Option<i64>,
-    /// Of a batch job: the times that are finished, `[start, end)`, also behind a gap.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub finished: Vec<(i64, i64)>,
-}
-
-impl Progress {
-    /// Whether no row of `[start, end)` will come any more.
-    pub fn covers(&self, start: i64, end: i64) -> bool {
-        self.complete_until.is_some_and(|until| end <= until)
-            || self.finished.iter().any(|(from, to)| *from <= start && end <= *to)
+/// An owner for people.
+fn said(owner: &Owner) -> String {
+    match owner.job.as_str() {
+        "" => format!("the job log {}", owner.log_id),
+        job => format!("the job {job} (log {})", owner.log_id),
     }
 }
 
@@ -197,8 +221,18 @@ impl JobLog {
     }
 
     fn over(access: LogAccess, state: JobState, newest_base: Option<u64>) -> Self {
-        let published = state.published;
-        Self { access, outputs: BTreeMap::new(), state, staged: BTreeMap::new(), published, newest_base }
+        let (published, places) = (state.published, state.plan.outputs.clone());
+        Self {
+            access,
+            outputs: BTreeMap::new(),
+            places,
+            claims: BTreeMap::new(),
+            staged_here: BTreeSet::new(),
+            state,
+            staged: BTreeMap::new(),
+            published,
+            newest_base,
+        }
     }
 
     fn faults(&self) -> Arc<dyn Faults> {
@@ -232,8 +266,8 @@ impl JobLog {
                 return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch });
             }
         };
-        let Candidate { owner, rank, place } = self.access.candidate.clone();
-        let own = Own { epoch, owner, rank, place, partitions: None, clock };
+        let Candidate { owner, rank, pod, place } = self.access.candidate.clone();
+        let own = Own { epoch, owner, rank, place, pod: Some(pod), partitions: None, clock };
         let faults = self.faults();
         step(&*faults, Step::Own, self.append(&Record::Own(own))).await
     }
@@ -282,10 +316,9 @@ impl JobLog {
         if !faults.guard(Guard::Staging) {
             self.publish_files(self.state.version + 1, &commit.outputs).await?;
         }
-        let version = self.state.version + 1;
-        let (staged, covered) = (staged_files(&commit.outputs), commit.published);
+        let (version, covered) = (self.state.version + 1, commit.published);
         step(&*faults, Step::Decide, self.append(&Record::Commit(Box::new(commit)))).await?;
-        self.staged.insert(version, staged);
+        self.staged_here.insert(version);
         self.unstage(covered).await?;
         Ok(version)
     }
@@ -390,139 +423,6 @@ impl JobLog {
             }
         }
     }
-
-    /// Makes every decided commit visible, in the order of the log, and tells `_progress.json`.
-    ///
-    /// # Errors
-    /// [`LogError::Occupied`] or [`LogError::FileLost`] when somebody touched the output; what was visible stays so.
-    pub async fn publish_pending(&mut self) -> Result<(), LogError> {
-        let pending: Vec<_> =
-            self.state.pending.range(self.published + 1..).map(|(v, outputs)| (*v, outputs.clone())).collect();
-        for (version, outputs) in pending {
-            self.publish_files(version, &outputs).await?;
-            self.staged.insert(version, staged_files(&outputs));
-        }
-        self.published = self.state.version;
-        self.write_progress().await
-    }
-
-    async fn publish_files(&mut self, version: u64, outputs: &BTreeMap<String, OutputCommit>) -> Result<(), LogError> {
-        let faults = self.faults();
-        for output in outputs.values().filter(|output| !output.files.is_empty()) {
-            let store = self.output(&output.root)?;
-            for file in &output.files {
-                step(&*faults, Step::Publish, publish_file(&store, version, file)).await?;
-            }
-            let finals: Vec<_> = output.files.iter().map(|file| file.path.clone()).collect();
-            step(&*faults, Step::SyncPublished, async { store.sync_entries(&finals).await }).await?;
-        }
-        Ok(())
-    }
-
-    /// Roots of the outputs, without a dead letter table that has no dead letter yet.
-    fn existing_outputs(&self) -> Vec<String> {
-        let plan = &self.state.plan;
-        let empty = |name: &String| self.state.outputs.get(name).is_none_or(|output| output.last_file == 0);
-        let exists = |name: &String| plan.dead_letters.as_ref() != Some(name) || !empty(name);
-        plan.outputs.iter().filter(|(name, _)| exists(name)).map(|(_, root)| root.clone()).collect()
-    }
-
-    /// Tells every output what is published, unless a newer owner has told more. A process that slept may still overwrite
-    /// that with less; the owner repairs it the next time it calls this, so an idle job does so now and then.
-    ///
-    /// # Errors
-    /// When an output cannot be read or written.
-    pub async fn write_progress(&mut self) -> Result<(), LogError> {
-        let progress = Progress {
-            log_id: self.state.start.log_id.clone(),
-            published: self.published,
-            watermark: self.state.watermark,
-            complete_until: self.state.watermark,
-            finished: Vec::new(),
-        };
-        let faults = self.faults();
-        for root in self.existing_outputs() {
-            let store = self.output(&root)?;
-            let told = read_progress(&store).await?;
-            if told.as_ref() == Some(&progress) {
-                continue;
-            }
-            if told.is_some_and(|told| told.log_id == progress.log_id && told.published > progress.published) {
-                continue;
-            }
-            let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
-            step(&*faults, Step::Progress, async { store.replace(paths::PROGRESS, bytes.into()).await }).await?;
-        }
-        Ok(())
-    }
-
-    /// Notes in the log that everything is published, and removes staged files. A busy job does not need it: its next
-    /// commit says the same.
-    ///
-    /// # Errors
-    /// As [`JobLog::commit`].
-    pub async fn note_published(&mut self) -> Result<(), LogError> {
-        if self.state.pending.is_empty() && self.staged.is_empty() {
-            return Ok(());
-        }
-        let upto = self.published;
-        let epoch = self.state.epoch();
-        let faults = self.faults();
-        let record = Record::Published(record::Published { epoch, upto });
-        step(&*faults, Step::Published, self.append(&record)).await?;
-        self.unstage(upto).await
-    }
-
-    async fn unstage(&mut self, covered: u64) -> Result<(), LogError> {
-        let faults = self.faults();
-        let later = self.staged.split_off(&(covered + 1));
-        for (root, stage) in std::mem::replace(&mut self.staged, later).into_values().flatten() {
-            let store = self.output(&root)?;
-            step(&*faults, Step::Unstage, async { store.delete(&stage).await }).await?;
-        }
-        Ok(())
-    }
-
-    /// Removes staged files (root and paths) of an attempt that was certainly not decided.
-    pub async fn abandon(&mut self, staged: &[(String, Vec<String>)]) {
-        for (root, files) in staged {
-            let Ok(store) = self.output(root) else { continue };
-            for stage in files {
-                // What stays is removed when the epoch is superseded.
-                let _ = store.delete(stage).await;
-            }
-        }
-    }
-}
-
-/// Reads `_progress.json` of an output; `None` when there is none, or none that can be read.
-///
-/// # Errors
-/// When the output cannot be read.
-pub async fn read_progress(store: &SharedStore) -> Result<Option<Progress>, StoreError> {
-    let bytes = store.get(paths::PROGRESS).await?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
-}
-
-async fn publish_file(store: &SharedStore, version: u64, file: &FileCommit) -> Result<(), LogError> {
-    let answer = store.publish(&file.stage, &file.path).await?;
-    if answer == Published::Yes {
-        return Ok(());
-    }
-    let path = || format!("{}/{}", store.root(), file.path);
-    let found = store.get(&file.path).await?.map(|content| record::checksum(&content));
-    match decide::publish(&file.xxh3, found.as_deref()) {
-        PublishDecision::Done => Ok(()),
-        PublishDecision::StopOccupied => Err(LogError::Occupied { path: path(), version }),
-        PublishDecision::StopLost => Err(LogError::FileLost { path: path(), version }),
-    }
-}
-
-fn staged_files(outputs: &BTreeMap<String, OutputCommit>) -> Vec<(String, String)> {
-    let of = |output: &OutputCommit| -> Vec<_> {
-        output.files.iter().map(|file| (output.root.clone(), file.stage.clone())).collect()
-    };
-    outputs.values().flat_map(of).collect()
 }
 
 impl std::fmt::Debug for JobLog {

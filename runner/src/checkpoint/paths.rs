@@ -8,14 +8,36 @@ pub const LOG: &str = "log";
 pub const BASE: &str = "base";
 /// State objects.
 pub const STATE: &str = "state";
-/// Staged files, below an output's root.
-pub const STAGING: &str = "_staging";
-/// Files that a rewind took from the readers, below an output's root; what it took from the log, below the job's folder.
-const REWOUND_FILES: &str = "_rewound";
+/// A table's bookkeeping. A path of an output's store that begins with it lies beside the table's folder, in
+/// `<parent>/_dataplatform/<table>`, and never in it: readers take every file of a table's folder for a part of the table.
+pub const BESIDE: &str = "_dataplatform";
+/// Who may write a table: the newest number counts.
+pub const OWNER: &str = "_dataplatform/owner";
+/// Staged files of a table.
+pub const STAGING: &str = "_dataplatform/staging";
+/// Files that a rewind took from the readers of a table.
+const REWOUND_FILES: &str = "_dataplatform/rewound";
+/// What of a table is published.
+pub const PROGRESS: &str = "_dataplatform/progress.json";
+/// The columns of a table and their types.
+pub const SCHEMA: &str = "_dataplatform/schema.json";
 /// Records and bases that a rewind made void, below the job's folder.
 pub const REWOUND: &str = "rewound";
-/// What is published, below an output's root.
-pub const PROGRESS: &str = "_progress.json";
+
+/// Where format 1 kept the bookkeeping: in the table's folder.
+pub mod format1 {
+    /// Staged files.
+    pub const STAGING: &str = "_staging";
+    /// Files that a rewind took from the readers.
+    pub const REWOUND: &str = "_rewound";
+    /// What is published.
+    pub const PROGRESS: &str = "_progress.json";
+
+    /// Whether a file was staged there.
+    pub fn is_stage(path: &str) -> bool {
+        path.strip_prefix(STAGING).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
 
 /// Path of a log record.
 pub fn log_record(version: u64) -> String {
@@ -43,19 +65,35 @@ pub fn state_version(path: &str) -> Option<u64> {
     path.strip_prefix(STATE)?.strip_prefix('/')?.split('-').next()?.parse().ok()
 }
 
-/// Folder of the files that an owner staged.
-pub fn staging_folder(epoch: u64) -> String {
-    format!("{STAGING}/{epoch}")
+/// The part of a path of an output's store that lies beside the table; `None` for a part of the table.
+pub fn beside(path: &str) -> Option<&str> {
+    path.strip_prefix(BESIDE)?.strip_prefix('/')
 }
 
-/// Path of the `number`-th staged file of an attempt.
-pub fn staged_file(epoch: u64, version: u64, attempt: u64, number: usize) -> String {
-    format!("{STAGING}/{epoch}/{version}-{attempt}-{number}.tmp")
+/// Path of the `number`-th owner of a table.
+pub fn owner(number: u64) -> String {
+    format!("{OWNER}/{number:020}.json")
 }
 
-/// Epoch in the path of a staged file.
-pub fn staging_epoch(path: &str) -> Option<u64> {
-    path.strip_prefix(STAGING)?.strip_prefix('/')?.split('/').next()?.parse().ok()
+/// Folder of the files that a log staged.
+pub fn staging_of_log(log_id: &str) -> String {
+    format!("{STAGING}/{log_id}")
+}
+
+/// Folder of the files that an owner of a log staged.
+pub fn staging_folder(log_id: &str, epoch: u64) -> String {
+    format!("{STAGING}/{log_id}/{epoch}")
+}
+
+/// Path of the `number`-th staged file of an attempt. The attempt's number is random: no two ever have one name.
+pub fn staged_file(log_id: &str, epoch: u64, version: u64, attempt: u64, number: usize) -> String {
+    format!("{}/{attempt:016x}-{version}-{number}.tmp", staging_folder(log_id, epoch))
+}
+
+/// Log and epoch in the path of a staged file.
+pub fn staged_by(path: &str) -> Option<(&str, u64)> {
+    let (log_id, rest) = path.strip_prefix(STAGING)?.strip_prefix('/')?.split_once('/')?;
+    Some((log_id, rest.split('/').next()?.parse().ok()?))
 }
 
 /// First eight digits of a log id, as they stand in the names of files.
@@ -95,6 +133,11 @@ pub fn rewound_files(log_id: &str, version: u64) -> String {
     format!("{REWOUND_FILES}/{}-{version}", short(log_id))
 }
 
+/// The folder of everything that rewinds took from the readers of a table.
+pub fn rewound() -> &'static str {
+    REWOUND_FILES
+}
+
 /// Where a rewind puts a record or a base that is void.
 pub fn rewound_object(version: u64, path: &str) -> String {
     format!("{REWOUND}/{version:020}/{path}")
@@ -116,11 +159,20 @@ mod tests {
     }
 
     #[test]
-    fn a_staged_file_never_looks_like_a_table_and_tells_its_epoch() {
-        let path = staged_file(3, 17, 1, 0);
-        assert!(path.ends_with(".tmp"));
-        assert_eq!(staging_epoch(&path), Some(3));
-        assert_eq!(staging_epoch("date=2026-01-01/x.parquet"), None);
+    fn a_staged_file_never_looks_like_a_table_and_tells_who_staged_it() {
+        let path = staged_file("0f8fad5b-d9cb", 3, 17, 0xa1, 0);
+        assert_eq!(path, "_dataplatform/staging/0f8fad5b-d9cb/3/00000000000000a1-17-0.tmp");
+        assert_eq!(staged_by(&path), Some(("0f8fad5b-d9cb", 3)));
+        for other in ["date=2026-01-01/x.parquet", "_staging/1/17-1-0.tmp", "_dataplatform/staging/x", PROGRESS] {
+            assert_eq!(staged_by(other), None, "{other}");
+        }
+        assert!(
+            format1::is_stage("_staging/1/17-1-0.tmp")
+                && !format1::is_stage("_staging2/x")
+                && !format1::is_stage(&path)
+        );
+        assert_eq!(beside(PROGRESS), Some("progress.json"));
+        assert_eq!(beside("_dataplatformx/progress.json"), None);
     }
 
     #[test]
@@ -135,7 +187,7 @@ mod tests {
             assert_eq!(final_version(foreign, log), None, "{foreign}");
         }
         let aside = rewound_file(log, 20, &path);
-        assert_eq!(aside, format!("_rewound/0f8fad5b-20/{path}.rewound"));
+        assert_eq!(aside, format!("_dataplatform/rewound/0f8fad5b-20/{path}.rewound"));
         assert!(!is_visible(&aside) && !is_visible("_staging/1/x.parquet") && is_visible(&path));
         assert_eq!(final_version(&aside, log), None);
     }

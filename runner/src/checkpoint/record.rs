@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::checkpoint::counters::Counters;
 
 /// Version of the format that this program writes. It reads this one and the one before.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A value per topic and partition.
 pub type Partitions<T> = BTreeMap<String, BTreeMap<i32, T>>;
@@ -76,9 +76,33 @@ pub struct Plan {
     /// The output that holds the dead letters. It comes into being with the first one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<String>,
+    /// The order to start the job again that it was started with: who gave it has looked at what had stopped the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<String>,
+    /// Where windows end, if two watermarks without such a time between them close the same windows and make the same rows
+    /// late: ends lie at `offset` and every `step` before and after it, in microseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_ends: Option<WindowEnds>,
     /// The windows that are open here are computed anew, from Kafka: another query made the snapshots before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rebuild: bool,
+}
+
+/// Times at which windows end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowEnds {
+    /// Microseconds between two of them.
+    pub step: i64,
+    /// One of them.
+    pub offset: i64,
+}
+
+impl WindowEnds {
+    /// Whether no window ends after one time and at or before the other.
+    pub fn none_between(&self, one: i64, other: i64) -> bool {
+        let number = |time: i64| (i128::from(time) - i128::from(self.offset)).div_euclid(i128::from(self.step.max(1)));
+        number(one) == number(other)
+    }
 }
 
 /// Takes over the right to commit.
@@ -92,6 +116,10 @@ pub struct Own {
     pub rank: Rank,
     /// Host and process id, for people.
     pub place: String,
+    /// Identity of the pod; of the process, where there is none. Among starters of one rank a pod that a later one has
+    /// superseded does not take the job back: what counts is the order in which they first appeared in this log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// The partitions that it covers; `None` is all of them (one pod).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<Partitions<()>>,
@@ -99,14 +127,44 @@ pub struct Own {
     pub clock: i64,
 }
 
-/// Order of starters: first the generation of the deployment, then the time of creation of the pod (in a cluster) or
-/// the start of the process (locally), in microseconds.
+/// Order of starters, highest first by the first field that differs. Nothing of it is a runner's clock: one that was ahead
+/// would fence everybody after it. Among equals the pod decides (see [`Own::pod`]).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "WrittenRank")]
 pub struct Rank {
-    /// Generation of the deployment; 0 without a cluster.
+    /// What the operator raises when a pod that was given up has the job; 0 without a cluster.
+    pub takeover: i64,
+    /// Creation of the job's resource, in seconds since 1970 by the API server; 0 without a cluster.
+    pub created: i64,
+    /// Generation of the resource; 0 without a cluster.
     pub generation: i64,
-    /// Creation of the pod, or start of the process.
-    pub started: i64,
+}
+
+impl Rank {
+    /// Creation and generation of the resource as one number: a resource that is created again outranks every generation
+    /// of its predecessor, and a million changes of one resource fit below a second.
+    pub fn of_resource(&self) -> i64 {
+        self.created.saturating_mul(1 << 20).saturating_add(self.generation)
+    }
+}
+
+/// A rank as it stands in a log. One of format 1 holds a runner's clock, and ranks lowest.
+#[derive(Deserialize)]
+struct WrittenRank {
+    #[serde(default)]
+    takeover: i64,
+    #[serde(default)]
+    created: i64,
+    #[serde(default)]
+    generation: i64,
+    started: Option<i64>,
+}
+
+impl From<WrittenRank> for Rank {
+    fn from(written: WrittenRank) -> Self {
+        let WrittenRank { takeover, created, generation, started } = written;
+        if started.is_some() { Self::default() } else { Self { takeover, created, generation } }
+    }
 }
 
 /// One micro-batch, decided.
@@ -260,6 +318,9 @@ pub struct Rewind {
     pub to: u64,
     /// Who may commit from here on. Its epoch is higher than any before: whoever still runs is fenced.
     pub own: Own,
+    /// Pods that had the job before, also in what is void now: none of them takes it back from a later one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
     /// Topics that go on elsewhere than where `to` left them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<String, TopicMove>,
@@ -414,9 +475,27 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_format_1_is_read_and_its_rank_is_the_lowest() {
+        let body = r#"{"own":{"epoch":1,"owner":"o","rank":{"generation":7,"started":9},"place":"p","clock":5}}"#;
+        let line = format!("{{\"format\":1,\"version\":3,\"xxh3\":\"{}\",\"body\":{body}}}\n", seal(3, body));
+        let Ok(Record::Own(own)) = decode(3, line.as_bytes()) else { panic!("it is an own record") };
+        assert_eq!((own.epoch, own.rank, own.pod), (1, Rank::default(), None));
+    }
+
+    #[test]
+    fn windows_end_between_two_times_or_they_do_not() {
+        let ends = WindowEnds { step: 10, offset: 3 };
+        for (one, other, none) in
+            [(3, 12, true), (3, 13, false), (2, 3, false), (-7, 2, true), (-8, -7, false), (i64::MIN, i64::MAX, false)]
+        {
+            assert_eq!(ends.none_between(one, other), none, "{one} {other}");
+        }
+    }
+
+    #[test]
     fn a_newer_format_is_named() {
-        let newer = String::from_utf8(encode(0, &example())).unwrap().replace("{\"format\":1", "{\"format\":2");
+        let newer = String::from_utf8(encode(0, &example())).unwrap().replace("{\"format\":2", "{\"format\":3");
         let error = decode::<Record>(0, newer.as_bytes()).unwrap_err();
-        assert_eq!(error.to_string(), "it has format 2; this program reads formats 1 to 1");
+        assert_eq!(error.to_string(), "it has format 3; this program reads formats 1 to 2");
     }
 }

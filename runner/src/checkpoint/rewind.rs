@@ -224,11 +224,13 @@ pub fn plan(
                 owner: facts.owner.clone(),
                 rank: highest_rank(survey),
                 place: facts.place.clone(),
+                pod: None,
                 partitions: None,
                 clock: facts.clock,
             };
             let topics = topic_moves(survey, &target, request, facts)?;
-            (version, Rewind { to: target.version, own, topics }, false)
+            let pods = before.pods.clone();
+            (version, Rewind { to: target.version, own, pods, topics }, false)
         }
     };
     let mut after = target.clone();

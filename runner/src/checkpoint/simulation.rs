@@ -3,6 +3,8 @@
 //!
 //! `DATA_PLATFORM_SIMULATION_SEEDS` sets the number of seeds (default 1,000), `SIMULATION_SEED` runs a single one.
 
+mod owners;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
@@ -13,8 +15,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use crate::checkpoint::decide::{self, Candidate};
-use crate::checkpoint::log::{JobLog, LogAccess, LogError, Progress, read};
+use crate::checkpoint::log::{JobLog, LogAccess, LogError, read};
 use crate::checkpoint::paths;
+use crate::checkpoint::progress::Progress;
 use crate::checkpoint::record::{
     Commit, FileCommit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject, checksum,
 };
@@ -55,16 +58,19 @@ enum End {
 async fn run_process(
     disk: Rc<RefCell<Disk>>,
     number: u64,
-    rank: Rank,
+    pod: String,
     without: Option<Guard>,
     seed: u64,
 ) -> Result<End, String> {
     let faults: Arc<dyn Faults> = Arc::new(Without(without));
     let outputs = Rc::clone(&disk);
     let open = move |root: &str| -> Result<SharedStore, StoreError> { Ok(SimulatedStore::open(&outputs, root)) };
-    let candidate = Candidate { owner: format!("owner-{number}"), rank, place: format!("process {number}") };
+    let (owner, place) = (format!("owner-{number}"), format!("process {number}"));
+    let candidate = Candidate { owner, rank: Rank::default(), pod, place };
     let store: SharedStore = SimulatedStore::open(&disk, "job");
     let access = LogAccess::new(store, Rc::new(open), candidate, faults);
+    // Names decide in which order a crash looks at files: a seed must give the same ones each time.
+    access.attempts.set(number << 32);
     let mut random = Random::new(seed ^ number << 32);
     loop {
         match run_once(&access, &mut random).await {
@@ -82,6 +88,7 @@ async fn run_once(access: &LogAccess, random: &mut Random) -> Result<(), LogErro
         None => JobLog::begin(access.clone(), start_record(random)).await?,
     };
     log.take_over(0).await?;
+    log.claim_outputs(false).await?;
     log.publish_pending().await?;
     log.note_published().await?;
     log.collect_staging().await?;
@@ -131,7 +138,8 @@ async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Rand
     let output = log.output(OUTPUT)?;
     let mut files = Vec::new();
     for (number, (partition, range)) in ranges.iter().enumerate() {
-        let stage = paths::staged_file(attempt.epoch, attempt.version, attempt.number, number);
+        let stage =
+            paths::staged_file(&log.state().start.log_id, attempt.epoch, attempt.version, attempt.number, number);
         let mut file = output.stage(&stage).await?;
         for offset in range.start..range.end {
             file.write(Bytes::from(format!("{partition}/{offset}\n"))).await?;
@@ -190,8 +198,13 @@ fn read_output(disk: &Disk) -> Result<BTreeSet<String>, String> {
                 }
             }
             versions.insert(path.rsplit('-').nth(1).and_then(|v| v.parse::<u64>().ok()).ok_or("a foreign file")?);
-        } else if path.ends_with(paths::PROGRESS) {
-            progress = serde_json::from_str::<Progress>(&text).ok();
+        } else {
+            return Err(format!("{path} lies in the table's folder and is no part of the table"));
+        }
+    }
+    for (path, content) in disk.read_folder(&format!("{}/{OUTPUT}", paths::BESIDE)) {
+        if path.ends_with("/progress.json") {
+            progress = serde_json::from_slice::<Progress>(&content).ok();
         }
     }
     // Every commit of this simulation has files: a published version without one is a lost commit. Below a base lie only
@@ -248,10 +261,9 @@ fn simulate(seed: u64, without: Option<Guard>) -> Result<Story, String> {
         let wanted = if quiet { 1 } else { 1 + random.below(3) as usize };
         while processes.len() < wanted {
             started += 1;
-            // A restarted container keeps its pod's rank: sometimes a starter ranks lower than the owner.
-            let rank = if !quiet && random.one_in(4) { started / 2 } else { started };
-            let rank = Rank { generation: 0, started: rank };
-            let process = run_process(Rc::clone(&disk), started as u64, rank, without, seed);
+            // A container that is started again is in the pod that it was in: sometimes a later pod has superseded that.
+            let pod = if !quiet && random.one_in(4) { started / 2 } else { started };
+            let process = run_process(Rc::clone(&disk), started as u64, format!("pod-{pod}"), without, seed);
             processes.push((started as u64, Box::pin(process)));
         }
         let chosen = random.below(processes.len() as u64) as usize;
@@ -347,8 +359,7 @@ fn without_a_guard_some_schedule_shows_a_wrong_result() {
 fn a_damaged_base_is_gone_around_and_a_damaged_record_is_a_clear_stop() {
     for seed in 0..50 {
         let disk = Disk::new(seed, 0, true);
-        let rank = Rank::default();
-        let mut process: Process = Box::pin(run_process(Rc::clone(&disk), 1, rank, None, seed));
+        let mut process: Process = Box::pin(run_process(Rc::clone(&disk), 1, "pod".to_owned(), None, seed));
         while poll(&mut process).is_none() {}
         let versions = |folder: &str| -> Vec<String> {
             disk.borrow().read_folder(folder).into_iter().map(|(path, _)| path).collect()
@@ -377,7 +388,7 @@ fn a_damaged_base_is_gone_around_and_a_damaged_record_is_a_clear_stop() {
 #[test]
 fn two_bases_and_the_records_after_the_older_one_are_all_that_stays() {
     let disk = Disk::new(7, 0, true);
-    let mut process: Process = Box::pin(run_process(Rc::clone(&disk), 1, Rank::default(), None, 7));
+    let mut process: Process = Box::pin(run_process(Rc::clone(&disk), 1, "pod".to_owned(), None, 7));
     while poll(&mut process).is_none() {}
     let disk = disk.borrow();
     let versions = |folder: &str| -> Vec<u64> {
@@ -387,6 +398,6 @@ fn two_bases_and_the_records_after_the_older_one_are_all_that_stays() {
     assert_eq!(bases.len(), 2);
     assert_eq!(records.first(), Some(&(bases[0] + 1)));
     assert!(decide::garbage_versions(&bases, &records).1.is_empty());
-    let staged = disk.read_folder("out/_staging");
+    let staged = disk.read_folder("_dataplatform/out/staging");
     assert!(staged.is_empty(), "{staged:?}");
 }

@@ -10,6 +10,7 @@ pub mod open;
 #[cfg(test)]
 pub(crate) mod simulated;
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use async_trait::async_trait;
@@ -129,10 +130,14 @@ pub trait Store {
     /// The object's content; `None` if there is none.
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError>;
 
+    /// Length and checksum of an object, read as a stream: an object may be larger than the memory. `None` if there is none.
+    async fn facts(&self, path: &str) -> Result<Option<StagedFacts>, StoreError>;
+
     /// Length of the object; `None` if there is none.
     async fn length(&self, path: &str) -> Result<Option<u64>, StoreError>;
 
-    /// Every object below `folder`, at any depth, sorted by path; temporary files of the store itself are left out.
+    /// Every object below `folder`, at any depth, sorted by path; temporary files of the store itself are left out, and
+    /// what lies beside a table is no part of its root.
     async fn list(&self, folder: &str) -> Result<Vec<ObjectEntry>, StoreError>;
 
     /// Creates an object if nothing is there. Atomic, and durable when it answers: the only decision primitive.
@@ -141,7 +146,8 @@ pub trait Store {
     /// Replaces an object, atomically and durably: a reader sees the old or the new one.
     async fn replace(&self, path: &str, content: Bytes) -> Result<(), StoreError>;
 
-    /// Opens a file that nobody looks at yet. Its entry is durable only after [`Store::sync_entries`].
+    /// Opens a new file that nobody looks at yet. A name that is taken is an error: that file is somebody else's, and is
+    /// never touched. Its entry is durable only after [`Store::sync_entries`].
     async fn stage(&self, path: &str) -> Result<Box<dyn StagedFile>, StoreError>;
 
     /// Gives a staged file its final name, if that is free. Durable only after [`Store::sync_entries`].
@@ -158,11 +164,26 @@ pub trait Store {
     /// Removes an object; one that is not there is removed already.
     async fn delete(&self, path: &str) -> Result<(), StoreError>;
 
-    /// Removes a folder that is empty, and does nothing to others.
-    async fn delete_empty_folder(&self, path: &str) -> Result<(), StoreError>;
+    /// Removes the folders below `path`, and itself, that hold nothing.
+    async fn delete_empty_folders(&self, path: &str) -> Result<(), StoreError>;
 
     /// Checks once, at start, that the store keeps its promises.
     async fn probe(&self) -> Result<(), StoreError>;
+
+    /// How long names may be.
+    fn limits(&self) -> Limits;
+
+    /// The object as a file of this machine, if it is one.
+    fn file(&self, path: &str) -> Option<PathBuf>;
+}
+
+/// How long names may be, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Of one name between slashes.
+    pub name: usize,
+    /// Of a path below the root.
+    pub path: usize,
 }
 
 /// A file that is being written where no reader looks.

@@ -21,10 +21,10 @@ use std::fmt::Write as _;
 use crate::app::{CommandError, print};
 use crate::args::AuditArgs;
 use crate::checkpoint::counters::SourceCounters;
-use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::store::StoreError;
+use crate::checkpoint::store::open::Location;
 use crate::checkpoint::survey::Survey;
-use crate::commands::checkpoint::{JobPlace, block_on, output_opener, store_failed};
+use crate::commands::checkpoint::{JobPlace, Retention, block_on, output_opener, store_failed};
 use crate::commands::{align_right, bytes, grouped, list};
 
 use self::log::AuditedLog;
@@ -38,7 +38,8 @@ const PROBLEMS_SHOWN: usize = 40;
 /// Runs the command.
 pub(crate) fn audit(args: &AuditArgs) -> Result<u8, CommandError> {
     let place = JobPlace::find(&args.job, &args.place)?;
-    let audit = block_on(stable_audit(&place))?.map_err(store_failed)?;
+    let retention = Retention { since: args.retained_since };
+    let audit = block_on(stable_audit(&place, retention))?.map_err(store_failed)?;
     print(&audit.text(&place));
     Ok(u8::from(!audit.problems.is_empty()))
 }
@@ -48,14 +49,15 @@ struct Audit {
     log: Option<AuditedLog>,
     tables: BTreeMap<String, AuditedTable>,
     problems: Vec<String>,
+    retention: Retention,
 }
 
 /// Audits until nothing is wrong, or the log stands still: a job that runs meanwhile removes garbage.
-async fn stable_audit(place: &JobPlace) -> Result<Audit, StoreError> {
-    let open = output_opener();
+async fn stable_audit(place: &JobPlace, retention: Retention) -> Result<Audit, StoreError> {
+    let outputs = place.outputs.as_ref();
     let mut survey = Survey::read(&place.store).await?;
     for _ in 0..READS_MAX {
-        let audit = run(&survey, &open).await?;
+        let audit = run(&survey, outputs, retention).await?;
         let now = Survey::read(&place.store).await?;
         let stands_still = now.last_version() == survey.last_version() && now.bases.len() == survey.bases.len();
         if audit.problems.is_empty() || stands_still {
@@ -63,22 +65,28 @@ async fn stable_audit(place: &JobPlace) -> Result<Audit, StoreError> {
         }
         survey = now;
     }
-    run(&survey, &open).await
+    run(&survey, outputs, retention).await
 }
 
 /// The whole audit of what was read of a log.
-async fn run(survey: &Survey, open: &OpenOutput) -> Result<Audit, StoreError> {
+async fn run(survey: &Survey, outputs: Option<&Location>, retention: Retention) -> Result<Audit, StoreError> {
+    let open = output_opener(survey, outputs).await;
     let (log, mut problems) = log::follow(survey);
     let mut tables = BTreeMap::new();
     if let Some(log) = &log {
+        let mut roots: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (root, name) in survey.outputs() {
-            let (table, table_problems) = tables::look(log, &name, &root, open).await?;
-            problems.extend(table_problems);
-            tables.entry(name).or_insert_with(AuditedTable::default).add(&table);
+            roots.entry(name).or_default().push(root);
         }
-        problems.extend(tables::rows_in_total(log, &tables));
+        for (name, roots) in roots {
+            let places = tables::places(log, &name, &roots, &open)?;
+            let (table, table_problems) = tables::look(log, &name, &places, retention).await?;
+            problems.extend(table_problems);
+            tables.insert(name, table);
+        }
+        problems.extend(tables::rows_in_total(log, &tables, retention));
     }
-    Ok(Audit { log, tables, problems })
+    Ok(Audit { log, tables, problems, retention })
 }
 
 impl Audit {
@@ -192,6 +200,18 @@ impl Audit {
                 "\nPROVED: {} offsets of {partitions} partitions are covered exactly once, and every record is counted",
                 grouped(offsets.unsigned_abs())
             );
+            let removed: u64 = self.tables.values().map(|table| table.removed).sum();
+            if let Some(since) = self.retention.since {
+                let before = match log.begin.version {
+                    0 => String::new(),
+                    version => format!("; of files up to version {version} those that are there were looked at"),
+                };
+                let _ = writeln!(
+                    out,
+                    "        but for files of days before {since}, which were removed on purpose: {} that the log names{before}",
+                    grouped(removed)
+                );
+            }
             return;
         }
         let _ = writeln!(out, "\nNOT PROVED: {} problems", self.problems.len());
@@ -200,6 +220,9 @@ impl Audit {
         }
         if self.problems.len() > PROBLEMS_SHOWN {
             let _ = writeln!(out, "… and {} more", self.problems.len() - PROBLEMS_SHOWN);
+        }
+        if self.retention.since.is_none() && self.problems.iter().any(|problem| problem.contains("it is missing")) {
+            let _ = writeln!(out, "if files were removed on purpose because they were old: --retained-since DATE");
         }
     }
 }

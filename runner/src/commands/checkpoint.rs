@@ -5,6 +5,8 @@ mod files;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod ls;
+pub(crate) mod outputs;
+pub(crate) mod retention;
 mod rewind;
 mod show;
 #[cfg(test)]
@@ -23,12 +25,14 @@ use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::paths;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::checkpoint::survey::Survey;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::run::{namespace, places};
 use crate::faults::{Faults, NoFaults};
 use crate::pipeline::batch::log::{BASES, RECORDS};
 
 pub(crate) use files::{FileState, check_file, read_facts};
+pub(crate) use retention::Retention;
 
 /// Runs a subcommand.
 pub(crate) fn checkpoint(command: &CheckpointCommand) -> Result<u8, CommandError> {
@@ -47,11 +51,12 @@ pub(crate) fn checkpoint(command: &CheckpointCommand) -> Result<u8, CommandError
             });
             Ok(0)
         }
-        CheckpointCommand::Verify { job, place } => {
+        CheckpointCommand::Verify { job, retained_since, place } => {
             let (place, kind) = JobPlace::find_any(job, place)?;
+            let retention = Retention { since: *retained_since };
             let (text, is_good) = match kind {
-                Kind::Streaming => block_on(verify::verify(&place))??,
-                Kind::Batch => block_on(batch::verify(&place))??,
+                Kind::Streaming => block_on(verify::verify(&place, retention))??,
+                Kind::Batch => block_on(batch::verify(&place, retention))??,
             };
             print(&text);
             Ok(u8::from(!is_good))
@@ -87,6 +92,8 @@ pub(crate) struct JobPlace {
     pub(crate) location: Location,
     /// The store there.
     pub(crate) store: SharedStore,
+    /// Where outputs lie, as far as the command was told.
+    pub(crate) outputs: Option<Location>,
 }
 
 impl JobPlace {
@@ -109,10 +116,10 @@ impl JobPlace {
                 "{job:?} is no name of a job: give the name alone, and its namespace with --namespace"
             )));
         }
-        let (_, checkpoints) = places(args)?;
+        let (outputs, checkpoints) = places(args)?;
         let namespace = namespace(args);
         let location = checkpoints.join(&namespace).join(job);
-        let place = Self::open(format!("{namespace}/{job}"), location)?;
+        let place = Self { outputs: Some(outputs), ..Self::open(format!("{namespace}/{job}"), location)? };
         for kind in Kind::ALL {
             if block_on(place.has_log(kind))?? {
                 return Ok((place, kind));
@@ -135,7 +142,7 @@ impl JobPlace {
     /// Opens a folder as a job's.
     pub(crate) fn open(name: String, location: Location) -> Result<Self, CommandError> {
         let store = location.open(&no_faults()).map_err(store_failed)?;
-        Ok(Self { name, location, store })
+        Ok(Self { name, location, store, outputs: None })
     }
 
     async fn has_log(&self, kind: Kind) -> Result<bool, CommandError> {
@@ -168,9 +175,12 @@ pub(crate) fn no_faults() -> Arc<dyn Faults> {
     Arc::new(NoFaults)
 }
 
-/// Opens outputs by the root in the log.
-pub(crate) fn output_opener() -> OpenOutput {
-    Rc::new(|root: &str| Location::parse(root)?.open(&no_faults()))
+/// Opens the outputs of a streaming job's log, wherever they lie now.
+pub(crate) async fn output_opener(survey: &Survey, outputs: Option<&Location>) -> OpenOutput {
+    let known = survey.outputs();
+    let Some(state) = survey.head().state else { return Rc::new(outputs::open) };
+    let current: Vec<_> = state.plan.outputs.values().cloned().collect();
+    outputs::opener(&state.start.log_id, known.keys().chain(&current), &current, outputs).await
 }
 
 /// Runs a future of the stores, which block.

@@ -165,14 +165,14 @@ pub(crate) fn options(args: &RunArgs) -> Result<RunOptions, CommandError> {
         (_, true) => RunMode::Drain,
         _ => RunMode::Continuous,
     };
-    let started = args.started.unwrap_or_else(|| SystemClock.now());
     Ok(RunOptions {
         bootstrap_servers: args.bootstrap_servers.clone().filter(|servers| !servers.is_empty()),
         starting_offsets,
         mode,
         new_log: args.new_log,
         reset_breaker: args.reset_breaker,
-        candidate: candidate(args.generation, started),
+        candidate: candidate(Rank { takeover: args.takeover, ..Rank::default() }, args.pod_uid.clone()),
+        restart: args.restarted_at.clone().filter(|text| !text.is_empty()),
         stay_up: args.stay_up,
         patience: Duration::from_secs(args.patience),
         lock: !args.no_lock,
@@ -193,7 +193,8 @@ pub(crate) fn options_of_places(args: &PlaceArgs) -> Result<RunOptions, CommandE
         mode: RunMode::Continuous,
         new_log: false,
         reset_breaker: false,
-        candidate: candidate(0, SystemClock.now()),
+        candidate: candidate(Rank::default(), None),
+        restart: None,
         memory: MemoryBudget::detect(),
         stay_up: false,
         patience: Duration::from_secs(30),
@@ -217,10 +218,12 @@ pub(crate) fn namespace(args: &PlaceArgs) -> String {
 }
 
 /// This process among starters.
-pub(crate) fn candidate(generation: i64, started: i64) -> Candidate {
+pub(crate) fn candidate(rank: Rank, pod_uid: Option<String>) -> Candidate {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let place = format!("process {} on {}", std::process::id(), host.trim());
-    Candidate { owner: uuid::Uuid::new_v4().to_string(), rank: Rank { generation, started }, place }
+    let owner = uuid::Uuid::new_v4().to_string();
+    let pod = pod_uid.filter(|uid| !uid.is_empty()).unwrap_or_else(|| owner.clone());
+    Candidate { owner, rank, pod, place }
 }
 
 /// Runs one job. However it ends, the last message says how.

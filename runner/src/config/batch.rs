@@ -118,6 +118,7 @@ impl PlannedBatch {
             job_uid,
             memory: options.memory,
             lock: options.lock,
+            new_log: options.new_log,
         })
     }
 

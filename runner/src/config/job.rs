@@ -12,7 +12,7 @@ use data_platform_crds::streaming_job::QueryChangePolicy;
 use serde::Serialize;
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::record::{Plan, checksum};
+use crate::checkpoint::record::{Plan, WindowEnds, checksum};
 use crate::checkpoint::store::open::Location;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::error::{JobError, Reason};
@@ -51,6 +51,8 @@ pub struct PlannedJob {
 pub struct RunOptions {
     /// Namespace; `local` without a cluster.
     pub namespace: String,
+    /// The order to start the job again that it was started with.
+    pub restart: Option<String>,
     /// Where outputs lie.
     pub outputs: Location,
     /// Where checkpoints lie.
@@ -185,12 +187,19 @@ impl PlannedJob {
             outputs,
             dead_letters,
             rebuild: false,
+            restart: options.restart.clone(),
+            window_ends: self.window_ends(),
         })
+    }
+
+    /// Where windows end, as far as the query alone says it.
+    fn window_ends(&self) -> Option<WindowEnds> {
+        self.query.window()?.ends().map(|(offset, step)| WindowEnds { step, offset })
     }
 
     /// Hash of what the job computes: an image upgrade does not change it, since no plan of the engine is part of it.
     fn fingerprint(&self) -> String {
-        hash(&(&self.source, self.query.normal_form(), &self.sink))
+        hash(&(&self.source, self.query.normal_form(), &self.sink, &self.loaded.job.spec.bad_records))
     }
 
     /// Hash of what the state depends on; empty for a query without a window, which has no state.
@@ -310,7 +319,7 @@ fn table_settings(loaded: &LoadedJob, sink: &SinkSpec, query: &StreamQuery) -> T
 /// The root as the store writes it into the log.
 fn root_url(location: &Location) -> Result<String, JobError> {
     let faults: Arc<dyn crate::faults::Faults> = Arc::new(crate::faults::NoFaults);
-    Ok(location.open(&faults)?.root().to_owned())
+    Ok(location.open_table(&faults)?.root().to_owned())
 }
 
 fn hash(value: &impl Serialize) -> String {

@@ -25,6 +25,8 @@ use data_platform_crds::sink::SinkSpec;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::log::{Attempt, random_attempt};
+use crate::checkpoint::paths;
 use crate::checkpoint::record::FileCommit;
 use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::open::Location;
@@ -32,17 +34,18 @@ use crate::clock::{Clock, show_time};
 use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::places;
 use crate::pipeline::status::{BatchStatus, CommitStatus, Phase, SharedStatus};
 use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
 use crate::stop::StopSignal;
 use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
 
 #[cfg(test)]
-pub(crate) use self::replace::publish;
+pub(crate) use self::replace::{claim, publish};
 
 use self::attempts::Attempts;
 use self::inputs::{Input, Waiting};
-use self::interval::{Grid, Interval, Wanted, work};
+use self::interval::{Covered, Grid, Interval, Wanted, work};
 use self::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
 use self::turn::{Heartbeat, Patience, interrupted};
 
@@ -94,6 +97,8 @@ pub(crate) struct BatchSettings {
     pub(crate) memory: MemoryBudget,
     /// Take the lock of a local checkpoint folder.
     pub(crate) lock: bool,
+    /// Accept an output that belongs to another log.
+    pub(crate) new_log: bool,
 }
 
 /// What a run needs from outside.
@@ -114,8 +119,9 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
     let BatchEnvironment { clock, faults, status, stop, .. } = environment;
     status.enter(Phase::Starting, "Starting", "reading the log");
     let deadline = Instant::now() + settings.wait;
+    check_places(settings)?;
     let store = settings.checkpoint_location.open(faults)?;
-    let output = settings.output_location.open(faults)?;
+    let output = settings.output_location.open_table(faults)?;
     store.probe().await?;
     output.probe().await?;
     let mut patience = Patience { wait: settings.wait, stop, run: settings.job_uid.as_deref(), is_locked: false };
@@ -124,10 +130,10 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
         None => None,
     };
     patience.is_locked = lock.is_some();
-    let log = open_log(settings, &store, clock.now(), &**faults).await?;
+    let log = open_log(settings, &store, &output, clock.now(), &**faults).await?;
     let log = turn::take(&store, log, &settings.candidate, clock.now(), &patience, &**faults).await?;
     let heartbeat = Heartbeat::start(&settings.checkpoint_location, faults);
-    let mut session = Session { settings, environment, log, output };
+    let mut session = Session { settings, environment, log, output, attempts: random_attempt() };
     let result = session.process(deadline).await;
     // Also after an error the next run need not wait. One that cannot be told is found out by the silence.
     let is_fenced = result.as_ref().is_err_and(|error| error.reason == Reason::Fenced);
@@ -146,9 +152,21 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
     result
 }
 
+/// The output lies where no input lies, nor the checkpoint.
+fn check_places(settings: &BatchSettings) -> Result<(), JobError> {
+    let output = (format!("the table {}", settings.output), settings.output_location.clone());
+    let checkpoint = ("the checkpoint".to_owned(), settings.checkpoint_location.clone());
+    places::refuse_overlaps(&[output.clone(), checkpoint])?;
+    for input in &settings.inputs {
+        places::refuse_overlaps(&[output.clone(), (format!("the input {}", input.name), input.location.clone())])?;
+    }
+    Ok(())
+}
+
 async fn open_log(
     settings: &BatchSettings,
     store: &SharedStore,
+    output: &SharedStore,
     clock: i64,
     faults: &dyn Faults,
 ) -> Result<BatchLog, JobError> {
@@ -182,6 +200,9 @@ async fn open_log(
             }
             return Ok(log);
         }
+        if !settings.new_log {
+            replace::check_free(output, &format!("{}/{}", settings.namespace, settings.checkpoint)).await?;
+        }
         let start = Start {
             log_id: uuid::Uuid::new_v4().to_string(),
             namespace: settings.namespace.clone(),
@@ -202,12 +223,16 @@ struct Session<'a> {
     environment: &'a BatchEnvironment,
     log: BatchLog,
     output: SharedStore,
+    /// Number of the last attempt at an interval. It begins at random: no two stage files of one name.
+    attempts: u64,
 }
 
 impl Session<'_> {
     async fn process(&mut self, deadline: Instant) -> Result<(), JobError> {
         let faults = Arc::clone(&self.environment.faults);
-        replace::publish(&mut self.log, &self.output, &*faults).await?;
+        let is_new = self.log.state.finished == Covered::default() && self.log.state.pending.is_none();
+        replace::claim(&self.log, &self.output, self.settings.new_log && is_new, &*faults).await?;
+        replace::publish(&mut self.log, &self.output, &faults).await?;
         replace::collect_staging(&self.log, &self.output, &*faults).await?;
         // Also runs that finish nothing add records.
         self.log.compact(RECORDS_PER_BASE, &*faults).await?;
@@ -252,6 +277,7 @@ impl Session<'_> {
             }
             self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         }
+        self.output.delete_empty_folders(paths::STAGING).await?;
         let (finished, now) = (&self.log.state.finished, self.environment.clock.now());
         let ours = self.settings.job_uid.as_deref();
         if let Err(error) = runs::collect(&self.log.store, finished, ours, now).await {
@@ -363,18 +389,21 @@ impl Session<'_> {
     }
 
     /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
-    async fn write(&self, interval: Interval, mut rows: BatchRows) -> Result<Vec<FileCommit>, JobError> {
+    async fn write(&mut self, interval: Interval, mut rows: BatchRows) -> Result<Vec<FileCommit>, JobError> {
         let settings = self.settings;
         let faults = Arc::clone(&self.environment.faults);
         let schema = rows.schema();
+        // The checkpoint's name survives when the job gets another one.
+        let interval_name = if settings.whole { String::new() } else { settings.grid.name(interval) };
         let name = if settings.whole {
-            settings.job.clone()
+            settings.checkpoint.clone()
         } else {
-            format!("{}-{}", settings.job, settings.grid.name(interval))
+            format!("{}-{interval_name}", settings.checkpoint)
         };
+        self.attempts += 1;
         let start = &self.log.state.start;
         let version = self.log.state.version + 1;
-        let staging = replace::staging(&start.log_id, self.log.epoch(), version);
+        let attempt = Attempt { version, epoch: self.log.epoch(), number: self.attempts };
         let table = Arc::new(TableSettings {
             output: settings.output.clone(),
             job: settings.job.clone(),
@@ -391,7 +420,8 @@ impl Session<'_> {
             interval: Some((interval.start, interval.end)),
             ..Footer::default()
         };
-        let names = FileNames::Interval { staging, name: name.clone() };
+        table.columns().tell(&self.output).await?;
+        let names = FileNames::Interval { attempt, name: name.clone() };
         let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
         faults.reached(Step::Read, Moment::Before);
         while let Some(batches) = rows.next().await.map_err(query_failed)? {
@@ -401,10 +431,17 @@ impl Session<'_> {
             for batch in &batches {
                 writer.write(batch).await?;
             }
+            if let Some(refused) = writer.take_refused().first() {
+                return Err(JobError::user(
+                    Reason::QueryFailed,
+                    format!("a row of the result cannot be written: {}", refused.why),
+                    "shorten the value in the query (left, substr), leave such rows out, or partition by another column",
+                ));
+            }
         }
         faults.reached(Step::Read, Moment::After);
         let written = writer.finish().await?.files;
-        let mut stale = replace::files_of(&self.output, &name).await?;
+        let mut stale = replace::files_of(&self.output, &start.log_id, &name, interval_name).await?;
         stale.retain(|path| !written.iter().any(|file| file.path == *path));
         let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         for path in &stale {
@@ -448,7 +485,7 @@ impl Session<'_> {
             clock,
         });
         step(&*faults, Step::Decide, self.log.add(record)).await?;
-        replace::publish(&mut self.log, &self.output, &*faults).await?;
+        replace::publish(&mut self.log, &self.output, &faults).await?;
         let milliseconds = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
         let commit = CommitStatus {
             version: self.log.state.version,

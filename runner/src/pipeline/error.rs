@@ -234,7 +234,20 @@ impl From<LogError> for JobError {
                 message,
                 "finish it: `data-platform checkpoint rewind JOB --yes`; it goes on where it stopped",
             ),
-            LogError::Occupied { .. } | LogError::FileLost { .. } => Self::user(
+            LogError::OutputOwned { .. } => Self::user(
+                Reason::OutputOfOtherJob,
+                message,
+                "give one of the two jobs another sink.path; if the other one is gone for good, --new-log takes the table over",
+            ),
+            LogError::OutputTaken { .. } => Self {
+                reason: Reason::Fenced,
+                message,
+                cure: "nothing, if that was meant: what this job has decided and not published stays aside; else give one of \
+                       the two jobs another sink.path"
+                    .to_owned(),
+                retry: Retry::Fenced,
+            },
+            LogError::Occupied { .. } | LogError::FileLost { .. } | LogError::StageChanged { .. } => Self::user(
                 Reason::OutputChanged,
                 message,
                 "somebody changed the output folder: put the file back, or go back with `data-platform checkpoint rewind`",
@@ -272,8 +285,31 @@ impl From<crate::transform::Error> for JobError {
     }
 }
 
-/// A message without what stands in quotes: that is a record's, and messages go where records must not.
+/// A message without numbers and without what stands in quotes: those are a record's, and messages go where records must not.
 pub(crate) fn without_values(message: &str) -> String {
+    without_numbers(&without_quoted(message))
+}
+
+/// Numbers that are no part of a name such as `Int64`.
+fn without_numbers(message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message.chars().peekable();
+    let mut before = ' ';
+    while let Some(c) = rest.next() {
+        let is_sign = matches!(c, '-' | '+') && rest.peek().is_some_and(char::is_ascii_digit);
+        if (c.is_ascii_digit() || is_sign) && !before.is_alphanumeric() && before != '_' {
+            while rest.next_if(|next| next.is_ascii_alphanumeric() || matches!(next, '.' | ':' | '_')).is_some() {}
+            shown.push('…');
+            before = '…';
+        } else {
+            shown.push(c);
+            before = c;
+        }
+    }
+    shown
+}
+
+fn without_quoted(message: &str) -> String {
     let mut parts = message.split('\'');
     let mut shown = parts.next().unwrap_or_default().to_owned();
     while let (Some(_), after) = (parts.next(), parts.next()) {
@@ -294,6 +330,15 @@ mod tests {
         let message = JobError::from(error).message;
         assert!(message.contains("the query's rows") && message.ends_with("cannot cast '…' to Int64"), "{message}");
         assert_eq!(without_values("'a' and 'b"), "'…' and '…'");
+        for (message, shown) in [
+            ("invalid Unicode scalar value: 1234567890123", "invalid Unicode scalar value: …"),
+            ("Timestamp 253402300799000000 out of range", "Timestamp … out of range"),
+            ("cannot cast -7.5e3 to Int64 or utf8view", "cannot cast … to Int64 or utf8view"),
+            ("2026-02-16T14:00:00 is no time of column_2", "……… is no time of column_2"),
+            ("Overflow happened on: 9223372036854775807 + 1", "Overflow happened on: … + …"),
+        ] {
+            assert_eq!(without_values(message), shown);
+        }
     }
 
     #[test]

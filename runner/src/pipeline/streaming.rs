@@ -7,6 +7,7 @@
 //! ```
 
 mod batch;
+mod outputs;
 mod rebuild;
 #[cfg(test)]
 mod simulation;

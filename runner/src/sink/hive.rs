@@ -14,6 +14,8 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::row::{RowConverter, SortField};
 
+use crate::checkpoint::store::Limits;
+
 /// Directory of rows whose value is null or empty.
 const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
 
@@ -24,6 +26,30 @@ pub struct Partitioner {
     names: Vec<String>,
     kept: Vec<usize>,
     converter: Option<RowConverter>,
+    limits: Limits,
+}
+
+/// Rows of a batch by their directories.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// The rows of each directory, without the partition columns; the directory ends with `/`, or is empty.
+    pub rows: Vec<(String, RecordBatch)>,
+    /// Rows that no directory can be made for.
+    pub refused: Vec<RefusedRows>,
+}
+
+/// Rows whose directory would have a name that is too long.
+#[derive(Clone, Debug)]
+pub struct RefusedRows {
+    /// With all their columns.
+    pub rows: RecordBatch,
+    /// Which name it is, and how long it may be. Holds no value of a row.
+    pub why: String,
+}
+
+impl RefusedRows {
+    /// The word for metrics and dead letters.
+    pub const REASON: &str = "path_too_long";
 }
 
 /// A partition column that cannot be one.
@@ -37,6 +63,16 @@ pub enum PartitionError {
         /// What there is.
         columns: String,
     },
+    /// Readers skip such directories.
+    #[error(
+        "partitionBy: readers skip directories whose names begin with _ or a dot, so nobody would see the rows of {column:?}; name \
+         the column differently (SELECT {column} AS {})",
+        column.trim_start_matches(['_', '.'])
+    )]
+    Hidden {
+        /// The column.
+        column: String,
+    },
     /// Its type has no directory name.
     #[error(
         "partitionBy: the column {column:?} is of type {data_type}; a directory is named after text, integers, booleans, dates or timestamps"
@@ -46,6 +82,15 @@ pub enum PartitionError {
         column: String,
         /// Its type.
         data_type: String,
+    },
+    /// A time of day.
+    #[error(
+        "the column {column:?} is a time of day (TIME), which many readers of Parquet files cannot open or show as 1970: write it as \
+         text, CAST({column} AS VARCHAR), or as a number of seconds"
+    )]
+    TimeOfDay {
+        /// The column.
+        column: String,
     },
     /// Nothing would be left for the files.
     #[error("partitionBy names every column of the query; at least one must be left for the files")]
@@ -64,11 +109,17 @@ impl Partitioner {
                 let columns = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
                 return Err(PartitionError::Unknown { column: name.clone(), columns });
             };
+            if name.starts_with(['_', '.']) {
+                return Err(PartitionError::Hidden { column: name.clone() });
+            }
             if !can_name(field.data_type()) {
                 let data_type = field.data_type().to_string();
                 return Err(PartitionError::Type { column: name.clone(), data_type });
             }
             columns.push(index);
+        }
+        if let Some(field) = schema.fields().iter().find(|field| has_time_of_day(field.data_type())) {
+            return Err(PartitionError::TimeOfDay { column: field.name().clone() });
         }
         let kept: Vec<_> = (0..schema.fields().len()).filter(|index| !columns.contains(index)).collect();
         if kept.is_empty() {
@@ -76,7 +127,15 @@ impl Partitioner {
         }
         let fields = columns.iter().map(|index| SortField::new(schema.field(*index).data_type().clone())).collect();
         let converter = RowConverter::new(fields).ok();
-        Ok(Self { columns, names: partition_by.to_vec(), kept, converter })
+        let limits = Limits { name: usize::MAX, path: usize::MAX };
+        Ok(Self { columns, names: partition_by.to_vec(), kept, converter, limits })
+    }
+
+    /// With limits to the names of directories and to their paths.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Schema of the files: without the partition columns.
@@ -84,23 +143,26 @@ impl Partitioner {
         Arc::new(schema.project(&self.kept).expect("the kept columns are columns of the schema"))
     }
 
-    /// The rows of each directory, without the partition columns; the directory ends with `/`, or is empty.
+    /// The rows of each directory, and those that no directory can be made for.
     ///
     /// # Errors
     /// When Arrow cannot compare the values.
-    pub fn split(&mut self, batch: &RecordBatch) -> Result<Vec<(String, RecordBatch)>, ArrowError> {
+    pub fn split(&mut self, batch: &RecordBatch) -> Result<Parts, ArrowError> {
         if batch.num_rows() == 0 {
-            return Ok(Vec::new());
+            return Ok(Parts::default());
         }
         let rest = batch.project(&self.kept)?;
         let Some(converter) = self.converter.as_mut().filter(|_| !self.columns.is_empty()) else {
-            return Ok(vec![(String::new(), rest)]);
+            return Ok(Parts { rows: vec![(String::new(), rest)], refused: Vec::new() });
         };
         let values: Vec<ArrayRef> = self.columns.iter().map(|index| Arc::clone(batch.column(*index))).collect();
         let rows = converter.convert_columns(&values)?;
         let first = rows.row(0);
         if rows.iter().all(|row| row == first) {
-            return Ok(vec![(self.directory(&values, 0), rest)]);
+            return Ok(match self.directory(&values, 0) {
+                Ok(directory) => Parts { rows: vec![(directory, rest)], refused: Vec::new() },
+                Err(why) => Parts { rows: Vec::new(), refused: vec![RefusedRows { rows: batch.clone(), why }] },
+            });
         }
         let mut groups: HashMap<&[u8], usize> = HashMap::new();
         let mut indices: Vec<Vec<u32>> = Vec::new();
@@ -112,22 +174,51 @@ impl Partitioner {
             });
             indices[group].push(u32::try_from(row).expect("a batch has fewer than 2^32 rows"));
         }
-        let mut parts = Vec::with_capacity(indices.len());
+        let mut parts = Parts::default();
         for rows in indices {
-            let directory = self.directory(&values, rows[0] as usize);
-            parts.push((directory, take_record_batch(&rest, &UInt32Array::from(rows))?));
+            match self.directory(&values, rows[0] as usize) {
+                Ok(directory) => parts.rows.push((directory, take_record_batch(&rest, &UInt32Array::from(rows))?)),
+                Err(why) => {
+                    let rows = take_record_batch(batch, &UInt32Array::from(rows))?;
+                    parts.refused.push(RefusedRows { rows, why });
+                }
+            }
         }
         Ok(parts)
     }
 
-    fn directory(&self, values: &[ArrayRef], row: usize) -> String {
+    /// The directory of a row, or which name in it is too long.
+    fn directory(&self, values: &[ArrayRef], row: usize) -> Result<String, String> {
         let mut directory = String::new();
         for (name, array) in self.names.iter().zip(values) {
             let value = value_text(array, row).filter(|value| !value.is_empty());
             let value = value.map_or_else(|| DEFAULT_PARTITION.to_owned(), |value| escape(&value));
+            let before = directory.len();
             let _ = write!(directory, "{}={value}/", escape(name));
+            let (bytes, most) = (directory.len() - before - 1, self.limits.name);
+            if bytes > most {
+                return Err(format!(
+                    "its column {name:?} would give a directory a name of {bytes} bytes, and a name has at most {most}"
+                ));
+            }
         }
-        directory
+        let (bytes, most) = (directory.len(), self.limits.path);
+        if bytes > most {
+            return Err(format!(
+                "its columns {:?} would give directories a path of {bytes} bytes, and here a path has at most {most}",
+                self.names
+            ));
+        }
+        Ok(directory)
+    }
+}
+
+fn has_time_of_day(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Time32(_) | DataType::Time64(_) => true,
+        DataType::List(item) | DataType::LargeList(item) | DataType::Map(item, _) => has_time_of_day(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| has_time_of_day(field.data_type())),
+        _ => false,
     }
 }
 
@@ -167,8 +258,13 @@ fn value_text(array: &ArrayRef, row: usize) -> Option<String> {
         }
         _ => {
             let time = array.as_primitive::<TimestampMicrosecondType>();
-            let text = time.value_as_datetime(row).map(|time| time.format("%Y-%m-%d %H:%M:%S%.f").to_string());
-            text.unwrap_or_else(|| time.value(row).to_string())
+            let text = time.value_as_datetime(row).map(|time| time.format("%Y-%m-%d %H:%M:%S%.6f").to_string());
+            // As Spark prints it: no zeros at the end, and no point before nothing.
+            let short = |text: String| match text.split_once('.') {
+                Some(_) => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+                None => text,
+            };
+            text.map_or_else(|| time.value(row).to_string(), short)
         }
     })
 }
@@ -228,7 +324,8 @@ mod tests {
         let by: Vec<_> = by.iter().map(|name| (*name).to_owned()).collect();
         let mut partitioner = Partitioner::new(&batch.schema(), &by).unwrap();
         let parts = partitioner.split(batch).unwrap();
-        parts.into_iter().map(|(directory, rows)| (directory, rows.num_rows(), rows.num_columns())).collect()
+        assert!(parts.refused.is_empty());
+        parts.rows.into_iter().map(|(directory, rows)| (directory, rows.num_rows(), rows.num_columns())).collect()
     }
 
     #[test]
@@ -284,8 +381,50 @@ mod tests {
         let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![1_500_000]).with_timezone("UTC"));
         let value: ArrayRef = Arc::new(Int32Array::from(vec![-7]));
         let rows = batch(vec![("f", flag), ("t", time), ("n", Arc::clone(&value)), ("v", value)]);
-        let directory = "n=-7/f=true/t=1970-01-01 00%3A00%3A01.500/".to_owned();
+        let directory = "n=-7/f=true/t=1970-01-01 00%3A00%3A01.5/".to_owned();
         assert_eq!(split(&rows, &["n", "f", "t"]), [(directory, 1, 1)]);
+    }
+
+    #[test]
+    fn a_timestamp_in_a_name_has_no_zeros_at_its_end() {
+        for (micros, expected) in [
+            (0, "1970-01-01 00%3A00%3A00"),
+            (10_000_000, "1970-01-01 00%3A00%3A10"),
+            (1_500_000, "1970-01-01 00%3A00%3A01.5"),
+            (1_000_001, "1970-01-01 00%3A00%3A01.000001"),
+            (1_120_000, "1970-01-01 00%3A00%3A01.12"),
+            (-1, "1969-12-31 23%3A59%3A59.999999"),
+        ] {
+            let time: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![micros]).with_timezone("UTC"));
+            let value: ArrayRef = Arc::new(Int32Array::from(vec![0]));
+            let rows = batch(vec![("v", value), ("t", time)]);
+            assert_eq!(split(&rows, &["t"]), [(format!("t={expected}/"), 1, 1)]);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_refuses_its_rows_and_no_others() {
+        let texts =
+            ["a".repeat(253), "b".repeat(254), "/".repeat(90), "ü".repeat(127), "c".to_owned(), "b".repeat(254)];
+        let text: ArrayRef = Arc::new(StringViewArray::from_iter_values(&texts));
+        let value: ArrayRef = Arc::new(Int32Array::from_iter_values(0..6));
+        let rows = batch(vec![("v", value), ("k", text)]);
+        let limits = Limits { name: 255, path: 4_000 };
+        let mut partitioner = Partitioner::new(&rows.schema(), &["k".to_owned()]).unwrap().with_limits(limits);
+        let parts = partitioner.split(&rows).unwrap();
+        let kept: Vec<_> = parts.rows.iter().map(|(directory, _)| directory.len() - 1).collect();
+        assert_eq!(kept, [255, 3], "as long as it may be, and short");
+        let refused: Vec<_> = parts.refused.iter().map(|refused| refused.rows.num_rows()).collect();
+        assert_eq!(refused, [2, 1, 1]);
+        assert_eq!(parts.refused[0].rows.schema(), rows.schema(), "with all their columns");
+        let why = &parts.refused[0].why;
+        assert!(why.contains("\"k\"") && why.contains("256 bytes") && !why.contains("bbb"), "{why}");
+        let parts = partitioner.split(&rows.slice(1, 1)).unwrap();
+        assert_eq!((parts.rows.len(), parts.refused.len()), (0, 1));
+        let mut short = Partitioner::new(&rows.schema(), &["k".to_owned()]).unwrap();
+        short = short.with_limits(Limits { name: 255, path: 100 });
+        let parts = short.split(&rows).unwrap();
+        assert_eq!((parts.rows.len(), parts.refused.len()), (1, 4), "the whole path counts as well");
     }
 
     #[test]
@@ -296,6 +435,17 @@ mod tests {
         let refuse = |by: &str| Partitioner::new(&rows.schema(), &[by.to_owned()]).unwrap_err().to_string();
         assert!(refuse("w").contains("gives no column \"w\"; it gives v, l"));
         assert!(refuse("l").contains("is of type Null"));
+        for hidden in ["_k", ".k"] {
+            let value: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+            let rows = batch(vec![("v", Arc::clone(&value)), (hidden, value)]);
+            let refused = Partitioner::new(&rows.schema(), &[hidden.to_owned()]).unwrap_err().to_string();
+            assert!(refused.contains("readers skip") && refused.contains("AS k"), "{refused}");
+        }
+        let time: ArrayRef = Arc::new(datafusion::arrow::array::Time64MicrosecondArray::from(vec![1]));
+        let value: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+        let times = batch(vec![("v", value), ("at", time)]);
+        let refused = Partitioner::new(&times.schema(), &[]).unwrap_err().to_string();
+        assert!(refused.contains("\"at\" is a time of day") && refused.contains("CAST(at AS VARCHAR)"), "{refused}");
         let all = ["v".to_owned()];
         let only = rows.project(&[0]).unwrap();
         assert_eq!(Partitioner::new(&only.schema(), &all).unwrap_err(), PartitionError::NothingLeft);

@@ -21,10 +21,11 @@ use datafusion::parquet::file::properties::WriterProperties;
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{FileCommit, OutputCommit, Partitions};
-use crate::checkpoint::store::{SharedStore, StagedFile, StoreError};
+use crate::checkpoint::store::{Limits, SharedStore, StagedFile, StoreError};
 use crate::faults::{Faults, Moment, Step};
 use crate::sink::SinkError;
-use crate::sink::hive::{PartitionError, Partitioner};
+use crate::sink::hive::{PartitionError, Partitioner, RefusedRows};
+use crate::sink::table_schema::TableSchema;
 
 /// Rows of a row group: what readers of columns like; more would only cost memory while writing.
 const ROW_GROUP_ROWS: usize = 262_144;
@@ -33,6 +34,8 @@ const ROW_GROUP_BYTES: usize = 16 << 20;
 /// Files that are open at once. One more closes the oldest: a job that partitions by a column of many values writes more
 /// and smaller files rather than filling the memory.
 const OPEN_FILES_MAX: usize = 32;
+/// What a file's name has beside the job's: log, version or interval, number and ending.
+const FILE_NAME_BYTES: usize = 64;
 /// Encoded bytes that all open files of a table may hold; above it the largest is closed.
 const OPEN_BYTES_MAX: usize = 3 * ROW_GROUP_BYTES;
 
@@ -105,6 +108,16 @@ impl TableSettings {
     pub fn check(&self) -> Result<(), PartitionError> {
         Partitioner::new(&self.schema, &self.partition_by).map(drop)
     }
+
+    /// Bytes that the name of a file may take behind its directories.
+    fn file_name_bytes(&self) -> usize {
+        self.job.len() + FILE_NAME_BYTES
+    }
+
+    /// What readers are told of its columns.
+    pub fn columns(&self) -> TableSchema {
+        TableSchema::new(&self.schema, &self.partition_by)
+    }
 }
 
 /// How the files of an attempt are named, staged and at last.
@@ -114,20 +127,20 @@ pub enum FileNames {
     Commit(Attempt),
     /// By the interval whose rows they are: every attempt at it writes the same final names.
     Interval {
-        /// Folder of the staged files.
-        staging: String,
-        /// `<job>-<interval>`.
+        /// Who stages them.
+        attempt: Attempt,
+        /// `<checkpoint>-<interval>`.
         name: String,
     },
 }
 
 impl FileNames {
-    fn stage(&self, number: usize) -> String {
+    fn stage(&self, footer: &Footer, number: usize) -> String {
         match self {
-            Self::Commit(Attempt { version, epoch, number: attempt }) => {
-                paths::staged_file(*epoch, *version, *attempt, number)
+            Self::Commit(Attempt { version, epoch, number: attempt })
+            | Self::Interval { attempt: Attempt { version, epoch, number: attempt }, .. } => {
+                paths::staged_file(&footer.log_id, *epoch, *version, *attempt, number)
             }
-            Self::Interval { staging, .. } => format!("{staging}/{number}.tmp"),
         }
     }
 
@@ -155,6 +168,7 @@ pub struct TableWriter {
     opened: u64,
     number: usize,
     files: Vec<FileCommit>,
+    refused: Vec<RefusedRows>,
 }
 
 struct OpenFile {
@@ -203,6 +217,9 @@ impl TableWriter {
     ) -> Result<Self, SinkError> {
         let partitioner = Partitioner::new(&settings.schema, &settings.partition_by)
             .map_err(|error| SinkError::Encode { output: settings.output.clone(), problem: error.to_string() })?;
+        let Limits { name, path } = store.limits();
+        let limits = Limits { name, path: path.saturating_sub(settings.file_name_bytes()) };
+        let partitioner = partitioner.with_limits(limits);
         let schema = partitioner.file_schema(&settings.schema);
         Ok(Self {
             settings,
@@ -217,6 +234,7 @@ impl TableWriter {
             opened: 0,
             number: 0,
             files: Vec::new(),
+            refused: Vec::new(),
         })
     }
 
@@ -250,13 +268,20 @@ impl TableWriter {
     /// When they cannot be encoded or stored; the attempt is then to be given up.
     pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
         let parts = self.partitioner.split(batch).map_err(|error| self.encode_error(error))?;
-        for (directory, rows) in parts {
+        for (directory, rows) in parts.rows {
             self.write_part(directory, &rows).await?;
         }
+        self.refused.extend(parts.refused);
         Ok(())
     }
 
-    fn encode_error(&self, error: impl std::fmt::Display) -> SinkError {
+    /// Takes the rows that were written since and that this table does not take: no directory can be made for them.
+    pub fn take_refused(&mut self) -> Vec<RefusedRows> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Rows of this table that cannot be encoded.
+    pub fn encode_error(&self, error: impl std::fmt::Display) -> SinkError {
         SinkError::Encode { output: self.settings.output.clone(), problem: error.to_string() }
     }
 
@@ -294,7 +319,7 @@ impl TableWriter {
 
     async fn open_file(&mut self, directory: &str) -> Result<OpenFile, SinkError> {
         let before = self.in_directory.entry(directory.to_owned()).or_default();
-        let stage = self.names.stage(self.number);
+        let stage = self.names.stage(&self.footer, self.number);
         let name = self.names.last(&self.settings, &self.footer, self.number, *before);
         *before += 1;
         self.number += 1;
@@ -324,6 +349,8 @@ impl TableWriter {
             .set_compression(compression)
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            // The format's words for what lies in lists and maps.
+            .set_coerce_types(true)
             .set_created_by(concat!("data-platform version ", env!("CARGO_PKG_VERSION")).to_owned())
             .build()
     }

@@ -7,6 +7,9 @@ use datafusion::arrow::array::{
     TimestampMicrosecondBuilder,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::error::ArrowError;
+
+use arrow_json::LineDelimitedWriter;
 
 use crate::source::decode::BadRecord;
 use crate::source::record::Record;
@@ -96,6 +99,22 @@ impl DeadLetters {
         self.bytes += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
     }
 
+    /// Adds a row of the query that an output does not take, as JSON. It is of no one record: it has no topic, and partition
+    /// and offset are -1.
+    pub fn push_row(&mut self, json: &[u8], reason: &str, detail: &str) {
+        self.topic.append_value("");
+        self.partition.append_value(-1);
+        self.offset.append_value(-1);
+        self.timestamp.append_null();
+        self.key.append_null();
+        self.value.append_value(json);
+        self.headers.append(true);
+        self.reason.append_value(reason);
+        self.detail.append_value(detail);
+        self.rows += 1;
+        self.bytes += json.len();
+    }
+
     /// Whether the batch should be taken.
     pub fn is_full(&self) -> bool {
         self.rows >= ROWS_MAX || self.bytes >= BYTES_MAX
@@ -122,6 +141,29 @@ impl DeadLetters {
     }
 }
 
+/// Dead letters of rows that an output does not take.
+///
+/// # Errors
+/// When a row cannot be written as JSON.
+pub fn of_rows(rows: &RecordBatch, reason: &str, detail: &str) -> Result<Vec<RecordBatch>, ArrowError> {
+    let (mut letters, mut batches) = (DeadLetters::new(), Vec::new());
+    let mut first = 0;
+    while first < rows.num_rows() {
+        let part = rows.slice(first, ROWS_MAX.min(rows.num_rows() - first));
+        first += part.num_rows();
+        let mut lines = Vec::new();
+        LineDelimitedWriter::new(&mut lines).write(&part)?;
+        for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            letters.push_row(line, reason, detail);
+            if letters.is_full() {
+                batches.extend(letters.take());
+            }
+        }
+    }
+    batches.extend(letters.take());
+    Ok(batches)
+}
+
 impl Default for DeadLetters {
     fn default() -> Self {
         Self::new()
@@ -133,7 +175,7 @@ mod tests {
     use super::*;
     use crate::source::decode::{DecodePlan, Decoder};
     use crate::source::record::NoHeaders;
-    use datafusion::arrow::array::AsArray;
+    use datafusion::arrow::array::{AsArray, Int64Array, StringArray};
     use datafusion::arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 
     fn bad(record: &Record<'_>) -> BadRecord {
@@ -170,6 +212,24 @@ mod tests {
         assert_eq!(batch["headers"].as_list::<i32>().value(1).len(), 0);
         assert_eq!(batch["reason"].as_string::<i32>().value(0), "truncated");
         assert!(letters.take().is_none());
+    }
+
+    #[test]
+    fn a_row_that_an_output_does_not_take_is_kept_as_json() {
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("a\nb"), None, Some("ü")]));
+        let number: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("k", text, true), ("v", number, false)]).unwrap();
+        let letters = of_rows(&rows, "path_too_long", "why").unwrap();
+        let [batch] = &letters[..] else { panic!("one batch") };
+        let value = |row: usize| std::str::from_utf8(batch["value"].as_binary::<i32>().value(row)).unwrap().to_owned();
+        assert_eq!([value(0), value(1), value(2)], ["{\"k\":\"a\\nb\",\"v\":1}", "{\"v\":2}", "{\"k\":\"ü\",\"v\":3}"]);
+        assert_eq!(batch["offset"].as_primitive::<Int64Type>().value(0), -1);
+        assert_eq!(batch["reason"].as_string::<i32>().value(2), "path_too_long");
+        assert!(of_rows(&rows.slice(0, 0), "r", "d").unwrap().is_empty());
+        let many: ArrayRef = Arc::new(Int64Array::from_iter_values(0..3_000));
+        let many = RecordBatch::try_from_iter([("v", many)]).unwrap();
+        let batches = of_rows(&many, "r", "d").unwrap();
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 3_000);
     }
 
     #[test]

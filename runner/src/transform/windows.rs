@@ -72,6 +72,18 @@ impl WindowSpec {
         self.late_before(watermark).is_some_and(|before| event_time < before.all)
     }
 
+    /// A time at which windows end, and the time from one such time to the next; `None` if that depends on the events.
+    pub fn ends(self) -> Option<(i64, i64)> {
+        fn of(window: impl Grid) -> (i64, i64) {
+            (window.end_of(window.start_at_or_before(0)), window.slide())
+        }
+        match self {
+            Self::Tumble(window) => Some(of(window)),
+            Self::Hop(window) => Some(of(window)),
+            Self::Session(_) => None,
+        }
+    }
+
     /// Which event times are late under a watermark; `None` if that depends on more than the event time.
     pub(super) fn late_before(self, watermark: i64) -> Option<LateBefore> {
         match self {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use data_platform_runner::generate::EventSettings;
+use data_platform_tests::folders::beside;
 use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{JobFolders, Pages, Runner, needs_broker};
 
@@ -128,12 +129,13 @@ fn wrong_folders() -> Vec<Wrong> {
             "a folder where the progress belongs",
             After::GoodRun,
             |scene| {
-                fs::remove_file(scene.output().join("_progress.json"))?;
-                fs::create_dir(scene.output().join("_progress.json"))?;
+                let progress = beside(&scene.output()).join("progress.json");
+                fs::remove_file(&progress)?;
+                fs::create_dir(&progress)?;
                 Ok(scene.job())
             },
             CHANGE,
-            &["_progress.json: a file is where a folder must be, or a folder where a file must be", "move it away"],
+            &["progress.json: a file is where a folder must be, or a folder where a file must be", "move it away"],
         ),
     ]
 }

@@ -100,7 +100,9 @@ fn a_due_run_catches_up_what_was_missed() -> anyhow::Result<()> {
     let summary = due("2026-01-01 08:05:00", 24)?;
     assert_eq!((&summary["intervals"], &summary["rows"]), (&0.into(), &0.into()));
     hours.check(2..8)?;
-    let progress: serde_json::Value = serde_json::from_slice(&std::fs::read(hours.output().join("_progress.json"))?)?;
+    let progress: serde_json::Value = serde_json::from_slice(&std::fs::read(
+        data_platform_tests::folders::beside(&hours.output()).join("progress.json"),
+    )?)?;
     assert_eq!(progress["complete_until"], crate::batch::micros(8));
     Ok(())
 }

@@ -138,7 +138,8 @@ impl Platform {
         self.wait_for_reason(name, "Suspended")?;
         ensure!(self.pods(name)?.is_empty(), "a suspended job has no pods");
         let output = self.namespace.folder_of_claim("data-platform")?.join("outputs").join(name);
-        let progress = std::fs::read(output.join("_progress.json")).context("the progress of the output")?;
+        let progress = std::fs::read(data_platform_tests::folders::beside(&output).join("progress.json"))
+            .context("the progress of the output")?;
         let progress: Value = serde_json::from_slice(&progress)?;
         let watermark = progress["watermark"].as_i64().with_context(|| format!("a watermark in {progress}"))?;
         let expected = stream.expected()?;

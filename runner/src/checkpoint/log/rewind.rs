@@ -14,8 +14,10 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use crate::checkpoint::decide::{self, SlotDecision};
-use crate::checkpoint::log::{LogError, OpenOutput, Progress, read_progress};
-use crate::checkpoint::paths;
+use crate::checkpoint::log::{LogError, OpenOutput};
+use crate::checkpoint::owner;
+use crate::checkpoint::paths::{self, format1};
+use crate::checkpoint::progress::{Progress, read_progress, write_progress};
 use crate::checkpoint::record::{self, Record};
 use crate::checkpoint::rewind::RewindPlan;
 use crate::checkpoint::store::{Created, Published, SharedStore, StoreError};
@@ -54,9 +56,13 @@ pub async fn void_files(output: &SharedStore, plan: &RewindPlan) -> Result<Vec<V
 /// [`LogError::Reload`] when somebody wrote the log since it was read; [`LogError::Store`] when a store does not answer:
 /// then the rewind is to be called again, with a plan from what is there now.
 pub async fn carry_out(store: &SharedStore, open_output: &OpenOutput, plan: &RewindPlan) -> Result<(), LogError> {
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<SharedStore> = Vec::new();
     for root in &plan.outputs {
-        outputs.push(open_output(root)?);
+        let output = open_output(root)?;
+        // A table that was moved has several roots in the log.
+        if !outputs.iter().any(|known| known.root() == output.root()) {
+            outputs.push(output);
+        }
     }
     if !plan.is_decided {
         // A store that cannot be written is found out before anything is decided.
@@ -114,8 +120,9 @@ async fn lower_progress(output: &SharedStore, plan: &RewindPlan) -> Result<(), L
         complete_until: watermark,
         finished: Vec::new(),
     };
-    let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
-    Ok(output.replace(paths::PROGRESS, bytes.into()).await?)
+    write_progress(output, &progress).await?;
+    // A reader that is older than this program must not read what is void now.
+    Ok(output.delete(format1::PROGRESS).await?)
 }
 
 /// Staged files of every owner before, except those that the next start has to publish.
@@ -123,7 +130,11 @@ async fn unstage(output: &SharedStore, plan: &RewindPlan) -> Result<(), LogError
     let named = plan.after.pending.values().flat_map(|outputs| outputs.values()).flat_map(|output| &output.files);
     let pending: BTreeSet<_> = named.map(|file| file.stage.clone()).collect();
     let listed = output.list(paths::STAGING).await?;
-    let garbage = decide::garbage_staging(&listed, plan.rewind.own.epoch, &pending);
+    let log_id = &plan.after.start.log_id;
+    let mut garbage = decide::garbage_staging(&listed, log_id, plan.rewind.own.epoch, &pending);
+    if owner::newest(output).await?.is_none_or(|owned| owned.owner.log_id == *log_id) {
+        garbage.extend(decide::garbage_format1(&output.list(format1::STAGING).await?, &pending));
+    }
     for path in &garbage {
         output.delete(path).await?;
     }
@@ -136,7 +147,7 @@ async fn move_aside(store: &SharedStore, from: &[String], aside: impl Fn(&String
     for path in from {
         let target = aside(path);
         if store.publish(path, &target).await? == Published::AlreadyExists {
-            let (here, there) = (store.get(path).await?, store.get(&target).await?);
+            let (here, there) = (store.facts(path).await?, store.facts(&target).await?);
             if here.is_some() && here != there {
                 let path = format!("{}/{target}", store.root());
                 return Err(StoreError::Unsuitable(format!(

@@ -92,7 +92,8 @@ impl JobLog {
         Ok(Some(kept))
     }
 
-    /// Removes staged files of superseded epochs, once `published` covers everything they could be needed for.
+    /// Removes staged files of superseded epochs, once `published` covers everything they could be needed for, and what
+    /// format 1 left in the tables' folders.
     ///
     /// # Errors
     /// When an output cannot be listed.
@@ -101,21 +102,23 @@ impl JobLog {
         let named = self.state.pending.values().flat_map(|outputs| outputs.values()).flat_map(|output| &output.files);
         let pending: BTreeSet<_> = named.map(|file| file.stage.clone()).collect();
         let epoch = self.state.epoch();
-        for root in self.state.plan.outputs.clone().into_values() {
+        let log_id = self.state.start.log_id.clone();
+        for root in self.places.clone().into_values() {
             let store = self.output(&root)?;
             let listed = store.list(paths::STAGING).await?;
-            let garbage = decide::garbage_staging(&listed, epoch, &pending);
-            let folders: BTreeSet<_> = garbage.iter().filter_map(|path| paths::staging_epoch(path)).collect();
+            let mut garbage = decide::garbage_staging(&listed, &log_id, epoch, &pending);
+            if self.owns(&root).await? {
+                garbage.extend(decide::garbage_of_others(&listed, &log_id));
+            }
             step(&*faults, Step::CollectStaging, async {
                 for path in garbage {
                     store.delete(&path).await?;
                 }
-                for epoch in folders {
-                    store.delete_empty_folder(&paths::staging_folder(epoch)).await?;
-                }
+                store.delete_empty_folders(paths::STAGING).await?;
                 Ok::<_, LogError>(())
             })
             .await?;
+            self.adopt_format1(&root, &pending).await?;
         }
         Ok(())
     }

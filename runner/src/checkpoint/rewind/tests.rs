@@ -217,7 +217,7 @@ async fn progress_is_lowered_before_rows_vanish() {
     let goal = version_of(&job, 15).await;
     let plan = job.plan(&to(goal)).await.unwrap();
     carry_out(&job.open("job"), &job.opener(), &plan).await.unwrap();
-    let told = crate::checkpoint::log::read_progress(&job.open(OUTPUT)).await.unwrap().unwrap();
+    let told = crate::checkpoint::progress::read_progress(&job.open(OUTPUT)).await.unwrap().unwrap();
     // The commit itself is kept, but as of its version nobody had noted that it is published.
     assert_eq!((told.published, told.complete_until), (plan.version, Some(10)));
 }
@@ -246,7 +246,7 @@ async fn a_record_of_a_newer_program_is_not_taken_for_damage() {
     job.run(1, 20).await.unwrap();
     let last = job.survey().await.last_version();
     let path = job.path("job").join(paths::log_record(last));
-    let text = std::fs::read_to_string(&path).unwrap().replace("{\"format\":1", "{\"format\":2");
+    let text = std::fs::read_to_string(&path).unwrap().replace("{\"format\":2", "{\"format\":3");
     std::fs::write(&path, text).unwrap();
     let error = job.plan(&RewindRequest::default()).await.unwrap_err();
     assert!(matches!(error, RewindRefused::NewerFormat { .. }), "{error}");

@@ -42,22 +42,46 @@ impl Location {
             return Ok(Self::Folder(PathBuf::from(text)));
         }
         let url = Url::parse(text).map_err(|error| unreadable(error.to_string()))?;
+        if url.query().is_some() || url.fragment().is_some() {
+            let problem = "it has a query or a fragment; write %3F for a question mark of a name, and %23 for a hash";
+            return Err(unreadable(problem.to_owned()));
+        }
+        Self::of_url(&url, unreadable)
+    }
+
+    /// The place of a root as it stands in a log. Logs of format 1 held paths that were not encoded, and what looked like
+    /// a query or a fragment was never a part of the place.
+    ///
+    /// # Errors
+    /// When the URL cannot be read.
+    pub fn of_root(root: &str) -> Result<Self, StoreError> {
+        let unreadable = |problem: String| StoreError::Unsuitable(format!("{root:?} is no place: {problem}"));
+        if !root.contains("://") {
+            return Ok(Self::Folder(PathBuf::from(root)));
+        }
+        let mut url = Url::parse(root).map_err(|error| unreadable(error.to_string()))?;
+        url.set_query(None);
+        url.set_fragment(None);
+        Self::of_url(&url, unreadable)
+    }
+
+    fn of_url(url: &Url, unreadable: impl Fn(String) -> StoreError) -> Result<Self, StoreError> {
         if url.scheme() == "file" {
             let path =
                 url.to_file_path().map_err(|()| unreadable("a file URL has the form file:///folder".to_owned()))?;
             return Ok(Self::Folder(path));
         }
-        Ok(Self::Remote(url))
+        Ok(Self::Remote(url.clone()))
     }
 
-    /// A place below this one.
+    /// A place below this one; the text is taken literally.
     #[must_use]
     pub fn join(&self, relative: &str) -> Self {
         match self {
             Self::Folder(path) => Self::Folder(path.join(relative)),
             Self::Remote(url) => {
                 let mut url = url.clone();
-                url.set_path(&format!("{}/{relative}", url.path().trim_end_matches('/')));
+                url.set_path(&format!("{}/{}", url.path().trim_end_matches('/'), literal(relative)));
                 Self::Remote(url)
             }
         }
@@ -72,35 +96,43 @@ impl Location {
                 let mut url = url.clone();
                 let parent =
                     url.path().trim_end_matches('/').rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-                url.set_path(&format!("{parent}/{name}"));
+                url.set_path(&format!("{parent}/{}", literal(name)));
                 Self::Remote(url)
             }
         }
     }
 
-    /// Opens the store there. Nothing is made or written before the first write.
+    /// Opens the store of a checkpoint. Nothing is made or written before the first write.
     ///
     /// # Errors
     /// When the program cannot open such a store.
     pub fn open(&self, faults: &Arc<dyn Faults>) -> Result<SharedStore, StoreError> {
         match self {
             Self::Folder(path) => Ok(Rc::new(LocalStore::open(path, Arc::clone(faults))?)),
-            Self::Remote(url) => self.open_remote(url),
+            #[cfg(test)]
+            Self::Remote(url) if let Some(store) = simulated(url) => Ok(store),
+            Self::Remote(url) => {
+                let (store, prefix) = open_remote(url)?;
+                Ok(Rc::new(RemoteStore::new(store, prefix, url.to_string())))
+            }
         }
     }
 
-    fn open_remote(&self, url: &Url) -> Result<SharedStore, StoreError> {
-        #[cfg(test)]
-        if let ("simulated", Some(store)) = (url.scheme(), super::simulated::SimulatedStore::mounted(url.as_str())) {
-            return Ok(store);
+    /// Opens the store of a table, with its bookkeeping beside it. Nothing is made or written before the first write.
+    ///
+    /// # Errors
+    /// When the program cannot open such a store, or there is no place beside the table.
+    pub fn open_table(&self, faults: &Arc<dyn Faults>) -> Result<SharedStore, StoreError> {
+        match self {
+            Self::Folder(path) => Ok(Rc::new(LocalStore::open_table(path, Arc::clone(faults))?)),
+            #[cfg(test)]
+            Self::Remote(url) if let Some(store) = simulated(url) => Ok(store),
+            Self::Remote(url) => {
+                let (store, prefix) = open_remote(url)?;
+                Ok(Rc::new(RemoteStore::table(store, prefix, url.to_string())?))
+            }
         }
-        let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
-            StoreError::Unsuitable(format!("{url}: this program cannot open such a store ({error}); use a folder"))
-        })?;
-        Ok(Rc::new(RemoteStore::new(Arc::from(store), prefix, url.to_string())))
     }
-
     /// The folder, if it is one.
     pub fn folder(&self) -> Option<&Path> {
         match self {
@@ -108,6 +140,28 @@ impl Location {
             Self::Remote(_) => None,
         }
     }
+}
+
+#[cfg(test)]
+fn simulated(url: &Url) -> Option<SharedStore> {
+    if url.scheme() != "simulated" {
+        return None;
+    }
+    let store: SharedStore = super::simulated::SimulatedStore::mounted(url.as_str())?;
+    Some(store)
+}
+
+fn open_remote(url: &Url) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path), StoreError> {
+    let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
+    let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
+        StoreError::Unsuitable(format!("{url}: this program cannot open such a store ({error}); use a folder"))
+    })?;
+    Ok((Arc::from(store), prefix))
+}
+
+/// A text that an URL decodes to itself.
+fn literal(text: &str) -> String {
+    text.replace('%', "%25")
 }
 
 impl std::fmt::Display for Location {
@@ -134,6 +188,17 @@ mod tests {
         assert!(Location::parse("file://host/x").is_err());
         assert_eq!(bucket.join("t").beside("t_dead_letters").to_string(), "s3://b/p/t_dead_letters");
         assert_eq!(base.join("t").beside("u").to_string(), "/data/u");
+        for name in ["t#1", "u%41", "v?x", "a b"] {
+            assert_eq!(Location::resolve(name, &base).unwrap().folder(), Some(Path::new(&format!("/data/{name}"))));
+            let Location::Remote(url) = bucket.join(name).beside(name) else { panic!("a bucket is remote") };
+            let decoded = object_store::path::Path::from_url_path(url.path()).unwrap();
+            assert_eq!(decoded, object_store::path::Path::parse(format!("p/{name}")).unwrap(), "{url}");
+        }
+        for text in ["file:///x/t#1", "s3://b/t?x=1"] {
+            let error = Location::parse(text).unwrap_err().to_string();
+            assert!(error.contains("a query or a fragment"), "{error}");
+        }
+        assert_eq!(Location::of_root("file:///x/t#1").unwrap().to_string(), "/x/t");
     }
 
     #[test]

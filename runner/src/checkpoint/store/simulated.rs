@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -12,7 +13,8 @@ use std::task::{Context, Poll};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Created, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
+use super::{Created, Limits, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
+use crate::checkpoint::paths;
 use crate::checkpoint::record::checksum;
 use crate::random::Random;
 
@@ -202,7 +204,10 @@ impl SimulatedStore {
     }
 
     fn path(&self, path: &str) -> String {
-        format!("{}/{path}", self.root)
+        match paths::beside(path) {
+            Some(below) => format!("{}/{}/{below}", paths::BESIDE, self.root),
+            None => format!("{}/{path}", self.root),
+        }
     }
 
     fn fault(&self) -> Fault {
@@ -237,8 +242,9 @@ impl SimulatedStore {
             let mut disk = self.disk.borrow_mut();
             let running = disk.running;
             if let Some(told) = &mut disk.told {
-                // Names carry the log's random id.
+                // Names carry the log's random id, and so does the folder in which it stages.
                 let place = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let place = place.split_once("/staging/").map_or(place, |(folder, _)| folder);
                 told.push(format!("{running} {operation} {place}"));
             }
             if disk.trace && !matches!(operation, "read" | "list") {
@@ -275,16 +281,23 @@ impl Store for SimulatedStore {
         self.run("read", path, read).await
     }
 
+    async fn facts(&self, path: &str) -> Result<Option<StagedFacts>, StoreError> {
+        let facts = |content: Bytes| StagedFacts { bytes: content.len() as u64, xxh3: checksum(&content) };
+        Ok(self.get(path).await?.map(facts))
+    }
+
     async fn length(&self, path: &str) -> Result<Option<u64>, StoreError> {
         Ok(self.get(path).await?.map(|content| content.len() as u64))
     }
 
     async fn list(&self, folder: &str) -> Result<Vec<ObjectEntry>, StoreError> {
         let full = if folder.is_empty() { self.root.clone() } else { self.path(folder) };
-        let strip = self.root.len() + 1;
+        let base = format!("{}/{}/", paths::BESIDE, self.root);
+        let strip = if paths::beside(folder).is_some() { base.len() } else { self.root.len() + 1 };
+        let shown = if paths::beside(folder).is_some() { format!("{}/", paths::BESIDE) } else { String::new() };
         let list = |disk: &mut Disk| {
             let entry = |(path, content): (String, Vec<u8>)| ObjectEntry {
-                path: path[strip..].to_owned(),
+                path: format!("{shown}{}", &path[strip..]),
                 bytes: content.len() as u64,
             };
             disk.read_folder(&full).into_iter().map(entry).collect()
@@ -323,11 +336,17 @@ impl Store for SimulatedStore {
     async fn stage(&self, path: &str) -> Result<Box<dyn StagedFile>, StoreError> {
         let full = self.path(path);
         let open = |disk: &mut Disk| {
+            if disk.entries.contains_key(&full) {
+                return None;
+            }
             let inode = disk.create_inode(Vec::new());
             disk.entries.insert(full, inode);
-            inode
+            Some(inode)
         };
-        let inode = self.run("create", path, open).await?;
+        let Some(inode) = self.run("create", path, open).await? else {
+            let source = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+            return Err(StoreError::InTheWay { operation: "create", path: self.path(path), source });
+        };
         let store = Self { disk: Rc::clone(&self.disk), root: self.root.clone() };
         Ok(Box::new(SimulatedFile { store, path: path.to_owned(), inode }))
     }
@@ -352,6 +371,8 @@ impl Store for SimulatedStore {
         let (from, to) = (self.path(stage), self.path(path));
         let rename = |disk: &mut Disk| match disk.entries.remove(&from) {
             Some(inode) => {
+                // A store makes its root, durably, before it writes the first time.
+                disk.durable_folders.insert(self.root.clone());
                 disk.entries.insert(to.clone(), inode);
                 disk.renames.push((from.clone(), to.clone()));
                 Superseded::Yes
@@ -377,12 +398,20 @@ impl Store for SimulatedStore {
         .await
     }
 
-    async fn delete_empty_folder(&self, _: &str) -> Result<(), StoreError> {
+    async fn delete_empty_folders(&self, _: &str) -> Result<(), StoreError> {
         Ok(())
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { name: 255, path: 4_000 }
+    }
+
+    fn file(&self, _: &str) -> Option<PathBuf> {
+        None
     }
 }
 

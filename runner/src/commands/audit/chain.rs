@@ -15,7 +15,11 @@ pub(super) struct Covered {
 
 /// Ranges per partition, as they came.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Chains(Partitions<Covered>);
+pub(super) struct Chains {
+    partitions: Partitions<Covered>,
+    /// Old files were removed on purpose: what they covered is missing.
+    gaps_are_fine: bool,
+}
 
 impl Chains {
     /// Chains that begin at these offsets. A partition that is not named begins with its first range.
@@ -25,23 +29,29 @@ impl Chains {
         chains
     }
 
+    /// Chains in which ranges may be missing.
+    pub(super) fn with_gaps(mut self, fine: bool) -> Self {
+        self.gaps_are_fine = fine;
+        self
+    }
+
     /// Partitions that go on elsewhere: a topic was created again, or lost its end.
     pub(super) fn restart(&mut self, offsets: &Partitions<i64>) {
         for (topic, partitions) in offsets {
             let at = |offset: &i64| Covered { first: *offset, next: *offset };
-            let chain = self.0.entry(topic.clone()).or_default();
+            let chain = self.partitions.entry(topic.clone()).or_default();
             chain.extend(partitions.iter().map(|(partition, offset)| (*partition, at(offset))));
         }
     }
 
     /// Adds a range `[start, end)`; the answer names what is wrong with it.
     pub(super) fn add(&mut self, topic: &str, partition: i32, start: i64, end: i64) -> Result<(), String> {
-        let chain = self.0.entry(topic.to_owned()).or_default();
+        let chain = self.partitions.entry(topic.to_owned()).or_default();
         let covered = chain.entry(partition).or_insert(Covered { first: start, next: start });
         let expected = covered.next;
         covered.next = covered.next.max(end);
         let place = format!("{topic} partition {partition}");
-        if start > expected {
+        if start > expected && !self.gaps_are_fine {
             return Err(format!("{place}: offsets [{expected}, {start}) are not covered"));
         }
         if start < expected {
@@ -55,8 +65,11 @@ impl Chains {
         let mut problems = Vec::new();
         for (topic, partitions) in expected {
             for (partition, expected) in partitions {
-                let Some(covered) = self.0.get(topic).and_then(|chain| chain.get(partition)) else { continue };
+                let Some(covered) = self.partitions.get(topic).and_then(|chain| chain.get(partition)) else { continue };
                 let (next, place) = (covered.next, format!("{topic} partition {partition}"));
+                if next < *expected && self.gaps_are_fine {
+                    continue;
+                }
                 if next < *expected {
                     problems.push(format!("{place}: offsets [{next}, {expected}) are not covered"));
                 } else if next > *expected {
@@ -88,7 +101,7 @@ mod tests {
         assert_eq!(chains.add("t", 0, 11, 14).unwrap_err(), "t partition 0: offsets [11, 12) are covered twice");
         chains.add("t", 0, 14, 15).unwrap();
         chains.add("t", 1, 7, 9).unwrap();
-        assert_eq!(chains.0["t"][&0], Covered { first: 5, next: 15 });
+        assert_eq!(chains.partitions["t"][&0], Covered { first: 5, next: 15 });
     }
 
     #[test]
@@ -103,6 +116,6 @@ mod tests {
         );
         chains.restart(&one(0));
         chains.add("t", 0, 0, 3).unwrap();
-        assert_eq!(chains.0["t"][&0], Covered { first: 0, next: 3 });
+        assert_eq!(chains.partitions["t"][&0], Covered { first: 0, next: 3 });
     }
 }

@@ -43,7 +43,9 @@ pub(super) fn conservation(counters: &Counters, outputs: &[&str]) -> Vec<String>
 /// How many dead letters are counted, where a table of so many rows does not have them.
 pub(super) fn letters_missing(counters: &Counters, rows: u64) -> Option<String> {
     let kept = || counters.sources.values().map(SourceCounters::kept);
-    let (least, most) = (kept().map(|kept| *kept.start()).sum(), kept().map(|kept| *kept.end()).sum());
+    let refused = counters.refused();
+    let least = kept().map(|kept| *kept.start()).sum::<u64>() + refused;
+    let most = kept().map(|kept| *kept.end()).sum::<u64>() + refused;
     (!(least..=most).contains(&rows)).then(|| format!("{least} dead letters are counted"))
 }
 

@@ -27,8 +27,10 @@ pub(super) struct AuditedLog {
 
 /// A file that a commit wrote.
 pub(super) struct ExpectedFile {
-    /// Root of the output.
-    pub(super) root: String,
+    /// Name of the output.
+    pub(super) output: String,
+    /// Batch clock of the commit, as far as it is known.
+    pub(super) clock: i64,
     /// Version of the commit.
     pub(super) version: u64,
     /// What the commit says of it.
@@ -125,9 +127,10 @@ fn since_the_beginning(end: &JobState) -> Partitions<Covered> {
 fn pending_files(begin: &JobState) -> Vec<ExpectedFile> {
     let mut files = Vec::new();
     for (version, outputs) in &begin.pending {
-        for output in outputs.values() {
+        for (name, output) in outputs {
             let of = |file: &FileCommit| ExpectedFile {
-                root: output.root.clone(),
+                output: name.clone(),
+                clock: begin.clock,
                 version: *version,
                 file: file.clone(),
                 offsets: None,
@@ -144,8 +147,9 @@ fn files_of(commit: &Commit, before: &JobState, after: &JobState) -> Vec<Expecte
     for (name, output) in &commit.outputs {
         let offsets = covered_by(name, commit, before, after);
         for file in &output.files {
-            let (root, version, file) = (output.root.clone(), after.version, file.clone());
-            files.push(ExpectedFile { root, version, file, offsets: Some(offsets.clone()), may_be_staged: false });
+            let (output, clock, version, file) = (name.clone(), commit.clock, after.version, file.clone());
+            let offsets = Some(offsets.clone());
+            files.push(ExpectedFile { output, clock, version, file, offsets, may_be_staged: false });
         }
     }
     files

@@ -6,7 +6,7 @@ use crate::checkpoint::record::{Commit, Record, encode};
 use crate::commands::checkpoint::fixture::{Fixture, JOB, LETTERS, STEP, TABLE};
 
 async fn audited(fixture: &Fixture) -> Audit {
-    run(&Survey::read(&fixture.store()).await.unwrap(), &output_opener()).await.unwrap()
+    run(&Survey::read(&fixture.store()).await.unwrap(), None, Retention::default()).await.unwrap()
 }
 
 async fn problems(fixture: &Fixture) -> String {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::app::CommandError;
+use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
 use crate::pipeline::batch::interval::{Grid, Interval};
@@ -16,7 +17,7 @@ use crate::pipeline::batch::survey::{BatchSurvey, Replacement};
 
 use super::ls::first_version;
 use super::show::{line, one_record, versions};
-use super::{JobPlace, output_opener, store_failed};
+use super::{JobPlace, outputs, store_failed};
 
 pub(super) use verify::verify;
 
@@ -69,7 +70,7 @@ pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Res
     }
     let Some(state) = head.state else { return Ok(out) };
     identity(&mut out, place, &survey, &state, now);
-    intervals(&mut out, &survey, &state, now).await.map_err(store_failed)?;
+    intervals(&mut out, place, &survey, &state, now).await.map_err(store_failed)?;
     Ok(out)
 }
 
@@ -140,15 +141,25 @@ fn stretches(state: &State) -> String {
     }
 }
 
-async fn intervals(out: &mut String, survey: &BatchSurvey, state: &State, now: i64) -> Result<(), StoreError> {
+async fn intervals(
+    out: &mut String,
+    place: &JobPlace,
+    survey: &BatchSurvey,
+    state: &State,
+    now: i64,
+) -> Result<(), StoreError> {
     let replacements = survey.replacements();
+    let roots: Vec<_> = replacements.values().map(|decision| decision.replace.root.clone()).collect();
+    let newest = replacements.values().max_by_key(|decision| decision.version);
+    let current: Vec<_> = newest.iter().map(|decision| decision.replace.root.clone()).collect();
+    let open = outputs::opener(&state.start.log_id, &roots, &current, place.outputs.as_ref()).await;
     if replacements.is_empty() {
         out.push_str("\nno record of an interval is kept\n");
         return Ok(());
     }
     let mut shown = list(&["interval", "rows", "files", "bytes", "are they there?", "replaced", "by", "record"]);
     let older = replacements.len().saturating_sub(INTERVALS_SHOWN);
-    let mut outputs = BTreeMap::new();
+    let mut stores = BTreeMap::new();
     for (interval, decision) in replacements.iter().skip(older) {
         let files = &decision.replace.files;
         let by = match &decision.run {
@@ -160,7 +171,7 @@ async fn intervals(out: &mut String, survey: &BatchSurvey, state: &State, now: i
             grouped(decision.replace.rows),
             files.len().to_string(),
             bytes(files.iter().map(|file| file.bytes).sum()),
-            presence(&mut outputs, decision).await?,
+            presence(&open, &mut stores, decision).await?,
             ago(decision.replace.clock, now),
             by,
             decision.version.to_string(),
@@ -176,12 +187,16 @@ async fn intervals(out: &mut String, survey: &BatchSurvey, state: &State, now: i
 }
 
 /// Whether the files of an interval lie where readers find them, by name and length.
-async fn presence(outputs: &mut BTreeMap<String, SharedStore>, decision: &Replacement) -> Result<String, StoreError> {
+async fn presence(
+    open: &OpenOutput,
+    stores: &mut BTreeMap<String, SharedStore>,
+    decision: &Replacement,
+) -> Result<String, StoreError> {
     let root = &decision.replace.root;
-    if !outputs.contains_key(root) {
-        outputs.insert(root.clone(), output_opener()(root)?);
+    if !stores.contains_key(root) {
+        stores.insert(root.clone(), open(root)?);
     }
-    let store = &outputs[root];
+    let store = &stores[root];
     let (mut missing, mut other, mut staged) = (0, 0, 0);
     for file in &decision.replace.files {
         match store.length(&file.path).await? {

@@ -2,8 +2,7 @@
 
 use std::fs::File;
 
-use crate::checkpoint::record::{FileCommit, checksum};
-use crate::checkpoint::store::open::Location;
+use crate::checkpoint::record::FileCommit;
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::sink::footer::{self, FileFacts};
 
@@ -56,14 +55,13 @@ async fn check_object(store: &SharedStore, path: &str, file: &FileCommit) -> Res
         Some(found) if found != file.bytes => return Ok(FileState::Length(found)),
         Some(_) => {}
     }
-    let Some(content) = store.get(path).await? else { return Ok(FileState::Missing) };
-    Ok(if checksum(&content) == file.xxh3 { FileState::Good } else { FileState::Changed })
+    let Some(found) = store.facts(path).await? else { return Ok(FileState::Missing) };
+    Ok(if found.xxh3 == file.xxh3 { FileState::Good } else { FileState::Changed })
 }
 
 /// Opens a file of an output that lies in a folder.
 fn open_file(output: &SharedStore, path: &str) -> Option<File> {
-    let location = Location::parse(output.root()).ok()?;
-    File::open(location.folder()?.join(path)).ok()
+    File::open(output.file(path)?).ok()
 }
 
 /// Rows and footer of a file; the inner error says why it is not a Parquet file. Of a local file only the end is read.

@@ -13,7 +13,9 @@ use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::{Attempt, JobLog, LogAccess, OpenOutput, read};
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{Commit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject};
+use crate::checkpoint::record::{
+    Commit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject, WindowEnds,
+};
 use crate::checkpoint::store::local::LocalStore;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, Store};
@@ -103,24 +105,37 @@ impl Fixture {
     }
 
     pub(crate) async fn start(&self, number: i64) -> JobLog {
-        let rank = Rank { generation: 0, started: number };
-        let candidate =
-            Candidate { owner: format!("owner-{number}"), rank, place: format!("process {number} on laptop") };
-        let open: OpenOutput = Rc::new(|root| Location::parse(root)?.open(&(Arc::new(NoSync) as Arc<dyn Faults>)));
+        let (owner, pod) = (format!("owner-{number}"), format!("pod-{number}"));
+        let candidate = Candidate { owner, rank: Rank::default(), pod, place: format!("process {number} on laptop") };
+        let open: OpenOutput =
+            Rc::new(|root| Location::of_root(root)?.open_table(&(Arc::new(NoSync) as Arc<dyn Faults>)));
         let access = LogAccess::new(self.store(), open, candidate, Arc::new(NoSync));
         let mut log = match read::read(&access.store).await.unwrap() {
             Some(recovered) => JobLog::resume(access, recovered),
             None => JobLog::begin(access, self.start_record()).await.unwrap(),
         };
         log.take_over(NOON + number).await.unwrap();
+        log.place_outputs(self.plan().outputs);
+        log.claim_outputs(false).await.unwrap();
         log.publish_pending().await.unwrap();
         log.note_published().await.unwrap();
         log.collect_staging().await.unwrap();
         log
     }
 
-    fn start_record(&self) -> Start {
+    fn plan(&self) -> Plan {
         let outputs = [TABLE, LETTERS].map(|output| (output.to_owned(), self.root(output)));
+        Plan {
+            fingerprint: "f".to_owned(),
+            sql: "SELECT 1".to_owned(),
+            outputs: outputs.into(),
+            dead_letters: Some(LETTERS.to_owned()),
+            window_ends: Some(WindowEnds { step: 60_000_000, offset: 0 }),
+            ..Plan::default()
+        }
+    }
+
+    fn start_record(&self) -> Start {
         Start {
             log_id: LOG_ID.to_owned(),
             namespace: "local".to_owned(),
@@ -128,13 +143,7 @@ impl Fixture {
             cluster_id: "cluster".to_owned(),
             topics: BTreeMap::from([(TOPIC.to_owned(), "id-1".to_owned())]),
             offsets: one(100),
-            plan: Plan {
-                fingerprint: "f".to_owned(),
-                sql: "SELECT 1".to_owned(),
-                outputs: outputs.into(),
-                dead_letters: Some(LETTERS.to_owned()),
-                ..Plan::default()
-            },
+            plan: self.plan(),
             clock: NOON,
             program: "0.1.0".to_owned(),
         }

@@ -12,7 +12,7 @@ use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::log::rewind::{VoidFile, carry_out, void_files};
 use crate::checkpoint::log::{LogError, OpenOutput};
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{Partitions, Record};
+use crate::checkpoint::record::{Partitions, Rank, Record};
 use crate::checkpoint::rewind::{
     RewindFacts, RewindPlan, RewindRefused, RewindRequest, TopicNow, needed_offsets, plan, ranges_text,
     snapshot_versions, target,
@@ -57,7 +57,8 @@ pub(super) fn rewind(args: &RewindArgs) -> Result<u8, CommandError> {
         print("\nNothing was changed. The same command with --yes does it.\n");
         return Ok(0);
     }
-    let done = block_on(carry_out(&place.store, &output_opener(), &plan))?;
+    let open = block_on(output_opener(&survey, place.outputs.as_ref()))?;
+    let done = block_on(carry_out(&place.store, &open, &plan))?;
     done.map_err(|error| match error {
         LogError::Reload { .. } => CommandError::failed("the log was written meanwhile: stop the job, and look again"),
         error => CommandError::Job(JobError::from(error)),
@@ -73,11 +74,11 @@ async fn prepare(
     request: &RewindRequest,
     kafka: Option<&KafkaNow>,
 ) -> Result<(String, RewindPlan), CommandError> {
-    let open = output_opener();
+    let open = output_opener(survey, place.outputs.as_ref()).await;
     let highest_file = highest_file(survey, &open).await.map_err(store_failed)?;
     let goal = target(survey, request, highest_file).map_err(|error| refused(survey, &error))?;
     let damaged_state = damaged_state(&place.store, &goal).await.map_err(store_failed)?;
-    let candidate = candidate(0, SystemClock.now());
+    let candidate = candidate(Rank::default(), None);
     let facts = RewindFacts {
         owner: candidate.owner,
         place: candidate.place,
@@ -133,23 +134,28 @@ struct Vanishing {
 }
 
 async fn files_with_rows(survey: &Survey, open: &OpenOutput, plan: &RewindPlan) -> Result<Vec<Vanishing>, StoreError> {
-    let mut known: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut known: BTreeMap<String, u64> = BTreeMap::new();
     for (_, record) in survey.readable() {
         let Record::Commit(commit) = record else { continue };
         for output in commit.outputs.values() {
-            known.extend(output.files.iter().map(|file| ((output.root.clone(), file.path.clone()), file.rows)));
+            known.extend(output.files.iter().map(|file| (file.path.clone(), file.rows)));
         }
     }
     let mut vanishing = Vec::new();
+    let mut places = BTreeSet::new();
     for root in &plan.outputs {
         let store = open(root)?;
+        // A table that was moved has several roots in the log.
+        if !places.insert(store.root().to_owned()) {
+            continue;
+        }
         for file in void_files(&store, plan).await? {
-            let rows = match known.get(&(root.clone(), file.path.clone())) {
+            let rows = match known.get(&file.path) {
                 Some(rows) => Some(*rows),
                 // Its record cannot be read; the file tells as well.
                 None => read_facts(&store, &file.path).await?.ok().map(|facts| facts.rows),
             };
-            vanishing.push(Vanishing { root: root.clone(), file, rows });
+            vanishing.push(Vanishing { root: store.root().to_owned(), file, rows });
         }
     }
     Ok(vanishing)

@@ -6,7 +6,7 @@ use crate::checkpoint::record::{Record, encode};
 use crate::checkpoint::survey::Survey;
 
 async fn verified(fixture: &Fixture) -> (String, bool) {
-    verify::verify(&place(fixture)).await.unwrap()
+    verify::verify(&place(fixture), Retention::default()).await.unwrap()
 }
 
 fn place(fixture: &Fixture) -> JobPlace {
@@ -85,8 +85,8 @@ async fn everything_that_is_damaged_is_named_with_a_cure() {
             std::fs::remove_file(fixture.published(LETTERS).last().unwrap()).unwrap();
             vec!["it is missing", LETTERS]
         }),
-        ("_progress.json", |fixture, _| {
-            std::fs::write(fixture.path("outputs").join(TABLE).join(paths::PROGRESS), "{}").unwrap();
+        ("the progress", |fixture, _| {
+            std::fs::write(fixture.path("outputs/_dataplatform").join(TABLE).join("progress.json"), "{}").unwrap();
             vec!["it is missing or cannot be read", "next commit"]
         }),
     ];

@@ -12,14 +12,16 @@ use datafusion::arrow::ipc::reader::StreamReader;
 use crate::app::CommandError;
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::log::{OpenOutput, read_progress};
+use crate::checkpoint::log::OpenOutput;
+use crate::checkpoint::owner;
 use crate::checkpoint::paths;
+use crate::checkpoint::progress::read_progress;
 use crate::checkpoint::record::{FileCommit, OutputCommit, Record, RecordError, StateObject, checksum};
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::checkpoint::survey::Survey;
 use crate::commands::{bytes, grouped, list};
 
-use super::{JobPlace, check_file, output_opener, store_failed};
+use super::{FileState, JobPlace, Retention, check_file, output_opener, store_failed};
 
 /// How often everything is read again when the job went on meanwhile.
 const READS_MAX: u32 = 5;
@@ -61,8 +63,8 @@ impl Check {
 }
 
 /// The text of the command, and whether everything is good.
-pub(super) async fn verify(place: &JobPlace) -> Result<(String, bool), CommandError> {
-    let checks = stable_checks(&place.store, &output_opener()).await.map_err(store_failed)?;
+pub(super) async fn verify(place: &JobPlace, retention: Retention) -> Result<(String, bool), CommandError> {
+    let checks = stable_checks(place, retention).await.map_err(store_failed)?;
     Ok(text(place, &checks))
 }
 
@@ -82,10 +84,11 @@ pub(super) fn text(place: &JobPlace, checks: &[Check]) -> (String, bool) {
 }
 
 /// Checks until nothing is bad, or the log stands still.
-async fn stable_checks(store: &SharedStore, open: &OpenOutput) -> Result<Vec<Check>, StoreError> {
+async fn stable_checks(place: &JobPlace, retention: Retention) -> Result<Vec<Check>, StoreError> {
+    let store = &place.store;
     let mut survey = Survey::read(store).await?;
     for _ in 0..READS_MAX {
-        let checks = all_checks(store, open, &survey).await?;
+        let checks = all_checks(place, &survey, retention).await?;
         let now = Survey::read(store).await?;
         let stands_still = now.last_version() == survey.last_version() && now.bases.len() == survey.bases.len();
         if stands_still || checks.iter().all(Check::is_good) {
@@ -93,19 +96,21 @@ async fn stable_checks(store: &SharedStore, open: &OpenOutput) -> Result<Vec<Che
         }
         survey = now;
     }
-    all_checks(store, open, &survey).await
+    all_checks(place, &survey, retention).await
 }
 
 /// Every check of a job's folder and of its outputs.
 pub(super) async fn all_checks(
-    store: &SharedStore,
-    open: &OpenOutput,
+    place: &JobPlace,
     survey: &Survey,
+    retention: Retention,
 ) -> Result<Vec<Check>, StoreError> {
+    let store = &place.store;
     let mut checks = vec![records(store, survey), bases(store, survey), state_objects(store, survey).await?];
     let Some(state) = survey.head().state else { return Ok(checks) };
-    checks.push(files(open, survey, &state).await?);
-    let (progress, staging) = outputs(open, &state).await?;
+    let open = output_opener(survey, place.outputs.as_ref()).await;
+    checks.push(files(&open, survey, &state, retention).await?);
+    let (progress, staging) = outputs(&open, &state).await?;
     checks.extend([progress, staging]);
     Ok(checks)
 }
@@ -293,23 +298,32 @@ fn decode(content: Bytes) -> Result<(), String> {
 }
 
 /// Every file that the kept log names lies where readers find it, or is staged if it is not published yet.
-async fn files(open: &OpenOutput, survey: &Survey, state: &JobState) -> Result<Check, StoreError> {
+async fn files(
+    open: &OpenOutput,
+    survey: &Survey,
+    state: &JobState,
+    retention: Retention,
+) -> Result<Check, StoreError> {
     let mut check = Check::new("files", "");
-    let (mut number, mut size, mut staged) = (0_u64, 0_u64, 0_u64);
-    for (version, outputs) in reachable_files(survey) {
+    let (mut number, mut size, mut staged, mut removed) = (0_u64, 0_u64, 0_u64, 0_u64);
+    for (version, (clock, outputs)) in reachable_files(survey) {
         let may_be_staged = state.pending.contains_key(&version);
         for output in outputs.values().filter(|output| !output.files.is_empty()) {
             let store = open(&output.root)?;
             for file in &output.files {
                 let found = check_file(&store, file, may_be_staged).await?;
                 number += 1;
+                if found == FileState::Missing && retention.covers(&file.path, clock) {
+                    removed += 1;
+                    continue;
+                }
                 size += file.bytes;
-                staged += u64::from(found == super::FileState::Staged);
+                staged += u64::from(found == FileState::Staged);
                 if let Some(problem) = found.problem(file) {
                     check.bad(
-                        format!("{}/{}", output.root, file.path),
+                        format!("{}/{}", store.root(), file.path),
                         format!("{problem} (version {version})"),
-                        file_cure(file),
+                        file_cure(file, if found == FileState::Missing { retention.hint() } else { "" }),
                     );
                 }
             }
@@ -319,26 +333,29 @@ async fn files(open: &OpenOutput, survey: &Survey, state: &JobState) -> Result<C
     if staged > 0 {
         let _ = write!(check.found, "; {staged} staged, the next start publishes them");
     }
+    if removed > 0 {
+        let _ = write!(check.found, "; {removed} of them were removed on purpose, as was said");
+    }
     Ok(check)
 }
 
-fn file_cure(file: &FileCommit) -> String {
+fn file_cure(file: &FileCommit, hint: &str) -> String {
     format!(
-        "bring it back from a backup ({} bytes, {} rows); or go back to the version before it with `data-platform checkpoint \
-         rewind JOB --to VERSION`, which reads its records again",
+        "bring it back from a backup ({} bytes, {} rows){hint}; or go back to the version before it with `data-platform \
+         checkpoint rewind JOB --to VERSION`, which reads its records again",
         file.bytes, file.rows
     )
 }
 
 /// Files of the commits that are part of the job, as far as records are kept.
-fn reachable_files(survey: &Survey) -> BTreeMap<u64, BTreeMap<String, OutputCommit>> {
+fn reachable_files(survey: &Survey) -> BTreeMap<u64, (i64, BTreeMap<String, OutputCommit>)> {
     let mut files = BTreeMap::new();
     let Some(oldest) = survey.oldest() else { return files };
     // Commits that a base still waits to see published are older than any record.
-    files.extend(oldest.pending.clone());
+    files.extend(oldest.pending.iter().map(|(version, outputs)| (*version, (oldest.clock, outputs.clone()))));
     let (end, _) = survey.walk(oldest, u64::MAX, |_, record, after| {
         if let Record::Commit(commit) = record {
-            files.insert(after.version, commit.outputs.clone());
+            files.insert(after.version, (commit.clock, commit.outputs.clone()));
         }
     });
     if let Some(head) = survey.head().state.filter(|head| head.version > end.version) {
@@ -349,7 +366,7 @@ fn reachable_files(survey: &Survey) -> BTreeMap<u64, BTreeMap<String, OutputComm
         {
             survey.walk(base.clone(), head.version, |_, record, after| {
                 if let Record::Commit(commit) = record {
-                    files.insert(after.version, commit.outputs.clone());
+                    files.insert(after.version, (commit.clock, commit.outputs.clone()));
                 }
             });
         }
@@ -359,22 +376,25 @@ fn reachable_files(survey: &Survey) -> BTreeMap<u64, BTreeMap<String, OutputComm
 
 /// What outputs say of themselves, and what was left in their staging folders.
 async fn outputs(open: &OpenOutput, state: &JobState) -> Result<(Check, Check), StoreError> {
-    let mut progress = Check::new("_progress.json", "");
+    let mut progress = Check::new("progress", "");
     let mut told_by = 0;
     let mut staged = 0;
     for (name, root) in &state.plan.outputs {
         let store = open(root)?;
         let has_files = state.outputs.get(name).is_some_and(|output| output.last_file > 0);
-        let path = format!("{root}/{}", paths::PROGRESS);
+        let path = shown(&store, paths::PROGRESS);
+        if let Some(owned) = owner::newest(&store).await?.filter(|owned| owned.owner.log_id != state.start.log_id) {
+            progress.bad(
+                shown(&store, paths::OWNER),
+                format!("the table belongs to another log: {} ({})", owned.owner.log_id, owned.owner.job),
+                "give one of the two jobs another sink.path",
+            );
+            continue;
+        }
         let written_again = "nothing: the job writes it again with its next commit";
         match read_progress(&store).await? {
             None if !has_files => {}
             None => progress.bad(path, "it is missing or cannot be read", written_again),
-            Some(told) if told.log_id != state.start.log_id => progress.bad(
-                path,
-                format!("another log writes this output: {}", told.log_id),
-                "give one of the two jobs another sink.path",
-            ),
             Some(told) if told.published > state.version => progress.bad(
                 path,
                 format!(
@@ -399,8 +419,10 @@ async fn outputs(open: &OpenOutput, state: &JobState) -> Result<(Check, Check), 
             .flat_map(|output| &output.files)
             .map(|file| &file.stage)
             .collect();
-        let left = store.list(paths::STAGING).await?;
-        staged += left.iter().filter(|entry| !pending.contains(&entry.path)).count();
+        for folder in [paths::STAGING, paths::format1::STAGING] {
+            let left = store.list(folder).await?;
+            staged += left.iter().filter(|entry| !pending.contains(&entry.path)).count();
+        }
     }
     progress.found = format!("{told_by} of {} outputs", state.plan.outputs.len());
     let found = match staged {
@@ -408,4 +430,9 @@ async fn outputs(open: &OpenOutput, state: &JobState) -> Result<(Check, Check), 
         staged => format!("{staged} files left over; the next start of the job removes those of owners before it"),
     };
     Ok((progress, Check::new("staging", found)))
+}
+
+/// An object of a table for people.
+pub(super) fn shown(store: &SharedStore, path: &str) -> String {
+    store.file(path).map_or_else(|| format!("{}/{path}", store.root()), |file| file.display().to_string())
 }

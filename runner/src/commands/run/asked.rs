@@ -8,13 +8,10 @@ use data_platform_crds::runner_config::{RunnerConfig, RunnerConfigError};
 
 use crate::app::CommandError;
 use crate::args::{LogLevel, PlaceArgs, RunArgs};
+use crate::checkpoint::record::Rank;
 use crate::config::job::RunOptions;
 use crate::config::{ConfigError, Loaded, check_without_operator, load_in_pod, load_one};
 use crate::source::kafka::config::Secrets;
-
-/// Rank of a generation below the creation of its resource, in seconds: a resource that is created again outranks its
-/// predecessor, and a million changes of one resource fit below a second.
-const GENERATIONS: i64 = 1 << 20;
 
 /// A job, and how to run it.
 #[derive(Debug)]
@@ -37,9 +34,9 @@ impl Asked {
             checkpoints: args.place.checkpoints.clone().or(Some(config.checkpoints_root.clone())),
             namespace: args.place.namespace.clone().or(Some(config.namespace.clone())),
         };
-        let generation = if args.generation == 0 { rank(&config.job) } else { args.generation };
-        let args = RunArgs { place, generation, ..args.clone() };
+        let args = RunArgs { place, ..args.clone() };
         let mut options = super::options(&args)?;
+        options.candidate.rank = Rank { takeover: args.takeover, ..rank(&config.job) };
         if std::env::var_os("SECRETS_DIR").is_none() {
             options.secrets = Secrets::new(PathBuf::from(&config.secrets_root));
         }
@@ -68,13 +65,13 @@ fn read_config(file: &Path) -> Result<RunnerConfig, CommandError> {
 }
 
 /// Rank of a job among those that had its name.
-fn rank(job: &Job) -> i64 {
+fn rank(job: &Job) -> Rank {
     let metadata = match job {
         Job::Streaming(job) => &job.metadata,
         Job::Batch(job) => &job.metadata,
     };
     let created = metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-    created.saturating_mul(GENERATIONS).saturating_add(metadata.generation.unwrap_or(0))
+    Rank { takeover: 0, created, generation: metadata.generation.unwrap_or(0) }
 }
 
 /// Namespace, name and log level of the job in a configuration, as far as they can be read: for pages and log lines of a
@@ -103,7 +100,8 @@ mod tests {
             });
             rank(&Job::from_value(text).unwrap())
         };
+        let (first, second) = (job("2026-01-01T00:00:00Z", 1_000_000), job("2026-01-01T00:00:01Z", 1));
         assert!(job("2026-01-01T00:00:00Z", 2) > job("2026-01-01T00:00:00Z", 1));
-        assert!(job("2026-01-01T00:00:01Z", 1) > job("2026-01-01T00:00:00Z", 1_000_000));
+        assert!(second > first && second.of_resource() > first.of_resource());
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use data_platform_crds::batch_job::CompleteBy;
 
-use crate::checkpoint::log::{Progress, read_progress};
+use crate::checkpoint::progress::{Progress, read_progress};
 use crate::checkpoint::store::open::Location;
 use crate::clock::show_time;
 use crate::faults::Faults;
@@ -29,9 +29,11 @@ pub(crate) struct Input {
     pub(crate) complete_by: CompleteBy,
 }
 
-/// Why an input is not complete for an interval, in words, by what `_progress.json` of the input says. `None`: it is.
+/// Why an input is not complete for an interval, in words, by what stands beside the input. `None`: it is.
 fn incomplete(input: &str, told: Option<&Progress>, interval: Interval) -> Option<String> {
-    let Some(told) = told else { return Some(format!("{input} has no _progress.json: no job has written it")) };
+    let Some(told) = told else {
+        return Some(format!("nothing beside {input} tells how far it is (no progress.json): no job has written it"));
+    };
     if told.covers(interval.start, interval.end) {
         return None;
     }
@@ -83,7 +85,7 @@ impl Waiting<'_> {
         }
         let by_progress = |input: &&Input| input.time_column.is_some() && input.complete_by == CompleteBy::Progress;
         for input in self.inputs.iter().filter(by_progress) {
-            let told = read_progress(&input.location.open(self.faults)?).await?;
+            let told = read_progress(&input.location.open_table(self.faults)?).await?;
             if let Some(why) = incomplete(&input.name, told.as_ref(), interval) {
                 return Ok(Some(why));
             }
@@ -140,7 +142,7 @@ mod tests {
                 Some("t is complete until 1970-01-01T00:00:00.000Z, and the interval ends at"),
             ),
             (Some(told(None, &[])), Some("the job that writes t has no watermark yet")),
-            (None, Some("t has no _progress.json")),
+            (None, Some("nothing beside t tells how far it is")),
             (Some(told(None, &[(100, 200)])), None),
             (Some(told(Some(50), &[(0, 50), (100, 300)])), None),
             // A run by hand says nothing of the hours before its own.

@@ -182,7 +182,7 @@ pub(crate) fn base_path(version: u64) -> String {
 
 /// What to do about a log that cannot be read.
 pub(crate) const DAMAGED_CURE: &str = "bring it back from a backup; or move the folders batch-log and batch-base of the \
-     checkpoint away: the job begins a new log, and every interval can be processed again with --from and --to";
+     checkpoint away and run once with --new-log: every interval can be processed again with --from and --to";
 
 fn damaged(store: &SharedStore, path: &str, problem: &str) -> JobError {
     JobError::user(

@@ -1,52 +1,196 @@
 //! Replacing an interval in the output: files are staged, the log decides, and only then they take their final names.
 //!
 //! ```text
-//! stage, sync ── Replace (the decision) ── rename each over the old file ── sync ── Replaced ── _progress.json
+//! claim ── stage, sync ── Replace (the decision) ── rename each over the old file ── sync ── Replaced ── progress.json
 //! ```
 //!
 //! Each staged file can be moved once. So a run that slept through its own replacement, and wakes up after the next
 //! run has replaced the interval again, moves nothing. Files that the new rows no longer need are replaced by files
 //! without rows, in the same way; nothing is ever removed.
 
-use crate::checkpoint::log::{Progress, read_progress};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::checksum;
-use crate::checkpoint::store::{SharedStore, Superseded};
-use crate::faults::{Faults, Moment, Step, step};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::checkpoint::decide;
+use crate::checkpoint::log::LogError;
+use crate::checkpoint::log::claims::{self, adopt_format1};
+use crate::checkpoint::owner::{self, Claim, Owner};
+use crate::checkpoint::paths::{self, format1};
+use crate::checkpoint::progress::{Progress, progress_beside, write_progress as tell};
+use crate::checkpoint::record::FileCommit;
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::store::{SharedStore, StagedFacts, StoreError, Superseded};
+use crate::faults::{Faults, Guard, Moment, Step, step};
 use crate::pipeline::batch::log::{BatchLog, Record, Replace};
 use crate::pipeline::error::{JobError, Reason};
+use crate::sink::footer;
 
-/// Folder of the staged files of an attempt, below the output.
-pub(crate) fn staging(log_id: &str, epoch: u64, version: u64) -> String {
-    format!("{}/{}-{epoch}/{version}", paths::STAGING, short(log_id))
+/// What a person does about an output of another log.
+const OTHER_PATH: &str = "give one of the two jobs another sink.path; if the other one is gone for good, or its checkpoint is, \
+     --new-log takes the table over";
+
+/// Whether the output is free for a job that has no log yet.
+pub(super) async fn check_free(output: &SharedStore, ours: &str) -> Result<(), JobError> {
+    claims::check_free(output, output.root(), None, ours).await.map_err(owned)
 }
 
-fn short(log_id: &str) -> &str {
-    log_id.get(..8).unwrap_or(log_id)
+/// Claims the output, before the first file is staged there.
+pub(crate) async fn claim(
+    log: &BatchLog,
+    output: &SharedStore,
+    take_over: bool,
+    faults: &dyn Faults,
+) -> Result<(), JobError> {
+    let us = us(log);
+    if !faults.guard(Guard::Claim) {
+        return Ok(());
+    }
+    if !take_over {
+        claims::check_free(output, output.root(), Some(&us.log_id), &us.job).await.map_err(owned)?;
+    }
+    match step(faults, Step::Claim, owner::claim(output, &us, take_over)).await? {
+        Claim::Ours { .. } => Ok(()),
+        Claim::Other(other) => {
+            Err(owned(LogError::OutputOwned { root: output.root().to_owned(), owner: other.owner, ours: us.job }))
+        }
+    }
 }
 
-/// Files of an interval that readers see, by the name that they begin with.
-pub(crate) async fn files_of(output: &SharedStore, name: &str) -> Result<Vec<String>, JobError> {
-    let is_of_interval = |path: &str| {
-        let file = path.rsplit('/').next().unwrap_or_default();
-        let rest = file.strip_prefix(name).and_then(|rest| rest.strip_suffix(".parquet"));
-        paths::is_visible(path)
-            && rest.is_some_and(|rest| {
-                rest.is_empty() || rest.strip_prefix('-').is_some_and(|number| number.parse::<usize>().is_ok())
-            })
+fn us(log: &BatchLog) -> Owner {
+    let start = &log.state.start;
+    let job = format!("{}/{}", start.namespace, start.job);
+    Owner { log_id: start.log_id.clone(), job, checkpoint: log.store.root().to_owned() }
+}
+
+fn owned(error: LogError) -> JobError {
+    match &error {
+        LogError::OutputOwned { root, owner, ours } if owner.job.is_empty() || owner.job == *ours => JobError::user(
+            Reason::CheckpointMissing,
+            format!("the output {root} was written by the log {}, which is not in this checkpoint", owner.log_id),
+            "bring the checkpoint back; or choose another sink.path; or accept the output as it is: --new-log begins a new log \
+             over it",
+        ),
+        LogError::OutputOwned { .. } => JobError { cure: OTHER_PATH.to_owned(), ..error.into() },
+        _ => error.into(),
+    }
+}
+
+/// Whether the output is this log's.
+async fn owns(log: &BatchLog, output: &SharedStore) -> Result<bool, StoreError> {
+    Ok(owner::newest(output).await?.is_some_and(|owned| owned.owner.log_id == log.state.start.log_id))
+}
+
+/// Files of an interval that readers see: by the name that they begin with, or by what this log wrote into them when the
+/// job had another name.
+pub(super) async fn files_of(
+    output: &SharedStore,
+    log_id: &str,
+    name: &str,
+    interval: String,
+) -> Result<Vec<String>, JobError> {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_named = |rest: &str| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_number);
+    let mut files = Vec::new();
+    for entry in output.list("").await? {
+        if !paths::is_visible(&entry.path) {
+            continue;
+        }
+        let file = entry.path.rsplit('/').next().unwrap_or_default();
+        let Some(stem) = file.strip_suffix(".parquet") else { continue };
+        if stem.strip_prefix(name).is_some_and(is_named) {
+            files.push(entry.path);
+        } else if stem.rfind(&interval).is_some_and(|at| is_named(&stem[at + interval.len()..]))
+            && written_by(output, &entry.path).await?.as_deref() == Some(log_id)
+        {
+            files.push(entry.path);
+        }
+    }
+    Ok(files)
+}
+
+/// The log that wrote a file, as its footer says.
+async fn written_by(output: &SharedStore, path: &str) -> Result<Option<String>, StoreError> {
+    let facts = match output.file(path).and_then(|file| std::fs::File::open(file).ok()) {
+        Some(file) => footer::read(&file),
+        None => match output.get(path).await? {
+            Some(content) => footer::read(&content),
+            None => return Ok(None),
+        },
     };
-    let entries = output.list("").await?;
-    Ok(entries.into_iter().map(|entry| entry.path).filter(|path| is_of_interval(path)).collect())
+    Ok(facts.ok().and_then(|facts| facts.footer).map(|footer| footer.log_id))
 }
 
 /// Makes what is decided visible, if anything is, and tells until when the output is complete.
-pub(crate) async fn publish(log: &mut BatchLog, output: &SharedStore, faults: &dyn Faults) -> Result<(), JobError> {
+pub(crate) async fn publish(
+    log: &mut BatchLog,
+    output: &SharedStore,
+    faults: &Arc<dyn Faults>,
+) -> Result<(), JobError> {
     if let Some(pending) = log.state.pending.clone() {
-        move_files(log, &pending, output, faults).await?;
+        let place = place_of(log, &pending, output, faults).await?;
+        move_files(log, &pending, &place, &**faults).await?;
         let epoch = log.epoch();
-        step(faults, Step::Published, log.add(Record::Replaced { epoch })).await?;
+        step(&**faults, Step::Published, log.add(Record::Replaced { epoch })).await?;
     }
-    write_progress(log, output, faults).await
+    write_progress(log, output, &**faults).await
+}
+
+/// Where a decided interval becomes visible: where the output is to lie now, if its files are there, else where it was
+/// decided. Only in a table of ours.
+async fn place_of(
+    log: &BatchLog,
+    pending: &Replace,
+    output: &SharedStore,
+    faults: &Arc<dyn Faults>,
+) -> Result<SharedStore, JobError> {
+    if pending.root == output.root() {
+        if faults.guard(Guard::Claim) && !owns(log, output).await? {
+            return Err(taken(log, output).await);
+        }
+        return Ok(SharedStore::clone(output));
+    }
+    if holds(log, pending, output).await? {
+        return Ok(SharedStore::clone(output));
+    }
+    if let Ok(decided) = Location::of_root(&pending.root).and_then(|location| location.open_table(faults))
+        && matches!(holds(log, pending, &decided).await, Ok(true))
+    {
+        return Ok(decided);
+    }
+    let path = pending.files.first().map_or("", |file| file.path.as_str());
+    Err(lost(log, &pending.root, path).await)
+}
+
+/// Whether a table is this log's and has every file of a decision, staged or published.
+async fn holds(log: &BatchLog, pending: &Replace, output: &SharedStore) -> Result<bool, StoreError> {
+    let is_ours = owns(log, output).await?;
+    for file in &pending.files {
+        // Format 1 did not claim its tables.
+        let may_be_here = is_ours || format1::is_stage(&file.stage);
+        let is_there =
+            may_be_here && (output.length(&file.stage).await? == Some(file.bytes) || is_there(output, file).await?);
+        if !is_there {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn is_there(output: &SharedStore, file: &FileCommit) -> Result<bool, StoreError> {
+    Ok(output.length(&file.path).await? == Some(file.bytes)
+        && output.facts(&file.path).await?.is_some_and(|found| is_as_written(&found, file)))
+}
+
+fn is_as_written(found: &StagedFacts, file: &FileCommit) -> bool {
+    found.bytes == file.bytes && found.xxh3 == file.xxh3
+}
+
+async fn taken(log: &BatchLog, output: &SharedStore) -> JobError {
+    match owner::newest(output).await {
+        Ok(Some(owned)) => LogError::OutputTaken { root: output.root().to_owned(), owner: owned.owner }.into(),
+        Ok(None) => lost(log, output.root(), "").await,
+        Err(error) => error.into(),
+    }
 }
 
 async fn move_files(
@@ -56,13 +200,15 @@ async fn move_files(
     faults: &dyn Faults,
 ) -> Result<(), JobError> {
     for file in &pending.files {
+        // What somebody else wrote there must not replace what readers see.
+        if output.facts(&file.stage).await?.is_some_and(|found| !is_as_written(&found, file)) {
+            return Err(lost(log, output.root(), &file.path).await);
+        }
         faults.reached(Step::Publish, Moment::Before);
         let moved = output.supersede(&file.stage, &file.path).await?;
         faults.reached(Step::Publish, Moment::After);
-        let is_there = moved == Superseded::Yes
-            || output.get(&file.path).await?.is_some_and(|content| checksum(&content) == file.xxh3);
-        if !is_there {
-            return Err(lost(log, output, &file.path).await);
+        if moved != Superseded::Yes && !is_there(output, file).await? {
+            return Err(lost(log, output.root(), &file.path).await);
         }
     }
     let paths: Vec<_> = pending.files.iter().map(|file| file.path.clone()).collect();
@@ -72,7 +218,7 @@ async fn move_files(
 
 /// The staged file is gone and its place holds something else: either somebody else has the job and went on, or somebody
 /// touched the output.
-async fn lost(log: &BatchLog, output: &SharedStore, path: &str) -> JobError {
+async fn lost(log: &BatchLog, root: &str, path: &str) -> JobError {
     let now = BatchLog::read(log.store.clone()).await;
     if let Ok(Some(now)) = now
         && now.epoch() != log.epoch()
@@ -81,9 +227,9 @@ async fn lost(log: &BatchLog, output: &SharedStore, path: &str) -> JobError {
     }
     JobError::user(
         Reason::OutputChanged,
-        format!("{}/{path} is not the file that was decided, and its staged file is gone", output.root()),
-        "somebody changed the output folder: put the file back, or run the interval again after moving the folders \
-         batch-log and batch-base of the checkpoint away",
+        format!("{root}/{path} is not the file that was decided, and its staged file is gone or changed"),
+        "somebody changed the output folder: put the file back; or move the folders batch-log and batch-base of the checkpoint \
+         away, and run the interval again with --new-log",
     )
 }
 
@@ -107,33 +253,33 @@ async fn write_progress(log: &BatchLog, output: &SharedStore, faults: &dyn Fault
         complete_until: until,
         finished,
     };
-    let told = read_progress(output).await?;
+    let told = progress_beside(output).await?;
     let is_told = told.is_some_and(|told| {
         told.log_id == progress.log_id && told.complete_until == until && told.finished == progress.finished
     });
     if progress.finished.is_empty() || is_told {
         return Ok(());
     }
-    let bytes = serde_json::to_vec(&progress).expect("plain fields are always JSON");
-    step(faults, Step::Progress, output.replace(paths::PROGRESS, bytes.into())).await?;
+    step(faults, Step::Progress, tell(output, &progress)).await?;
     Ok(())
 }
 
-/// Removes what runs staged that no longer have the turn.
+/// Removes what runs staged that no longer have the turn, and what format 1 left in the table's folder.
 pub(crate) async fn collect_staging(log: &BatchLog, output: &SharedStore, faults: &dyn Faults) -> Result<(), JobError> {
-    let ours = format!("{}/{}-", paths::STAGING, short(&log.state.start.log_id));
+    let log_id = &log.state.start.log_id;
+    let pending: BTreeSet<_> =
+        log.state.pending.iter().flat_map(|pending| &pending.files).map(|file| file.stage.clone()).collect();
     faults.reached(Step::CollectStaging, Moment::Before);
-    for entry in output.list(paths::STAGING).await? {
-        let epoch = entry.path.strip_prefix(&ours).and_then(|rest| rest.split('/').next()?.parse::<u64>().ok());
-        if epoch.is_some_and(|epoch| epoch < log.epoch()) {
-            output.delete(&entry.path).await?;
-            let mut folder = entry.path.as_str();
-            while let Some((parent, _)) = folder.rsplit_once('/') {
-                output.delete_empty_folder(parent).await?;
-                folder = parent;
-            }
-        }
+    let listed = output.list(paths::STAGING).await?;
+    let mut garbage = decide::garbage_staging(&listed, log_id, log.epoch(), &pending);
+    if owns(log, output).await? {
+        garbage.extend(decide::garbage_of_others(&listed, log_id));
     }
+    for path in &garbage {
+        output.delete(path).await?;
+    }
+    output.delete_empty_folders(paths::STAGING).await?;
+    adopt_format1(output, &pending).await?;
     faults.reached(Step::CollectStaging, Moment::After);
     Ok(())
 }

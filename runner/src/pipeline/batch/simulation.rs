@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::checkpoint::paths;
 use crate::checkpoint::record::FileCommit;
 use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::simulated::{Disk, SimulatedStore, pause};
-use crate::faults::NoFaults;
+use crate::faults::{Faults, NoFaults};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::batch::log::{BASES, BatchLog, Own, RECORDS, Record, Replace, Start, State};
 use crate::pipeline::batch::replace;
@@ -51,7 +52,7 @@ async fn run_process(disk: Rc<RefCell<Disk>>, number: u64, hours: i64) -> Result
 
 /// One run; whether it came to its end.
 async fn run_once(store: &SharedStore, output: &SharedStore, number: u64, hours: i64) -> Result<bool, JobError> {
-    let faults = NoFaults;
+    let faults: Arc<dyn Faults> = Arc::new(NoFaults);
     let log = match BatchLog::read(store.clone()).await? {
         Some(log) => Some(log),
         None => BatchLog::begin(store.clone(), start()).await?,
@@ -59,16 +60,17 @@ async fn run_once(store: &SharedStore, output: &SharedStore, number: u64, hours:
     let Some(mut log) = log else { return Ok(false) };
     // It never waits: whoever comes thinks that the one before it is dead.
     let (owner, place) = (format!("owner-{number}"), format!("run {number}"));
-    if !log.own(Own { epoch: 0, owner, place, rank: 0, run: None, clock: 0 }, &faults).await? {
+    if !log.own(Own { epoch: 0, owner, place, rank: 0, run: None, clock: 0 }, &*faults).await? {
         return Ok(false);
     }
+    replace::claim(&log, output, false, &*faults).await?;
     replace::publish(&mut log, output, &faults).await?;
-    replace::collect_staging(&log, output, &faults).await?;
-    log.compact(RECORDS_PER_BASE, &faults).await?;
+    replace::collect_staging(&log, output, &*faults).await?;
+    log.compact(RECORDS_PER_BASE, &*faults).await?;
     while let Some(interval) = Grid::Hour.between(0, hours * HOUR).find(|hour| !log.state.finished.contains(*hour)) {
-        process(&mut log, output, interval).await?;
+        process(&mut log, output, number, interval).await?;
         replace::publish(&mut log, output, &faults).await?;
-        log.compact(RECORDS_PER_BASE, &faults).await?;
+        log.compact(RECORDS_PER_BASE, &*faults).await?;
     }
     let epoch = log.epoch();
     log.add(Record::Release { epoch }).await?;
@@ -87,9 +89,9 @@ fn start() -> Start {
 }
 
 /// Decides one hour: its file says by which record.
-async fn process(log: &mut BatchLog, output: &SharedStore, interval: Interval) -> Result<(), JobError> {
+async fn process(log: &mut BatchLog, output: &SharedStore, attempt: u64, interval: Interval) -> Result<(), JobError> {
     let version = log.state.version + 1;
-    let stage = format!("{}/0.tmp", replace::staging(&log.state.start.log_id, log.epoch(), version));
+    let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), version, attempt, 0);
     let mut file = output.stage(&stage).await?;
     file.write(Bytes::from(format!("{version} of epoch {}\n", log.epoch()))).await?;
     file.write(Bytes::from_static(b"end\n")).await?;

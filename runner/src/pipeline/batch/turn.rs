@@ -140,7 +140,7 @@ pub(crate) async fn take(
             None => true,
             Some(own) => patience.is_locked || is_ours(own) || changed.elapsed() >= SILENCE,
         };
-        if log.state.owner.as_ref().is_some_and(|own| own.rank > candidate.rank.generation) {
+        if log.state.owner.as_ref().is_some_and(|own| own.rank > candidate.rank.of_resource()) {
             return Err(fenced(&log));
         }
         if is_free {
@@ -148,7 +148,7 @@ pub(crate) async fn take(
                 epoch: 0,
                 owner: candidate.owner.clone(),
                 place: candidate.place.clone(),
-                rank: candidate.rank.generation,
+                rank: candidate.rank.of_resource(),
                 run: patience.run.map(str::to_owned),
                 clock,
             };

@@ -126,6 +126,6 @@ fn source(counters: &SourceCounters) -> SourceTotals {
 }
 
 fn output(counters: &OutputCounters) -> OutputTotals {
-    let OutputCounters { filtered, late, accepted, rows, files, bytes } = counters.clone();
-    OutputTotals { filtered, late, accepted, rows, files, bytes }
+    let OutputCounters { filtered, late, accepted, refused, rows, files, bytes } = counters.clone();
+    OutputTotals { filtered, late, accepted, refused, rows, files, bytes }
 }

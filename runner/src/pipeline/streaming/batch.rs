@@ -7,6 +7,7 @@ pub(super) mod planning;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use data_platform_crds::source::BadRecordAction;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 
@@ -20,7 +21,9 @@ use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::streaming::start::Session;
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark;
+use crate::sink::hive::RefusedRows;
 use crate::sink::table::{FileNames, Footer, TableWriter};
+use crate::source::dead_letter;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
 use crate::source::{SourceError, WithoutLeader};
 
@@ -181,6 +184,7 @@ impl Session<'_> {
                         tracing::info!("the first records are here");
                     }
                     self.ingest(&rows, writers).await?;
+                    self.take_refused(plan, writers).await?;
                 }
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
                 Part::Done(summary) => break *summary,
@@ -285,6 +289,26 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Rows that the table does not take become what bad records become.
+    async fn take_refused(&mut self, plan: &BatchPlan, writers: &mut Writers) -> Result<(), JobError> {
+        for refused in writers.table.take_refused() {
+            let rows = refused.rows.num_rows() as u64;
+            writers.counters.rows -= rows;
+            *writers.counters.refused.entry(RefusedRows::REASON.to_owned()).or_default() += rows;
+            match self.settings.bad_records.action() {
+                BadRecordAction::Drop => {}
+                BadRecordAction::Fail => return Err(refused_row(&refused)),
+                BadRecordAction::DeadLetter => {
+                    let letters = dead_letter::of_rows(&refused.rows, RefusedRows::REASON, &refused.why);
+                    for letters in letters.map_err(|error| writers.table.encode_error(error))? {
+                        self.dead_letters(plan, &letters, writers).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what an attempt staged that was certainly not decided.
     async fn give_up(&mut self, writers: Writers) {
         if writers.submitted {
@@ -343,6 +367,15 @@ impl Session<'_> {
         self.say_running();
         Ok(())
     }
+}
+
+fn refused_row(refused: &RefusedRows) -> JobError {
+    JobError::user(
+        Reason::BadRecord,
+        format!("a row of the result cannot be written: {}", refused.why),
+        "shorten the value in the query (left, substr) or partition by another column; or set badRecords.action to deadLetter to \
+         keep such rows aside and go on",
+    )
 }
 
 /// Offsets that the files of a commit cover: since the last commit with a file of this output.

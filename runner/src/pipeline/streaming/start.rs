@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::checkpoint::decide::{self, ClusterCheck, PlanChange};
 use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::lock::FolderLock;
-use crate::checkpoint::log::{JobLog, LogAccess, read, read_progress};
+use crate::checkpoint::log::{JobLog, LogAccess, read};
 use crate::checkpoint::record::{Partitions, Plan, Start, StateObject};
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
@@ -19,7 +19,7 @@ use crate::pipeline::no_output::{Seen, Silence, SinceOutput};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
-use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings};
+use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings, outputs};
 use crate::sink::topic::DeadLetterTopic;
 use crate::source::Identity;
 use crate::source::decode::Decoder;
@@ -69,6 +69,7 @@ impl<'a> Session<'a> {
         let access = open_checkpoint(job).await?;
         let StreamingJob { settings, environment, .. } = job;
         let (settings, environment): (&StreamingSettings, &Environment) = (settings, environment);
+        outputs::check_places(settings)?;
         let mut recovered = read::read(&access.store).await?;
         if !environment.faults.guard(Guard::RecordZero) {
             recovered = forget_start(&access, recovered).await?;
@@ -97,15 +98,12 @@ impl<'a> Session<'a> {
                 if let Some(error) = JobError::cluster(&check, &settings.job) {
                     return Err(error);
                 }
-                let fresh = recovered.state.commits == 0;
                 // It may have gone while the job did not look, or in the middle of a read that failed for it.
                 say_topics_gone(recovered.state.partitions.keys(), &identity);
-                let log = JobLog::resume(access, recovered);
-                check_output(settings, environment, Some(&log.state().start.log_id), fresh).await?;
-                log
+                JobLog::resume(access, recovered)
             }
             None => {
-                if let Err(error) = check_output(settings, environment, None, true).await {
+                if let Err(error) = outputs::check_free(settings, &access).await {
                     // Between the look at the log and the look at the output another process may have begun both.
                     let begun = read::read(&access.store).await?.is_some();
                     return Err(if begun { JobError { retry: Retry::Reload, ..error } } else { error });
@@ -180,10 +178,18 @@ impl<'a> Session<'a> {
                  spec.onQueryChange: newLog",
             ));
         }
+        self.log.place_outputs(plan.outputs.clone());
+        let take_over_outputs = self.settings.new_log && self.log.state().commits == 0;
+        if !take_over_outputs {
+            // Nobody is fenced for a job that then cannot run.
+            self.log.check_outputs().await.map_err(|error| outputs::owned(self.settings, error))?;
+        }
+        outputs::probe(self.settings, &mut self.log).await?;
         self.log.take_over(self.environment.clock.now()).await?;
+        let claimed = self.log.claim_outputs(take_over_outputs).await;
+        claimed.map_err(|error| outputs::owned(self.settings, error))?;
         self.log.publish_pending().await?;
         self.log.note_published().await?;
-        self.log.collect_staging().await?;
         if change == PlanChange::Compatible {
             tracing::info!("the job changed in a way that its state allows");
             self.log.change_plan(plan.clone()).await?;
@@ -192,6 +198,8 @@ impl<'a> Session<'a> {
             tracing::warn!("another query made the windows that are open: the new one computes them anew from Kafka");
             self.log.change_plan(Plan { rebuild, ..plan.clone() }).await?;
         }
+        self.log.collect_staging().await?;
+        outputs::tell_columns(self.settings, &mut self.log).await?;
         if self.log.state().breaker.open && change == PlanChange::Same && !self.settings.reset_breaker {
             return Err(too_many_bad(self.log.state().breaker));
         }
@@ -280,8 +288,8 @@ pub(super) fn too_many_bad(breaker: crate::checkpoint::record::Breaker) -> JobEr
             "{} of the last {} records could not be read: probably their schema changed",
             breaker.bad, breaker.records
         ),
-        "look at the dead letters; correct the producer or the declared columns, then start the job again with the \
-         changed job or with --reset-breaker",
+        "look at the dead letters; correct the producer or the declared columns: a changed job reads again. An unchanged one \
+         does so with --reset-breaker, in a cluster when its annotation dataplatform.io/restartedAt changes",
     )
 }
 
@@ -297,7 +305,8 @@ async fn open_checkpoint(job: &mut StreamingJob) -> Result<LogAccess, JobError> 
         job.lock = Some(FolderLock::take(folder)?);
     }
     let opener = Arc::clone(&faults);
-    let open_output = move |root: &str| -> Result<_, store::StoreError> { Location::parse(root)?.open(&opener) };
+    let open_output =
+        move |root: &str| -> Result<_, store::StoreError> { Location::of_root(root)?.open_table(&opener) };
     let access = LogAccess::new(store, Rc::new(open_output), job.settings.candidate.clone(), faults);
     job.access = Some(access.clone());
     Ok(access)
@@ -321,33 +330,6 @@ fn check_owner(settings: &StreamingSettings, recovered: &read::Recovered) -> Res
 fn check_cluster(state: &crate::checkpoint::job_state::JobState, identity: &Identity) -> ClusterCheck {
     let topics = identity.topics.iter().map(|(name, topic)| (name.clone(), topic.id.clone())).collect();
     decide::cluster_check(state, &identity.cluster_id, &topics)
-}
-
-/// An output that another log wrote is not continued by accident: its rows would come twice or be missing.
-async fn check_output(
-    settings: &StreamingSettings,
-    environment: &Environment,
-    log_id: Option<&str>,
-    fresh: bool,
-) -> Result<(), JobError> {
-    let store = settings.table_location.open(&environment.faults)?;
-    store.probe().await?;
-    let told = read_progress(&store).await?;
-    let Some(told) = told.filter(|told| Some(told.log_id.as_str()) != log_id) else { return Ok(()) };
-    if settings.new_log && fresh {
-        return Ok(());
-    }
-    let checkpoint = &settings.checkpoint_location;
-    Err(JobError::user(
-        Reason::CheckpointMissing,
-        format!(
-            "the output {} was written by the job log {}, which is not in {checkpoint}: was the checkpoint removed, or does \
-             another job write there?",
-            settings.table_location, told.log_id
-        ),
-        "bring the checkpoint back; or choose another sink.path; or accept that records are read again or left out: \
-         --new-log begins a new log over the old output",
-    ))
 }
 
 fn start_record(

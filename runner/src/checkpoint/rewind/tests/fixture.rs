@@ -16,7 +16,7 @@ use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, FileCommit, OutputCommit, Plan, Range, ReplayFrom, Start, StateObject};
 use crate::checkpoint::store::local::LocalStore;
 use crate::checkpoint::store::{
-    Created, ObjectEntry, Published, SharedStore, StagedFile, Store, StoreError, Superseded,
+    Created, Limits, ObjectEntry, Published, SharedStore, StagedFacts, StagedFile, Store, StoreError, Superseded,
 };
 use crate::faults::NoSync;
 
@@ -50,7 +50,8 @@ impl Job {
     }
 
     pub(super) fn open(&self, relative: &str) -> SharedStore {
-        let store = LocalStore::open(&self.path(relative), Arc::new(NoSync)).unwrap();
+        let open = if relative == OUTPUT { LocalStore::open_table } else { LocalStore::open };
+        let store = open(&self.path(relative), Arc::new(NoSync)).unwrap();
         Rc::new(Limited { store, budget: Rc::clone(&self.budget), reply_is_lost: self.reply_is_lost })
     }
 
@@ -59,7 +60,7 @@ impl Job {
             (self.folder.path().to_owned(), Rc::clone(&self.budget), self.reply_is_lost);
         Rc::new(move |root| {
             let relative = Path::new(root.strip_prefix("file://").unwrap()).strip_prefix(&folder).unwrap();
-            let store = LocalStore::open(&folder.join(relative), Arc::new(NoSync))?;
+            let store = LocalStore::open_table(&folder.join(relative), Arc::new(NoSync))?;
             Ok(Rc::new(Limited { store, budget: Rc::clone(&budget), reply_is_lost }))
         })
     }
@@ -69,8 +70,8 @@ impl Job {
     }
 
     pub(super) fn access(&self, number: u64) -> LogAccess {
-        let rank = Rank { generation: 0, started: number as i64 };
-        let candidate = Candidate { owner: format!("owner-{number}"), rank, place: format!("process {number}") };
+        let (owner, place) = (format!("owner-{number}"), format!("process {number}"));
+        let candidate = Candidate { owner, rank: Rank::default(), pod: format!("pod-{number}"), place };
         LogAccess::new(self.open("job"), self.opener(), candidate, Arc::new(NoSync))
     }
 
@@ -82,6 +83,7 @@ impl Job {
             None => JobLog::begin(access, self.start_record()).await?,
         };
         log.take_over(number as i64).await?;
+        log.claim_outputs(false).await?;
         log.publish_pending().await?;
         log.note_published().await?;
         log.collect_staging().await?;
@@ -120,7 +122,7 @@ impl Job {
         let start = log.state().partitions[TOPIC][&0].position;
         let attempt = log.begin_attempt();
         let output = log.output(&self.root())?;
-        let stage = paths::staged_file(attempt.epoch, attempt.version, attempt.number, 0);
+        let stage = paths::staged_file(LOG_ID, attempt.epoch, attempt.version, attempt.number, 0);
         let mut file = output.stage(&stage).await?;
         let rows: String = (start..start + STEP).map(|offset| format!("{offset}\n")).collect();
         file.write(Bytes::from(rows)).await?;
@@ -219,7 +221,7 @@ pub(super) fn one<T>(value: T) -> Partitions<T> {
 }
 
 pub(super) async fn state_object(log: &JobLog, version: u64) -> Result<StateObject, LogError> {
-    let path = paths::state_object(version, log.state().epoch(), 1, 0);
+    let path = paths::state_object(version, log.state().epoch(), uuid::Uuid::new_v4().as_u64_pair().0, 0);
     let mut file = log.store().stage(&path).await?;
     file.write(Bytes::from_static(b"state")).await?;
     let facts = file.finish().await?;
@@ -274,6 +276,9 @@ impl Store for Limited {
     async fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
         self.store.get(path).await
     }
+    async fn facts(&self, path: &str) -> Result<Option<StagedFacts>, StoreError> {
+        self.store.facts(path).await
+    }
     async fn length(&self, path: &str) -> Result<Option<u64>, StoreError> {
         self.store.length(path).await
     }
@@ -301,8 +306,14 @@ impl Store for Limited {
     async fn delete(&self, path: &str) -> Result<(), StoreError> {
         limited!(self, self.store.delete(path))
     }
-    async fn delete_empty_folder(&self, path: &str) -> Result<(), StoreError> {
-        self.store.delete_empty_folder(path).await
+    async fn delete_empty_folders(&self, path: &str) -> Result<(), StoreError> {
+        self.store.delete_empty_folders(path).await
+    }
+    fn limits(&self) -> Limits {
+        self.store.limits()
+    }
+    fn file(&self, path: &str) -> Option<PathBuf> {
+        self.store.file(path)
     }
     async fn probe(&self) -> Result<(), StoreError> {
         self.store.probe().await

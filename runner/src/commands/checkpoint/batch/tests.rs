@@ -2,10 +2,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::args::{PlaceArgs, RewindArgs};
+use crate::checkpoint::paths;
 use crate::checkpoint::record::{FileCommit, checksum, encode};
 use crate::checkpoint::store::local::LocalStore;
 use crate::checkpoint::store::open::Location;
-use crate::commands::checkpoint::{Kind, ls, rewind};
+use crate::commands::checkpoint::{Kind, Retention, ls, rewind};
 use crate::faults::NoSync;
 use crate::pipeline::batch::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start, base_path};
 
@@ -53,7 +54,7 @@ impl Fixture {
     }
 
     fn output(&self) -> SharedStore {
-        Rc::new(LocalStore::open(&self.output_path(""), Arc::new(NoSync)).unwrap())
+        Rc::new(LocalStore::open_table(&self.output_path(""), Arc::new(NoSync)).unwrap())
     }
 
     async fn log(&self) -> BatchLog {
@@ -85,7 +86,8 @@ impl Fixture {
         };
         assert!(log.own(own, &NoSync).await.unwrap());
         let content = format!("{rows} of hour {hour}");
-        let stage = format!("_staging/{}/{hour}.tmp", log.epoch());
+        crate::pipeline::batch::claim(&log, &self.output(), false, &NoSync).await.unwrap();
+        let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), log.state.version + 1, hour as u64, 0);
         let mut staged = self.output().stage(&stage).await.unwrap();
         staged.write(content.clone().into()).await.unwrap();
         staged.finish().await.unwrap();
@@ -103,7 +105,7 @@ impl Fixture {
             due: true,
             since: None,
             whole: false,
-            root: format!("file://{}", self.output_path("").display()).trim_end_matches('/').to_owned(),
+            root: self.output().root().to_owned(),
             files: vec![file],
             rows: 7,
             fingerprint: "f".to_owned(),
@@ -115,7 +117,8 @@ impl Fixture {
 
     async fn run(&self, hour: i64, rows: &str) {
         let mut log = self.decide(hour, rows).await;
-        crate::pipeline::batch::publish(&mut log, &self.output(), &NoSync).await.unwrap();
+        let faults: Arc<dyn crate::faults::Faults> = Arc::new(NoSync);
+        crate::pipeline::batch::publish(&mut log, &self.output(), &faults).await.unwrap();
         let epoch = log.epoch();
         log.compact(RECORDS_PER_BASE, &NoSync).await.unwrap();
         log.add(Record::Release { epoch }).await.unwrap();
@@ -126,7 +129,7 @@ impl Fixture {
     }
 
     async fn verify(&self) -> (String, bool) {
-        verify(&self.place()).await.unwrap()
+        verify(&self.place(), Retention::default()).await.unwrap()
     }
 
     async fn ls(&self) -> String {
@@ -237,8 +240,8 @@ async fn everything_that_is_damaged_is_named_with_a_cure() {
             std::fs::write(fixture.output_path("date=2026-02-16/hourly-20260216T03.parquet"), "x").unwrap();
             vec!["it has 1 bytes, 14 were written", "--target-hour"]
         }),
-        ("_progress.json", |fixture| {
-            std::fs::remove_file(fixture.output_path("_progress.json")).unwrap();
+        ("the progress", |fixture| {
+            std::fs::remove_file(fixture.output_path("../_dataplatform/hours/progress.json")).unwrap();
             vec!["it is missing or cannot be read", "the next run writes it again"]
         }),
     ];

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::CommandError;
-use crate::checkpoint::log::{OpenOutput, read_progress};
+use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::paths;
+use crate::checkpoint::progress::read_progress;
 use crate::checkpoint::store::{SharedStore, StoreError};
-use crate::commands::checkpoint::verify::{Check, text};
-use crate::commands::checkpoint::{FileState, JobPlace, check_file, output_opener, store_failed};
+use crate::commands::checkpoint::verify::{Check, shown, text};
+use crate::commands::checkpoint::{FileState, JobPlace, Retention, check_file, outputs, store_failed};
 use crate::commands::{bytes, grouped};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::{DAMAGED_CURE, Record, State, base_path, record_path};
@@ -17,33 +18,39 @@ use crate::pipeline::batch::survey::{BatchSurvey, Replacement, visible_files};
 const READS_MAX: u32 = 5;
 
 /// The text of the command, and whether everything is good.
-pub(in crate::commands::checkpoint) async fn verify(place: &JobPlace) -> Result<(String, bool), CommandError> {
-    let checks = stable_checks(&place.store).await.map_err(store_failed)?;
+pub(in crate::commands::checkpoint) async fn verify(
+    place: &JobPlace,
+    retention: Retention,
+) -> Result<(String, bool), CommandError> {
+    let checks = stable_checks(place, retention).await.map_err(store_failed)?;
     Ok(text(place, &checks))
 }
 
 /// Checks until nothing is bad, or the log stands still.
-async fn stable_checks(store: &SharedStore) -> Result<Vec<Check>, StoreError> {
+async fn stable_checks(place: &JobPlace, retention: Retention) -> Result<Vec<Check>, StoreError> {
+    let store = &place.store;
     let mut survey = BatchSurvey::read(store).await?;
     for _ in 0..READS_MAX {
-        let checks = all_checks(store, &survey).await?;
+        let checks = all_checks(place, &survey, retention).await?;
         let now = BatchSurvey::read(store).await?;
         if now.last_version() == survey.last_version() || checks.iter().all(Check::is_good) {
             return Ok(checks);
         }
         survey = now;
     }
-    all_checks(store, &survey).await
+    all_checks(place, &survey, retention).await
 }
 
-async fn all_checks(store: &SharedStore, survey: &BatchSurvey) -> Result<Vec<Check>, StoreError> {
+async fn all_checks(place: &JobPlace, survey: &BatchSurvey, retention: Retention) -> Result<Vec<Check>, StoreError> {
+    let store = &place.store;
     let mut checks = vec![records(store, survey), bases(store, survey)];
     let Some(state) = survey.head().state else { return Ok(checks) };
     let replacements = survey.replacements();
-    let open = output_opener();
-    checks.push(files(&open, &replacements, &state).await?);
-    let roots: BTreeSet<_> = replacements.values().map(|decision| decision.replace.root.as_str()).collect();
+    let roots: BTreeSet<_> = replacements.values().map(|decision| decision.replace.root.clone()).collect();
     let newest = replacements.values().max_by_key(|decision| decision.version);
+    let current: Vec<_> = newest.iter().map(|decision| decision.replace.root.clone()).collect();
+    let open = outputs::opener(&state.start.log_id, &roots, &current, place.outputs.as_ref()).await;
+    checks.push(files(&open, &replacements, &state, retention).await?);
     if let Some(newest) = newest {
         checks.push(progress(&open(&newest.replace.root)?, &state).await?);
     }
@@ -131,9 +138,10 @@ async fn files(
     open: &OpenOutput,
     replacements: &BTreeMap<Interval, Replacement>,
     state: &State,
+    retention: Retention,
 ) -> Result<Check, StoreError> {
     let mut check = Check::new("files", "");
-    let (mut size, mut staged) = (0, 0);
+    let (mut size, mut staged, mut removed) = (0, 0, 0);
     let files = visible_files(replacements);
     for (decision, file) in &files {
         let root = &decision.replace.root;
@@ -144,11 +152,17 @@ async fn files(
             let is_staged = output.length(&file.stage).await? == Some(file.bytes);
             found = if is_staged { FileState::Staged } else { found };
         }
+        if found == FileState::Missing && retention.covers(&file.path, decision.replace.clock) {
+            removed += 1;
+            continue;
+        }
         size += file.bytes;
         staged += usize::from(found == FileState::Staged);
         if let Some(problem) = found.problem(file) {
             let problem = format!("{problem} (version {})", decision.version);
-            check.bad(format!("{root}/{}", file.path), problem, again(state, decision.replace.interval));
+            let hint = if found == FileState::Missing { retention.hint() } else { "" };
+            let cure = format!("{}{hint}", again(state, decision.replace.interval));
+            check.bad(format!("{}/{}", output.root(), file.path), problem, cure);
         }
     }
     let all: usize =
@@ -157,6 +171,9 @@ async fn files(
     check.found = format!("{} files of {} intervals, {}", grouped(files.len() as u64), replacements.len(), bytes(size));
     if staged > 0 {
         check.found += &format!("; {staged} staged, the next run publishes them");
+    }
+    if removed > 0 {
+        check.found += &format!("; {removed} of them were removed on purpose, as was said");
     }
     if all > known {
         check.found += &format!("; {} intervals are older than the records", grouped((all - known) as u64));
@@ -176,8 +193,8 @@ fn again(state: &State, interval: Interval) -> String {
 
 /// The output says of itself what the log says.
 async fn progress(output: &SharedStore, state: &State) -> Result<Check, StoreError> {
-    let mut check = Check::new("_progress.json", "");
-    let path = format!("{}/{}", output.root(), paths::PROGRESS);
+    let mut check = Check::new("progress", "");
+    let path = shown(output, paths::PROGRESS);
     let (until, finished) = (state.complete_until(), state.finished_times());
     let again = "nothing: the next run writes it again";
     match read_progress(output).await? {
@@ -197,13 +214,15 @@ async fn progress(output: &SharedStore, state: &State) -> Result<Check, StoreErr
 }
 
 /// What was left in the staging folder.
-async fn staging(open: &OpenOutput, roots: &BTreeSet<&str>, state: &State) -> Result<Check, StoreError> {
+async fn staging(open: &OpenOutput, roots: &BTreeSet<String>, state: &State) -> Result<Check, StoreError> {
     let pending: BTreeSet<_> =
         state.pending.iter().flat_map(|replace| &replace.files).map(|file| &file.stage).collect();
     let mut left = 0;
     for root in roots {
-        let entries = open(root)?.list(paths::STAGING).await?;
-        left += entries.iter().filter(|entry| !pending.contains(&entry.path)).count();
+        for folder in [paths::STAGING, paths::format1::STAGING] {
+            let entries = open(root)?.list(folder).await?;
+            left += entries.iter().filter(|entry| !pending.contains(&entry.path)).count();
+        }
     }
     let found = match left {
         0 => "nothing left over".to_owned(),

@@ -39,11 +39,13 @@ impl Session<'_> {
                 for rows in rows {
                     writers.counters.rows += rows.num_rows() as u64;
                     writers.table.write(&rows).await?;
+                    self.take_refused(plan, writers).await?;
                 }
             }
             faults.reached(FaultStep::Close, Moment::After);
         }
-        self.wait_for_dead_letters(&summary)?;
+        self.take_refused(plan, writers).await?;
+        self.wait_for_dead_letters(summary.counters.kept().end() + writers.counters.refused())?;
         let outputs = self.finish_files(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
         let records = summary.counters.read;
@@ -85,8 +87,8 @@ impl Session<'_> {
         if breaker.open { Err(too_many_bad(breaker)) } else { Ok(()) }
     }
 
-    fn wait_for_dead_letters(&self, summary: &ReadSummary) -> Result<(), JobError> {
-        let Some(topic) = self.dead_letter_topic.as_ref().filter(|_| *summary.counters.kept().end() > 0) else {
+    fn wait_for_dead_letters(&self, letters: u64) -> Result<(), JobError> {
+        let Some(topic) = self.dead_letter_topic.as_ref().filter(|_| letters > 0) else {
             return Ok(());
         };
         self.environment.faults.reached(FaultStep::DeadLetters, Moment::Before);
@@ -186,7 +188,7 @@ impl Session<'_> {
     fn replay_from(&self, ranges: &Partitions<Range>) -> Option<ReplayFrom> {
         let version = self.operator.parts().iter().map(|part| part.first_version).min()?;
         let known = self.log.state();
-        let batch = known.replay.get(&version).map_or(ranges, |batch| &batch.partitions);
+        let batch = known.replay_batch(version).map_or(ranges, |(_, batch)| &batch.partitions);
         Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start) })
     }
 

@@ -263,8 +263,8 @@ impl<'a> World<'a> {
     fn start(&mut self, mode: RunMode) -> Process {
         self.started += 1;
         let number = self.started;
-        let rank = Rank { generation: 0, started: number };
-        let candidate = Candidate { owner: format!("owner-{number}"), rank, place: format!("process {number}") };
+        let (owner, pod) = (format!("owner-{number}"), format!("pod-{number}"));
+        let candidate = Candidate { owner, rank: Rank::default(), pod, place: format!("process {number}") };
         let place = |text: &str| Location::parse(text).expect("a URL");
         let options = RunOptions {
             namespace: "local".to_owned(),
@@ -276,6 +276,7 @@ impl<'a> World<'a> {
             new_log: false,
             reset_breaker: false,
             candidate,
+            restart: None,
             // What the process that runs the tests uses does not matter.
             memory: MemoryBudget::of(1 << 50),
             stay_up: false,

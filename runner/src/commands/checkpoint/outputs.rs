@@ -1,0 +1,101 @@
+//! Where the outputs of a log lie now: a log says where they lay when it was written, and folders are moved.
+//!
+//! A place counts if its owner file names the log. So a guess is safe: the folders beside the ones that the log knows, and
+//! what has the same name below the outputs folder of this command.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::checkpoint::log::OpenOutput;
+use crate::checkpoint::owner;
+use crate::checkpoint::store::open::Location;
+use crate::checkpoint::store::{SharedStore, StoreError};
+
+use super::no_faults;
+
+/// Opens outputs by their roots in a log, wherever they lie now. `known` are all roots that the log names; `current` are
+/// those of today.
+pub(crate) async fn opener(
+    log_id: &str,
+    known: impl IntoIterator<Item = &String>,
+    current: &[String],
+    outputs: Option<&Location>,
+) -> OpenOutput {
+    let mut places = BTreeMap::new();
+    for root in known {
+        let place = find(log_id, root, current, outputs).await;
+        if let Some(place) = place.filter(|place| place != root) {
+            places.insert(root.clone(), place);
+        }
+    }
+    Rc::new(move |root: &str| open(places.get(root).map_or(root, String::as_str)))
+}
+
+/// Opens a table at its root.
+pub(crate) fn open(root: &str) -> Result<SharedStore, StoreError> {
+    Location::of_root(root)?.open_table(&no_faults())
+}
+
+/// The first place that is the log's; `None` if none is.
+async fn find(log_id: &str, root: &str, current: &[String], outputs: Option<&Location>) -> Option<String> {
+    let mut candidates = vec![root.to_owned()];
+    let name = root.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    // Encoded as a root is; a table of this name that was moved together with the one that is known.
+    for there in current {
+        candidates.extend(there.rsplit_once('/').map(|(parent, _)| format!("{parent}/{name}")));
+    }
+    candidates.extend(below(root, outputs));
+    for candidate in candidates {
+        // A place that cannot be looked at is none.
+        let Ok(store) = open(&candidate) else { continue };
+        if matches!(owner::newest(&store).await, Ok(Some(owned)) if owned.owner.log_id == log_id) {
+            return Some(store.root().to_owned());
+        }
+    }
+    None
+}
+
+/// Places below the outputs folder that end as the root does, the longest end first.
+fn below(root: &str, outputs: Option<&Location>) -> Vec<String> {
+    let (Some(outputs), Ok(location)) = (outputs, Location::of_root(root)) else { return Vec::new() };
+    let Some(folder) = location.folder() else { return Vec::new() };
+    let parts: Vec<_> = folder.components().skip(1).map(|part| part.as_os_str().to_string_lossy()).collect();
+    let ends = (0..parts.len()).map(|first| outputs.join(&parts[first..].join("/")));
+    ends.filter_map(|place| Some(place.open_table(&no_faults()).ok()?.root().to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::owner::{Owner, claim};
+
+    async fn table(folder: &std::path::Path, log_id: &str) -> String {
+        let store = Location::Folder(folder.to_owned()).open_table(&no_faults()).unwrap();
+        let owner = Owner { log_id: log_id.to_owned(), job: "local/j".to_owned(), checkpoint: String::new() };
+        claim(&store, &owner, false).await.unwrap();
+        store.root().to_owned()
+    }
+
+    #[tokio::test]
+    async fn a_table_is_found_where_it_was_moved_to_and_only_if_it_is_the_logs() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        let old = table(&base.join("old/x/t#1"), "a").await;
+        let stays = table(&base.join("old/y"), "a").await;
+        table(&base.join("new/x/t#1"), "b").await;
+        let outputs = Location::Folder(base.join("new"));
+        let known = [old.clone(), stays.clone()];
+        let open = opener("a", &known, &[], Some(&outputs)).await;
+        assert_eq!(open(&old).unwrap().root(), old, "it was not moved");
+        std::fs::rename(base.join("old/x"), base.join("gone")).unwrap();
+        let open = opener("a", &known, &[], Some(&outputs)).await;
+        assert_eq!(open(&old).unwrap().root(), old, "what is there now is another log's");
+        std::fs::remove_dir_all(base.join("new")).unwrap();
+        std::fs::create_dir(base.join("new")).unwrap();
+        std::fs::rename(base.join("gone"), base.join("new/x")).unwrap();
+        let open = opener("a", &known, &[], Some(&outputs)).await;
+        let moved = Location::Folder(base.join("new/x/t#1"));
+        assert_eq!(open(&old).unwrap().root(), moved.open_table(&no_faults()).unwrap().root());
+        assert_eq!(open(&stays).unwrap().root(), stays);
+    }
+}

@@ -1,0 +1,177 @@
+//! The columns of a table and their types, as the job that writes it knows them: `schema.json`, beside the table.
+//!
+//! A directory `date=2026-02-16` does not say whether its value is a text or a date. The writer does, here, so that no reader
+//! guesses from the values that are there today.
+
+use std::path::Path;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::paths;
+use crate::checkpoint::store::local::canonical;
+use crate::checkpoint::store::{SharedStore, StoreError};
+
+/// What a table's columns are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableSchema {
+    /// In the order of the query.
+    pub columns: Vec<TableColumn>,
+}
+
+/// A column.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type, in Spark's notation.
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Its value stands in the name of a directory, not in the files.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub directory: bool,
+}
+
+impl TableSchema {
+    /// Of rows with this schema.
+    pub fn new(schema: &Schema, partition_by: &[String]) -> Self {
+        let column = |field: &std::sync::Arc<Field>| TableColumn {
+            name: field.name().clone(),
+            data_type: type_name(field.data_type()),
+            directory: partition_by.contains(field.name()),
+        };
+        Self { columns: schema.fields().iter().map(column).collect() }
+    }
+
+    /// Type of a directory column; `None` for one that the writer does not know.
+    pub fn directory_type(&self, column: &str) -> Option<DataType> {
+        let found = self.columns.iter().find(|known| known.directory && known.name == column)?;
+        directory_type(&found.data_type)
+    }
+
+    /// Tells it beside the table, unless that stands there already.
+    ///
+    /// # Errors
+    /// When the output cannot be read or written.
+    pub async fn tell(&self, store: &SharedStore) -> Result<(), StoreError> {
+        let mut bytes = serde_json::to_vec(self).expect("names and types are always JSON");
+        bytes.push(b'\n');
+        match store.get(paths::SCHEMA).await? {
+            Some(told) if told == bytes => Ok(()),
+            _ => store.replace(paths::SCHEMA, bytes.into()).await,
+        }
+    }
+
+    /// What stands beside the table in a folder; `None` if nothing that can be read does: the table is of format 1, or no
+    /// job of this kind writes it.
+    pub fn of_folder(table: &Path) -> Option<Self> {
+        let table = canonical(table).ok()?;
+        let name = paths::beside(paths::SCHEMA)?;
+        let file = table.parent()?.join(paths::BESIDE).join(table.file_name()?).join(name);
+        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+    }
+}
+
+/// A type in Spark's notation; what Spark has no word for is written as Arrow names it.
+fn type_name(data_type: &DataType) -> String {
+    let field = |field: &Field| type_name(field.data_type());
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "string".to_owned(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "binary".to_owned(),
+        DataType::Boolean => "boolean".to_owned(),
+        DataType::Int8 => "tinyint".to_owned(),
+        DataType::Int16 => "smallint".to_owned(),
+        DataType::Int32 => "int".to_owned(),
+        DataType::Int64 => "bigint".to_owned(),
+        DataType::Float32 => "float".to_owned(),
+        DataType::Float64 => "double".to_owned(),
+        DataType::Date32 => "date".to_owned(),
+        DataType::Timestamp(_, Some(_)) => "timestamp".to_owned(),
+        DataType::Timestamp(_, None) => "timestamp_ntz".to_owned(),
+        DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
+        DataType::List(item) | DataType::LargeList(item) => format!("array<{}>", field(item)),
+        DataType::Struct(fields) => {
+            let fields: Vec<_> = fields.iter().map(|each| format!("{}:{}", each.name(), field(each))).collect();
+            format!("struct<{}>", fields.join(","))
+        }
+        DataType::Map(entries, _) => match entries.data_type() {
+            DataType::Struct(pair) if pair.len() == 2 => format!("map<{},{}>", field(&pair[0]), field(&pair[1])),
+            other => type_name(other),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// The types that name directories (see `hive`).
+fn directory_type(name: &str) -> Option<DataType> {
+    Some(match name {
+        "string" => DataType::Utf8,
+        "boolean" => DataType::Boolean,
+        "tinyint" => DataType::Int8,
+        "smallint" => DataType::Int16,
+        "int" => DataType::Int32,
+        "bigint" => DataType::Int64,
+        "date" => DataType::Date32,
+        "timestamp" => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        "timestamp_ntz" => DataType::Timestamp(TimeUnit::Microsecond, None),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::checkpoint::store::local::LocalStore;
+    use crate::faults::NoSync;
+
+    #[tokio::test]
+    async fn a_reader_of_the_folder_finds_the_types_that_the_writer_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let table = folder.path().join("t");
+        let store: SharedStore = Rc::new(LocalStore::open_table(&table, Arc::new(NoSync)).unwrap());
+        assert_eq!(TableSchema::of_folder(&table), None);
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let fields = [
+            ("code", DataType::Utf8View),
+            ("date", DataType::Date32),
+            ("at", utc.clone()),
+            ("n", DataType::Int64),
+            ("tags", DataType::new_list(DataType::Utf8View, true)),
+            ("price", DataType::Decimal128(10, 2)),
+        ];
+        let schema = Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec());
+        let by = ["code", "date", "at"].map(str::to_owned);
+        let told = TableSchema::new(&schema, &by);
+        told.tell(&store).await.unwrap();
+        told.tell(&store).await.unwrap();
+        let read = TableSchema::of_folder(&table).unwrap();
+        assert_eq!(read, told);
+        let types: Vec<_> = read.columns.iter().map(|column| column.data_type.as_str()).collect();
+        assert_eq!(types, ["string", "date", "timestamp", "bigint", "array<string>", "decimal(10,2)"]);
+        assert_eq!(read.directory_type("code"), Some(DataType::Utf8));
+        assert_eq!(read.directory_type("date"), Some(DataType::Date32));
+        assert_eq!(read.directory_type("at"), Some(utc));
+        assert_eq!((read.directory_type("n"), read.directory_type("none")), (None, None));
+        assert!(!table.exists(), "it lies beside the table");
+    }
+
+    #[test]
+    fn every_type_that_may_name_a_directory_has_a_name_that_leads_back_to_it() {
+        for data_type in [
+            DataType::Utf8,
+            DataType::Boolean,
+            DataType::Int8,
+            DataType::Int16,
+            DataType::Int32,
+            DataType::Int64,
+            DataType::Date32,
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ] {
+            assert_eq!(directory_type(&type_name(&data_type)), Some(data_type.clone()), "{data_type}");
+        }
+    }
+}
