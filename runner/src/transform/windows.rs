@@ -67,9 +67,12 @@ impl WindowSpec {
         }
     }
 
-    /// Whether an event is late under a watermark whatever else is open; never where that depends on other events.
+    /// Whether an event is late under a watermark for all that is known of it alone; an open session could still take it up.
     pub fn is_surely_late(self, event_time: i64, watermark: i64) -> bool {
-        self.late_before(watermark).is_some_and(|before| event_time < before.all)
+        match self {
+            Self::Session(session) => event_time.saturating_add(session.gap()) <= watermark,
+            Self::Tumble(_) | Self::Hop(_) => self.late_before(watermark).is_some_and(|before| event_time < before.all),
+        }
     }
 
     /// A time at which windows end, and the time from one such time to the next; `None` if that depends on the events.

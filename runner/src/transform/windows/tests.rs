@@ -50,6 +50,17 @@ proptest! {
     }
 
     #[test]
+    fn an_event_alone_is_late_when_what_it_would_make_ends_before_the_watermark(
+        gap in 1_i64..200, time in -2_000_i64..2_000, watermark in -2_000_i64..2_000,
+    ) {
+        let session = WindowSpec::Session(Session::new(gap, None).unwrap());
+        prop_assert_eq!(session.is_surely_late(time, watermark), time + gap <= watermark);
+        let tumble = WindowSpec::Tumble(Tumble::new(gap, 0).unwrap());
+        let end = time.div_euclid(gap) * gap + gap;
+        prop_assert_eq!(tumble.is_surely_late(time, watermark), end <= watermark);
+    }
+
+    #[test]
     fn the_edges_of_time_do_not_overflow(
         slide in 1_i64..i64::MAX, size in 1_i64..i64::MAX, origin in any::<i64>(), time in any::<i64>(),
     ) {
