@@ -58,6 +58,8 @@ pub struct RunnerStatus {
     pub commits: u64,
     /// Everything since the log began.
     pub totals: Totals,
+    /// The outputs that queries write, by name.
+    pub outputs: BTreeMap<String, OutputStatus>,
     /// Records read per second, over the last minute.
     pub records_per_second: u64,
     /// Rows written per second, over the last minute.
@@ -102,6 +104,20 @@ pub enum Phase {
     /// A word of a newer runner.
     #[serde(other)]
     Unknown,
+}
+
+/// An output that a query writes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OutputStatus {
+    /// Windows that are open.
+    pub open_windows: u64,
+    /// Their groups.
+    pub state_groups: u64,
+    /// Their memory.
+    pub state_bytes: u64,
+    /// Why it has no rows, if the job runs and writes none there.
+    pub no_output: Option<String>,
 }
 
 /// A partition.
@@ -228,6 +244,9 @@ pub struct OutputTotals {
     /// Of a window that was closed.
     #[serde(skip_serializing_if = "is_zero")]
     pub late: u64,
+    /// Of several windows, some of which were closed; counted as accepted too.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub partly_late: u64,
     /// Part of the result.
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted: u64,

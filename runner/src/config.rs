@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use data_platform_crds::batch_job::BatchJob;
 use data_platform_crds::check::Manifest;
-use data_platform_crds::field_path::FieldPath;
+use data_platform_crds::field_path::{FieldPath, Segment};
 use data_platform_crds::job::Job;
 use data_platform_crds::parameters::{expand_batch_parameters, expand_parameters};
 use data_platform_crds::problem::{Location as Place, Problem, did_you_mean};
@@ -338,13 +338,12 @@ pub(crate) fn spec_field(field: &str) -> FieldPath {
     FieldPath::root().field("spec").field(field)
 }
 
-/// A query's problem with its place in the file.
-pub(crate) fn query_problem<J>(loaded: &LoadedJob<J>, error: &QueryError) -> Problem {
+/// A query's problem with its place in the file; the query stands at `place`.
+pub(crate) fn query_problem<J>(loaded: &LoadedJob<J>, place: &FieldPath, error: &QueryError) -> Problem {
     let cure = error.cure.clone().unwrap_or_else(|| "correct the query".to_owned());
-    let mut problem = Problem::error(spec_field("query"), error.message.clone(), cure);
+    let mut problem = Problem::error(place.clone(), error.message.clone(), cure);
     // A template's query does not stand in the file.
-    let own = loaded.manifest.value().pointer("/spec/query").is_some();
-    let begin = loaded.manifest.location(&spec_field("query")).filter(|_| own);
+    let begin = loaded.manifest.location(place).filter(|_| has(loaded.manifest.value(), place));
     problem.location = match (begin, error.position) {
         (Some(begin), Some(position)) => Some(Place {
             line: begin.line + usize::try_from(position.line).unwrap_or(1) - 1,
@@ -353,4 +352,16 @@ pub(crate) fn query_problem<J>(loaded: &LoadedJob<J>, error: &QueryError) -> Pro
         (begin, _) => begin,
     };
     problem
+}
+
+/// Whether a document has this field.
+fn has(document: &serde_json::Value, place: &FieldPath) -> bool {
+    let mut value = Some(document);
+    for segment in place.segments() {
+        value = match segment {
+            Segment::Field(name) => value.and_then(|value| value.get(name)),
+            Segment::Index(index) => value.and_then(|value| value.get(index)),
+        };
+    }
+    value.is_some()
 }

@@ -26,6 +26,7 @@ pub struct JobMetrics {
     dropped: CounterVec,
     dead_lettered: CounterVec,
     lost_offsets: CounterVec,
+    output_records: CounterVec,
     rows_written: CounterVec,
     files_written: CounterVec,
     bytes_written: CounterVec,
@@ -113,6 +114,11 @@ impl JobMetrics {
                 &["reason"],
             ),
             lost_offsets: make.counters("lost_offsets_total", "Offsets that were gone from Kafka unread.", &["source"]),
+            output_records: make.counters(
+                "output_records_total",
+                "What an output did with the records that reached its query: filtered, late, accepted.",
+                &["output", "fate"],
+            ),
             rows_written: make.counters("rows_written_total", "Rows written to an output.", &["output"]),
             files_written: make.counters("files_written_total", "Files written to an output.", &["output"]),
             bytes_written: make.counters("written_bytes_total", "Bytes of these files.", &["output"]),
@@ -214,6 +220,10 @@ impl JobMetrics {
             raise(&self.bytes_written.with_label_values(&[name]), output.bytes);
             for (reason, number) in &output.refused {
                 raise(&self.dead_lettered.with_label_values(&[reason]), *number);
+            }
+            for (fate, number) in [("filtered", output.filtered), ("late", output.late), ("accepted", output.accepted)]
+            {
+                raise(&self.output_records.with_label_values(&[name.as_str(), fate]), number);
             }
             count(4, output.filtered);
             count(5, output.late);
@@ -321,6 +331,7 @@ mod tests {
         for line in [
             "dataplatform_records_read_total{job=\"j\",namespace=\"n\",source=\"s\"} 10",
             "dataplatform_records_dropped_total{job=\"j\",namespace=\"n\",reason=\"late\"} 3",
+            "dataplatform_output_records_total{fate=\"late\",job=\"j\",namespace=\"n\",output=\"o\"} 3",
             "dataplatform_consumer_lag_records{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 5",
             "dataplatform_consumer_lag_seconds{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 3",
             "dataplatform_checkpoint_version{job=\"j\",namespace=\"n\"} 9",

@@ -3,6 +3,7 @@
 
 pub mod batch;
 pub mod error;
+pub mod job_plan;
 pub mod lag;
 pub mod memory;
 pub mod no_output;

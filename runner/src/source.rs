@@ -11,6 +11,7 @@ pub mod memory;
 pub mod reader;
 pub mod record;
 pub mod reference;
+pub mod routes;
 pub(crate) mod table_files;
 
 use std::collections::BTreeMap;

@@ -136,31 +136,51 @@ pub fn publish(expected_xxh3: &str, found: Option<&str>) -> PublishDecision {
 }
 
 /// What a different plan means for a job that has a log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PlanChange {
     /// Nothing changed.
     Same,
     /// The state fits: append `plan` and go on.
     Compatible,
-    /// The state was made by another query.
-    StopChanged,
+    /// The open state of these outputs was made by other queries.
+    StopChanged {
+        /// Names of the outputs, as the log knows them.
+        outputs: Vec<String>,
+    },
 }
 
-/// Decides whether a plan may go on with the state that the log describes. `state_fingerprint_1`: the plan's state
-/// fingerprint as an earlier version of the program made it.
-pub fn plan_change(state: &JobState, plan: &Plan, state_fingerprint_1: &str) -> PlanChange {
-    let nothing_is_open = state.replay_from.is_none();
-    let fits = [plan.state_fingerprint.as_str(), state_fingerprint_1].contains(&state.plan.state_fingerprint.as_str());
+/// Decides whether a plan may go on with the state that the log describes. Only outputs with open windows have any. `earlier`
+/// are the state fingerprints of the plan's outputs as an earlier version of the program made them.
+pub fn plan_change(state: &JobState, plan: &Plan, earlier: &BTreeMap<String, String>) -> PlanChange {
+    let before = &state.plan;
+    let made_by = |plan: &Plan, output: &String| plan.queries.get(output).map(|query| query.state_fingerprint.clone());
     // A log of format 1 takes up the new form of the state fingerprint, before the job changes in a way that only that allows.
-    let is_same_state = state.plan.state_fingerprint == plan.state_fingerprint;
-    let is_same_job = state.plan.fingerprint == plan.fingerprint && state.plan.window_ends == plan.window_ends;
-    if is_same_state && is_same_job && state.plan.outputs == plan.outputs && state.plan.restart == plan.restart {
-        PlanChange::Same
-    } else if fits || nothing_is_open {
-        PlanChange::Compatible
-    } else {
-        PlanChange::StopChanged
+    let is_same_state = plan.queries.keys().all(|output| made_by(before, output) == made_by(plan, output));
+    let is_same_job = before.fingerprint == plan.fingerprint && before.window_ends == plan.window_ends;
+    if is_same_state && is_same_job && before.outputs == plan.outputs && before.restart == plan.restart {
+        return PlanChange::Same;
     }
+    let open = state.replay_from.iter().flat_map(|from| from.outputs.keys());
+    let fits = |output: &&String| {
+        let earlier = earlier.get(*output).cloned();
+        successor(before, plan, output).is_some() || earlier.is_some() && earlier == made_by(before, output)
+    };
+    let outputs: Vec<_> = open.filter(|output| !fits(output)).cloned().collect();
+    if outputs.is_empty() { PlanChange::Compatible } else { PlanChange::StopChanged { outputs } }
+}
+
+/// The output of `after` that goes on with the state of an output of `before`: the one of the same name, or one that is new
+/// and computes the same, since an output may be renamed (the only table of a job is called like its folder).
+pub fn successor<'a>(before: &Plan, after: &'a Plan, output: &str) -> Option<&'a str> {
+    let made_by = |plan: &Plan, output: &str| plan.queries.get(output).map(|query| query.state_fingerprint.clone());
+    let fingerprint = made_by(before, output)?;
+    let goes_on = |name: &String| made_by(after, name).as_ref() == Some(&fingerprint);
+    if let Some((name, _)) = after.queries.get_key_value(output) {
+        return Some(name.as_str()).filter(|_| goes_on(name));
+    }
+    let mut new = after.queries.keys().filter(|name| !before.queries.contains_key(*name) && goes_on(name));
+    let only = new.next()?;
+    new.next().is_none().then_some(only)
 }
 
 /// What Kafka's identities mean for a job that has a log.
@@ -265,7 +285,7 @@ pub fn garbage_format1(listed: &[ObjectEntry], pending: &BTreeSet<String>) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::record::{Record, ReplayFrom, Start};
+    use crate::checkpoint::record::{QueryPlan, Record, ReplayFrom, Start};
 
     fn state() -> JobState {
         JobState::begin(Start {
@@ -282,8 +302,16 @@ mod tests {
     }
 
     fn plan(fingerprint: &str, state_fingerprint: &str) -> Plan {
-        let (fingerprint, state_fingerprint) = (fingerprint.to_owned(), state_fingerprint.to_owned());
-        Plan { fingerprint, state_fingerprint, ..Plan::default() }
+        plan_of(fingerprint, &[("o", state_fingerprint)])
+    }
+
+    fn plan_of(fingerprint: &str, outputs: &[(&str, &str)]) -> Plan {
+        let query = |(name, state): &(&str, &str)| {
+            let query = QueryPlan { state_fingerprint: (*state).to_owned(), ..QueryPlan::default() };
+            ((*name).to_owned(), query)
+        };
+        let queries = outputs.iter().map(query).collect();
+        Plan { fingerprint: fingerprint.to_owned(), queries, ..Plan::default() }
     }
 
     fn candidate(owner: &str, generation: i64, pod: &str) -> Candidate {
@@ -380,16 +408,43 @@ mod tests {
     #[test]
     fn a_changed_query_goes_on_only_if_its_state_fits_or_nothing_is_open() {
         let mut state = state();
-        assert_eq!(plan_change(&state, &plan("f", "s"), "1"), PlanChange::Same);
-        assert_eq!(plan_change(&state, &plan("g", "s"), "1"), PlanChange::Compatible);
-        assert_eq!(plan_change(&state, &plan("g", "z"), "1"), PlanChange::Compatible);
+        assert_eq!(change(&state, &plan("f", "s")), PlanChange::Same);
+        assert_eq!(change(&state, &plan("g", "s")), PlanChange::Compatible);
+        assert_eq!(change(&state, &plan("g", "z")), PlanChange::Compatible);
         let restarted = Plan { restart: Some("now".to_owned()), ..plan("f", "s") };
-        assert_eq!(plan_change(&state, &restarted, "1"), PlanChange::Compatible);
-        state.replay_from = Some(ReplayFrom { version: 1, offsets: BTreeMap::new() });
-        assert_eq!(plan_change(&state, &plan("g", "s"), "1"), PlanChange::Compatible);
-        assert_eq!(plan_change(&state, &plan("g", "z"), "1"), PlanChange::StopChanged);
+        assert_eq!(change(&state, &restarted), PlanChange::Compatible);
+        open(&mut state, &["o"]);
+        assert_eq!(change(&state, &plan("g", "s")), PlanChange::Compatible);
+        assert_eq!(change(&state, &plan("g", "z")), PlanChange::StopChanged { outputs: vec!["o".to_owned()] });
         // An earlier version wrote another form of the same.
-        assert_eq!(plan_change(&state, &plan("f", "z"), "s"), PlanChange::Compatible);
+        let earlier = BTreeMap::from([("o".to_owned(), "s".to_owned())]);
+        assert_eq!(plan_change(&state, &plan("f", "z"), &earlier), PlanChange::Compatible);
+    }
+
+    fn change(state: &JobState, plan: &Plan) -> PlanChange {
+        plan_change(state, plan, &BTreeMap::new())
+    }
+
+    fn open(state: &mut JobState, outputs: &[&str]) {
+        let outputs = outputs.iter().map(|output| ((*output).to_owned(), 1)).collect();
+        state.replay_from = Some(ReplayFrom { version: 1, outputs, ..ReplayFrom::default() });
+    }
+
+    #[test]
+    fn only_an_output_with_open_windows_stops_for_its_query() {
+        let mut state = state();
+        state.plan = plan_of("f", &[("a", "1"), ("b", "2")]);
+        open(&mut state, &["a"]);
+        let stops = |plan: &Plan| match change(&state, plan) {
+            PlanChange::StopChanged { outputs } => outputs.join(","),
+            change => format!("{change:?}"),
+        };
+        assert_eq!(stops(&plan_of("g", &[("a", "1"), ("b", "9")])), "Compatible", "b holds nothing");
+        assert_eq!(stops(&plan_of("g", &[("a", "9"), ("b", "2")])), "a");
+        assert_eq!(stops(&plan_of("g", &[("b", "2")])), "a", "its rows would be lost");
+        assert_eq!(stops(&plan_of("g", &[("a", "1"), ("b", "2"), ("c", "3")])), "Compatible");
+        assert_eq!(stops(&plan_of("g", &[("other", "1"), ("b", "2")])), "Compatible", "it was renamed");
+        assert_eq!(stops(&plan_of("g", &[("c", "1"), ("d", "1")])), "a", "which of the two goes on?");
     }
 
     #[test]

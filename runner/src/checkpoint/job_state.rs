@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::counters::Counters;
+use crate::checkpoint::decide;
 use crate::checkpoint::record::{
     Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReplayFrom, Rewind, Start, StateObject,
     TopicMove,
@@ -100,7 +101,7 @@ pub struct PartitionState {
 pub struct Snapshot {
     /// It holds the state after this version.
     pub version: u64,
-    /// One object per open window.
+    /// The objects of all outputs.
     pub objects: Vec<StateObject>,
 }
 
@@ -113,6 +114,9 @@ pub struct OutputState {
     pub covered: Partitions<i64>,
     /// Version of the last commit with a file; 0 before the first.
     pub last_file: u64,
+    /// No row of windows that begin before this time comes any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_until: Option<i64>,
 }
 
 /// A record that cannot follow the ones before it: the log was edited, or two programs disagree on the rules.
@@ -130,7 +134,11 @@ impl JobState {
     pub fn begin(start: Start) -> Self {
         let partition = |position: &i64| PartitionState { position: *position, ..PartitionState::default() };
         let partitions = map_partitions(&start.offsets, partition);
-        let covered = |root: &String| OutputState { root: root.clone(), covered: start.offsets.clone(), last_file: 0 };
+        let covered = |root: &String| OutputState {
+            root: root.clone(),
+            covered: start.offsets.clone(),
+            ..OutputState::default()
+        };
         Self {
             version: 0,
             plan: start.plan.clone(),
@@ -226,6 +234,7 @@ impl JobState {
         for (name, output) in &commit.outputs {
             let known = self.outputs.entry(name.clone()).or_default();
             known.root.clone_from(&output.root);
+            known.complete_until = known.complete_until.max(output.complete_until);
             if !output.files.is_empty() {
                 known.last_file = version;
                 known.covered.clone_from(&positions);
@@ -251,14 +260,26 @@ impl JobState {
         if self.plan.fingerprint != plan.fingerprint || self.plan.restart != plan.restart {
             self.breaker = Breaker::default();
         }
-        self.plan = plan.clone();
+        let before = std::mem::replace(&mut self.plan, plan.clone());
+        self.rename_state(&before);
         if plan.rebuild {
             self.snapshot = None;
         }
         let covered = map_partitions(&self.partitions, |partition| partition.position);
         for (name, root) in &plan.outputs {
-            let fresh = || OutputState { root: root.clone(), covered: covered.clone(), last_file: 0 };
+            let fresh = || OutputState { root: root.clone(), covered: covered.clone(), ..OutputState::default() };
             self.outputs.entry(name.clone()).or_insert_with(fresh).root.clone_from(root);
+        }
+    }
+
+    /// State goes on under the name that its output has now.
+    fn rename_state(&mut self, before: &Plan) {
+        let name = |output: &String| decide::successor(before, &self.plan, output).unwrap_or(output).to_owned();
+        if let Some(from) = &mut self.replay_from {
+            from.outputs = from.outputs.iter().map(|(output, version)| (name(output), *version)).collect();
+        }
+        for object in self.snapshot.iter_mut().flat_map(|snapshot| &mut snapshot.objects) {
+            object.output = name(&object.output);
         }
     }
 
@@ -457,7 +478,7 @@ mod tests {
     fn files_are_pending_until_they_are_published() {
         let mut state = started();
         let file = FileCommit { stage: String::new(), path: String::new(), bytes: 0, xxh3: String::new(), rows: 0 };
-        let output = OutputCommit { root: "r".to_owned(), files: vec![file] };
+        let output = OutputCommit { root: "r".to_owned(), files: vec![file], complete_until: None };
         let outputs = BTreeMap::from([("o".to_owned(), output)]);
         apply(&mut state, Commit { outputs: outputs.clone(), ..commit(1, 5, 8) }).unwrap();
         apply(&mut state, Commit { outputs, ..commit(1, 8, 9) }).unwrap();
@@ -495,9 +516,9 @@ mod tests {
     #[test]
     fn a_topic_that_was_created_again_goes_on_at_its_new_offsets_and_its_old_records_are_never_replayed() {
         let mut state = started();
-        let from = |version| Some(ReplayFrom { version, offsets: Partitions::default() });
-        let object =
-            StateObject { window: 0, first_version: 2, path: "state/2".to_owned(), bytes: 1, xxh3: String::new() };
+        let from = |version| Some(ReplayFrom { version, ..ReplayFrom::default() });
+        let (output, path) = ("o".to_owned(), "state/2".to_owned());
+        let object = StateObject { output, part: 0, first_version: 2, path, bytes: 1, xxh3: String::new() };
         let with_state = Commit { state: Some(vec![object]), replay_from: from(2), ..commit(1, 5, 8) };
         apply(&mut state, with_state).unwrap();
         apply(&mut state, Commit { replay_from: from(2), ..commit(1, 8, 9) }).unwrap();
@@ -531,7 +552,7 @@ mod tests {
     #[test]
     fn batches_are_kept_as_long_as_a_rebuild_needs_them() {
         let mut state = started();
-        let from = |version| Some(ReplayFrom { version, offsets: Partitions::default() });
+        let from = |version| Some(ReplayFrom { version, ..ReplayFrom::default() });
         apply(&mut state, Commit { replay_from: from(2), watermark: Some(1), ..commit(1, 5, 6) }).unwrap();
         apply(&mut state, Commit { replay_from: from(2), watermark: Some(2), ..commit(1, 6, 7) }).unwrap();
         assert_eq!(state.replay.keys().copied().collect::<Vec<_>>(), [2, 3]);

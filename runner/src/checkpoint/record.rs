@@ -1,8 +1,10 @@
 //! The records of the job log, and how each is written: one line of JSON with its own checksum.
 //!
 //! Pure. docs/job-log.md describes the format with an example; a change here is a change of format and needs a new
-//! [`FORMAT`], with the one before still read. Times are microseconds since 1970 UTC, offsets are Kafka's, and every
+//! [`FORMAT`], with the one before still read ([`format_1`]). Times are microseconds since 1970 UTC, offsets are Kafka's, and every
 //! range is `[start, end)`.
+
+mod format_1;
 
 use std::collections::BTreeMap;
 
@@ -64,13 +66,10 @@ pub struct Start {
 /// What a job computes, as far as its log must know.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Hash of the whole normalised job: sources, query, sink.
+    /// Hash of the whole normalised job: sources, queries, sinks.
     pub fingerprint: String,
-    /// Hash of the part that the state depends on: sources, the query below the window, window, keys, aggregates.
-    /// Empty for a query without a window, which has no state.
-    pub state_fingerprint: String,
-    /// The query, as the user wrote it.
-    pub sql: String,
+    /// The query of each output that has one; dead letters have none.
+    pub queries: BTreeMap<String, QueryPlan>,
     /// Root URL of each output.
     pub outputs: BTreeMap<String, String>,
     /// The output that holds the dead letters. It comes into being with the first one.
@@ -103,6 +102,28 @@ impl WindowEnds {
         let number = |time: i64| (i128::from(time) - i128::from(self.offset)).div_euclid(i128::from(self.step.max(1)));
         number(one) == number(other)
     }
+}
+
+impl Plan {
+    /// Whether the query of an output reads a source.
+    pub fn reads(&self, output: &str, source: &str) -> bool {
+        let Some(query) = self.queries.get(output) else { return false };
+        query.sources.is_empty() || query.sources.iter().any(|name| name == source)
+    }
+}
+
+/// The query of one output, as far as its log must know.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryPlan {
+    /// The query, as the user wrote it.
+    pub sql: String,
+    /// Hash of the part that the state depends on: sources, the query below the window, window, keys, aggregates.
+    /// Empty for a query without a window, which has no state.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub state_fingerprint: String,
+    /// The sources that it reads; empty: all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
 }
 
 /// Takes over the right to commit.
@@ -178,8 +199,8 @@ pub struct Commit {
     pub attempt: u64,
     /// The batch clock: what `now()` was.
     pub clock: i64,
-    /// Events after this time were refused as future.
-    pub latest_event_time: i64,
+    /// By source: events after this time were refused as future.
+    pub latest_event_times: BTreeMap<String, i64>,
     /// Every commit up to this version was published when this one was written.
     pub published: u64,
     /// What was read. A partition that had nothing is not listed.
@@ -231,19 +252,24 @@ pub struct Range {
 }
 
 /// Where a rebuild has to begin.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayFrom {
     /// The batch that first put a row into a window that is still open.
     pub version: u64,
     /// Where each of its partitions began.
     pub offsets: Partitions<i64>,
+    /// By output with open windows: the batch that first put a row into one of them. The output takes no part in the
+    /// repetition of earlier batches, which may be older than its query.
+    pub outputs: BTreeMap<String, u64>,
 }
 
-/// An immutable object that holds the state of one open window.
+/// An immutable object that holds a part of the state of one output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateObject {
-    /// Start of the window.
-    pub window: i64,
+    /// Name of the output.
+    pub output: String,
+    /// Which part: the start of an open window, in microseconds.
+    pub part: i64,
     /// The batch that first put a row into it.
     pub first_version: u64,
     /// Path below the job's folder.
@@ -270,6 +296,9 @@ pub struct OutputCommit {
     pub root: String,
     /// Its files.
     pub files: Vec<FileCommit>,
+    /// No row of windows that begin before this time comes any more; `None` without windows, or before the first watermark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_until: Option<i64>,
 }
 
 /// A staged file and the name under which readers will see it.
@@ -415,11 +444,29 @@ pub fn encode<T: Serialize>(version: u64, body: &T) -> Vec<u8> {
     bytes
 }
 
+/// What an object in the log or beside it may hold.
+pub trait Body: for<'de> Deserialize<'de> {
+    /// Brings a body of format 1 into the present one, where they differ.
+    fn upgrade(_: &mut serde_json::Value) {}
+}
+
+impl Body for Record {
+    fn upgrade(body: &mut serde_json::Value) {
+        format_1::upgrade_record(body);
+    }
+}
+
+impl Body for crate::checkpoint::job_state::JobState {
+    fn upgrade(body: &mut serde_json::Value) {
+        format_1::upgrade_state(body);
+    }
+}
+
 /// Reads what [`encode`] wrote into the slot of `version`.
 ///
 /// # Errors
 /// [`RecordError`] when a single bit differs from what was written.
-pub fn decode<T: for<'de> Deserialize<'de>>(version: u64, bytes: &[u8]) -> Result<T, RecordError> {
+pub fn decode<T: Body>(version: u64, bytes: &[u8]) -> Result<T, RecordError> {
     let malformed = |error: serde_json::Error| RecordError::Malformed(error.to_string());
     let line = bytes.strip_suffix(b"\n").ok_or_else(|| RecordError::Malformed("it ends too early".to_owned()))?;
     let envelope: Envelope<'_> = serde_json::from_slice(line).map_err(malformed)?;
@@ -433,7 +480,12 @@ pub fn decode<T: for<'de> Deserialize<'de>>(version: u64, bytes: &[u8]) -> Resul
     if found != envelope.xxh3 {
         return Err(RecordError::Checksum { expected: envelope.xxh3, found });
     }
-    serde_json::from_str(envelope.body.get()).map_err(malformed)
+    if envelope.format == FORMAT {
+        return serde_json::from_str(envelope.body.get()).map_err(malformed);
+    }
+    let mut body = serde_json::from_str(envelope.body.get()).map_err(malformed)?;
+    T::upgrade(&mut body);
+    serde_json::from_value(body).map_err(malformed)
 }
 
 #[cfg(test)]

@@ -152,8 +152,11 @@ async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Rand
     let state = if random.one_in(2) { Some(vec![write_state(log, attempt).await?]) } else { None };
     Ok(Commit {
         partitions: Partitions::from([(TOPIC.to_owned(), ranges)]),
-        outputs: BTreeMap::from([(OUTPUT.to_owned(), OutputCommit { root: OUTPUT.to_owned(), files })]),
-        replay_from: Some(ReplayFrom { version: attempt.version.saturating_sub(3), offsets: Partitions::new() }),
+        outputs: BTreeMap::from([(
+            OUTPUT.to_owned(),
+            OutputCommit { root: OUTPUT.to_owned(), files, complete_until: None },
+        )]),
+        replay_from: Some(ReplayFrom { version: attempt.version.saturating_sub(3), ..ReplayFrom::default() }),
         state,
         ..Commit::default()
     })
@@ -164,7 +167,7 @@ async fn write_state(log: &JobLog, attempt: crate::checkpoint::log::Attempt) -> 
     let mut file = log.store().stage(&path).await?;
     file.write(Bytes::from(format!("state of {}", attempt.version))).await?;
     let facts = file.finish().await?;
-    Ok(StateObject { window: 0, first_version: 0, path, bytes: facts.bytes, xxh3: facts.xxh3 })
+    Ok(StateObject { output: OUTPUT.to_owned(), part: 0, first_version: 0, path, bytes: facts.bytes, xxh3: facts.xxh3 })
 }
 
 /// The state that the log names must be there, whatever was collected; unless the log has gone on without us.

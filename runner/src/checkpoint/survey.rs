@@ -5,13 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::DeserializeOwned;
-
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::read::versions;
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{self, Record, RecordError, Rewind};
+use crate::checkpoint::record::{self, Body, Record, RecordError, Rewind};
 use crate::checkpoint::store::{ObjectEntry, SharedStore, StoreError};
 
 /// How often a folder is read again because its owner collected garbage meanwhile.
@@ -215,7 +213,7 @@ impl Survey {
 }
 
 /// The objects of a folder whose names are versions.
-pub(crate) async fn slots<T: DeserializeOwned>(
+pub(crate) async fn slots<T: Body>(
     store: &SharedStore,
     folder: &str,
     path: fn(u64) -> String,

@@ -20,7 +20,6 @@ use std::fmt::Write as _;
 
 use crate::app::{CommandError, print};
 use crate::args::AuditArgs;
-use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::store::StoreError;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::survey::Survey;
@@ -170,14 +169,14 @@ impl Audit {
                 .filter(|(_, number)| *number > 0)
                 .map(|(fate, number)| format!("{} {fate}", grouped(*number)))
                 .collect();
-            let passed = passed_or_zero(source);
+            let passed = source.read.saturating_sub(source.aside());
             let mut sum = aside;
             sum.push(format!("{} for the query", grouped(passed)));
             let _ = writeln!(out, "{name:<12} {} read = {}", grouped(source.read), sum.join(" + "));
         }
         for name in counting::query_outputs(&log.end.plan) {
             let output = totals.outputs.get(name).cloned().unwrap_or_default();
-            let passed: u64 = totals.sources.values().map(passed_or_zero).sum();
+            let passed = counting::reached(totals, &log.end.plan, name);
             let _ = writeln!(
                 out,
                 "{name:<12} {} for the query = {} filtered + {} late + {} accepted",
@@ -225,8 +224,4 @@ impl Audit {
             let _ = writeln!(out, "if files were removed on purpose because they were old: --retained-since DATE");
         }
     }
-}
-
-fn passed_or_zero(source: &SourceCounters) -> u64 {
-    source.read.saturating_sub(source.aside())
 }

@@ -65,7 +65,7 @@ pub(crate) fn demo(args: &DemoArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comm
     };
     print(&format!(
         "event-aggregation: {TOPIC} -> {}\n{} events a second from an embedded broker, 5 second windows{}\n\n",
-        planned.table_location(&options)?,
+        planned.location(planned.first(), &options)?,
         grouped(args.rate),
         if time.is_none() { "; Ctrl-C ends it" } else { "" },
     ));
@@ -207,12 +207,13 @@ fn picture(status: &JobStatus, elapsed: Duration) -> String {
 /// The rows and where they lie, and whether every event is accounted for.
 fn finish(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, produced: u64) -> Result<u8, CommandError> {
     let source = status.totals.sources.values().next().cloned().unwrap_or_default();
-    let output = status.totals.outputs.get(&planned.table.output).cloned().unwrap_or_default();
-    let location = planned.table_location(options)?;
+    let flow = planned.first();
+    let output = status.totals.outputs.get(&flow.output).cloned().unwrap_or_default();
+    let location = planned.location(flow, options)?;
     let sql = format!(
         "SELECT window_start, user_id, event_type, app_type, event_count, session_ids FROM {} \
          ORDER BY window_start, event_count DESC, user_id, event_type, app_type LIMIT {ROWS_SHOWN}",
-        planned.table.output
+        flow.output
     );
     print("\nThe first rows:\n");
     query::run(&options.outputs, &sql, QueryFormat::Table)?;
@@ -229,7 +230,7 @@ fn finish(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, produc
         grouped(source.tombstone),
         grouped(source.future),
         options.outputs,
-        planned.table.output,
+        flow.output,
     ));
     let counted = output.accepted + output.late + output.filtered + source.aside();
     if produced != source.read || counted != source.read {

@@ -2,12 +2,15 @@
 
 use std::fmt::Write as _;
 
+use data_platform_crds::source::SourceSpec;
+
 use crate::app::{CommandError, print};
 use crate::args::ExplainArgs;
 use crate::commands::run::Planned;
 use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::load_one;
+use crate::pipeline::job_plan::Flow;
 
 /// Shows a job.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, CommandError> {
@@ -23,9 +26,6 @@ pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, CommandError> {
 fn batch_text(planned: &PlannedBatch, options: &RunOptions) -> Result<String, CommandError> {
     let spec = &planned.loaded.job.spec;
     let mut out = format!("BatchJob {} ({})\n", planned.name(), planned.loaded.file);
-    let line = |out: &mut String, name: &str, value: &str| {
-        let _ = writeln!(out, "  {name:<18} {value}");
-    };
     out.push_str("\nReads\n");
     for input in &spec.inputs {
         let rows =
@@ -54,74 +54,116 @@ fn batch_text(planned: &PlannedBatch, options: &RunOptions) -> Result<String, Co
 
 fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandError> {
     let spec = &planned.loaded.job.spec;
-    let explanation = planned.query.explain();
     let mut out = String::new();
-    let heading = |out: &mut String, title: &str| {
-        let _ = writeln!(out, "\n{title}");
-    };
-    let line = |out: &mut String, name: &str, value: &str| {
-        let _ = writeln!(out, "  {name:<18} {value}");
-    };
     let _ = writeln!(out, "StreamingJob {} ({})", planned.name(), planned.loaded.file);
 
     heading(&mut out, "Reads");
     line(&mut out, "brokers", &planned.bootstrap_servers(options));
-    let topics = planned.source.topic_pattern.clone().unwrap_or_else(|| planned.source.topics.join(", "));
-    line(&mut out, "topics", &topics);
     line(&mut out, "first start", &planned.kafka().starting_offsets);
-    line(&mut out, "decoded columns", &explanation.reads.join(", "));
-    if let Some(time) = &planned.source.event_time {
-        line(&mut out, "event time", &time.column);
-        line(
-            &mut out,
-            "watermark",
-            &format!("latest event - {}, per partition; the least of them counts", time.watermark_delay),
-        );
+    for (index, source) in spec.sources.iter().enumerate() {
+        reads(&mut out, planned, index, source);
     }
-
-    heading(&mut out, "Computes");
-    for step in &explanation.below {
-        line(&mut out, "each record", step);
+    let several = planned.flows.len() > 1;
+    for flow in &planned.flows {
+        let of = if several { format!(" {}", flow.output) } else { String::new() };
+        heading(&mut out, &format!("Computes{of}"));
+        computes(&mut out, flow);
+        heading(&mut out, &format!("Writes{of}"));
+        writes(&mut out, planned, flow, options)?;
     }
-    if let Some(window) = &explanation.window {
-        line(&mut out, "window", &format!("{} of {}", window.spec, window.event_time));
-        line(&mut out, "state per group", &window.keys.join(", "));
-        for aggregate in &window.aggregates {
-            line(&mut out, "", aggregate);
-        }
-    }
-    for step in &explanation.above {
-        line(&mut out, "closed windows", step);
-    }
-
-    heading(&mut out, "Writes");
-    line(&mut out, "table", &planned.table_location(options)?.to_string());
-    line(&mut out, "directories", &spec.sink.as_ref().map(|sink| sink.partition_by.join(", ")).unwrap_or_default());
-    for (name, data_type) in &explanation.output {
-        line(&mut out, name, data_type);
+    if several {
+        line(&mut out, "together", "one commit decides all outputs; each publishes its own files");
     }
     line(&mut out, "checkpoint", &planned.checkpoint_location(options).to_string());
-    line(&mut out, "guarantee", "exactly once, for any reader of the files");
 
     heading(&mut out, "Rows come when");
     line(&mut out, "trigger", &format!("every {}, at once while behind", spec.trigger.interval));
-    if let (Some(window), Some(time)) = (&explanation.window, &planned.source.event_time) {
-        let wait = format!(
-            "every active partition has an event {} or more after the window's end ({})",
-            time.watermark_delay, window.spec
-        );
-        line(&mut out, "a window closes", &wait);
-        let idle = format!(
-            "a partition without backlog counts as idle after {} and no longer holds windows open",
-            time.idle_timeout
-        );
-        line(&mut out, "idle partitions", &idle);
-        line(&mut out, "the last window", "stays open until later events come, or --drain closes it");
-    }
+    closes(&mut out, planned);
     heading(&mut out, "The job");
     let yaml = serde_saphyr::to_string(&planned.loaded.job).unwrap_or_default();
     for text in yaml.lines() {
         let _ = writeln!(out, "  {text}");
     }
     Ok(out)
+}
+
+fn heading(out: &mut String, title: &str) {
+    let _ = writeln!(out, "\n{title}");
+}
+
+fn line(out: &mut String, name: &str, value: &str) {
+    let _ = writeln!(out, "  {name:<18} {value}");
+}
+
+fn reads(out: &mut String, planned: &PlannedJob, index: usize, source: &SourceSpec) {
+    if planned.sources.len() > 1 {
+        line(out, "source", &source.name);
+    }
+    line(out, "topics", &source.topic_pattern.clone().unwrap_or_else(|| source.topics.join(", ")));
+    let decoded = planned.sources[index].decode.columns.iter().filter(|column| column.built);
+    line(out, "decoded columns", &decoded.map(|column| &*column.name).collect::<Vec<_>>().join(", "));
+    if let Some(time) = &source.event_time {
+        line(out, "event time", &time.column);
+        let least = format!("latest event - {}, per partition; the least of them counts", time.watermark_delay);
+        line(out, "watermark", &least);
+    }
+}
+
+fn computes(out: &mut String, flow: &Flow) {
+    let explanation = flow.query.explain();
+    for step in &explanation.below {
+        line(out, "each record", step);
+    }
+    if let Some(window) = &explanation.window {
+        line(out, "window", &format!("{} of {}", window.spec, window.event_time));
+        line(out, "state per group", &window.keys.join(", "));
+        for aggregate in &window.aggregates {
+            line(out, "", aggregate);
+        }
+    }
+    for step in &explanation.above {
+        line(out, "closed windows", step);
+    }
+}
+
+fn writes(out: &mut String, planned: &PlannedJob, flow: &Flow, options: &RunOptions) -> Result<(), CommandError> {
+    line(out, "table", &planned.location(flow, options)?.to_string());
+    line(out, "directories", &flow.sink.partition_by.join(", "));
+    for (name, data_type) in &flow.query.explain().output {
+        line(out, name, data_type);
+    }
+    line(out, "guarantee", "exactly once, for any reader of the files");
+    Ok(())
+}
+
+/// What holds the rows of windows back.
+fn closes(out: &mut String, planned: &PlannedJob) {
+    let several = planned.flows.len() > 1;
+    let mut windows = false;
+    for flow in &planned.flows {
+        let Some(window) = &flow.query.explain().window else { continue };
+        windows = true;
+        let of = if several { format!(" of {}", flow.output) } else { String::new() };
+        let delays = planned.sources.iter().enumerate().filter(|(source, _)| flow.reads(*source));
+        let delays = delays.filter_map(|(_, source)| source.event_time.as_ref()).map(|time| time.watermark_delay);
+        let delay = delays.max().map(|delay| delay.to_string()).unwrap_or_default();
+        let wait = format!(
+            "every active partition has an event {delay} or more after the window's end ({}{of})",
+            window.spec
+        );
+        line(out, "a window closes", &wait);
+    }
+    if !windows {
+        return;
+    }
+    for source in &planned.sources {
+        let Some(time) = &source.event_time else { continue };
+        let of = if planned.sources.len() > 1 { format!(" of {}", source.name) } else { String::new() };
+        let idle = format!(
+            "a partition{of} without backlog counts as idle after {} and no longer holds windows open",
+            time.idle_timeout
+        );
+        line(out, "idle partitions", &idle);
+    }
+    line(out, "the last window", "stays open until later events come, or --drain closes it");
 }

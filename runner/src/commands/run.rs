@@ -4,6 +4,7 @@ pub(crate) mod asked;
 pub(crate) mod batch;
 pub(crate) mod last_message;
 mod stalled;
+mod summary;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::checkpoint::decide::{Candidate, RECORDS_PER_BASE};
 use crate::checkpoint::record::Rank;
 use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, SystemClock};
-use crate::commands::{bytes, grouped};
+use crate::commands::bytes;
 use crate::config::Loaded;
 use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
@@ -32,6 +33,7 @@ use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
 use crate::source::Trouble;
 use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, shown};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
+use crate::source::routes::TopicRoutes;
 use crate::stop::StopSignal;
 
 use self::asked::Asked;
@@ -100,7 +102,8 @@ impl Running {
     }
 
     fn source_maker(&self, planned: &PlannedJob, options: &RunOptions) -> crate::pipeline::streaming::MakeSource {
-        let (job, kafka, source) = (planned.name().to_owned(), planned.kafka(), planned.source.clone());
+        let (job, kafka) = (planned.name().to_owned(), planned.kafka());
+        let routes = TopicRoutes::new(&planned.loaded.job.spec.sources);
         let (servers, secrets) = (planned.bootstrap_servers(options), options.secrets.clone());
         let (queue_bytes, patient) = (options.memory.queue as usize, options.mode == RunMode::Continuous);
         let trouble = self.trouble.clone();
@@ -108,7 +111,7 @@ impl Running {
             let settings = KafkaSourceSettings {
                 job: &job,
                 kafka: &kafka,
-                source: &source,
+                routes: routes.clone()?,
                 bootstrap_servers: &servers,
                 secrets: secrets.clone(),
                 queue_bytes,
@@ -116,7 +119,7 @@ impl Running {
                 patient,
                 trouble: trouble.clone(),
             };
-            Ok(Box::new(KafkaSource::new(settings)?))
+            Ok(Box::new(KafkaSource::new(settings)))
         })
     }
 
@@ -149,7 +152,10 @@ fn configuration(planned: &PlannedJob, options: &RunOptions) -> std::collections
     if let Ok(settings) = consumer_settings(&kafka, &purpose, &options.secrets) {
         all.extend(shown(&settings).into_iter().map(|(name, value)| (format!("kafka.{name}"), value)));
     }
-    all.insert("query".to_owned(), planned.loaded.job.spec.query.clone().unwrap_or_default());
+    for flow in &planned.flows {
+        let name = if planned.flows.len() == 1 { "query".to_owned() } else { format!("query.{}", flow.output) };
+        all.insert(name, flow.sql.clone());
+    }
     all.insert("checkpoint".to_owned(), planned.checkpoint_location(options).to_string());
     all.insert("trigger".to_owned(), planned.loaded.job.spec.trigger.interval.to_string());
     all
@@ -361,38 +367,10 @@ fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, e
         tracing::info!("stopped; windows stay open, and the next start goes on where this one ended");
         return;
     }
-    let totals = &status.totals;
-    let source = totals.sources.values().next().cloned().unwrap_or_default();
-    let output = totals.outputs.get(&planned.table.output).cloned().unwrap_or_default();
-    let path = planned.table_location(options).map(|location| location.to_string()).unwrap_or_default();
     let seconds = began.elapsed().as_secs_f64();
-    if !std::io::stdout().is_terminal() {
-        let summary = serde_json::json!({
-            "job": planned.name(), "records": source.read, "tombstones": source.tombstone,
-            "control": source.control, "dead_letters": source.dead_letters(), "future": source.future, "filtered": output.filtered,
-            "late": output.late, "accepted": output.accepted, "rows": output.rows, "files": output.files,
-            "lost_offsets": source.lost_offsets, "open_windows": status.open_windows, "output": path,
-            "seconds": (seconds * 1e3).round() / 1e3,
-        });
-        println!("{summary}");
-        return;
+    if std::io::stdout().is_terminal() {
+        println!("{}\n({seconds:.1} s)", summary::table(planned, options, status));
+    } else {
+        println!("{}", summary::json(planned, options, status, seconds));
     }
-    let mut table = super::table(&["since the log began", ""]);
-    let numbers = [
-        ("records read", source.read),
-        ("dead letters", source.dead_letters()),
-        ("tombstones", source.tombstone),
-        ("control records", source.control),
-        ("too far in the future", source.future),
-        ("filtered by the query", output.filtered),
-        ("late", output.late),
-        ("accepted", output.accepted),
-        ("rows written", output.rows),
-        ("files written", output.files),
-        ("windows still open", status.open_windows),
-    ];
-    for (name, number) in numbers {
-        table.add_row([name.to_owned(), grouped(number)]);
-    }
-    println!("{table}\n{path}  ({seconds:.1} s)");
 }

@@ -39,7 +39,9 @@ impl PlannedBatch {
         };
         let query = match BatchQuery::parse(sql) {
             Ok(query) => query,
-            Err(error) => return Err(job_problems(&loaded, vec![query_problem(&loaded, &error)])),
+            Err(error) => {
+                return Err(job_problems(&loaded, vec![query_problem(&loaded, &spec_field("query"), &error)]));
+            }
         };
         Ok(Self { sink, query, grid: interval.into(), loaded })
     }

@@ -1,5 +1,6 @@
-//! A checked job, planned: its query compiled, its fingerprints taken, its outputs placed.
+//! A checked job, planned: its queries compiled, its fingerprints taken, its outputs placed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use data_platform_crds::kafka::{KafkaSpec, StartingOffsets};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::{BadRecordAction, SourceSpec};
-use data_platform_crds::streaming_job::QueryChangePolicy;
+use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJobSpec};
 use serde::Serialize;
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::record::{Plan, WindowEnds, checksum};
+use crate::checkpoint::record::{Plan, QueryPlan, WindowEnds, checksum};
 use crate::checkpoint::store::open::Location;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::job_plan::{self, Flow, FlowInput, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::streaming::{BadRecords, RunMode, StreamingSettings};
 use crate::sink::table::TableSettings;
@@ -23,27 +25,22 @@ use crate::sink::topic::DeadLetterTopic;
 use crate::source::dead_letter;
 use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
+use crate::source::routes::TopicRoutes;
 use crate::transform::{BatchClock, SourceTable, StreamQuery};
 
 /// Brokers of a job that names none.
 pub const DEFAULT_BOOTSTRAP_SERVERS: &str = "localhost:29092";
 
-/// A job whose query is compiled.
+/// A job whose queries are compiled.
 pub struct PlannedJob {
     /// The job as it was loaded.
     pub loaded: LoadedJob,
-    /// Its only source.
-    pub source: SourceSpec,
-    /// Its sink.
-    pub sink: SinkSpec,
-    /// Its query.
-    pub query: StreamQuery,
-    /// The clock that the query reads.
+    /// Its sources, as they are decoded.
+    pub sources: Vec<SourcePlan>,
+    /// Its queries, each with its output. There is at least one.
+    pub flows: Vec<Flow>,
+    /// The clock that the queries read.
     pub batch_clock: BatchClock,
-    /// What the decoder builds.
-    pub decode: DecodePlan,
-    /// The table that it writes.
-    pub table: Arc<TableSettings>,
 }
 
 /// What the command line and the environment say about a run.
@@ -89,33 +86,12 @@ impl PlannedJob {
     /// # Errors
     /// [`ConfigError`] with every problem that can be found without Kafka and without the stores.
     pub fn new(loaded: LoadedJob) -> Result<Self, ConfigError> {
-        let spec = &loaded.job.spec;
-        let (Some(source), Some(sink), Some(sql)) = (spec.sources.first(), &spec.sink, &spec.query) else {
-            let problem =
-                Problem::error(spec_field("query"), "the job has no source, query or sink", "write all three");
-            return Err(job_problems(&loaded, vec![problem]));
-        };
-        let (source, sink) = (source.clone(), sink.clone());
-        let table = SourceTable {
-            name: source.name.clone(),
-            schema: declared_schema(&source),
-            event_time: source.event_time.as_ref().map(|time| time.column.clone()),
-        };
         let batch_clock = BatchClock::default();
-        let query = match StreamQuery::plan(sql, &table.into(), batch_clock.clone()) {
-            Ok(query) => query,
-            Err(error) => return Err(job_problems(&loaded, vec![query_problem(&loaded, &error)])),
+        let (sources, flows) = match compile(&loaded, &batch_clock) {
+            Ok(compiled) => compiled,
+            Err(problems) => return Err(job_problems(&loaded, problems)),
         };
-        let decode = DecodePlan::new(&source, query.input_columns(0)).map_err(|error| {
-            let place = FieldPath::root().field("spec").field("sources").index(0).field("columns");
-            job_problems(&loaded, vec![Problem::error(place, error.to_string(), "correct the declaration")])
-        })?;
-        let table = table_settings(&loaded, &sink, &query);
-        table.check().map_err(|error| {
-            let place = spec_field("sink").field("partitionBy");
-            job_problems(&loaded, vec![Problem::error(place, error.to_string(), "correct partitionBy or the query")])
-        })?;
-        Ok(Self { source, sink, query, batch_clock, decode, table: Arc::new(table), loaded })
+        Ok(Self { loaded, sources, flows, batch_clock })
     }
 
     /// Name of the job.
@@ -145,45 +121,64 @@ impl PlannedJob {
         options.checkpoints.join(&options.namespace).join(self.checkpoint())
     }
 
-    /// Where its table lies.
+    /// Where the table of an output lies.
     ///
     /// # Errors
     /// When the path cannot be read.
-    pub fn table_location(&self, options: &RunOptions) -> Result<Location, JobError> {
-        let path = self.sink.path.as_deref().unwrap_or_default();
+    pub fn location(&self, flow: &Flow, options: &RunOptions) -> Result<Location, JobError> {
+        let path = flow.sink.path.as_deref().unwrap_or_default();
         Ok(Location::resolve(path, &options.outputs)?)
+    }
+
+    /// The first output: dead letters lie beside its table.
+    pub fn first(&self) -> &Flow {
+        self.flows.first().expect("a job without an output is refused")
     }
 
     /// Name of the dead letter table.
     pub fn dead_letters_name(&self) -> String {
-        format!("{}_dead_letters", self.table.output)
+        format!("{}_dead_letters", self.first().output)
     }
 
-    fn dead_letters_location(&self, options: &RunOptions, table: &Location) -> Result<Location, JobError> {
-        match &self.loaded.job.spec.bad_records.path {
-            Some(path) => Ok(Location::resolve(path, &options.outputs)?),
-            None => Ok(table.beside(&self.dead_letters_name())),
+    fn dead_letters_location(&self, options: &RunOptions) -> Result<Location, JobError> {
+        if let Some(path) = &self.loaded.job.spec.bad_records.path {
+            return Ok(Location::resolve(path, &options.outputs)?);
         }
+        let first = self.first();
+        let folder = folder_name(&first.sink);
+        Ok(self.location(first, options)?.beside(&format!("{folder}_dead_letters")))
     }
 
-    /// Hashes of the job, and its outputs.
+    /// Hashes of the job, its queries, and its outputs.
     ///
     /// # Errors
-    /// When a path cannot be read.
+    /// When a path cannot be read, or two outputs lie at one place.
     pub fn plan(&self, options: &RunOptions) -> Result<Plan, JobError> {
-        let spec = &self.loaded.job.spec;
-        let table = self.table_location(options)?;
-        let mut outputs = std::collections::BTreeMap::from([(self.table.output.clone(), root_url(&table)?)]);
-        let mut dead_letters = None;
-        if spec.bad_records.action == BadRecordAction::DeadLetter && spec.bad_records.topic.is_none() {
-            let location = self.dead_letters_location(options, &table)?;
-            outputs.insert(self.dead_letters_name(), root_url(&location)?);
-            dead_letters = Some(self.dead_letters_name());
+        let bad_records = &self.loaded.job.spec.bad_records;
+        let mut outputs = BTreeMap::new();
+        for flow in &self.flows {
+            outputs.insert(flow.output.clone(), root_url(&self.location(flow, options)?)?);
         }
+        let mut dead_letters = None;
+        if bad_records.action == BadRecordAction::DeadLetter && bad_records.topic.is_none() {
+            let name = self.dead_letters_name();
+            if outputs.contains_key(&name) {
+                let problem = format!("the output {name} has the name of the job's dead letter table");
+                return Err(JobError::user(Reason::InvalidSpec, problem, "give the output another name"));
+            }
+            outputs.insert(name.clone(), root_url(&self.dead_letters_location(options)?)?);
+            dead_letters = Some(name);
+        }
+        two_at_one_place(&outputs)?;
+        let query = |flow: &Flow| QueryPlan {
+            sql: flow.sql.clone(),
+            state_fingerprint: self.state_fingerprint(flow),
+            sources: self.sources_of(flow).map(|source| source.name.clone()).collect(),
+        };
+        let queries = self.flows.iter().map(|flow| (flow.output.clone(), query(flow))).collect();
         Ok(Plan {
             fingerprint: self.fingerprint(),
-            state_fingerprint: self.state_fingerprint(),
-            sql: spec.query.clone().unwrap_or_default(),
+            queries,
             outputs,
             dead_letters,
             rebuild: false,
@@ -192,29 +187,40 @@ impl PlannedJob {
         })
     }
 
-    /// Where windows end, as far as the query alone says it.
+    fn sources_of(&self, flow: &Flow) -> impl Iterator<Item = &SourceSpec> {
+        let reads: Vec<bool> = (0..self.sources.len()).map(|source| flow.reads(source)).collect();
+        self.loaded.job.spec.sources.iter().zip(reads).filter_map(|(source, reads)| reads.then_some(source))
+    }
+
+    /// Where windows end, as far as the only query with windows says it. Batches of a job with several are not merged: an
+    /// output takes part in a rebuild from a version of its own on.
     fn window_ends(&self) -> Option<WindowEnds> {
-        self.query.window()?.ends().map(|(offset, step)| WindowEnds { step, offset })
+        let mut windows = self.flows.iter().filter_map(|flow| flow.query.window());
+        let only = windows.next().filter(|_| windows.next().is_none())?;
+        only.ends().map(|(offset, step)| WindowEnds { step, offset })
     }
 
     /// Hash of what the job computes: an image upgrade does not change it, since no plan of the engine is part of it.
     fn fingerprint(&self) -> String {
-        hash(&(&self.source, self.query.normal_form(), &self.sink, &self.loaded.job.spec.bad_records))
+        let of = |flow: &Flow| (flow.output.clone(), flow.query.normal_form().to_owned(), flow.sink.clone());
+        let flows: Vec<_> = self.flows.iter().map(of).collect();
+        let spec = &self.loaded.job.spec;
+        hash(&(&spec.sources, flows, &spec.bad_records))
     }
 
-    /// Hash of what the state depends on; empty for a query without a window, which has no state.
-    fn state_fingerprint(&self) -> String {
-        if self.query.state_form().is_none() {
+    /// Hash of what the state of an output depends on; empty for a query without a window, which has no state.
+    fn state_fingerprint(&self, flow: &Flow) -> String {
+        if flow.query.state_form().is_none() {
             return String::new();
         }
-        let spec = &self.loaded.job.spec;
-        checksum(spec.state_relevant(spec.query.as_deref().unwrap_or_default()).text().as_bytes())
+        checksum(self.loaded.job.spec.state_relevant(&flow.sql).text().as_bytes())
     }
 
-    /// The same as logs of format 1 have it: a job goes on with a log that an earlier version wrote.
-    fn state_fingerprint_1(&self) -> String {
-        let Some(form) = self.query.state_form() else { return String::new() };
-        let source = &self.source;
+    /// The same as logs of format 1 have it: a job goes on with a log that an earlier version wrote. Then a job had one source.
+    fn state_fingerprint_1(&self, flow: &Flow) -> String {
+        let (Some(form), [source]) = (flow.query.state_form(), &self.loaded.job.spec.sources[..]) else {
+            return String::new();
+        };
         let event_time = source.event_time.as_ref().map(|time| &time.column);
         let good = (&source.columns, source.format, source.max_record_bytes, source.max_depth, event_time);
         hash(&(good, form))
@@ -227,22 +233,22 @@ impl PlannedJob {
     pub fn settings(&self, options: &RunOptions) -> Result<StreamingSettings, JobError> {
         let spec = &self.loaded.job.spec;
         let kafka = self.kafka();
-        let table_location = self.table_location(options)?;
         Ok(StreamingSettings {
             namespace: options.namespace.clone(),
             job: self.name().to_owned(),
             checkpoint: self.checkpoint().to_owned(),
             checkpoint_location: self.checkpoint_location(options),
             plan: self.plan(options)?,
-            state_fingerprint_1: self.state_fingerprint_1(),
-            source: self.source.name.clone(),
-            decode: self.decode.clone(),
-            query: self.query.clone(),
+            state_fingerprints_1: self
+                .flows
+                .iter()
+                .map(|flow| (flow.output.clone(), self.state_fingerprint_1(flow)))
+                .collect(),
+            sources: self.sources.clone(),
+            routes: TopicRoutes::new(&spec.sources)?,
+            flows: self.flows.clone(),
             batch_clock: self.batch_clock.clone(),
-            event_time: self.source.event_time.clone(),
-            table: Arc::clone(&self.table),
-            bad_records: self.bad_records(options, &table_location)?,
-            table_location,
+            bad_records: self.bad_records(options)?,
             max_bad_percent: u64::try_from(spec.bad_records.max_percent).unwrap_or(100),
             starting_offsets: starting_offsets(&kafka, options)?,
             fail_on_data_loss: kafka.fail_on_data_loss,
@@ -261,7 +267,7 @@ impl PlannedJob {
         })
     }
 
-    fn bad_records(&self, options: &RunOptions, table: &Location) -> Result<BadRecords, JobError> {
+    fn bad_records(&self, options: &RunOptions) -> Result<BadRecords, JobError> {
         let spec = &self.loaded.job.spec.bad_records;
         Ok(match (spec.action, &spec.topic) {
             (BadRecordAction::Fail, _) => BadRecords::Fail,
@@ -271,9 +277,9 @@ impl PlannedJob {
                     output: self.dead_letters_name(),
                     partition_by: Vec::new(),
                     schema: dead_letter::schema(),
-                    ..(*self.table).clone()
+                    ..(*self.first().table).clone()
                 };
-                BadRecords::Table(Arc::new(settings), self.dead_letters_location(options, table)?)
+                BadRecords::Table(Arc::new(settings))
             }
             (BadRecordAction::DeadLetter, Some(topic)) => {
                 let (topic, kafka, secrets) = (topic.clone(), self.kafka(), options.secrets.clone());
@@ -303,17 +309,122 @@ fn starting_offsets(kafka: &KafkaSpec, options: &RunOptions) -> Result<StartingO
     }
 }
 
-fn table_settings(loaded: &LoadedJob, sink: &SinkSpec, query: &StreamQuery) -> TableSettings {
-    let sink_path = sink.path.as_deref().unwrap_or_default();
-    let output = sink_path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+/// An output as the user asks for it, and where that stands.
+struct AskedOutput<'a> {
+    name: String,
+    sql: &'a str,
+    query_place: FieldPath,
+    sink: &'a SinkSpec,
+    sink_place: FieldPath,
+}
+
+/// `query` and `sink`, whose output is called like its folder, or `outputs`.
+fn asked_outputs(spec: &StreamingJobSpec) -> Vec<AskedOutput<'_>> {
+    let only = spec.query.as_deref().zip(spec.sink.as_ref()).map(|(sql, sink)| AskedOutput {
+        name: folder_name(sink).to_owned(),
+        sql,
+        query_place: spec_field("query"),
+        sink,
+        sink_place: spec_field("sink"),
+    });
+    let several = spec.outputs.iter().enumerate().map(|(index, output)| {
+        let place = spec_field("outputs").index(index);
+        AskedOutput {
+            name: output.name.clone(),
+            sql: &output.query,
+            query_place: place.field("query"),
+            sink: &output.sink,
+            sink_place: place.field("sink"),
+        }
+    });
+    only.into_iter().chain(several).collect()
+}
+
+/// Compiles the queries, and from what they want what is decoded.
+fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, Vec<Flow>), Vec<Problem>> {
+    let spec = &loaded.job.spec;
+    let asked = asked_outputs(spec);
+    if asked.is_empty() || spec.sources.is_empty() {
+        let message = "the job has no source, query or sink";
+        return Err(vec![Problem::error(spec_field("query"), message, "write all three")]);
+    }
+    let tables: Vec<_> = spec.sources.iter().map(source_table).collect();
+    let mut problems = Vec::new();
+    let mut compiled = Vec::new();
+    for output in &asked {
+        match StreamQuery::plan(output.sql, &tables[0], clock.clone()) {
+            Ok(query) => compiled.push((output, query)),
+            Err(error) => problems.push(query_problem(loaded, &output.query_place, &error)),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut sources = Vec::new();
+    let mut built = Vec::new();
+    for (index, source) in spec.sources.iter().enumerate() {
+        let needed = job_plan::union(compiled.iter().map(|(_, query)| query.input_columns()));
+        match DecodePlan::new(source, &needed) {
+            Ok(decode) => {
+                sources.push(SourcePlan { name: source.name.clone(), decode, event_time: source.event_time.clone() });
+            }
+            Err(error) => {
+                let place = spec_field("sources").index(index).field("columns");
+                problems.push(Problem::error(place, error.to_string(), "correct the declaration"));
+            }
+        }
+        built.push(needed);
+    }
+    let mut flows = Vec::new();
+    for (output, query) in compiled {
+        let table = table_settings(loaded, output, &query);
+        if let Err(error) = table.check() {
+            let place = output.sink_place.field("partitionBy");
+            problems.push(Problem::error(place, error.to_string(), "correct partitionBy or the query"));
+        }
+        let inputs = built.iter().map(|built| Some(FlowInput::new(query.input_columns(), built))).collect();
+        let (output, sql, sink) = (output.name.clone(), output.sql.to_owned(), output.sink.clone());
+        flows.push(Flow { output, sql, query, inputs, sink, table: Arc::new(table) });
+    }
+    if problems.is_empty() { Ok((sources, flows)) } else { Err(problems) }
+}
+
+fn source_table(source: &SourceSpec) -> SourceTable {
+    SourceTable {
+        name: source.name.clone(),
+        schema: declared_schema(source),
+        event_time: source.event_time.as_ref().map(|time| time.column.clone()),
+    }
+}
+
+fn table_settings(loaded: &LoadedJob, output: &AskedOutput<'_>, query: &StreamQuery) -> TableSettings {
+    let sink = output.sink;
     TableSettings {
-        output,
+        output: output.name.clone(),
         job: loaded.job.metadata.name.clone().unwrap_or_default(),
         partition_by: sink.partition_by.clone(),
         target_file_bytes: sink.target_file_size.as_bytes(),
         compression: sink.compression,
         schema: query.output_schema(),
     }
+}
+
+/// Name of the folder of a table.
+fn folder_name(sink: &SinkSpec) -> &str {
+    let path = sink.path.as_deref().unwrap_or_default();
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
+
+/// Two outputs in one folder would be one table.
+fn two_at_one_place(outputs: &BTreeMap<String, String>) -> Result<(), JobError> {
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, root) in outputs {
+        if let Some(other) = names.insert(root, name) {
+            let problem = format!("the outputs {other} and {name} lie at one place: {root}");
+            return Err(JobError::user(Reason::InvalidSpec, problem, "give each table a folder of its own"));
+        }
+    }
+    Ok(())
 }
 
 /// The root as the store writes it into the log.
@@ -342,7 +453,10 @@ mod tests {
         };
         let planned = PlannedJob::new(*loaded).unwrap();
         assert_eq!(
-            (planned.state_fingerprint().as_str(), planned.state_fingerprint_1().as_str()),
+            (
+                planned.state_fingerprint(planned.first()).as_str(),
+                planned.state_fingerprint_1(planned.first()).as_str()
+            ),
             ("91607ed4903c79df", "ef30200f76390ce2")
         );
     }

@@ -3,7 +3,7 @@
 use data_platform_crds::batch_job::{BatchJobSpec, InputFormat};
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
-use data_platform_crds::sink::SinkFormat;
+use data_platform_crds::sink::{SinkFormat, SinkSpec};
 use data_platform_crds::source::{LateRowAction, SourceFormat};
 use data_platform_crds::streaming_job::StreamingJobSpec;
 
@@ -44,15 +44,8 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     if job.deduplicate.is_some() {
         refuse(spec().field("deduplicate"), "deduplicate", "leave it out, or count(DISTINCT event_id) in the window");
     }
-    if !job.outputs.is_empty() {
-        refuse(
-            spec().field("outputs"),
-            "several outputs of one job",
-            "write query and sink, and one job for each output",
-        );
-    }
-    if let Some(sink) = &job.sink {
-        let place = spec().field("sink").field("format");
+    for (place, sink) in sinks(job) {
+        let place = place.field("format");
         match sink.format {
             SinkFormat::Parquet => {}
             SinkFormat::Delta => refuse(place, "format delta", "use format: parquet"),
@@ -114,12 +107,19 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
 
 /// Outputs lie in folders: this program has no client of an object store.
 fn places(job: &StreamingJobSpec, problems: &mut Vec<Problem>) {
-    let sink = job.sink.as_ref().and_then(|sink| Some((spec().field("sink").field("path"), sink.path.as_deref()?)));
+    let tables = sinks(job).into_iter().filter_map(|(place, sink)| Some((place.field("path"), sink.path.as_deref()?)));
     let letters = job.bad_records.path.as_deref();
     let letters = letters.map(|path| (spec().field("badRecords").field("path"), path));
-    for (place, path) in sink.into_iter().chain(letters) {
+    for (place, path) in tables.chain(letters) {
         in_a_folder(place, path, "writing to", problems);
     }
+}
+
+/// Every sink with its place.
+fn sinks(job: &StreamingJobSpec) -> Vec<(FieldPath, &SinkSpec)> {
+    let several = job.outputs.iter().enumerate();
+    let several = several.map(|(index, output)| (spec().field("outputs").index(index).field("sink"), &output.sink));
+    job.sink.iter().map(|sink| (spec().field("sink"), sink)).chain(several).collect()
 }
 
 fn in_a_folder(place: FieldPath, path: &str, doing: &str, problems: &mut Vec<Problem>) {
@@ -162,6 +162,18 @@ mod tests {
         assert_eq!(
             problems(json!({"references": reference})),
             ["spec.references: joining with reference tables comes in a later version"]
+        );
+        let outputs = json!([
+            {"name": "a", "query": "SELECT a FROM s", "sink": {"path": "a"}},
+            {"name": "b", "query": "SELECT a FROM s", "sink": {"format": "csv", "path": "s3://b/t"}},
+        ]);
+        let named = problems(json!({"query": null, "sink": null, "outputs": outputs}));
+        assert_eq!(
+            named,
+            [
+                "spec.outputs[1].sink.format: format csv comes in a later version",
+                "spec.outputs[1].sink.path: writing to s3:// comes in a later version",
+            ]
         );
         let bucket = problems(json!({"sink": {"path": "s3://b/t"}, "badRecords": {"path": "gs://b/t"}}));
         assert_eq!(bucket.len(), 2, "{bucket:?}");

@@ -109,10 +109,10 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Of the counters of a log, for one output.
-    pub fn of(totals: &Counters, output: &str) -> Self {
+    /// Of the counters of a log, for one output and the sources that it reads.
+    pub fn of(totals: &Counters, reads: impl Fn(&str) -> bool, output: &str) -> Self {
         let mut seen = Self::default();
-        for source in totals.sources.values() {
+        for (_, source) in totals.sources.iter().filter(|(name, _)| reads(name)) {
             seen.read += source.read;
             seen.passed_over += source.tombstone + source.control + source.future + source.duplicate;
             seen.future += source.future;

@@ -105,6 +105,19 @@ pub struct ErrorStatus {
     pub cure: String,
 }
 
+/// An output with a query of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputStatus {
+    /// Windows that are open.
+    pub open_windows: u64,
+    /// Their groups.
+    pub state_groups: u64,
+    /// Their memory.
+    pub state_bytes: u64,
+    /// Why it has no rows, if records come.
+    pub no_output: Option<NoOutput>,
+}
+
 /// What a job says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobStatus {
@@ -146,13 +159,15 @@ pub struct JobStatus {
     pub commits: u64,
     /// Everything since the log began.
     pub totals: Counters,
+    /// The outputs that queries write.
+    pub outputs: BTreeMap<String, OutputStatus>,
     /// Records read per second, over the last minute.
     pub records_per_second: u64,
     /// Rows written per second, over the last minute.
     pub rows_per_second: u64,
     /// The greatest of the partitions that answer, in seconds. `None`: one of them that is behind does not know.
     pub lag_seconds: Option<i64>,
-    /// Why there is no output, if records come and no rows go.
+    /// Why there is no output, if records come and no rows go, to none of the outputs.
     pub no_output: Option<NoOutput>,
     /// Snapshots of the state: the last one's version.
     pub snapshot: Option<u64>,

@@ -7,17 +7,21 @@
 //! ```
 
 mod batch;
+mod flows;
 mod outputs;
 mod rebuild;
 #[cfg(test)]
 mod simulation;
 mod start;
+#[cfg(test)]
+pub(crate) mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::StartingOffsets;
-use data_platform_crds::source::{BadRecordAction, EventTimeSpec};
+use data_platform_crds::source::BadRecordAction;
 use data_platform_crds::streaming_job::QueryChangePolicy;
 
 use crate::checkpoint::decide::Candidate;
@@ -28,14 +32,15 @@ use crate::checkpoint::store::open::Location;
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::error::{JobError, Reason, Retry};
+use crate::pipeline::job_plan::{Flow, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
 use crate::sink::table::TableSettings;
 use crate::sink::topic::DeadLetterTopic;
-use crate::source::decode::DecodePlan;
+use crate::source::routes::TopicRoutes;
 use crate::source::{Source, SourceError};
 use crate::stop::StopSignal;
-use crate::transform::{BatchClock, StreamQuery};
+use crate::transform::{BatchClock, WindowSpec};
 
 use self::batch::Step;
 use self::start::Session;
@@ -63,8 +68,8 @@ pub enum RunMode {
 
 /// What happens to bad records.
 pub enum BadRecords {
-    /// A table beside the output.
-    Table(Arc<TableSettings>, Location),
+    /// A table beside the first output.
+    Table(Arc<TableSettings>),
     /// A topic.
     Topic(Box<dyn Fn() -> Result<DeadLetterTopic, JobError>>),
     /// The job stops at the first.
@@ -76,7 +81,7 @@ pub enum BadRecords {
 impl BadRecords {
     fn action(&self) -> BadRecordAction {
         match self {
-            Self::Table(..) | Self::Topic(_) => BadRecordAction::DeadLetter,
+            Self::Table(_) | Self::Topic(_) => BadRecordAction::DeadLetter,
             Self::Fail => BadRecordAction::Fail,
             Self::Drop => BadRecordAction::Drop,
         }
@@ -93,24 +98,18 @@ pub struct StreamingSettings {
     pub checkpoint: String,
     /// Folder or URL of the checkpoint.
     pub checkpoint_location: Location,
-    /// What is committed to: fingerprints, query, outputs.
+    /// What is committed to: fingerprints, queries, outputs.
     pub plan: Plan,
-    /// What a log of format 1 would say of what the state depends on.
-    pub state_fingerprint_1: String,
-    /// Name of the source.
-    pub source: String,
-    /// What the decoder builds.
-    pub decode: DecodePlan,
-    /// The query.
-    pub query: StreamQuery,
-    /// The clock that the query reads.
+    /// What a log of format 1 would say of what the state of each output depends on.
+    pub state_fingerprints_1: BTreeMap<String, String>,
+    /// The tables that are read from Kafka.
+    pub sources: Vec<SourcePlan>,
+    /// Whose a topic is.
+    pub routes: TopicRoutes,
+    /// The queries, each with its output.
+    pub flows: Vec<Flow>,
+    /// The clock that the queries read.
     pub batch_clock: BatchClock,
-    /// Event time, if the source declares one.
-    pub event_time: Option<EventTimeSpec>,
-    /// The table.
-    pub table: Arc<TableSettings>,
-    /// Folder or URL of the table.
-    pub table_location: Location,
     /// What happens to bad records.
     pub bad_records: BadRecords,
     /// Share of bad records, in percent, that opens the circuit breaker.
@@ -146,18 +145,36 @@ pub struct StreamingSettings {
 }
 
 impl StreamingSettings {
-    /// Whether the new query computes open windows of another one anew. One without windows cannot.
-    pub(crate) fn rebuilds_windows(&self) -> bool {
-        self.on_query_change == QueryChangePolicy::Rebuild && !self.plan.state_fingerprint.is_empty()
+    /// Some query has windows: then there is state, and a watermark.
+    fn has_windows(&self) -> bool {
+        self.flows.iter().any(|flow| flow.query.window().is_some())
     }
 
-    /// How long a job that works may write no rows, in microseconds: until a window is full, its rows are waited for, a
-    /// partition counts as idle, and two triggers have passed. At least a minute.
-    pub(crate) fn usual_silence(&self) -> i64 {
-        let window = self.query.window().map_or(0, |window| window.length());
-        let waits =
-            self.event_time.iter().map(|time| time.watermark_delay.as_duration() + time.idle_timeout.as_duration());
-        let waits = waits.sum::<Duration>() + 2 * self.trigger;
+    /// The windows of queries that read a source.
+    fn windowed(&self, source: usize) -> impl Iterator<Item = WindowSpec> {
+        self.flows.iter().filter(move |flow| flow.reads(source)).filter_map(|flow| flow.query.window())
+    }
+
+    /// The plan of the source that reads a topic.
+    fn source_of(&self, topic: &str) -> &SourcePlan {
+        &self.sources[self.routes.source_of(topic).unwrap_or_default()]
+    }
+
+    /// Whether the new queries compute open windows of others anew. One without windows cannot, and one that is gone.
+    pub(crate) fn rebuilds_windows(&self, outputs: &[String]) -> bool {
+        let has_state =
+            |output: &String| self.plan.queries.get(output).is_some_and(|query| !query.state_fingerprint.is_empty());
+        self.on_query_change == QueryChangePolicy::Rebuild && outputs.iter().all(has_state)
+    }
+
+    /// How long an output of a job that works may have no rows, in microseconds: until a window is full, its rows are waited
+    /// for, a partition counts as idle, and two triggers have passed. At least a minute.
+    pub(crate) fn usual_silence(&self, flow: &Flow) -> i64 {
+        let window = flow.query.window().map_or(0, |window| window.length());
+        let read = self.sources.iter().enumerate().filter(|(source, _)| flow.reads(*source));
+        let times = read.filter_map(|(_, source)| source.event_time.as_ref());
+        let waits = times.map(|time| time.watermark_delay.as_duration() + time.idle_timeout.as_duration());
+        let waits = waits.max().unwrap_or_default() + 2 * self.trigger;
         window.saturating_add(i64::try_from(waits.as_micros()).unwrap_or(i64::MAX)).max(60_000_000)
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure. Rules and their reasons: docs/time.md. Times are microseconds since 1970 UTC.
 
+pub mod sources;
+
 use data_platform_crds::source::WatermarkPolicy;
 
 /// What the watermark needs to know of one partition after a micro-batch.

@@ -389,7 +389,7 @@ impl TableWriter {
         for directory in directories {
             self.close(&directory).await?;
         }
-        Ok(OutputCommit { root: self.store.root().to_owned(), files: self.files.clone() })
+        Ok(OutputCommit { root: self.store.root().to_owned(), files: self.files.clone(), complete_until: None })
     }
 }
 

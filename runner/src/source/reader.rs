@@ -1,7 +1,7 @@
 //! The reading thread: polls and decodes ahead of the pipeline, at most [`AHEAD`] of batches and bytes.
 //!
-//! It owns the source and the decoder. The pipeline sends requests; a micro-batch comes back as a stream of [`Part`]s that
-//! ends with [`Part::Done`]. When the pipeline is slower, the queue fills and this thread waits; when it is gone, this
+//! It owns the source and a decoder for each of the job's tables. The pipeline sends requests; a micro-batch comes back as
+//! a stream of [`Part`]s that ends with [`Part::Done`]. When the pipeline is slower, the queue fills and this thread waits; when it is gone, this
 //! thread ends.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,7 @@ use crate::source::ahead;
 use crate::source::dead_letter::DeadLetters;
 use crate::source::decode::{BadReason, Decoder};
 use crate::source::record::Record;
+use crate::source::routes::TopicRoutes;
 use crate::source::{Identity, Source, SourceError, WithoutLeader};
 use crate::stop::StopSignal;
 
@@ -36,8 +37,8 @@ const BATCH_BYTES: usize = 4 << 20;
 pub struct ReadRequest {
     /// Ranges `[start, end)`.
     pub ranges: Partitions<(i64, i64)>,
-    /// Events after this time are refused as future, in microseconds.
-    pub latest_event_time: i64,
+    /// By source: events after this time are refused as future, in microseconds.
+    pub latest_event_times: Vec<i64>,
     /// Whether bad records are wanted as rows.
     pub bad_records: BadRecordAction,
     /// Look at the topics again afterwards: a topic that was created again meanwhile must be noticed before anything
@@ -51,7 +52,12 @@ pub struct ReadRequest {
 #[derive(Debug)]
 pub enum Part {
     /// Decoded rows.
-    Rows(RecordBatch),
+    Rows {
+        /// Index of their source.
+        source: usize,
+        /// The rows.
+        rows: RecordBatch,
+    },
     /// Bad records.
     DeadLetters(RecordBatch),
     /// The end.
@@ -63,9 +69,9 @@ pub enum Part {
 pub struct ReadSummary {
     /// By partition, those of which something was read.
     pub partitions: Partitions<PartitionSummary>,
-    /// What happened to the records.
-    pub counters: SourceCounters,
-    /// Records that Kafka says were written after `latest_event_time`.
+    /// What happened to the records, by source.
+    pub counters: Vec<SourceCounters>,
+    /// Records that Kafka says were written after their source's `latest_event_times`.
     pub written_ahead: u64,
     /// The topics after reading, or why nobody told them, if that was asked for.
     pub identity: Option<Result<Identity, SourceError>>,
@@ -86,6 +92,26 @@ pub struct PartitionSummary {
     pub has_valid: bool,
     /// Kafka's time of the last record, in microseconds; `None` where the broker has none.
     pub written: Option<i64>,
+}
+
+impl ReadSummary {
+    /// Records of all sources.
+    pub fn read(&self) -> u64 {
+        self.counters.iter().map(|counters| counters.read).sum()
+    }
+
+    /// The most records that may be among the dead letters.
+    pub fn kept_most(&self) -> u64 {
+        self.counters.iter().map(|counters| *counters.kept().end()).sum()
+    }
+}
+
+/// A decoder for each source, and which of them has which topics.
+pub struct Decoders {
+    /// In the order of the job's sources.
+    pub decoders: Vec<Decoder>,
+    /// Whose a topic is.
+    pub routes: TopicRoutes,
 }
 
 enum Request {
@@ -113,7 +139,7 @@ pub struct Reading {
 impl Part {
     fn bytes(&self) -> usize {
         match self {
-            Self::Rows(batch) | Self::DeadLetters(batch) => batch.get_array_memory_size(),
+            Self::Rows { rows: batch, .. } | Self::DeadLetters(batch) => batch.get_array_memory_size(),
             Self::Done(_) => 0,
         }
     }
@@ -138,11 +164,11 @@ impl Reader {
     ///
     /// # Panics
     /// When the system gives no thread.
-    pub fn start(source: Box<dyn Source>, decoder: Decoder, stop: StopSignal) -> Self {
+    pub fn start(source: Box<dyn Source>, decoders: Decoders, stop: StopSignal) -> Self {
         let (requests, inbox) = sync_channel(2);
         let thread = std::thread::Builder::new()
             .name("reader".to_owned())
-            .spawn(move || serve(source, decoder, &stop, &inbox))
+            .spawn(move || serve(source, decoders, &stop, &inbox))
             .expect("the system has a thread for each job");
         Self { requests: Some(requests), thread: Some(thread) }
     }
@@ -217,7 +243,7 @@ impl Drop for Reader {
     }
 }
 
-fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, inbox: &Receiver<Request>) {
+fn serve(mut source: Box<dyn Source>, mut decoders: Decoders, stop: &StopSignal, inbox: &Receiver<Request>) {
     while let Ok(request) = inbox.recv() {
         // Answers that nobody waits for any more are dropped.
         match request {
@@ -227,7 +253,7 @@ fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, i
             Request::Assign(positions, answer) => drop(answer.send(source.assign(&positions))),
             Request::TellGroup(positions) => source.tell_group(&positions),
             Request::Read(request, parts) => {
-                let read = AssertUnwindSafe(|| read(&mut *source, &mut decoder, stop, &request, &parts));
+                let read = AssertUnwindSafe(|| read(&mut *source, &mut decoders, stop, &request, &parts));
                 let result = catch_unwind(read).unwrap_or_else(|_| {
                     Err(SourceError::Failed {
                         operation: "decode",
@@ -235,7 +261,7 @@ fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, i
                     })
                 });
                 // What an abandoned micro-batch left must not become part of the next.
-                decoder.finish();
+                decoders.decoders.iter_mut().for_each(|decoder| drop(decoder.finish()));
                 let _ = match result {
                     Ok(summary) => parts.send(Ok(Part::Done(Box::new(summary))), 0),
                     Err(error) => parts.send(Err(error), 0),
@@ -247,12 +273,12 @@ fn serve(mut source: Box<dyn Source>, mut decoder: Decoder, stop: &StopSignal, i
 
 fn read(
     source: &mut dyn Source,
-    decoder: &mut Decoder,
+    decoders: &mut Decoders,
     stop: &StopSignal,
     request: &ReadRequest,
     parts: &PartSender,
 ) -> Result<ReadSummary, SourceError> {
-    let mut decoding = Decoding::new(decoder, request, parts);
+    let mut decoding = Decoding::new(decoders, request, parts);
     let reads = source.read(&request.ranges, request.without_leader, stop, &mut |record| decoding.record(record))?;
     decoding.flush()?;
     let Decoding { counters, times, .. } = decoding;
@@ -272,8 +298,8 @@ fn read(
         }
     }
     let identity = request.look_again.then(|| source.identity());
-    let written_ahead = counters.ahead;
-    let counters = counters.into_source_counters();
+    let written_ahead = counters.iter().map(|counters| counters.ahead).sum();
+    let counters = counters.into_iter().map(DecodeCounters::into_source_counters).collect();
     Ok(ReadSummary { partitions, counters, written_ahead, identity })
 }
 
@@ -285,7 +311,7 @@ struct PartitionTimes {
 }
 
 /// Counters without the allocation of a name per record.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct DecodeCounters {
     read: u64,
     bytes: u64,
@@ -318,24 +344,28 @@ impl DecodeCounters {
 }
 
 struct Decoding<'a> {
-    decoder: &'a mut Decoder,
+    decoders: &'a mut [Decoder],
+    routes: &'a TopicRoutes,
     request: &'a ReadRequest,
-    /// The latest time, in milliseconds, that is not in the future.
-    latest_ms: i64,
+    /// By source: the latest time, in milliseconds, that is not in the future.
+    latest_ms: Vec<i64>,
     parts: &'a PartSender,
     letters: DeadLetters,
-    counters: DecodeCounters,
+    counters: Vec<DecodeCounters>,
     times: BTreeMap<String, BTreeMap<i32, PartitionTimes>>,
     /// Records come in runs of one partition: its times, until the next one comes.
     current: (String, i32, PartitionTimes),
+    /// The source of that partition.
+    source: usize,
 }
 
 impl<'a> Decoding<'a> {
-    fn new(decoder: &'a mut Decoder, request: &'a ReadRequest, parts: &'a PartSender) -> Self {
+    fn new(decoders: &'a mut Decoders, request: &'a ReadRequest, parts: &'a PartSender) -> Self {
         let current = (String::new(), -1, PartitionTimes::default());
-        let (letters, counters) = (DeadLetters::new(), DecodeCounters::default());
-        let latest_ms = request.latest_event_time.div_euclid(1_000);
-        Self { decoder, request, latest_ms, parts, letters, counters, times: BTreeMap::new(), current }
+        let Decoders { decoders, routes } = decoders;
+        let (letters, counters) = (DeadLetters::new(), vec![DecodeCounters::default(); decoders.len()]);
+        let latest_ms = request.latest_event_times.iter().map(|time| time.div_euclid(1_000)).collect();
+        Self { decoders, routes, request, latest_ms, parts, letters, counters, times: BTreeMap::new(), current, source: 0 }
     }
 
     #[inline]
@@ -343,32 +373,30 @@ impl<'a> Decoding<'a> {
         if self.current.1 != record.partition || self.current.0 != record.topic {
             self.turn_to(record.topic, record.partition);
         }
-        self.counters.read += 1;
+        let counters = &mut self.counters[self.source];
+        counters.read += 1;
         self.current.2.written_ms = record.time_ms();
-        self.counters.ahead += u64::from(self.current.2.written_ms.is_some_and(|time| time > self.latest_ms));
+        counters.ahead += u64::from(self.current.2.written_ms.is_some_and(|time| time > self.latest_ms[self.source]));
         let Some(value) = record.value else {
-            self.counters.tombstone += 1;
+            counters.tombstone += 1;
             return Ok(());
         };
-        self.counters.bytes += value.len() as u64;
-        match self.decoder.decode(record, self.request.latest_event_time) {
+        counters.bytes += value.len() as u64;
+        match self.decoders[self.source].decode(record, self.request.latest_event_times[self.source]) {
             Ok(event_time) => {
                 self.current.2.valid = true;
                 self.current.2.greatest = self.current.2.greatest.max(event_time);
             }
             Err(bad) => self.aside(record, &bad)?,
         }
-        if self.decoder.rows() >= BATCH_ROWS || self.decoder.holds(BATCH_BYTES) {
-            self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish())))
-        } else {
-            Ok(())
-        }
+        let decoder = &self.decoders[self.source];
+        if decoder.rows() >= BATCH_ROWS || decoder.holds(BATCH_BYTES) { self.hand_on_rows(self.source) } else { Ok(()) }
     }
 
     #[cold]
     fn aside(&mut self, record: &Record<'_>, bad: &crate::source::decode::BadRecord) -> Result<(), SourceError> {
         let index = BadReason::ALL.iter().position(|reason| *reason == bad.reason).expect("ALL has every reason");
-        self.counters.aside[index] += 1;
+        self.counters[self.source].aside[index] += 1;
         let is_kept = bad.reason.is_bad() || bad.reason == BadReason::Future;
         match self.request.bad_records {
             _ if !is_kept => Ok(()),
@@ -397,6 +425,8 @@ impl<'a> Decoding<'a> {
         self.keep_times();
         let known = self.times.get(topic).and_then(|known| known.get(&partition)).copied().unwrap_or_default();
         self.current = (topic.to_owned(), partition, known);
+        // The source reads only topics of the job.
+        self.source = self.routes.source_of(topic).unwrap_or_default();
     }
 
     fn keep_times(&mut self) {
@@ -413,10 +443,16 @@ impl<'a> Decoding<'a> {
         self.parts.send(Ok(part), bytes).map_err(|_| SourceError::Stopped)
     }
 
+    fn hand_on_rows(&mut self, source: usize) -> Result<(), SourceError> {
+        self.hand_on(|decoding| Some(Part::Rows { source, rows: decoding.decoders[source].finish() }))
+    }
+
     fn flush(&mut self) -> Result<(), SourceError> {
         self.keep_times();
-        if self.decoder.rows() > 0 {
-            self.hand_on(|decoding| Some(Part::Rows(decoding.decoder.finish())))?;
+        for source in 0..self.decoders.len() {
+            if self.decoders[source].rows() > 0 {
+                self.hand_on_rows(source)?;
+            }
         }
         self.hand_on(|decoding| decoding.letters.take().map(Part::DeadLetters))
     }

@@ -16,8 +16,8 @@ pub struct ReplayBatch {
     /// Its last version; its first one is its key. 0 in a base of format 1: both are one.
     #[serde(default)]
     pub until: u64,
-    /// Events after this time were refused as future.
-    pub latest_event_time: i64,
+    /// By source: events after this time were refused as future.
+    pub latest_event_times: BTreeMap<String, i64>,
     /// No event was, so that a later time would have refused none either. `false` where nobody knows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused_none: bool,
@@ -36,7 +36,7 @@ impl ReplayBatch {
         let refused_none = sources.all(|source| source.future == 0 && !source.dead_letter.contains_key("future"));
         Self {
             until: version,
-            latest_event_time: commit.latest_event_time,
+            latest_event_times: commit.latest_event_times.clone(),
             refused_none,
             watermark_before,
             watermark: commit.watermark,
@@ -51,8 +51,12 @@ impl ReplayBatch {
             (Some(one), Some(other)) => ends.none_between(one, other),
             _ => false,
         };
-        let latest_event_time = self.latest_event_time.max(next.latest_event_time);
-        let decides_the_same = |batch: &Self| batch.refused_none || batch.latest_event_time == latest_event_time;
+        let mut latest_event_times = self.latest_event_times.clone();
+        for (source, time) in &next.latest_event_times {
+            let latest = latest_event_times.entry(source.clone()).or_insert(*time);
+            *latest = (*latest).max(*time);
+        }
+        let decides_the_same = |batch: &Self| batch.refused_none || batch.latest_event_times == latest_event_times;
         if !is_same_window || !decides_the_same(self) || !decides_the_same(next) {
             return None;
         }
@@ -75,7 +79,7 @@ impl ReplayBatch {
         }
         Some(Self {
             until: next.until,
-            latest_event_time,
+            latest_event_times,
             refused_none: self.refused_none && next.refused_none,
             watermark_before: self.watermark_before,
             watermark: next.watermark,
@@ -117,6 +121,10 @@ mod tests {
 
     const SIZE: i64 = 10;
 
+    fn only(time: i64) -> BTreeMap<String, i64> {
+        BTreeMap::from([("s".to_owned(), time)])
+    }
+
     /// The state: which records are in which open window.
     type State = BTreeMap<i64, BTreeSet<(i32, i64)>>;
 
@@ -127,7 +135,7 @@ mod tests {
             for offset in range.start..range.end {
                 let time = topic[*partition as usize][offset as usize];
                 let window = time.div_euclid(SIZE) * SIZE;
-                if time > batch.latest_event_time {
+                if time > batch.latest_event_times["s"] {
                     refused += 1;
                 } else if batch.watermark_before.is_none_or(|watermark| window + SIZE > watermark) {
                     state.entry(window).or_default().insert((*partition, offset));
@@ -166,7 +174,7 @@ mod tests {
                     }
                 }
                 let after = if rise == 0 { watermark } else { Some(watermark.unwrap_or(0) + rise) };
-                let mut commit = Commit { latest_event_time: latest, watermark: after, partitions, ..Commit::default() };
+                let mut commit = Commit { latest_event_times: only(latest), watermark: after, partitions, ..Commit::default() };
                 let mut batch = ReplayBatch::new(version, watermark, &commit);
                 let future = execute(&mut state, &topic, &batch);
                 commit.counters.sources.insert("s".to_owned(), SourceCounters { future, ..SourceCounters::default() });
@@ -206,7 +214,7 @@ mod tests {
         for number in 0..10_000_i64 {
             let range = Range { start: number, end: number + 1, records: 1, ..Range::default() };
             let commit = Commit {
-                latest_event_time: number,
+                latest_event_times: only(number),
                 watermark: Some(number),
                 partitions: BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, range)]))]),
                 ..Commit::default()

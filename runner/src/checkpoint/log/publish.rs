@@ -90,11 +90,11 @@ impl JobLog {
     }
 
     /// Outputs with their roots, without a dead letter table that has no dead letter yet.
-    fn existing_outputs(&self) -> Vec<String> {
+    fn existing_outputs(&self) -> Vec<(String, String)> {
         let dead_letters = self.state.plan.dead_letters.as_ref();
         let empty = |name: &String| self.state.outputs.get(name).is_none_or(|output| output.last_file == 0);
         let exists = |name: &String| dead_letters != Some(name) || !empty(name);
-        self.places.iter().filter(|(name, _)| exists(name)).map(|(_, root)| root.clone()).collect()
+        self.places.iter().filter(|(name, _)| exists(name)).map(|(name, root)| (name.clone(), root.clone())).collect()
     }
 
     /// Tells every output what is published, unless a newer owner has told more. A process that slept may still overwrite
@@ -103,15 +103,15 @@ impl JobLog {
     /// # Errors
     /// When an output cannot be read or written.
     pub async fn write_progress(&mut self) -> Result<(), LogError> {
-        let progress = Progress {
-            log_id: self.state.start.log_id.clone(),
-            published: self.published,
-            watermark: self.state.watermark,
-            complete_until: self.state.watermark,
-            finished: Vec::new(),
-        };
         let faults = self.faults();
-        for root in self.existing_outputs() {
+        for (name, root) in self.existing_outputs() {
+            let progress = Progress {
+                log_id: self.state.start.log_id.clone(),
+                published: self.published,
+                watermark: self.state.watermark,
+                complete_until: self.state.outputs.get(&name).and_then(|output| output.complete_until),
+                finished: Vec::new(),
+            };
             let store = self.output(&root)?;
             let told = progress_beside(&store).await?;
             if told.as_ref() == Some(&progress) {

@@ -113,11 +113,13 @@ async fn lower_progress(output: &SharedStore, plan: &RewindPlan) -> Result<(), L
         return Ok(());
     }
     let watermark = plan.visible_watermark;
+    let known = plan.after.outputs.values().filter(|known| known.root == output.root());
+    let complete_until = known.filter_map(|known| known.complete_until).min().min(watermark);
     let progress = Progress {
         log_id: log_id.clone(),
         published: plan.version,
         watermark,
-        complete_until: watermark,
+        complete_until,
         finished: Vec::new(),
     };
     write_progress(output, &progress).await?;

@@ -5,9 +5,9 @@
 use crate::checkpoint::counters::{Counters, SourceCounters};
 use crate::checkpoint::record::{Commit, Plan};
 
-/// Names of the outputs that the query feeds: all but the dead letters.
+/// Names of the outputs that a query feeds: all but the dead letters.
 pub(super) fn query_outputs(plan: &Plan) -> Vec<&str> {
-    plan.outputs.keys().filter(|name| plan.dead_letters.as_ref() != Some(name)).map(String::as_str).collect()
+    plan.queries.keys().map(String::as_str).collect()
 }
 
 /// Records that went on to the outputs; `None` when more left before than were read.
@@ -17,22 +17,21 @@ fn passed(source: &SourceCounters) -> Option<u64> {
 
 /// What does not add up in counters: read = tombstone + control + dead letter + future + duplicate + what each output
 /// filtered, found late or accepted.
-pub(super) fn conservation(counters: &Counters, outputs: &[&str]) -> Vec<String> {
+pub(super) fn conservation(counters: &Counters, plan: &Plan, outputs: &[&str]) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut all_passed = 0;
     for (name, source) in &counters.sources {
-        match passed(source) {
-            Some(passed) => all_passed += passed,
-            None => problems
-                .push(format!("source {name}: {} records were read, and more than that were put aside", source.read)),
+        if passed(source).is_none() {
+            problems
+                .push(format!("source {name}: {} records were read, and more than that were put aside", source.read));
         }
     }
     for name in outputs {
         let output = counters.outputs.get(*name).cloned().unwrap_or_default();
         let counted = output.filtered + output.late + output.accepted;
-        if counted != all_passed && problems.is_empty() {
+        let reached = reached(counters, plan, name);
+        if counted != reached && problems.is_empty() {
             problems.push(format!(
-                "output {name}: {all_passed} records reached it, {counted} are accounted for ({} filtered, {} late, {} accepted)",
+                "output {name}: {reached} records reached it, {counted} are accounted for ({} filtered, {} late, {} accepted)",
                 output.filtered, output.late, output.accepted
             ));
         }
@@ -49,12 +48,18 @@ pub(super) fn letters_missing(counters: &Counters, rows: u64) -> Option<String> 
     (!(least..=most).contains(&rows)).then(|| format!("{least} dead letters are counted"))
 }
 
+/// Records that the query of an output was given.
+pub(super) fn reached(counters: &Counters, plan: &Plan, output: &str) -> u64 {
+    let read = counters.sources.iter().filter(|(source, _)| plan.reads(output, source));
+    read.filter_map(|(_, source)| passed(source)).sum()
+}
+
 /// What does not add up in one commit. `before` are the totals before it.
 pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<String> {
     let mut problems = Vec::new();
     let counters = &commit.counters;
     let written: Vec<_> = query_outputs(plan).into_iter().filter(|name| counters.outputs.contains_key(*name)).collect();
-    problems.extend(conservation(counters, &written));
+    problems.extend(conservation(counters, plan, &written));
     let ranges = || commit.partitions.values().flat_map(|ranges| ranges.values());
     let in_ranges: u64 = ranges().map(|range| range.records).sum();
     let read: u64 = counters.sources.values().map(|source| source.read).sum();
@@ -89,12 +94,13 @@ pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<
 mod tests {
     use super::*;
     use crate::checkpoint::counters::OutputCounters;
-    use crate::checkpoint::record::{FileCommit, OutputCommit, Range};
+    use crate::checkpoint::record::{FileCommit, OutputCommit, QueryPlan, Range};
     use std::collections::BTreeMap;
 
     fn plan() -> Plan {
         let outputs = ["o", "d"].map(|name| (name.to_owned(), format!("file:///{name}")));
-        Plan { outputs: outputs.into(), dead_letters: Some("d".to_owned()), ..Plan::default() }
+        let queries = BTreeMap::from([("o".to_owned(), QueryPlan::default())]);
+        Plan { outputs: outputs.into(), queries, dead_letters: Some("d".to_owned()), ..Plan::default() }
     }
 
     fn commit() -> Commit {

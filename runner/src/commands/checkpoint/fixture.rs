@@ -14,7 +14,7 @@ use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::{Attempt, JobLog, LogAccess, OpenOutput, read};
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{
-    Commit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject, WindowEnds,
+    Commit, OutputCommit, Partitions, Plan, QueryPlan, Range, Rank, ReplayFrom, Start, StateObject, WindowEnds,
 };
 use crate::checkpoint::store::local::LocalStore;
 use crate::checkpoint::store::open::Location;
@@ -125,9 +125,10 @@ impl Fixture {
 
     fn plan(&self) -> Plan {
         let outputs = [TABLE, LETTERS].map(|output| (output.to_owned(), self.root(output)));
+        let query = QueryPlan { sql: "SELECT 1".to_owned(), ..QueryPlan::default() };
         Plan {
             fingerprint: "f".to_owned(),
-            sql: "SELECT 1".to_owned(),
+            queries: BTreeMap::from([(TABLE.to_owned(), query)]),
             outputs: outputs.into(),
             dead_letters: Some(LETTERS.to_owned()),
             window_ends: Some(WindowEnds { step: 60_000_000, offset: 0 }),
@@ -170,7 +171,11 @@ impl Fixture {
             clock,
             partitions: one(range),
             watermark: Some(clock),
-            replay_from: Some(ReplayFrom { version: first, offsets: one(start) }),
+            replay_from: Some(ReplayFrom {
+                version: first,
+                offsets: one(start),
+                outputs: BTreeMap::from([(TABLE.to_owned(), first)]),
+            }),
             state,
             outputs,
             counters,
@@ -239,7 +244,8 @@ async fn write_state(log: &JobLog, attempt: Attempt) -> StateObject {
     let mut file = log.store().stage(&path).await.unwrap();
     file.write(snapshot::encode(&rows.schema(), &[rows]).unwrap()).await.unwrap();
     let facts = file.finish().await.unwrap();
-    StateObject { window: NOON, first_version: attempt.version, path, bytes: facts.bytes, xxh3: facts.xxh3 }
+    let (output, first_version) = (TABLE.to_owned(), attempt.version);
+    StateObject { output, part: NOON, first_version, path, bytes: facts.bytes, xxh3: facts.xxh3 }
 }
 
 pub(crate) fn one<T>(value: T) -> Partitions<T> {

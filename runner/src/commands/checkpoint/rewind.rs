@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use data_platform_crds::source::SourceSpec;
-
 use crate::app::{CommandError, print};
 use crate::args::RewindArgs;
 use crate::checkpoint::job_state::JobState;
@@ -28,6 +26,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::plan::Bounds;
 use crate::source::kafka::config::{Secrets, secrets_folder};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
+use crate::source::routes::TopicRoutes;
 use crate::source::{Source, Trouble};
 
 use super::verify::object_problem;
@@ -195,12 +194,10 @@ fn ask_kafka(args: &RewindArgs, survey: &Survey) -> Result<Option<KafkaNow>, Com
     };
     let servers =
         servers.or_else(|| kafka.bootstrap_servers.clone()).unwrap_or_else(|| DEFAULT_BOOTSTRAP_SERVERS.to_owned());
-    let source = serde_json::json!({"name": "rewind", "topics": asked, "columns": []});
-    let source: SourceSpec = serde_json::from_value(source).expect("a source has a name, topics and columns");
     let settings = KafkaSourceSettings {
         job: &args.job,
         kafka: &kafka,
-        source: &source,
+        routes: TopicRoutes::of_topics(asked),
         bootstrap_servers: &servers,
         secrets: Secrets::new(secrets_folder()),
         queue_bytes: QUEUE_BYTES,
@@ -209,7 +206,7 @@ fn ask_kafka(args: &RewindArgs, survey: &Survey) -> Result<Option<KafkaNow>, Com
         trouble: Trouble::default(),
     };
     let failed = |error| CommandError::Job(JobError::from(error));
-    let mut source = KafkaSource::new(settings).map_err(failed)?;
+    let mut source = KafkaSource::new(settings);
     let identity = source.identity().map_err(failed)?;
     let bounds = source.bounds().map_err(failed)?;
     if identity.cluster_id != state.start.cluster_id {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::app::CommandError;
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{Commit, Record};
+use crate::checkpoint::record::{Commit, Record, StateObject};
 use crate::checkpoint::survey::{Slot, Survey};
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
 
@@ -161,7 +161,10 @@ fn open_windows(out: &mut String, survey: &Survey, state: &JobState) {
         line(out, "\nstate", what);
         return;
     };
-    let starts: Vec<_> = snapshot.objects.iter().take(WINDOWS_SHOWN).map(|object| time(Some(object.window))).collect();
+    let several = state.plan.queries.len() > 1;
+    let of = |object: &StateObject| if several { format!(" of {}", object.output) } else { String::new() };
+    let start = |object: &StateObject| format!("{}{}", time(Some(object.part)), of(object));
+    let starts: Vec<_> = snapshot.objects.iter().take(WINDOWS_SHOWN).map(start).collect();
     let more = snapshot.objects.len().saturating_sub(WINDOWS_SHOWN);
     let more = if more > 0 { format!(", {more} more") } else { String::new() };
     let replay = state.replay.range(snapshot.version + 1..).count();

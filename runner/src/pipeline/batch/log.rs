@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::log::read::versions;
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{FileCommit, decode, encode};
+use crate::checkpoint::record::{Body, FileCommit, decode, encode};
 use crate::checkpoint::store::{Created, SharedStore};
 use crate::faults::{Faults, Moment, Step};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
@@ -111,6 +111,10 @@ pub(crate) struct State {
     /// Begin of the first interval that a due run began.
     pub(crate) first_due: Option<i64>,
 }
+
+impl Body for Record {}
+
+impl Body for State {}
 
 impl State {
     pub(crate) fn begin(start: Start) -> Self {

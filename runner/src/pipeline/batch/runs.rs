@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::record::{decode, encode};
+use crate::checkpoint::record::{Body, decode, encode};
 use crate::checkpoint::store::{Created, SharedStore, StoreError};
 use crate::pipeline::batch::interval::{Covered, Interval};
 use crate::pipeline::error::{JobError, Reason};
@@ -19,6 +19,8 @@ const KEPT: i64 = 7 * 24 * 3_600 * 1_000_000;
 struct FixedRun {
     interval: Interval,
 }
+
+impl Body for FixedRun {}
 
 fn path(uid: &str) -> String {
     let safe: String = uid.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();

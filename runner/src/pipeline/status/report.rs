@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use data_platform_crds::runner_status::{
-    BatchRunStatus, CommitStatus as CommitReport, ErrorReport, OutputTotals, PartitionStatus as PartitionReport,
-    RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
+    BatchRunStatus, CommitStatus as CommitReport, ErrorReport, OutputStatus as OutputReport, OutputTotals,
+    PartitionStatus as PartitionReport, RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
 };
 
 use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::pipeline::no_output::NoOutput;
-use crate::pipeline::status::{BatchStatus, CommitStatus, ErrorStatus, JobStatus, PartitionStatus};
+use crate::pipeline::status::{BatchStatus, CommitStatus, ErrorStatus, JobStatus, OutputStatus, PartitionStatus};
 
 impl JobStatus {
     /// The answer of `/status`. Every field is named here, so that a new one is not forgotten.
@@ -35,6 +35,7 @@ impl JobStatus {
             last_commits,
             commits,
             totals,
+            outputs,
             records_per_second,
             rows_per_second,
             lag_seconds,
@@ -66,6 +67,7 @@ impl JobStatus {
             last_commits: last_commits.into_iter().map(commit).collect(),
             commits,
             totals: sums(&totals),
+            outputs: outputs.into_iter().map(|(name, status)| (name, output_now(status))).collect(),
             records_per_second,
             rows_per_second,
             lag,
@@ -79,6 +81,11 @@ impl JobStatus {
             configuration,
         }
     }
+}
+
+fn output_now(status: OutputStatus) -> OutputReport {
+    let OutputStatus { open_windows, state_groups, state_bytes, no_output } = status;
+    OutputReport { open_windows, state_groups, state_bytes, no_output: no_output.map(NoOutput::name) }
 }
 
 fn partition(status: PartitionStatus) -> PartitionReport {
@@ -126,6 +133,6 @@ fn source(counters: &SourceCounters) -> SourceTotals {
 }
 
 fn output(counters: &OutputCounters) -> OutputTotals {
-    let OutputCounters { filtered, late, accepted, refused, rows, files, bytes } = counters.clone();
-    OutputTotals { filtered, late, accepted, refused, rows, files, bytes }
+    let OutputCounters { filtered, late, partly_late, accepted, refused, rows, files, bytes } = counters.clone();
+    OutputTotals { filtered, late, partly_late, accepted, refused, rows, files, bytes }
 }

@@ -5,6 +5,7 @@ mod partitions;
 pub(super) mod planning;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::source::BadRecordAction;
@@ -21,8 +22,9 @@ use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::streaming::start::Session;
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark;
+use crate::sink::SinkError;
 use crate::sink::hive::RefusedRows;
-use crate::sink::table::{FileNames, Footer, TableWriter};
+use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
 use crate::source::dead_letter;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
 use crate::source::{SourceError, WithoutLeader};
@@ -70,18 +72,34 @@ impl BatchPlan {
 /// Files that one attempt writes.
 struct Writers {
     attempt: Attempt,
-    table: TableWriter,
+    /// In the order of the job's flows.
+    tables: Vec<FlowWriter>,
     dead_letters: Option<TableWriter>,
-    counters: OutputCounters,
     /// The log was asked to decide: from then on only the log knows whether these files count.
     submitted: bool,
+}
+
+/// The table of a flow, and what became of its records.
+struct FlowWriter {
+    table: TableWriter,
+    counters: OutputCounters,
+}
+
+impl FlowWriter {
+    async fn write(&mut self, batches: Vec<RecordBatch>) -> Result<(), SinkError> {
+        for rows in batches {
+            self.counters.rows += rows.num_rows() as u64;
+            self.table.write(&rows).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Session<'_> {
     /// Runs one trigger.
     pub(super) async fn micro_batch(&mut self) -> Result<Step, JobError> {
         let began = Instant::now();
-        let faults = std::sync::Arc::clone(&self.environment.faults);
+        let faults = Arc::clone(&self.environment.faults);
         faults.reached(FaultStep::Plan, Moment::Before);
         let Some(mut plan) = self.plan()? else { return Ok(Step::Unanswered) };
         faults.reached(FaultStep::Plan, Moment::After);
@@ -126,21 +144,25 @@ impl Session<'_> {
 
     fn writers(&mut self, plan: &BatchPlan) -> Result<Writers, JobError> {
         let attempt = self.log.begin_attempt();
-        let table = self.settings.table.clone();
-        let footer = self.footer(&table.output, attempt, plan);
-        let root = self.settings.plan.outputs[&table.output].clone();
-        let store = self.log.output(&root)?;
-        let faults = std::sync::Arc::clone(&self.environment.faults);
-        let table = TableWriter::new(table, store, FileNames::Commit(attempt), footer, faults)?;
-        Ok(Writers { attempt, table, dead_letters: None, counters: OutputCounters::default(), submitted: false })
+        let mut tables = Vec::with_capacity(self.settings.flows.len());
+        let settings = self.settings;
+        for flow in &settings.flows {
+            let table = self.table_writer(&flow.table, plan, attempt)?;
+            tables.push(FlowWriter { table, counters: OutputCounters::default() });
+        }
+        Ok(Writers { attempt, tables, dead_letters: None, submitted: false })
     }
 
-    fn dead_letter_writer(&mut self, plan: &BatchPlan, attempt: Attempt) -> Result<Option<TableWriter>, JobError> {
-        let BadRecords::Table(table, _) = &self.settings.bad_records else { return Ok(None) };
+    fn table_writer(
+        &mut self,
+        table: &Arc<TableSettings>,
+        plan: &BatchPlan,
+        attempt: Attempt,
+    ) -> Result<TableWriter, JobError> {
         let footer = self.footer(&table.output, attempt, plan);
         let store = self.log.output(&self.settings.plan.outputs[&table.output])?;
-        let faults = std::sync::Arc::clone(&self.environment.faults);
-        Ok(Some(TableWriter::new(std::sync::Arc::clone(table), store, FileNames::Commit(attempt), footer, faults)?))
+        let faults = Arc::clone(&self.environment.faults);
+        Ok(TableWriter::new(Arc::clone(table), store, FileNames::Commit(attempt), footer, faults)?)
     }
 
     fn footer(&self, output: &str, attempt: Attempt, plan: &BatchPlan) -> Footer {
@@ -166,12 +188,12 @@ impl Session<'_> {
         writers: &mut Writers,
         began: Instant,
     ) -> Result<(), JobError> {
-        let faults = std::sync::Arc::clone(&self.environment.faults);
+        let faults = Arc::clone(&self.environment.faults);
         faults.reached(FaultStep::Read, Moment::Before);
-        let skew = self.settings.event_time.as_ref().map_or(i64::MAX, |time| time.max_future_skew.as_micros());
+        let latest = self.settings.sources.iter().map(|source| source.latest_event_time(plan.clock)).collect();
         let request = ReadRequest {
             ranges: plan.ranges.clone(),
-            latest_event_time: plan.clock.saturating_add(skew),
+            latest_event_times: latest,
             bad_records: self.settings.bad_records.action(),
             look_again: true,
             without_leader: WithoutLeader::Leave,
@@ -179,11 +201,11 @@ impl Session<'_> {
         let reading = self.reader.read(request)?;
         let mut summary = loop {
             match reading.next().map_err(|error| self.read_error(error))? {
-                Part::Rows(rows) => {
+                Part::Rows { source, rows } => {
                     if !std::mem::replace(&mut self.has_read, true) {
                         tracing::info!("the first records are here");
                     }
-                    self.ingest(&rows, writers).await?;
+                    self.ingest(source, &rows, writers).await?;
                     self.take_refused(plan, writers).await?;
                 }
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
@@ -206,7 +228,7 @@ impl Session<'_> {
 
     /// Whether the records say that this runner's clock is behind: then none of them is committed away as future.
     fn check_clock(&mut self, plan: &BatchPlan, summary: &ReadSummary) -> Result<(), JobError> {
-        let (records, ahead) = (summary.counters.read, summary.written_ahead);
+        let (records, ahead) = (summary.read(), summary.written_ahead);
         if !watermark::clock_is_behind(records, ahead) {
             self.trusts_clock = false;
             return Ok(());
@@ -237,7 +259,7 @@ impl Session<'_> {
         plan.ranges = read;
         let of = |output: &str| self.footer_offsets(output, plan);
         let letters = writers.dead_letters.iter_mut();
-        for table in std::iter::once(&mut writers.table).chain(letters) {
+        for table in writers.tables.iter_mut().map(|flow| &mut flow.table).chain(letters) {
             let offsets = of(table.output());
             if !table.set_offsets(offsets) {
                 let detail =
@@ -248,25 +270,29 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn ingest(&mut self, rows: &RecordBatch, writers: &mut Writers) -> Result<(), JobError> {
+    async fn ingest(&mut self, source: usize, rows: &RecordBatch, writers: &mut Writers) -> Result<(), JobError> {
         let mut watermark = self.log.state().watermark;
         if !self.environment.faults.guard(Guard::CommittedWatermark) {
-            watermark = watermark.max(self.running_watermark(rows));
+            watermark = watermark.max(self.running_watermark(source, rows));
         }
-        let ingested = self.operator.ingest(0, rows, watermark, writers.attempt.version)?;
-        writers.counters.filtered += ingested.filtered;
-        writers.counters.late += ingested.late;
-        writers.counters.accepted += ingested.accepted;
-        for rows in ingested.rows {
-            writers.counters.rows += rows.num_rows() as u64;
-            writers.table.write(&rows).await?;
+        let flows = self.settings.flows.iter().zip(&mut self.flows).zip(&mut writers.tables);
+        for ((flow, running), writer) in flows {
+            let Some(ingested) = running.ingest(flow, source, rows, watermark, writers.attempt.version) else {
+                continue;
+            };
+            let ingested = ingested?;
+            writer.counters.filtered += ingested.filtered;
+            writer.counters.late += ingested.late;
+            writer.counters.partly_late += ingested.partly_late;
+            writer.counters.accepted += ingested.accepted;
+            writer.write(ingested.rows).await?;
         }
         Ok(())
     }
 
     /// A negative control: late by what the batch at hand has seen.
-    fn running_watermark(&self, rows: &RecordBatch) -> Option<i64> {
-        let time = self.settings.event_time.as_ref()?;
+    fn running_watermark(&self, source: usize, rows: &RecordBatch) -> Option<i64> {
+        let time = self.settings.sources[source].event_time.as_ref()?;
         let times = rows.column_by_name(&time.column)?.as_primitive_opt::<TimestampMicrosecondType>()?;
         times.iter().flatten().max().map(|latest| latest - time.watermark_delay.as_micros())
     }
@@ -280,8 +306,9 @@ impl Session<'_> {
         if let Some(topic) = &self.dead_letter_topic {
             return Ok(topic.send(letters)?);
         }
-        if writers.dead_letters.is_none() {
-            writers.dead_letters = self.dead_letter_writer(plan, writers.attempt)?;
+        let settings = self.settings;
+        if let (None, BadRecords::Table(table)) = (&writers.dead_letters, &settings.bad_records) {
+            writers.dead_letters = Some(self.table_writer(table, plan, writers.attempt)?);
         }
         if let Some(writer) = &mut writers.dead_letters {
             writer.write(letters).await?;
@@ -291,20 +318,25 @@ impl Session<'_> {
 
     /// Rows that the table does not take become what bad records become.
     async fn take_refused(&mut self, plan: &BatchPlan, writers: &mut Writers) -> Result<(), JobError> {
-        for refused in writers.table.take_refused() {
-            let rows = refused.rows.num_rows() as u64;
-            writers.counters.rows -= rows;
-            *writers.counters.refused.entry(RefusedRows::REASON.to_owned()).or_default() += rows;
-            match self.settings.bad_records.action() {
-                BadRecordAction::Drop => {}
-                BadRecordAction::Fail => return Err(refused_row(&refused)),
-                BadRecordAction::DeadLetter => {
-                    let letters = dead_letter::of_rows(&refused.rows, RefusedRows::REASON, &refused.why);
-                    for letters in letters.map_err(|error| writers.table.encode_error(error))? {
-                        self.dead_letters(plan, &letters, writers).await?;
+        let mut refused_letters = Vec::new();
+        for index in 0..writers.tables.len() {
+            let FlowWriter { table, counters } = &mut writers.tables[index];
+            for refused in table.take_refused() {
+                let rows = refused.rows.num_rows() as u64;
+                counters.rows -= rows;
+                *counters.refused.entry(RefusedRows::REASON.to_owned()).or_default() += rows;
+                let letters = match self.settings.bad_records.action() {
+                    BadRecordAction::Drop => continue,
+                    BadRecordAction::Fail => return Err(refused_row(&refused)),
+                    BadRecordAction::DeadLetter => {
+                        dead_letter::of_rows(&refused.rows, RefusedRows::REASON, &refused.why)
                     }
-                }
+                };
+                refused_letters.extend(letters.map_err(|error| table.encode_error(error))?);
             }
+        }
+        for letters in refused_letters {
+            self.dead_letters(plan, &letters, writers).await?;
         }
         Ok(())
     }
@@ -314,14 +346,9 @@ impl Session<'_> {
         if writers.submitted {
             return;
         }
-        let letters = writers.dead_letters.iter().map(|writer| (&self.settings.bad_records, writer.staged()));
-        let mut staged =
-            vec![(self.settings.plan.outputs[&self.settings.table.output].clone(), writers.table.staged())];
-        for (bad_records, files) in letters {
-            if let BadRecords::Table(table, _) = bad_records {
-                staged.push((self.settings.plan.outputs[&table.output].clone(), files));
-            }
-        }
+        let tables = writers.tables.iter().map(|flow| &flow.table).chain(&writers.dead_letters);
+        let root = |table: &TableWriter| self.settings.plan.outputs[table.output()].clone();
+        let staged: Vec<_> = tables.map(|table| (root(table), table.staged())).collect();
         self.log.abandon(&staged).await;
     }
 
@@ -340,7 +367,8 @@ impl Session<'_> {
     pub(super) async fn stop(&mut self) -> Result<(), JobError> {
         let clock = self.environment.clock.now();
         let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
-        if self.records_since_snapshot > 0 && self.operator.open_windows() > 0 {
+        let is_open = self.flows.iter().any(|flow| flow.operator.open_windows() > 0);
+        if self.records_since_snapshot > 0 && is_open {
             self.snapshot_clock = i64::MIN / 2;
             let mut writers = self.writers(&plan)?;
             let watermark = self.log.state().watermark;
@@ -351,7 +379,7 @@ impl Session<'_> {
 
     /// The end of a bounded run: `--drain` closes every window and moves the watermark behind them.
     pub(super) async fn finish(&mut self) -> Result<(), JobError> {
-        let last = self.operator.latest_end();
+        let last = self.flows.iter().filter_map(|flow| flow.operator.latest_end()).max();
         if let (RunMode::Drain, Some(last)) = (self.settings.mode, last) {
             let clock = self.environment.clock.now();
             self.settings.batch_clock.set(clock);

@@ -47,10 +47,10 @@ pub(super) async fn probe(settings: &StreamingSettings, log: &mut JobLog) -> Res
 /// Tells the columns of each table beside it.
 pub(super) async fn tell_columns(settings: &StreamingSettings, log: &mut JobLog) -> Result<(), JobError> {
     let dead_letters = match &settings.bad_records {
-        BadRecords::Table(table, _) => Some(table),
+        BadRecords::Table(table) => Some(table),
         _ => None,
     };
-    for table in std::iter::once(&settings.table).chain(dead_letters) {
+    for table in settings.flows.iter().map(|flow| &flow.table).chain(dead_letters) {
         tell(settings, log, table).await?;
     }
     Ok(())

@@ -9,14 +9,16 @@ use crate::checkpoint::job_state::{ReplayBatch, Snapshot, map_partitions};
 use crate::checkpoint::record::{Partitions, StateObject, checksum};
 use crate::faults::{Guard, Moment, Step};
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::job_plan::Flow;
 use crate::pipeline::snapshot;
 use crate::pipeline::status::Phase;
+use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::start::Session;
 use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
 
 impl Session<'_> {
-    /// Brings the operator into the state after the last commit.
+    /// Brings every flow into the state after the last commit.
     pub(super) async fn restore(&mut self) -> Result<(), JobError> {
         let state = self.log.state();
         if state.replay_from.is_none() {
@@ -43,18 +45,17 @@ impl Session<'_> {
     /// Loads the last snapshot; `None` if it cannot be used, which is no error: the state is a cache.
     async fn restore_snapshot(&mut self, last: &Snapshot) -> Result<Option<u64>, JobError> {
         for object in &last.objects {
-            if let Err(problem) = self.restore_window(object).await? {
+            if let Err(problem) = self.restore_part(object).await? {
                 tracing::warn!(path = object.path, problem, "the state cannot be used; it is rebuilt from Kafka");
-                self.operator = self.settings.query.operator();
-                self.objects.clear();
+                self.flows = self.settings.flows.iter().map(RunningFlow::new).collect();
                 return Ok(None);
             }
         }
         Ok(Some(last.version))
     }
 
-    /// Loads one window; the inner error says why its object cannot be used.
-    async fn restore_window(&mut self, object: &StateObject) -> Result<Result<(), String>, JobError> {
+    /// Loads one part of the state; the inner error says why its object cannot be used.
+    async fn restore_part(&mut self, object: &StateObject) -> Result<Result<(), String>, JobError> {
         let Some(content) = self.log.store().get(&object.path).await? else {
             return Ok(Err("it is not there".to_owned()));
         };
@@ -65,11 +66,15 @@ impl Session<'_> {
         if content.len() as u64 != object.bytes || checksum(&content) != object.xxh3 {
             return Err("it is damaged".to_owned());
         }
-        let schema = self.settings.query.state_schema().ok_or("the query has no state")?;
+        let mut flows = self.settings.flows.iter().zip(&mut self.flows);
+        let found = flows.find(|(flow, _)| flow.output == object.output);
+        // Nothing is open of an output that is not there any more.
+        let Some((flow, running)) = found else { return Ok(()) };
+        let schema = flow.query.state_schema().ok_or("the query has no state")?;
         let rows = snapshot::decode(&schema, content).map_err(|error| error.to_string())?;
-        let restored = self.operator.restore(object.window, object.first_version, &rows);
+        let restored = running.operator.restore(object.part, object.first_version, &rows);
         restored.map_err(|error| error.to_string())?;
-        self.objects.insert(object.window, object.clone());
+        running.objects.insert(object.part, object.clone());
         Ok(())
     }
 
@@ -106,18 +111,31 @@ impl Session<'_> {
 
     fn replay_batch(&mut self, version: u64, batch: &ReplayBatch) -> Result<(), JobError> {
         let ranges = map_partitions(&batch.partitions, |range| (range.lost_until.unwrap_or(range.start), range.end));
-        let request = ReadRequest { ranges, latest_event_time: batch.latest_event_time, ..ReadRequest::default() };
+        let latest_event_times = self.settings.sources.iter().map(|source| latest(batch, &source.name)).collect();
+        let request = ReadRequest { ranges, latest_event_times, ..ReadRequest::default() };
+        let open = self.log.state().replay_from.as_ref().map(|from| from.outputs.clone()).unwrap_or_default();
+        let flows = self.settings.flows.iter().zip(&mut self.flows);
+        // An output whose open windows are younger than this batch had, perhaps, another query then.
+        let is_repeated = |flow: &Flow| open.get(&flow.output).is_some_and(|first| *first <= batch.until.max(version));
+        let mut flows: Vec<_> = flows.filter(|(flow, _)| is_repeated(flow)).collect();
         let reading = self.reader.read(request)?;
         let summary = loop {
             match reading.next().map_err(|error| lost(version, error))? {
-                Part::Rows(rows) => drop(self.operator.ingest(0, &rows, batch.watermark_before, version)?),
+                Part::Rows { source, rows } => {
+                    for (flow, running) in &mut flows {
+                        let ingested = running.ingest(flow, source, &rows, batch.watermark_before, version);
+                        drop(ingested.transpose()?);
+                    }
+                }
                 Part::DeadLetters(_) => {}
                 Part::Done(summary) => break summary,
             }
         };
         check_records(version, batch, &summary)?;
         if let Some(watermark) = batch.watermark {
-            self.operator.discard(watermark)?;
+            for running in &mut self.flows {
+                running.operator.discard(watermark)?;
+            }
         }
         Ok(())
     }
@@ -146,6 +164,12 @@ fn skip_lost(positions: &mut Partitions<i64>, batch: &ReplayBatch) -> bool {
         }
     }
     skipped
+}
+
+/// Events after this time were refused then. A source that is called otherwise now is bounded by what the others were.
+fn latest(batch: &ReplayBatch, source: &str) -> i64 {
+    let times = &batch.latest_event_times;
+    times.get(source).or(times.values().max()).copied().unwrap_or(i64::MAX)
 }
 
 fn count(batch: &ReplayBatch) -> u64 {

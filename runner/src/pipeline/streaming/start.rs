@@ -6,25 +6,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::checkpoint::decide::{self, ClusterCheck, PlanChange};
-use crate::checkpoint::job_state::map_partitions;
+use crate::checkpoint::job_state::{PartitionState, map_partitions};
 use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::log::{JobLog, LogAccess, read};
-use crate::checkpoint::record::{Partitions, Plan, Start, StateObject};
+use crate::checkpoint::record::{Partitions, Plan, Start};
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason, Retry};
+use crate::pipeline::job_plan::Flow;
 use crate::pipeline::lag::ReadUpTo;
-use crate::pipeline::no_output::{Seen, Silence, SinceOutput};
+use crate::pipeline::no_output::{NoOutput, Seen, Silence};
 use crate::pipeline::plan::Bounds;
-use crate::pipeline::status::{PartitionStatus, Phase};
+use crate::pipeline::status::{OutputStatus, PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
+use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings, outputs};
 use crate::sink::topic::DeadLetterTopic;
 use crate::source::Identity;
 use crate::source::decode::Decoder;
-use crate::source::reader::Reader;
-use crate::transform::Operator;
+use crate::source::reader::{Decoders, Reader};
 
 /// A job from one reading of its log to the next error or end.
 pub(super) struct Session<'a> {
@@ -32,7 +33,8 @@ pub(super) struct Session<'a> {
     pub(super) environment: &'a Environment,
     pub(super) log: JobLog,
     pub(super) reader: Reader,
-    pub(super) operator: Operator,
+    /// In the order of the job's flows.
+    pub(super) flows: Vec<RunningFlow>,
     pub(super) identity: Identity,
     /// Next offset of every partition, also of those that the log does not know yet.
     pub(super) positions: Partitions<i64>,
@@ -41,8 +43,6 @@ pub(super) struct Session<'a> {
     /// Where a bounded run ends.
     pub(super) target: Option<Partitions<i64>>,
     pub(super) dead_letter_topic: Option<DeadLetterTopic>,
-    /// Objects of the last snapshot, by window.
-    pub(super) objects: BTreeMap<i64, StateObject>,
     pub(super) records_since_snapshot: u64,
     pub(super) snapshot_clock: i64,
     /// When the ends in `bounds` were asked for, in microseconds.
@@ -51,8 +51,6 @@ pub(super) struct Session<'a> {
     pub(super) read_up_to: Partitions<ReadUpTo>,
     /// When the log was last known to be ours.
     pub(super) owner_seen: Instant,
-    /// What was seen when rows were written last.
-    pub(super) since_output: std::cell::Cell<SinceOutput>,
     /// Records came since the start.
     pub(super) has_read: bool,
     /// When each partition was last active; never later than now.
@@ -83,7 +81,9 @@ impl<'a> Session<'a> {
         let partitions_known =
             recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.values().map(BTreeMap::len).sum());
         let source = (environment.make_source)(partitions_known)?;
-        let reader = Reader::start(source, Decoder::new(settings.decode.clone()), environment.stop.clone());
+        let decoders = settings.sources.iter().map(|source| Decoder::new(source.decode.clone())).collect();
+        let decoders = Decoders { decoders, routes: settings.routes.clone() };
+        let reader = Reader::start(source, decoders, environment.stop.clone());
         environment.status.starting("connecting to Kafka");
         let identity = reader.identity()?;
         for (topic, _) in identity.topics.iter().filter(|(_, topic)| !decide::topic_id_is_known(&topic.id)) {
@@ -138,7 +138,7 @@ impl<'a> Session<'a> {
         Ok(Self {
             settings,
             environment,
-            operator: settings.query.operator(),
+            flows: settings.flows.iter().map(RunningFlow::new).collect(),
             log,
             reader,
             identity,
@@ -147,13 +147,11 @@ impl<'a> Session<'a> {
             bounds_age: None,
             target: None,
             dead_letter_topic,
-            objects: BTreeMap::new(),
             records_since_snapshot: 0,
             snapshot_clock: environment.clock.now(),
             bounds_clock: i64::MIN,
             read_up_to: Partitions::new(),
             owner_seen: Instant::now(),
-            since_output: std::cell::Cell::default(),
             has_read: false,
             activity,
             trusts_clock: false,
@@ -164,13 +162,19 @@ impl<'a> Session<'a> {
     /// From here on nobody else commits, and everything that was decided is visible.
     async fn take_over(&mut self) -> Result<(), JobError> {
         let plan = &self.settings.plan;
-        let change = decide::plan_change(self.log.state(), plan, &self.settings.state_fingerprint_1);
-        let rebuild = change == PlanChange::StopChanged && self.settings.rebuilds_windows();
-        if change == PlanChange::StopChanged && !rebuild {
+        let change = decide::plan_change(self.log.state(), plan, &self.settings.state_fingerprints_1);
+        let changed = match &change {
+            PlanChange::StopChanged { outputs } => outputs.as_slice(),
+            PlanChange::Same | PlanChange::Compatible => &[],
+        };
+        let rebuild = !changed.is_empty() && self.settings.rebuilds_windows(changed);
+        if !changed.is_empty() && !rebuild {
+            let several = self.log.state().plan.queries.len() > 1 || self.settings.flows.len() > 1;
+            let of = if several { format!(" of the output {}", changed.join(", ")) } else { String::new() };
             return Err(JobError::user(
                 Reason::QueryChanged,
                 format!(
-                    "the query (or its source's columns) changed since the state in {} was made, and windows are open",
+                    "the query{of} (or its source's columns) changed since the state in {} was made, and windows are open",
                     self.settings.checkpoint_location
                 ),
                 "set spec.onQueryChange: rebuild, and the new query computes these windows anew from Kafka; or bring the old \
@@ -210,14 +214,12 @@ impl<'a> Session<'a> {
     /// Tells the status what the log says.
     pub(super) fn say_running(&self) {
         let state = self.log.state();
-        let (groups, bytes) = (self.operator.groups() as u64, self.operator.size_bytes() as u64);
-        let windows = self.operator.open_windows() as u64;
         let partitions = self.partition_statuses();
-        let mut since = self.since_output.get();
-        let seen = Seen::of(&state.totals, &self.settings.table.output);
-        let silence = Silence { now: self.environment.clock.now(), usual: self.settings.usual_silence() };
-        let no_output = since.explain(seen, windows, &partitions, silence);
-        self.since_output.set(since);
+        let outputs = self.output_statuses(&partitions);
+        let sum = |of: fn(&OutputStatus) -> u64| outputs.values().map(of).sum();
+        let (groups, bytes) = (sum(|output| output.state_groups), sum(|output| output.state_bytes));
+        let windows = sum(|output| output.open_windows);
+        let no_output = of_all(outputs.values().map(|output| output.no_output));
         self.environment.status.update(|status| {
             status.phase = Phase::Running;
             status.ready = true;
@@ -233,19 +235,39 @@ impl<'a> Session<'a> {
             status.state_bytes = bytes;
             status.commits = state.commits;
             status.totals = state.totals.clone();
+            status.outputs = outputs;
             status.snapshot = state.snapshot.as_ref().map(|snapshot| snapshot.version);
         });
     }
 
-    /// Event time up to which the rows of the output go.
+    fn output_statuses(&self, partitions: &[PartitionStatus]) -> BTreeMap<String, OutputStatus> {
+        let totals = &self.log.state().totals;
+        let now = self.environment.clock.now();
+        let of = |(flow, running): (&Flow, &RunningFlow)| {
+            let open_windows = running.operator.open_windows() as u64;
+            let mut since = running.since_output.get();
+            let reads = |name: &str| self.settings.plan.reads(&flow.output, name);
+            let silence = Silence { now, usual: self.settings.usual_silence(flow) };
+            let seen = Seen::of(totals, reads, &flow.output);
+            let no_output = since.explain(seen, open_windows, partitions, silence);
+            running.since_output.set(since);
+            let (state_groups, state_bytes) = (running.operator.groups() as u64, running.operator.size_bytes() as u64);
+            (flow.output.clone(), OutputStatus { open_windows, state_groups, state_bytes, no_output })
+        };
+        self.settings.flows.iter().zip(&self.flows).map(of).collect()
+    }
+
+    /// Event time up to which the rows of the outputs go.
     fn freshness(&self) -> Option<i64> {
         let state = self.log.state();
-        if self.settings.query.window().is_some() {
+        if self.settings.has_windows() {
             return state.watermark;
         }
-        let delay = self.settings.event_time.as_ref()?.watermark_delay.as_duration().as_micros();
-        let newest = state.partitions.values().flat_map(BTreeMap::values).filter_map(|known| known.watermark).max()?;
-        Some(newest.saturating_add(i64::try_from(delay).unwrap_or(i64::MAX)))
+        let newest = |(topic, partitions): (&String, &BTreeMap<i32, PartitionState>)| {
+            let watermark = partitions.values().filter_map(|known| known.watermark).max()?;
+            Some(watermark.saturating_add(self.settings.source_of(topic).watermark_delay()))
+        };
+        state.partitions.iter().filter_map(newest).max()
     }
 
     /// Tells the status where the partitions end now: while a micro-batch is computed what it reads is not committed.
@@ -279,6 +301,12 @@ impl<'a> Session<'a> {
         }
         statuses
     }
+}
+
+/// Why no output has rows; `None` as long as one has.
+fn of_all(mut reasons: impl Iterator<Item = Option<NoOutput>>) -> Option<NoOutput> {
+    let first = reasons.next()??;
+    reasons.all(|reason| reason.is_some()).then_some(first)
 }
 
 pub(super) fn too_many_bad(breaker: crate::checkpoint::record::Breaker) -> JobError {

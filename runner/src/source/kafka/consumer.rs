@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, StartOffset, StartingOffsets};
-use data_platform_crds::source::SourceSpec;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
@@ -23,6 +22,7 @@ use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::record::Partitions;
 use crate::pipeline::plan::Bounds;
 use crate::source::record::Record;
+use crate::source::routes::TopicRoutes;
 use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble, WithoutLeader};
 use crate::stop::StopSignal;
 
@@ -61,8 +61,7 @@ pub struct KafkaSource {
     asking: Option<Arc<BaseConsumer<Context>>>,
     context: Context,
     spec: KafkaSpec,
-    topics: Vec<String>,
-    pattern: Option<regex::Regex>,
+    routes: TopicRoutes,
     servers: String,
     job: String,
     secrets: Secrets,
@@ -82,8 +81,8 @@ pub struct KafkaSourceSettings<'a> {
     pub job: &'a str,
     /// The job's `kafka` section.
     pub kafka: &'a KafkaSpec,
-    /// The source.
-    pub source: &'a SourceSpec,
+    /// The topics of the job's sources.
+    pub routes: TopicRoutes,
     /// Addresses of the brokers.
     pub bootstrap_servers: &'a str,
     /// Where secrets lie.
@@ -100,21 +99,14 @@ pub struct KafkaSourceSettings<'a> {
 
 impl KafkaSource {
     /// A source that is not connected yet.
-    ///
-    /// # Errors
-    /// When the topic pattern is not a regular expression.
-    pub fn new(settings: KafkaSourceSettings<'_>) -> Result<Self, SourceError> {
-        let pattern =
-            settings.source.topic_pattern.as_ref().map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
-        let pattern = pattern.transpose().map_err(|error| SourceError::Settings(format!("topicPattern: {error}")))?;
-        Ok(Self {
+    pub fn new(settings: KafkaSourceSettings<'_>) -> Self {
+        Self {
             partitions: BTreeMap::new(),
             client: None,
             asking: None,
             context: Context::default(),
             spec: settings.kafka.clone(),
-            topics: settings.source.topics.clone(),
-            pattern,
+            routes: settings.routes,
             servers: settings.bootstrap_servers.to_owned(),
             job: settings.job.to_owned(),
             secrets: settings.secrets,
@@ -124,7 +116,7 @@ impl KafkaSource {
             broker: None,
             patient: settings.patient,
             trouble: settings.trouble,
-        })
+        }
     }
 
     fn every_partition<T: Clone>(&self, value: &T) -> Partitions<T> {
@@ -177,7 +169,7 @@ impl KafkaSource {
         let mut starts = self.every_partition(&StartOffset::Earliest);
         for (topic, partitions) in given {
             let known = starts.get_mut(topic).ok_or_else(|| {
-                SourceError::StartingOffsets(format!("the topic {topic:?} is not one of this job's source"))
+                SourceError::StartingOffsets(format!("the topic {topic:?} is not one of this job's sources"))
             })?;
             for (partition, start) in partitions {
                 let place = known.get_mut(partition).ok_or_else(|| {

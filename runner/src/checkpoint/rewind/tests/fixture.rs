@@ -133,12 +133,14 @@ impl Job {
         let from = known.keys().rev().nth(WINDOW_COMMITS).or(known.keys().next()).copied().unwrap_or(attempt.version);
         let state = if start / STEP % 3 == 0 { Some(vec![state_object(log, attempt.version).await?]) } else { None };
         let range = Range { start, end: start + STEP, records: STEP as u64, ..Range::default() };
+        let watermark = log.state().watermark.max(Some(start));
+        let output = OutputCommit { root: self.root(), files: vec![file], complete_until: watermark };
         Ok(Commit {
             partitions: one(range),
-            watermark: log.state().watermark.max(Some(start)),
+            watermark,
             clock: start,
-            outputs: BTreeMap::from([(OUTPUT.to_owned(), OutputCommit { root: self.root(), files: vec![file] })]),
-            replay_from: Some(ReplayFrom { version: from, offsets: Partitions::new() }),
+            outputs: BTreeMap::from([(OUTPUT.to_owned(), output)]),
+            replay_from: Some(ReplayFrom { version: from, ..ReplayFrom::default() }),
             state,
             ..Commit::default()
         })
@@ -225,7 +227,8 @@ pub(super) async fn state_object(log: &JobLog, version: u64) -> Result<StateObje
     let mut file = log.store().stage(&path).await?;
     file.write(Bytes::from_static(b"state")).await?;
     let facts = file.finish().await?;
-    Ok(StateObject { window: 0, first_version: version, path, bytes: facts.bytes, xxh3: facts.xxh3 })
+    let output = OUTPUT.to_owned();
+    Ok(StateObject { output, part: 0, first_version: version, path, bytes: facts.bytes, xxh3: facts.xxh3 })
 }
 
 /// A store whose operations fail when a budget is used up.

@@ -3,19 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::checkpoint::counters::{Counters, OutputCounters};
+use bytes::Bytes;
+
+use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::checkpoint::job_state::map_partitions;
-use crate::checkpoint::log::Attempt;
+use crate::checkpoint::log::{Attempt, JobLog};
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, OutputCommit, Partitions, Range, ReplayFrom, StateObject};
-use crate::faults::{Moment, Step as FaultStep};
+use crate::checkpoint::store::{StagedFacts, StoreError};
+use crate::faults::{Faults, Moment, Step as FaultStep};
 use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::job_plan::Flow;
 use crate::pipeline::lag;
 use crate::pipeline::plan;
 use crate::pipeline::snapshot;
 use crate::pipeline::status::CommitStatus;
-use crate::pipeline::streaming::BadRecords;
-use crate::pipeline::streaming::batch::{BatchPlan, Writers};
+use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
+use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::start::{Session, too_many_bad};
 use crate::source::reader::ReadSummary;
 
@@ -32,23 +36,22 @@ impl Session<'_> {
     ) -> Result<(), JobError> {
         let faults = std::sync::Arc::clone(&self.environment.faults);
         let commit_began = Instant::now();
-        writers.table.set_watermark(watermark);
         if let Some(watermark) = watermark {
             faults.reached(FaultStep::Close, Moment::Before);
-            while let Some(rows) = self.operator.close_next(watermark)? {
-                for rows in rows {
-                    writers.counters.rows += rows.num_rows() as u64;
-                    writers.table.write(&rows).await?;
-                    self.take_refused(plan, writers).await?;
+            for (running, writer) in self.flows.iter_mut().zip(&mut writers.tables) {
+                writer.table.set_watermark(Some(watermark));
+                while let Some(rows) = running.operator.close_next(watermark)? {
+                    writer.write(rows).await?;
                 }
             }
             faults.reached(FaultStep::Close, Moment::After);
         }
         self.take_refused(plan, writers).await?;
-        self.wait_for_dead_letters(summary.counters.kept().end() + writers.counters.refused())?;
+        let refused: u64 = writers.tables.iter().map(|flow| flow.counters.refused()).sum();
+        self.wait_for_dead_letters(summary.kept_most() + refused)?;
         let outputs = self.finish_files(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
-        let records = summary.counters.read;
+        let records = summary.read();
         let latest =
             summary.partitions.values().flat_map(|known| known.values()).filter_map(|p| p.greatest_event_time).max();
         let written = map_partitions(&summary.partitions, |read| read.written);
@@ -60,8 +63,8 @@ impl Session<'_> {
             None
         };
         let commit = self.commit_record(plan, ranges, watermark, state, outputs, counters, drained);
-        let (rows, files) =
-            (writers.counters.rows, commit.outputs.values().map(|output| output.files.len() as u64).sum());
+        let rows = writers.tables.iter().map(|flow| flow.counters.rows).sum();
+        let files = commit.outputs.values().map(|output| output.files.len() as u64).sum();
         let has_snapshot = commit.state.is_some();
         writers.submitted = true;
         let version = self.log.commit(commit).await?;
@@ -103,15 +106,15 @@ impl Session<'_> {
         watermark: Option<i64>,
     ) -> Result<BTreeMap<String, OutputCommit>, JobError> {
         let mut outputs = BTreeMap::new();
-        let table = writers.table.finish().await?;
-        outputs.insert(self.settings.table.output.clone(), table);
-        if let (Some(mut letters), BadRecords::Table(table, _)) =
-            (writers.dead_letters.take(), &self.settings.bad_records)
-        {
+        for (running, FlowWriter { table, .. }) in self.flows.iter().zip(&mut writers.tables) {
+            let written = table.finish().await?;
+            let complete_until = running.complete_until(watermark);
+            outputs.insert(table.output().to_owned(), OutputCommit { complete_until, ..written });
+        }
+        if let Some(letters) = &mut writers.dead_letters {
             letters.set_watermark(watermark);
-            let written = letters.finish().await;
-            writers.dead_letters = Some(letters);
-            outputs.insert(table.output.clone(), written?);
+            let written = letters.finish().await?;
+            outputs.insert(letters.output().to_owned(), OutputCommit { complete_until: watermark, ..written });
         }
         Ok(outputs)
     }
@@ -124,24 +127,32 @@ impl Session<'_> {
         summary: ReadSummary,
     ) -> Counters {
         let mut counters = Counters::default();
-        let mut source = summary.counters;
+        let mut read = summary.counters.into_iter();
+        for source in &self.settings.sources {
+            // A micro-batch that reads nothing has no counters at all.
+            counters.sources.insert(source.name.clone(), read.next().unwrap_or_default());
+        }
         for (topic, partitions) in &plan.lost {
+            let source = counters.sources.entry(self.settings.source_of(topic).name.clone()).or_default();
             for (partition, until) in partitions {
                 source.lost_offsets += (until - self.positions[topic][partition]).unsigned_abs();
             }
         }
-        counters.sources.insert(self.settings.source.clone(), source);
         for (name, output) in outputs {
-            let is_table = *name == self.settings.table.output;
-            let mut output_counters = if is_table { writers.counters.clone() } else { OutputCounters::default() };
-            if !is_table {
-                output_counters.rows = output.files.iter().map(|file| file.rows).sum();
-            }
+            let flow = writers.tables.iter().find(|flow| flow.table.output() == name);
+            let rows = output.files.iter().map(|file| file.rows).sum();
+            let counted = || OutputCounters { rows, ..OutputCounters::default() };
+            let mut output_counters = flow.map_or_else(counted, |flow| flow.counters.clone());
             output_counters.files = output.files.len() as u64;
             output_counters.bytes = output.files.iter().map(|file| file.bytes).sum();
             counters.outputs.insert(name.clone(), output_counters);
         }
-        debug_assert!(counters.is_conserved(&[&self.settings.table.output]), "{counters:?}");
+        debug_assert!(
+            self.settings.flows.iter().all(|flow| {
+                counters.is_conserved(&flow.output, |source| self.settings.plan.reads(&flow.output, source))
+            }),
+            "{counters:?}"
+        );
         counters
     }
 
@@ -159,17 +170,19 @@ impl Session<'_> {
         let known = self.log.state();
         let mut totals = known.totals.clone();
         totals.add(&counters);
-        let source = &counters.sources[&self.settings.source];
+        let sources = || counters.sources.values();
         let before = if self.settings.reset_breaker && known.breaker.open { Default::default() } else { known.breaker };
-        let (read, bad) = (source.evidence(), source.dead_letters());
+        let (read, bad) =
+            (sources().map(SourceCounters::evidence).sum(), sources().map(SourceCounters::dead_letters).sum());
         let breaker = plan::breaker(before, plan.clock, read, bad, self.settings.max_bad_percent);
-        let skew = self.settings.event_time.as_ref().map_or(i64::MAX, |time| time.max_future_skew.as_micros());
+        let latest = self.settings.sources.iter();
+        let latest = latest.map(|source| (source.name.clone(), source.latest_event_time(plan.clock)));
         let is_new = |name: &&String| !known.topics.contains_key(*name);
         let new_topics = partitions.keys().filter(is_new);
         let new_topics = new_topics.filter_map(|name| Some((name.clone(), self.identity.topics.get(name)?.id.clone())));
         Commit {
             clock: plan.clock,
-            latest_event_time: plan.clock.saturating_add(skew),
+            latest_event_times: latest.collect(),
             new_topics: new_topics.collect(),
             watermark,
             replay_from: self.replay_from(&partitions),
@@ -186,43 +199,48 @@ impl Session<'_> {
 
     /// Where a rebuild would have to begin after this batch: at the batch that first put a row into an open window.
     fn replay_from(&self, ranges: &Partitions<Range>) -> Option<ReplayFrom> {
-        let version = self.operator.parts().iter().map(|part| part.first_version).min()?;
+        let open = |(flow, running): (&Flow, &RunningFlow)| Some((flow.output.clone(), running.first_version()?));
+        let outputs: BTreeMap<_, _> = self.settings.flows.iter().zip(&self.flows).filter_map(open).collect();
+        let version = *outputs.values().min()?;
         let known = self.log.state();
         let batch = known.replay_batch(version).map_or(ranges, |(_, batch)| &batch.partitions);
-        Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start) })
+        Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start), outputs })
     }
 
     fn snapshot_is_due(&self, clock: i64, drained: bool) -> bool {
-        let groups = self.operator.groups() as u64;
-        self.settings.query.window().is_some()
+        let groups = self.flows.iter().map(|flow| flow.operator.groups() as u64).sum();
+        self.settings.has_windows()
             && (drained || snapshot::is_due(groups, self.records_since_snapshot, clock - self.snapshot_clock))
     }
 
-    /// Writes the state of every open window; one that did not change keeps its object.
+    /// Writes the state of every flow; a part that did not change keeps its object.
     async fn write_state(&mut self, attempt: Attempt) -> Result<Vec<StateObject>, JobError> {
-        let Some(schema) = self.settings.query.state_schema() else { return Ok(Vec::new()) };
-        let faults = std::sync::Arc::clone(&self.environment.faults);
-        let mut objects = BTreeMap::new();
-        for (number, part) in self.operator.parts().into_iter().enumerate() {
-            if let Some(object) = self.objects.get(&part.part).filter(|_| !part.changed_since_snapshot) {
-                objects.insert(part.part, object.clone());
-                continue;
+        let mut all = Vec::new();
+        let mut number = 0;
+        for (flow, running) in self.settings.flows.iter().zip(&mut self.flows) {
+            let Some(schema) = flow.query.state_schema() else { continue };
+            let mut objects = BTreeMap::new();
+            for part in running.operator.parts() {
+                if let Some(object) = running.objects.get(&part.part).filter(|_| !part.changed_since_snapshot) {
+                    objects.insert(part.part, object.clone());
+                    continue;
+                }
+                let rows = running.operator.snapshot(part.part)?;
+                let content = snapshot::encode(&schema, &rows).map_err(|error| {
+                    JobError::passing(Reason::InternalError, format!("cannot encode the state: {error}"), "report this")
+                })?;
+                let path = paths::state_object(attempt.version, attempt.epoch, attempt.number, number);
+                number += 1;
+                let facts = write_object(&self.log, &*self.environment.faults, &path, content).await?;
+                let (output, first_version) = (flow.output.clone(), part.first_version);
+                let (bytes, xxh3) = (facts.bytes, facts.xxh3);
+                let part = part.part;
+                objects.insert(part, StateObject { output, part, first_version, path, bytes, xxh3 });
             }
-            let rows = self.operator.snapshot(part.part)?;
-            let content = snapshot::encode(&schema, &rows).map_err(|error| {
-                JobError::passing(Reason::InternalError, format!("cannot encode the state: {error}"), "report this")
-            })?;
-            let path = paths::state_object(attempt.version, attempt.epoch, attempt.number, number);
-            faults.reached(FaultStep::State, Moment::Before);
-            let mut file = self.log.store().stage(&path).await?;
-            file.write(content).await?;
-            let facts = file.finish().await?;
-            faults.reached(FaultStep::State, Moment::After);
-            let (window, first_version) = (part.part, part.first_version);
-            objects.insert(window, StateObject { window, first_version, path, bytes: facts.bytes, xxh3: facts.xxh3 });
+            all.extend(objects.values().cloned());
+            running.objects = objects;
         }
-        self.objects = objects;
-        Ok(self.objects.values().cloned().collect())
+        Ok(all)
     }
 
     fn after_commit(&mut self, plan: &BatchPlan, written: &Partitions<Option<i64>>, has_snapshot: bool) {
@@ -258,4 +276,18 @@ impl Session<'_> {
         );
         self.environment.status.committed(commit);
     }
+}
+
+async fn write_object(
+    log: &JobLog,
+    faults: &dyn Faults,
+    path: &str,
+    content: Bytes,
+) -> Result<StagedFacts, StoreError> {
+    faults.reached(FaultStep::State, Moment::Before);
+    let mut file = log.store().stage(path).await?;
+    file.write(content).await?;
+    let facts = file.finish().await?;
+    faults.reached(FaultStep::State, Moment::After);
+    Ok(facts)
 }

@@ -7,33 +7,71 @@ use crate::checkpoint::record::{Partitions, Range};
 use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::batch::BatchPlan;
 use crate::pipeline::streaming::start::Session;
+use crate::pipeline::watermark::sources::{SourceTime, over_sources};
 use crate::pipeline::watermark::{self, JobWatermark, PartitionTime, WatermarkRule, job_watermark};
 use crate::source::reader::ReadSummary;
 
 impl Session<'_> {
-    /// The job's watermark after a micro-batch.
+    /// The job's watermark after a micro-batch: the least over the sources that windows are made of.
     pub(super) fn watermark(&self, plan: &BatchPlan, summary: &ReadSummary) -> JobWatermark {
-        let state = self.log.state();
-        let Some(rule) = self.watermark_rule() else { return JobWatermark { watermark: None, held_by: None } };
         let partitions = self.partition_times(plan, summary);
-        job_watermark(&partitions, state.watermark, plan.clock, &rule)
+        self.least(&partitions, plan.clock)
     }
 
-    /// `None` if nothing waits for a watermark.
-    fn watermark_rule(&self) -> Option<WatermarkRule> {
-        let time = self.settings.event_time.as_ref().filter(|_| self.settings.query.window().is_some())?;
-        Some(WatermarkRule {
-            policy: time.policy,
-            idle_timeout: time.idle_timeout.as_micros(),
-            max_hold: time.max_hold.as_micros(),
-            ignore_empty: self.settings.mode != RunMode::Continuous,
-        })
+    fn least(&self, partitions: &[(usize, PartitionTime)], clock: i64) -> JobWatermark {
+        let mut sources = Vec::new();
+        let mut holders = Vec::new();
+        for SourcePartitions { rule, places, times } in self.by_source(partitions) {
+            let JobWatermark { watermark, held_by } = job_watermark(&times, None, clock, &rule);
+            let is_idle = |time: &PartitionTime| {
+                time.caught_up && clock.saturating_sub(time.active) >= rule.idle_timeout
+                    || rule.ignore_empty && time.watermark.is_none()
+            };
+            sources.push(SourceTime { watermark, idle: times.iter().all(is_idle) });
+            // A source that holds the others as a whole does so by its latest partition.
+            let latest = (0..times.len()).max_by_key(|partition| times[*partition].watermark);
+            let place = |partition: usize| places[partition];
+            holders.push((held_by.map(place), latest.map(place)));
+        }
+        if sources.is_empty() {
+            return JobWatermark { watermark: None, held_by: None };
+        }
+        let (watermark, held) = over_sources(&sources, self.log.state().watermark);
+        let held_by = match held {
+            Some(source) => holders[source].0.or(holders[source].1),
+            None => {
+                let waiting = (0..sources.len()).filter(|source| !sources[*source].idle);
+                waiting.min_by_key(|source| sources[*source].watermark).and_then(|source| holders[source].0)
+            }
+        };
+        JobWatermark { watermark, held_by }
     }
 
-    fn partition_times(&self, plan: &BatchPlan, summary: &ReadSummary) -> Vec<PartitionTime> {
+    /// The partitions of each source that windows are made of.
+    fn by_source(&self, partitions: &[(usize, PartitionTime)]) -> Vec<SourcePartitions> {
+        let mut sources = Vec::new();
+        for (index, source) in self.settings.sources.iter().enumerate() {
+            let in_windows = self.settings.windowed(index).next().is_some();
+            let Some(time) = source.event_time.as_ref().filter(|_| in_windows) else { continue };
+            let rule = WatermarkRule {
+                policy: time.policy,
+                idle_timeout: time.idle_timeout.as_micros(),
+                max_hold: time.max_hold.as_micros(),
+                ignore_empty: self.settings.mode != RunMode::Continuous,
+            };
+            let own = (0..).zip(partitions).filter(|(_, (of, _))| *of == index);
+            let (places, times) = own.map(|(place, (_, time))| (place, *time)).unzip();
+            sources.push(SourcePartitions { rule, places, times });
+        }
+        sources
+    }
+
+    /// Every partition in the order of [`Session::positions`], with the index of its source.
+    fn partition_times(&self, plan: &BatchPlan, summary: &ReadSummary) -> Vec<(usize, PartitionTime)> {
         let state = self.log.state();
         let mut times = Vec::new();
         for (topic, partitions) in &self.positions {
+            let source = self.settings.routes.source_of(topic).unwrap_or_default();
             for (partition, position) in partitions {
                 let known =
                     state.partitions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or_default();
@@ -42,11 +80,12 @@ impl Session<'_> {
                 let reached = range.map_or(*position, |range| range.end);
                 // A topic that is not read any more has no end to reach; it leaves like one that is idle.
                 let is_read = self.identity.topics.contains_key(topic);
-                times.push(PartitionTime {
+                let time = PartitionTime {
                     watermark: range.map_or(known.watermark, |range| range.watermark),
                     active: range.map_or_else(|| self.active(topic, *partition, plan.clock), |range| range.active),
                     caught_up: !is_read || end.is_some_and(|end| reached >= end),
-                });
+                };
+                times.push((source, time));
             }
         }
         times
@@ -102,10 +141,13 @@ impl Session<'_> {
     pub(in crate::pipeline::streaming) fn holders(&self) -> (Option<usize>, Vec<usize>) {
         let clock = self.log.state().clock;
         let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
-        let Some(rule) = self.watermark_rule() else { return (None, Vec::new()) };
-        let times = self.partition_times(&plan, &ReadSummary::default());
-        let held_by = job_watermark(&times, self.log.state().watermark, clock, &rule).held_by;
-        (held_by, watermark::left_behind(&times, &rule))
+        let partitions = self.partition_times(&plan, &ReadSummary::default());
+        let behind = |source: SourcePartitions| {
+            let left = watermark::left_behind(&source.times, &source.rule);
+            left.into_iter().map(move |partition| source.places[partition])
+        };
+        let left_behind = self.by_source(&partitions).into_iter().flat_map(behind).collect();
+        (self.least(&partitions, clock).held_by, left_behind)
     }
 
     /// What a partition's part of the commit is; `None` if the batch did not touch it.
@@ -119,9 +161,9 @@ impl Session<'_> {
         let known = self.log.state().partitions.get(topic).and_then(|known| known.get(&partition)).copied();
         let known = known.unwrap_or_default();
         let start = at(&self.positions).unwrap_or_default();
-        let delay = self.settings.event_time.as_ref().map_or(0, |time| time.watermark_delay.as_micros());
+        let delay = self.settings.source_of(topic).watermark_delay();
         let greatest = read.and_then(|read| read.greatest_event_time).map(|time| time.saturating_sub(delay));
-        let in_time = read.is_some_and(|read| read.has_valid && !self.is_late(read.greatest_event_time));
+        let in_time = read.is_some_and(|read| read.has_valid && !self.is_late(topic, read.greatest_event_time));
         let active = self.activity.get(topic).and_then(|known| known.get(&partition)).copied().or(known.active);
         Some(Range {
             start,
@@ -133,10 +175,12 @@ impl Session<'_> {
         })
     }
 
-    /// Whether an event is late under the committed watermark.
-    fn is_late(&self, event_time: Option<i64>) -> bool {
-        let (Some(time), Some(window)) = (event_time, self.settings.query.window()) else { return false };
-        self.log.state().watermark.is_some_and(|watermark| window.is_surely_late(time, watermark))
+    /// Whether an event is late under the committed watermark, in all windows that it could be in.
+    fn is_late(&self, topic: &str, event_time: Option<i64>) -> bool {
+        let (Some(time), Some(watermark)) = (event_time, self.log.state().watermark) else { return false };
+        let source = self.settings.routes.source_of(topic).unwrap_or_default();
+        let mut windows = self.settings.windowed(source).peekable();
+        windows.peek().is_some() && windows.all(|window| window.is_surely_late(time, watermark))
     }
 
     pub(super) fn ranges(&self, plan: &BatchPlan, summary: &ReadSummary) -> Partitions<Range> {
@@ -150,6 +194,14 @@ impl Session<'_> {
         }
         ranges
     }
+}
+
+/// The partitions of one source, and how they make its watermark.
+struct SourcePartitions {
+    rule: WatermarkRule,
+    /// Where each stands among all partitions.
+    places: Vec<usize>,
+    times: Vec<PartitionTime>,
 }
 
 /// Something for each partition.

@@ -6,11 +6,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 const TOPIC: &str = "t";
 
 fn source(servers: &str) -> KafkaSource {
-    let source = serde_json::json!({"name": "s", "topics": [TOPIC], "columns": [{"name": "a", "type": "int"}]});
     KafkaSource::new(KafkaSourceSettings {
         job: "j",
         kafka: &KafkaSpec::default(),
-        source: &serde_json::from_value(source).unwrap(),
+        routes: TopicRoutes::of_topics([TOPIC.to_owned()]),
         bootstrap_servers: servers,
         secrets: Secrets::new("/none"),
         queue_bytes: 16 << 20,
@@ -18,7 +17,6 @@ fn source(servers: &str) -> KafkaSource {
         patient: false,
         trouble: Trouble::default(),
     })
-    .unwrap()
 }
 
 fn produce(servers: &str, partition: i32, values: std::ops::Range<i32>) {

@@ -15,10 +15,10 @@ use crate::source::{SourceError, Topic};
 impl KafkaSource {
     pub(super) fn describe(&mut self) -> Result<BTreeMap<String, Topic>, SourceError> {
         let client = self.asking()?;
-        let names = match self.pattern.clone() {
-            Some(pattern) => self.matching_topics(&client, &pattern)?,
-            None => self.topics.clone(),
-        };
+        let mut names: Vec<_> = self.routes.named().map(str::to_owned).collect();
+        if self.routes.patterns().next().is_some() {
+            names.extend(self.matching_topics(&client)?);
+        }
         let broker = self.broker(&client)?;
         let described = native::describe_topics(Self::native(&client), broker, &names, REQUEST_TIMEOUT);
         let described = described.map_err(|error| {
@@ -34,7 +34,7 @@ impl KafkaSource {
                     topics.insert(name, Topic { id: description.id, partitions: description.partitions });
                 }
                 // It was listed a moment ago: a topic of a pattern may go away.
-                Err(error) if self.pattern.is_some() && is_unknown_topic(error.code) => {}
+                Err(error) if !self.is_named(&name) && is_unknown_topic(error.code) => {}
                 Err(error) => return Err(self.topic_error(&client, name, &error)),
             }
         }
@@ -46,7 +46,7 @@ impl KafkaSource {
         if let Some(broker) = self.broker {
             return Ok(broker);
         }
-        let topic = self.topics.first().cloned();
+        let topic = self.routes.named().next().map(str::to_owned);
         let metadata = self.metadata(client, "ask for the brokers", topic.as_deref())?;
         // The one that answered; one of the others may be dead, and not known to be for seconds.
         let answered = Some(metadata.orig_broker_id()).filter(|broker| *broker >= 0);
@@ -57,22 +57,22 @@ impl KafkaSource {
         })
     }
 
-    fn matching_topics(
-        &mut self,
-        client: &BaseConsumer<Context>,
-        pattern: &regex::Regex,
-    ) -> Result<Vec<String>, SourceError> {
+    fn is_named(&self, topic: &str) -> bool {
+        self.routes.named().any(|name| name == topic)
+    }
+
+    /// Topics that are not named and that a pattern matches; each pattern matches one.
+    fn matching_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {
         let names = self.all_topics(client)?;
-        let matching: Vec<_> = names.into_iter().filter(|name| pattern.is_match(name)).collect();
-        if matching.is_empty() {
-            let (topic, servers) = (pattern.to_string(), self.servers.clone());
-            return Err(SourceError::TopicMissing {
-                topic,
-                servers,
-                hint: "; no topic matches the pattern".to_owned(),
-            });
+        for pattern in self.routes.patterns() {
+            if !names.iter().any(|name| pattern.is_match(name)) {
+                let (topic, servers) = (pattern.to_string(), self.servers.clone());
+                let hint = "; no topic matches the pattern".to_owned();
+                return Err(SourceError::TopicMissing { topic, servers, hint });
+            }
         }
-        Ok(matching)
+        let is_matched = |name: &String| self.routes.patterns().any(|pattern| pattern.is_match(name));
+        Ok(names.into_iter().filter(|name| !self.is_named(name) && is_matched(name)).collect())
     }
 
     fn all_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {

@@ -1,0 +1,5 @@
+//! Whole jobs over topics in memory: what they write, whatever the cuts, restarts and changes between.
+
+mod flows;
+mod format_1;
+pub(crate) mod world;

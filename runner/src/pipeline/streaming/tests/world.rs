@@ -1,0 +1,243 @@
+//! A world for whole jobs: topics in memory, a clock that a test sets, real checkpoints and tables in a temporary folder.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_platform_crds::check::Manifest;
+use data_platform_crds::kafka::StartingOffsets;
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::checkpoint::decide::Candidate;
+use crate::checkpoint::record::{Partitions, Rank};
+use crate::checkpoint::store::open::Location;
+use crate::clock::{Clock, ManualClock};
+use crate::config::job::{PlannedJob, RunOptions};
+use crate::config::{JobSource, Loaded, load_in_pod};
+use crate::faults::{Faults, NoSync};
+use crate::pipeline::error::JobError;
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::plan::Bounds;
+use crate::pipeline::status::{JobStatus, SharedStatus};
+use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
+use crate::source::kafka::config::Secrets;
+use crate::source::memory::{MemoryCluster, MemoryRecord, MemorySource};
+use crate::source::record::Record;
+use crate::source::{Identity, PartitionRead, Source, SourceError, WithoutLeader};
+use crate::stop::StopSignal;
+
+/// How a run ended, and what the job said last.
+pub(crate) struct Run {
+    pub(crate) ended: Result<Ended, JobError>,
+    pub(crate) status: JobStatus,
+}
+
+impl Run {
+    /// The status of a run that must have ended well.
+    #[track_caller]
+    pub(crate) fn good(self) -> JobStatus {
+        self.ended.unwrap_or_else(|error| panic!("{}", error.in_full()));
+        self.status
+    }
+
+    /// The error of a run that must have failed.
+    #[track_caller]
+    pub(crate) fn error(self) -> JobError {
+        self.ended.expect_err("the run was to fail")
+    }
+}
+
+/// One cluster, one clock, one folder.
+pub(crate) struct World {
+    folder: tempfile::TempDir,
+    pub(crate) cluster: MemoryCluster,
+    pub(crate) clock: Arc<ManualClock>,
+    /// Later than those of any checkpoint that is kept with the tests.
+    starts: Cell<i64>,
+    /// What the cluster and its topics are called, if otherwise: a checkpoint that is kept knows them.
+    pub(crate) called: Option<Identity>,
+    /// Log records between two bases.
+    pub(crate) records_per_base: u64,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (cluster, clock) = (MemoryCluster::default(), Arc::new(ManualClock::at(0)));
+        Self { folder, cluster, clock, starts: Cell::new(100), called: None, records_per_base: 500 }
+    }
+
+    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    fn options(&self, mode: RunMode) -> RunOptions {
+        self.starts.set(self.starts.get() + 1);
+        let number = self.starts.get();
+        let (owner, pod, place) = (format!("owner-{number}"), format!("process-{number}"), "a test".to_owned());
+        RunOptions {
+            namespace: "local".to_owned(),
+            outputs: Location::Folder(self.path("outputs")),
+            checkpoints: Location::Folder(self.path("checkpoints")),
+            bootstrap_servers: None,
+            starting_offsets: Some(StartingOffsets::Earliest),
+            mode,
+            new_log: false,
+            reset_breaker: false,
+            candidate: Candidate { owner, rank: Rank::default(), pod, place },
+            restart: None,
+            memory: MemoryBudget::of(1 << 30),
+            stay_up: false,
+            patience: Duration::ZERO,
+            lock: false,
+            records_per_base: self.records_per_base,
+            secrets: Secrets::new(self.path("secrets")),
+        }
+    }
+
+    /// Runs a job until it has read what is there.
+    pub(crate) fn run(&self, yaml: &str) -> Run {
+        self.run_as(yaml, RunMode::TestMode, None)
+    }
+
+    /// The same, and closes all windows.
+    pub(crate) fn drain(&self, yaml: &str) -> Run {
+        self.run_as(yaml, RunMode::Drain, None)
+    }
+
+    /// Runs a job until it has made so many commits, and then tells it to stop.
+    pub(crate) fn run_for(&self, yaml: &str, commits: u64) -> Run {
+        self.run_as(yaml, RunMode::Continuous, Some(commits))
+    }
+
+    fn run_as(&self, yaml: &str, mode: RunMode, stop_after: Option<u64>) -> Run {
+        let planned = planned(yaml);
+        let options = self.options(mode);
+        let settings = planned.settings(&options).unwrap();
+        let (status, stop) = (SharedStatus::default(), StopSignal::new());
+        let topics: Vec<String> =
+            planned.loaded.job.spec.sources.iter().flat_map(|source| source.topics.clone()).collect();
+        let (cluster, stopper, made) = (self.cluster.clone(), stop.clone(), Rc::new(Cell::new(0)));
+        let faults: Arc<dyn Faults> = Arc::new(NoSync);
+        let (called, seed) = (self.called.clone(), self.starts.get().unsigned_abs());
+        let environment = Environment {
+            clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
+            faults,
+            status: status.clone(),
+            stop,
+            make_source: Box::new(move |_| {
+                let source = cluster.source(&topics.iter().map(String::as_str).collect::<Vec<_>>(), seed);
+                Ok(match called.clone() {
+                    Some(identity) => Box::new(Called { source, identity }) as Box<dyn Source>,
+                    None => Box::new(source),
+                })
+            }),
+            observe: Box::new(move |_, _| {
+                made.set(made.get() + 1);
+                if stop_after == Some(made.get()) {
+                    stopper.stop();
+                }
+            }),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ended = runtime.block_on(StreamingJob::new(settings, environment).run());
+        Run { ended, status: status.get() }
+    }
+
+    /// Turns the clock to a time in seconds since 1970; it never goes back.
+    pub(crate) fn turn_clock(&self, second: i64) {
+        let micros = (second * 1_000_000 - self.clock.now()).max(0).unsigned_abs();
+        self.clock.advance(Duration::from_micros(micros));
+    }
+
+    /// Appends a record; `None` is a tombstone.
+    pub(crate) fn append(&self, topic: &str, partition: i32, value: Option<&str>) {
+        let record = MemoryRecord { value: value.map(|value| value.as_bytes().to_vec()), ..MemoryRecord::default() };
+        self.cluster.append(topic, partition, record).expect("the topic was created");
+    }
+
+    /// The rows of a table as JSON texts, in their own order; directory columns are not among them.
+    pub(crate) fn rows(&self, table: &str) -> Vec<String> {
+        rows(&self.path("outputs").join(table))
+    }
+}
+
+/// A source whose cluster and topics are called otherwise.
+struct Called {
+    source: MemorySource,
+    identity: Identity,
+}
+
+impl Source for Called {
+    fn identity(&mut self) -> Result<Identity, SourceError> {
+        self.source.identity().map(|_| self.identity.clone())
+    }
+
+    fn resolve(&mut self, starting: &StartingOffsets) -> Result<Partitions<i64>, SourceError> {
+        self.source.resolve(starting)
+    }
+
+    fn bounds(&mut self) -> Result<Partitions<Bounds>, SourceError> {
+        self.source.bounds()
+    }
+
+    fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
+        self.source.assign(positions)
+    }
+
+    fn read(
+        &mut self,
+        ranges: &Partitions<(i64, i64)>,
+        without_leader: WithoutLeader,
+        stop: &StopSignal,
+        visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
+    ) -> Result<Partitions<PartitionRead>, SourceError> {
+        self.source.read(ranges, without_leader, stop, visit)
+    }
+
+    fn tell_group(&mut self, positions: &Partitions<i64>) {
+        self.source.tell_group(positions);
+    }
+}
+
+/// A job of these words, planned.
+#[track_caller]
+pub(crate) fn planned(yaml: &str) -> PlannedJob {
+    let manifest = Manifest::read(yaml).unwrap_or_else(|problems| panic!("{problems:?}")).remove(0);
+    let loaded = match load_in_pod("job.yaml", manifest, &JobSource::default()) {
+        Ok(Loaded::Streaming(loaded)) => *loaded,
+        Ok(Loaded::Batch(_)) => panic!("a batch job"),
+        Err(error) => panic!("{error}"),
+    };
+    PlannedJob::new(loaded).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The rows of the published files of a folder.
+pub(crate) fn rows(folder: &Path) -> Vec<String> {
+    let mut rows = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(listed) = std::fs::read_dir(&folder) else { continue };
+        for entry in listed.map(|entry| entry.unwrap().path()) {
+            let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+            if name.starts_with(['_', '.']) {
+                continue;
+            }
+            if entry.is_dir() {
+                folders.push(entry);
+            } else if name.ends_with(".parquet") {
+                let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(entry).unwrap()).unwrap();
+                let mut text = arrow_json::LineDelimitedWriter::new(Vec::new());
+                for batch in reader.build().unwrap() {
+                    text.write(&batch.unwrap()).unwrap();
+                }
+                text.finish().unwrap();
+                rows.extend(String::from_utf8(text.into_inner()).unwrap().lines().map(str::to_owned));
+            }
+        }
+    }
+    rows.sort();
+    rows
+}
