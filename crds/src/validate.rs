@@ -74,7 +74,9 @@ impl Validation {
             self.kafka(&path.field("kafka"), kafka, &spec.sources);
         }
         for (i, source) in spec.sources.iter().enumerate() {
-            self.source(&path.field("sources").index(i), source);
+            let here = path.field("sources").index(i);
+            self.source(&here, source);
+            self.read_once(&here, source, &spec.sources[..i]);
         }
         for (i, reference) in spec.references.iter().enumerate() {
             self.reference(&path.field("references").index(i), reference, &spec.sources);
@@ -156,6 +158,17 @@ impl Validation {
             self.period(&path.field("maxHold"), event_time.max_hold, Duration::ZERO, STATE_PERIOD_MAX);
         }
         self.size(path.field("maxRecordBytes"), source.max_record_bytes, RECORD_SIZE_MIN, RECORD_SIZE_MAX);
+    }
+
+    /// A record is decoded by the one source that names its topic.
+    fn read_once(&mut self, path: &FieldPath, source: &SourceSpec, before: &[SourceSpec]) {
+        for (i, topic) in source.topics.iter().enumerate() {
+            if let Some(other) = before.iter().find(|other| other.topics.contains(topic)) {
+                let message = format!("the source {} reads {topic} too", other.name);
+                let cure = "name a topic in one source; several queries, or branches of UNION ALL, may read that one";
+                self.error(path.field("topics").index(i), message, cure);
+            }
+        }
     }
 
     fn column(&mut self, path: &FieldPath, column: &ColumnSpec) {

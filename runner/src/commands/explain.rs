@@ -100,7 +100,9 @@ fn reads(out: &mut String, planned: &PlannedJob, index: usize, source: &SourceSp
         line(out, "source", &source.name);
     }
     line(out, "topics", &source.topic_pattern.clone().unwrap_or_else(|| source.topics.join(", ")));
-    let decoded = planned.sources[index].decode.columns.iter().filter(|column| column.built);
+    // Behind the declared columns there may be hidden ones: where the record came from.
+    let declared = planned.sources[index].decode.columns.iter().take(source.columns.len());
+    let decoded = declared.filter(|column| column.built);
     line(out, "decoded columns", &decoded.map(|column| &*column.name).collect::<Vec<_>>().join(", "));
     if let Some(time) = &source.event_time {
         line(out, "event time", &time.column);
@@ -147,10 +149,8 @@ fn closes(out: &mut String, planned: &PlannedJob) {
         let delays = planned.sources.iter().enumerate().filter(|(source, _)| flow.reads(*source));
         let delays = delays.filter_map(|(_, source)| source.event_time.as_ref()).map(|time| time.watermark_delay);
         let delay = delays.max().map(|delay| delay.to_string()).unwrap_or_default();
-        let wait = format!(
-            "every active partition has an event {delay} or more after the window's end ({}{of})",
-            window.spec
-        );
+        let wait =
+            format!("every active partition has an event {delay} or more after the window's end ({}{of})", window.spec);
         line(out, "a window closes", &wait);
     }
     if !windows {

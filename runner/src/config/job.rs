@@ -26,7 +26,7 @@ use crate::source::dead_letter;
 use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
 use crate::source::routes::TopicRoutes;
-use crate::transform::{BatchClock, SourceTable, StreamQuery};
+use crate::transform::{BatchClock, QueryInputs, SourceTable, StreamQuery};
 
 /// Brokers of a job that names none.
 pub const DEFAULT_BOOTSTRAP_SERVERS: &str = "localhost:29092";
@@ -348,11 +348,11 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
         let message = "the job has no source, query or sink";
         return Err(vec![Problem::error(spec_field("query"), message, "write all three")]);
     }
-    let tables: Vec<_> = spec.sources.iter().map(source_table).collect();
+    let inputs = QueryInputs { sources: spec.sources.iter().map(source_table).collect(), ..QueryInputs::default() };
     let mut problems = Vec::new();
     let mut compiled = Vec::new();
     for output in &asked {
-        match StreamQuery::plan(output.sql, &tables[0], clock.clone()) {
+        match StreamQuery::plan(output.sql, &inputs, clock.clone()) {
             Ok(query) => compiled.push((output, query)),
             Err(error) => problems.push(query_problem(loaded, &output.query_place, &error)),
         }
@@ -363,7 +363,7 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
     let mut sources = Vec::new();
     let mut built = Vec::new();
     for (index, source) in spec.sources.iter().enumerate() {
-        let needed = job_plan::union(compiled.iter().map(|(_, query)| query.input_columns()));
+        let needed = job_plan::union(compiled.iter().map(|(_, query)| query.input_columns(index)));
         match DecodePlan::new(source, &needed) {
             Ok(decode) => {
                 sources.push(SourcePlan { name: source.name.clone(), decode, event_time: source.event_time.clone() });
@@ -382,7 +382,8 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
             let place = output.sink_place.field("partitionBy");
             problems.push(Problem::error(place, error.to_string(), "correct partitionBy or the query"));
         }
-        let inputs = built.iter().map(|built| Some(FlowInput::new(query.input_columns(), built))).collect();
+        let of = |(index, built): (usize, &Vec<usize>)| FlowInput::new(query.input_columns(index), built);
+        let inputs = built.iter().enumerate().map(|source| query.reads(source.0).then(|| of(source))).collect();
         let (output, sql, sink) = (output.name.clone(), output.sql.to_owned(), output.sink.clone());
         flows.push(Flow { output, sql, query, inputs, sink, table: Arc::new(table) });
     }

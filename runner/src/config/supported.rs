@@ -27,10 +27,6 @@ fn not_yet(path: FieldPath, what: &str, instead: &str) -> Problem {
 pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut refuse = |path, what: &str, instead: &str| problems.push(not_yet(path, what, instead));
-    if job.sources.len() > 1 {
-        let instead = "write one source with several topics, or one job for each source";
-        refuse(spec().field("sources").index(1), "more than one source", instead);
-    }
     for (index, source) in job.sources.iter().enumerate() {
         let place = spec().field("sources").index(index).field("format");
         match source.format {
@@ -157,7 +153,7 @@ mod tests {
         let sink = problems(json!({"sink": {"format": "delta", "path": "p"}}));
         assert_eq!(sink, ["spec.sink.format: format delta comes in a later version"]);
         let source = json!({"name": "s", "topics": ["t"], "format": "avro", "columns": [{"name": "a", "type": "int"}]});
-        assert_eq!(problems(json!({"sources": [source, source]})).len(), 3);
+        assert_eq!(problems(json!({"sources": [source, source]})).len(), 2);
         let reference = json!([{"name": "r", "format": "csv", "path": "p"}]);
         assert_eq!(
             problems(json!({"references": reference})),

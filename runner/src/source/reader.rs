@@ -365,7 +365,18 @@ impl<'a> Decoding<'a> {
         let Decoders { decoders, routes } = decoders;
         let (letters, counters) = (DeadLetters::new(), vec![DecodeCounters::default(); decoders.len()]);
         let latest_ms = request.latest_event_times.iter().map(|time| time.div_euclid(1_000)).collect();
-        Self { decoders, routes, request, latest_ms, parts, letters, counters, times: BTreeMap::new(), current, source: 0 }
+        Self {
+            decoders,
+            routes,
+            request,
+            latest_ms,
+            parts,
+            letters,
+            counters,
+            times: BTreeMap::new(),
+            current,
+            source: 0,
+        }
     }
 
     #[inline]
@@ -389,7 +400,7 @@ impl<'a> Decoding<'a> {
             }
             Err(bad) => self.aside(record, &bad)?,
         }
-        let decoder = &self.decoders[self.source];
+        let decoder = &mut self.decoders[self.source];
         if decoder.rows() >= BATCH_ROWS || decoder.holds(BATCH_BYTES) { self.hand_on_rows(self.source) } else { Ok(()) }
     }
 

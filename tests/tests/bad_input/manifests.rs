@@ -294,15 +294,6 @@ fn later_files() -> Vec<Wrong> {
             "  replicas: 2\n  trigger:",
             &["job.yaml:14:13: spec.replicas: 2 is too large", "0 to 1"],
         ),
-        with(
-            "two sources",
-            "  trigger:",
-            "    - {name: b, topics: [t], columns: [{name: x, type: int}]}\n  trigger:",
-            &[
-                "job.yaml:14:7: spec.sources[1]: more than one source comes in a later version",
-                "one job for each source",
-            ],
-        ),
         file(
             "values that are no JSON",
             GOOD.replace("topics: [some_events]", "topics: [some_events]\n      format: raw")

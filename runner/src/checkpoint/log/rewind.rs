@@ -115,13 +115,8 @@ async fn lower_progress(output: &SharedStore, plan: &RewindPlan) -> Result<(), L
     let watermark = plan.visible_watermark;
     let known = plan.after.outputs.values().filter(|known| known.root == output.root());
     let complete_until = known.filter_map(|known| known.complete_until).min().min(watermark);
-    let progress = Progress {
-        log_id: log_id.clone(),
-        published: plan.version,
-        watermark,
-        complete_until,
-        finished: Vec::new(),
-    };
+    let progress =
+        Progress { log_id: log_id.clone(), published: plan.version, watermark, complete_until, finished: Vec::new() };
     write_progress(output, &progress).await?;
     // A reader that is older than this program must not read what is void now.
     Ok(output.delete(format1::PROGRESS).await?)

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::record::{decode, encode};
+use crate::checkpoint::record::{Body, decode, encode};
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::pipeline::batch::interval::{Covered, Interval};
 
@@ -20,6 +20,8 @@ const KEPT_MAX: usize = 10_000;
 pub(super) struct Attempts {
     begun: Vec<Interval>,
 }
+
+impl Body for Attempts {}
 
 impl Attempts {
     /// Those that runs told of, without what is finished by now. What cannot be read tells of none.

@@ -35,7 +35,7 @@ impl RunningFlow {
         version: u64,
     ) -> Option<transform::Result<Ingested>> {
         let rows = flow.input(source, rows)?;
-        Some(self.operator.ingest(&rows, watermark, version))
+        Some(self.operator.ingest(source, &rows, watermark, version))
     }
 
     /// The batch that first put a row into a window that is open.

@@ -2,4 +2,5 @@
 
 mod flows;
 mod format_1;
+mod sources;
 pub(crate) mod world;

@@ -68,11 +68,12 @@ fn decoder(source: serde_json::Value) -> Decoder {
 }
 
 fn reader(source: InMemory, decoder: Decoder) -> Reader {
-    Reader::start(Box::new(source), decoder, StopSignal::default())
+    let routes = TopicRoutes::of_topics([TOPIC.to_owned()]);
+    Reader::start(Box::new(source), Decoders { decoders: vec![decoder], routes }, StopSignal::default())
 }
 
 fn everything(values: &[Option<Vec<u8>>]) -> ReadRequest {
-    ReadRequest { ranges: one((0, values.len() as i64)), latest_event_time: i64::MAX, ..ReadRequest::default() }
+    ReadRequest { ranges: one((0, values.len() as i64)), latest_event_times: vec![i64::MAX], ..ReadRequest::default() }
 }
 
 #[test]
@@ -92,7 +93,7 @@ fn large_records_are_bounded_by_their_bytes_and_not_by_their_number() {
             let on_the_way = seen.load(Ordering::SeqCst) - handed_on;
             assert!(on_the_way <= AHEAD.bytes + 2 * BATCH_BYTES, "{name}: {on_the_way} bytes are on their way");
             match reading.next().unwrap() {
-                Part::Rows(batch) | Part::DeadLetters(batch) => {
+                Part::Rows { rows: batch, .. } | Part::DeadLetters(batch) => {
                     let bytes = batch.num_rows() * value.len();
                     assert!(bytes <= BATCH_BYTES + value.len(), "{name}: a batch of {} records", batch.num_rows());
                     rows += batch.num_rows();
@@ -111,8 +112,8 @@ fn small_records_fill_whole_batches() {
     let source = InMemory { values: values.clone(), timestamp_ms: None, seen: Arc::default() };
     let reader = reader(source, decoder(serde_json::json!({"columns": [{"name": "a", "type": "string"}]})));
     let reading = reader.read(everything(&values)).unwrap();
-    let Part::Rows(first) = reading.next().unwrap() else { panic!("rows") };
-    let Part::Rows(second) = reading.next().unwrap() else { panic!("rows") };
+    let Part::Rows { rows: first, .. } = reading.next().unwrap() else { panic!("rows") };
+    let Part::Rows { rows: second, .. } = reading.next().unwrap() else { panic!("rows") };
     assert_eq!((first.num_rows(), second.num_rows()), (BATCH_ROWS, 1));
     assert!(matches!(reading.next().unwrap(), Part::Done(_)));
 }
@@ -126,7 +127,7 @@ fn fates(source: serde_json::Value, values: Vec<Option<Vec<u8>>>, request: ReadR
     let mut letters = Vec::new();
     loop {
         match reading.next().unwrap() {
-            Part::Rows(_) => {}
+            Part::Rows { .. } => {}
             Part::DeadLetters(batch) => {
                 letters.extend(batch["reason"].as_string::<i32>().iter().flatten().map(str::to_owned));
             }
@@ -145,10 +146,10 @@ fn records_of_the_future_are_kept_with_the_dead_letters_and_are_not_bad() {
     for (bad_records, kept) in
         [(BadRecordAction::DeadLetter, true), (BadRecordAction::Drop, false), (BadRecordAction::Fail, false)]
     {
-        let request = ReadRequest { latest_event_time: 2_000_000, bad_records, ..ReadRequest::default() };
+        let request = ReadRequest { latest_event_times: vec![2_000_000], bad_records, ..ReadRequest::default() };
         let (summary, letters) = fates(source.clone(), vec![at(1), at(3), at(2)], request);
         assert_eq!(letters, if kept { vec!["future"] } else { Vec::new() }, "{bad_records:?}");
-        let counters = &summary.counters;
+        let counters = &summary.counters[0];
         assert_eq!((counters.read, counters.future, counters.dead_letters(), counters.passed()), (3, 1, 0, 2));
         // They were written in second 5, as Kafka says.
         assert_eq!(summary.written_ahead, 3);
@@ -167,9 +168,9 @@ fn tombstones_and_control_records_of_change_data_are_counted_and_kept_nowhere() 
         ["null", r#"{"ts_ms":7}"#, r#"{"status":"END","id":"7"}"#, r#"{"a":1}"#, r#"{"op":"u","table":"t","ts_ms":7}"#];
     let mut values: Vec<_> = values.into_iter().map(|value| Some(value.as_bytes().to_vec())).collect();
     values.push(None);
-    let request = ReadRequest { latest_event_time: i64::MAX, ..ReadRequest::default() };
+    let request = ReadRequest { latest_event_times: vec![i64::MAX], ..ReadRequest::default() };
     let (summary, letters) = fates(source, values, request);
-    let counters = &summary.counters;
+    let counters = &summary.counters[0];
     assert_eq!((counters.tombstone, counters.control, counters.dead_letters()), (2, 2, 1));
     assert_eq!((counters.read, counters.evidence(), counters.passed()), (6, 4, 1));
     assert_eq!(letters, ["missing_field"]);
