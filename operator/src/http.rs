@@ -27,8 +27,11 @@ pub struct Pages {
     /// What `/status` says.
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// What the runner of a streaming job said last, by namespace and name.
-    pub report: Arc<dyn Fn(&str, &str) -> Option<Value> + Send + Sync>,
+    pub report: Arc<ReportOf>,
 }
+
+/// What the runner of a streaming job said last, given namespace and name of the job.
+pub type ReportOf = dyn Fn(&str, &str) -> Option<Value> + Send + Sync;
 
 /// Serves the pages until the process ends.
 ///

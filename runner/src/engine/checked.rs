@@ -71,12 +71,12 @@ pub(super) fn binary(operator: Operator, left: Expr, right: Expr, data_type: Dat
     };
     steps.push((operation, data_type));
     args.push(right);
-    Checked::new(steps, args.len()).call(args)
+    Checked::function(steps, args.len()).call(args)
 }
 
 /// `- value` for which [`negation_wraps`] holds.
 pub(super) fn negated(value: Expr, data_type: DataType) -> Expr {
-    Checked::new(vec![(Operation::Negate, data_type)], 1).call(vec![value])
+    Checked::function(vec![(Operation::Negate, data_type)], 1).call(vec![value])
 }
 
 /// The type of an expression of ours, without asking for the types of its parts.
@@ -99,7 +99,7 @@ struct Checked {
 }
 
 impl Checked {
-    fn new(steps: Vec<(Operation, DataType)>, arguments: usize) -> ScalarUDF {
+    fn function(steps: Vec<(Operation, DataType)>, arguments: usize) -> ScalarUDF {
         let name = steps.iter().map(|(operation, _)| operation.sign()).collect::<Vec<_>>().join(" ");
         ScalarUDF::new_from_impl(Self { name, steps, signature: Signature::any(arguments, Volatility::Immutable) })
     }

@@ -58,7 +58,7 @@ pub fn job_watermark(
         let idle = partition.caught_up && clock.saturating_sub(partition.active) >= rule.idle_timeout;
         match partition.watermark {
             Some(watermark) => watermark == latest || !idle && !is_left_behind(partition, latest, rule),
-            None => !idle && !(rule.ignore_empty && partition.caught_up),
+            None => !(idle || rule.ignore_empty && partition.caught_up),
         }
     };
     let active = partitions.iter().enumerate().filter(|(_, partition)| holds(partition));

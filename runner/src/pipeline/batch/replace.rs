@@ -97,11 +97,10 @@ pub(super) async fn files_of(
         }
         let file = entry.path.rsplit('/').next().unwrap_or_default();
         let Some(stem) = file.strip_suffix(".parquet") else { continue };
-        if stem.strip_prefix(name).is_some_and(is_named) {
-            files.push(entry.path);
-        } else if stem.rfind(&interval).is_some_and(|at| is_named(&stem[at + interval.len()..]))
-            && written_by(output, &entry.path).await?.as_deref() == Some(log_id)
-        {
+        let is_of_interval = || stem.rfind(&interval).is_some_and(|at| is_named(&stem[at + interval.len()..]));
+        let is_ours = stem.strip_prefix(name).is_some_and(is_named)
+            || is_of_interval() && written_by(output, &entry.path).await?.as_deref() == Some(log_id);
+        if is_ours {
             files.push(entry.path);
         }
     }
