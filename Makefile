@@ -10,7 +10,7 @@ BUILD := cargo build --release --workspace
 # Clippy as the compiler of our own crates, not optimised: it then finds the dependencies as they were built, where
 # `cargo clippy` would check each of them once more (6 minutes).
 LINT := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__ \
-	cargo build --release --workspace --all-targets \
+	cargo build --release --workspace --all-targets --keep-going \
 	$(foreach crate,bench crds operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
 
 .DEFAULT_GOAL := help

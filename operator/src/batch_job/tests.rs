@@ -286,7 +286,7 @@ async fn a_run_whose_image_cannot_be_had_is_made_anew_when_the_image_is_right() 
     let operator = Operator::new(&server);
     operator.context.scope.pods.apply(Event::Apply(stuck_pod(&server, &name)));
     operator.settle().await;
-    assert_eq!(server.names("jobs"), [name.clone()]);
+    assert_eq!(server.names("jobs"), std::slice::from_ref(&name));
     assert_eq!(image(&server, &name), settings().image);
     let mounts = mounted(&server.get("jobs", &name).unwrap()["spec"]["template"]["spec"]);
     assert_eq!(server.names("configmaps"), mounts, "its pod finds its configuration");
