@@ -117,7 +117,9 @@ fn group_offsets(job: &Numbers, partitions: i32) -> anyhow::Result<Vec<Option<i6
     settings.set("bootstrap.servers", job.broker.address()).set("group.id", format!("processing-{NAME}"));
     let consumer: BaseConsumer = settings.create()?;
     let mut list = TopicPartitionList::new();
-    (0..partitions).for_each(|partition| drop(list.add_partition(&job.topic, partition)));
+    for partition in 0..partitions {
+        list.add_partition(&job.topic, partition);
+    }
     let told = consumer.committed_offsets(list, Duration::from_secs(10))?;
     let offset = |partition| match told.find_partition(&job.topic, partition).map(|found| found.offset()) {
         Some(Offset::Offset(offset)) => Some(offset),

@@ -538,10 +538,10 @@ mod tests {
     fn a_sum_that_does_not_fit_is_an_error_that_names_its_type() {
         let mut sums = exact_groups::<Int64Type>(&DataType::Int64);
         let values: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX, 1]));
-        sums.update_batch(&[values.clone()], &[0, 0], None, 1).unwrap();
+        sums.update_batch(std::slice::from_ref(&values), &[0, 0], None, 1).unwrap();
         assert!(sums.evaluate(EmitTo::All).unwrap_err().to_string().contains("sum does not fit BIGINT"));
         let mut sum = one::<Int64Type>(&DataType::Int64);
-        sum.update_batch(&[values.clone()]).unwrap();
+        sum.update_batch(std::slice::from_ref(&values)).unwrap();
         assert!(sum.evaluate().is_err());
         sum.retract_batch(&[values.slice(1, 1)]).unwrap();
         assert_eq!(sum.evaluate().unwrap(), ScalarValue::Int64(Some(i64::MAX)));
@@ -556,7 +556,7 @@ mod tests {
         {
             let values: ArrayRef = Arc::new(Decimal128Array::from(values).with_data_type(data_type.clone()));
             let mut sums = exact_groups::<Decimal128Type>(&data_type);
-            sums.update_batch(&[values.clone()], &vec![0; values.len()], None, 1).unwrap();
+            sums.update_batch(std::slice::from_ref(&values), &vec![0; values.len()], None, 1).unwrap();
             assert_eq!(sums.evaluate(EmitTo::All).is_ok(), fits);
             let mut sum = one::<Decimal128Type>(&data_type);
             sum.update_batch(&[values]).unwrap();

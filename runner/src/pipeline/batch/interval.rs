@@ -298,7 +298,7 @@ mod tests {
             catch_up in 1_usize..6,
         ) {
             let (mut finished, mut first, mut begun) = (Covered::default(), None, Vec::<Interval>::new());
-            let mut tried = vec![0; 20];
+            let mut tried = [0; 20];
             for run in 1..60 {
                 for interval in work(&Wanted::Due(run.min(20) * HOUR), Grid::Hour, &finished, first, catch_up, &begun) {
                     let number = interval.start / HOUR;

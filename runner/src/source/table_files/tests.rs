@@ -158,7 +158,8 @@ fn columns_that_changed_are_one_column_or_an_error_that_names_both_files() {
     let dictionary: DictionaryArray<Int32Type> = vec!["a"].into_iter().collect();
     let berlin = TimestampMicrosecondArray::from(vec![HOUR]).with_timezone("Europe/Berlin");
     let millis = TimestampMillisecondArray::from(vec![HOUR / 1000]).with_timezone("UTC");
-    let cases: Vec<(&str, ArrayRef, ArrayRef, Result<[&str; 2], &str>)> = vec![
+    type Case = (&'static str, ArrayRef, ArrayRef, Result<[&'static str; 2], &'static str>);
+    let cases: Vec<Case> = vec![
         ("widened", Arc::new(Int32Array::from(vec![1])), numbers(&[1 << 40]), Ok(["1", "1099511627776"])),
         ("narrowed", numbers(&[1 << 40]), Arc::new(Int32Array::from(vec![1])), Ok(["1", "1099511627776"])),
         ("float", Arc::new(Float32Array::from(vec![0.5])), Arc::new(Float64Array::from(vec![0.1])), Ok(["0.1", "0.5"])),
