@@ -11,6 +11,7 @@ use serde::Serialize;
 
 const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
 const CLICKSTREAM_ANALYSIS: &str = include_str!("../../templates/clickstream-analysis.yaml");
+const CDC_TRANSFORMATION: &str = include_str!("../../templates/cdc-transformation.yaml");
 const HOURLY_AGGREGATES: &str = include_str!("../../templates/hourly-aggregates.yaml");
 const DAILY_SUMMARIES: &str = include_str!("../../templates/daily-summaries.yaml");
 const USER_SEGMENTATION: &str = include_str!("../../templates/user-segmentation.yaml");
@@ -20,7 +21,7 @@ pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
     ("event-aggregation", "one-minute counts per user, event type and application", Some(EVENT_AGGREGATION)),
     ("clickstream-analysis", "one row per visit", Some(CLICKSTREAM_ANALYSIS)),
     ("data-enrichment", "every event in one shape, joined with user master data", None),
-    ("cdc-transformation", "standardised changes, and their counts per table and minute", None),
+    ("cdc-transformation", "standardised changes, and their counts per table and minute", Some(CDC_TRANSFORMATION)),
     ("hourly-aggregates", "hourly counts from the one-minute ones", Some(HOURLY_AGGREGATES)),
     ("daily-summaries", "daily totals, sessions and bounce rate", Some(DAILY_SUMMARIES)),
     ("user-segmentation", "segments of users over the last days", Some(USER_SEGMENTATION)),
