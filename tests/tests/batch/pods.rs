@@ -108,7 +108,7 @@ fn every_end_of_a_pod_leaves_a_last_message() -> anyhow::Result<()> {
     let hours = Hours::new(needs_broker!(), "batch-last", 1)?;
     for (change, code, reason) in [
         (serde_json::json!({"/configVersion": 9}), 2, "InvalidSpec"),
-        (serde_json::json!({"/job/spec/interval": "week"}), 2, "InvalidSpec"),
+        (serde_json::json!({"/job/spec/interval": "year"}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/query": "DELETE FROM events"}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/sink/format": "delta"}), 2, "NotSupported"),
         (serde_json::json!({"/job/spec/query": "SELECT nothing FROM events"}), 2, "QueryFailed"),
