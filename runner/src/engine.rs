@@ -4,6 +4,7 @@
 //! functions   the registry: which names a query may call, each kept from panics and from making too much
 //! rules       what every plan gets: exact arithmetic, one NaN and one zero, refused casts
 //! tables      the names in FROM
+//! joins       plans whose joins fit into memory, or can be spilled
 //! session     registry, rules and settings of one profile as a session of DataFusion
 //! rows        a compiled plan as one stream of rows, whatever its number of partitions
 //! ```
@@ -13,6 +14,7 @@
 mod canonical;
 mod checked;
 mod functions;
+mod joins;
 mod panics;
 mod rows;
 mod rules;
@@ -24,6 +26,7 @@ pub use functions::BatchClock;
 #[cfg(test)]
 pub(crate) use functions::{Described, REMOVED, described, registry};
 pub(crate) use functions::{SAME, collect_set, constant_call, sets};
+pub(crate) use joins::plan_within;
 pub(crate) use rows::execute;
 pub(crate) use session::{Profile, builder, finish};
 pub(crate) use tables::{Tables, TablesInFrom, scan};

@@ -40,6 +40,7 @@ mod sql_words;
 mod steps;
 mod suggest;
 mod syntax;
+mod utc_dates;
 mod values;
 mod window;
 mod windows;
@@ -52,6 +53,7 @@ pub use explain::{Explanation, WindowExplanation};
 pub use inputs::{QueryInputs, ReferenceTable, SourceTable};
 pub use operator::{Ingested, Operator};
 pub use query::StreamQuery;
+pub(crate) use utc_dates::UTC_DATE_OF;
 pub use window::WindowKind;
 pub use windows::{Hop, OpenPart, Session as SessionWindow, Tumble, WindowSpec};
 

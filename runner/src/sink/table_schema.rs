@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::paths;
 use crate::checkpoint::store::local::canonical;
 use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::transform::UTC_DATE_OF;
 
 /// What a table's columns are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +31,9 @@ pub struct TableColumn {
     /// Its value stands in the name of a directory, not in the files.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub directory: bool,
+    /// The times of the same row whose UTC date it is, in every file of the table: a reader may choose directories by it.
+    #[serde(default, rename = "utcDateOf", skip_serializing_if = "Vec::is_empty")]
+    pub utc_date_of: Vec<String>,
 }
 
 impl TableSchema {
@@ -39,6 +43,7 @@ impl TableSchema {
             name: field.name().clone(),
             data_type: type_name(field.data_type()),
             directory: partition_by.contains(field.name()),
+            utc_date_of: if partition_by.contains(field.name()) { utc_date_of(field) } else { Vec::new() },
         };
         Self { columns: schema.fields().iter().map(column).collect() }
     }
@@ -54,11 +59,27 @@ impl TableSchema {
     /// # Errors
     /// When the output cannot be read or written.
     pub async fn tell(&self, store: &SharedStore) -> Result<(), StoreError> {
-        let mut bytes = serde_json::to_vec(self).expect("names and types are always JSON");
+        let told = store.get(paths::SCHEMA).await?;
+        let before = told.as_deref().and_then(|told| serde_json::from_slice::<Self>(told).ok());
+        let mut schema = self.clone();
+        // What was not said of the files that are there cannot be said of all.
+        match &before {
+            Some(before) => schema.say_no_more_than(before),
+            None if has_files(store).await? => schema.say_no_more_than(&Self::default()),
+            None => {}
+        }
+        let mut bytes = serde_json::to_vec(&schema).expect("names and types are always JSON");
         bytes.push(b'\n');
-        match store.get(paths::SCHEMA).await? {
+        match told {
             Some(told) if told == bytes => Ok(()),
             _ => store.replace(paths::SCHEMA, bytes.into()).await,
+        }
+    }
+
+    fn say_no_more_than(&mut self, before: &Self) {
+        for column in &mut self.columns {
+            let known = before.columns.iter().find(|known| known.directory && known.name == column.name);
+            column.utc_date_of.retain(|time| known.is_some_and(|known| known.utc_date_of.contains(time)));
         }
     }
 
@@ -70,6 +91,15 @@ impl TableSchema {
         let file = table.parent()?.join(paths::BESIDE).join(table.file_name()?).join(name);
         serde_json::from_slice(&std::fs::read(file).ok()?).ok()
     }
+}
+
+/// What the query said of a date.
+fn utc_date_of(field: &Field) -> Vec<String> {
+    field.metadata().get(UTC_DATE_OF).and_then(|times| serde_json::from_str(times).ok()).unwrap_or_default()
+}
+
+async fn has_files(store: &SharedStore) -> Result<bool, StoreError> {
+    Ok(store.list("").await?.iter().any(|entry| paths::is_visible(&entry.path)))
 }
 
 /// A type in Spark's notation; what Spark has no word for is written as Arrow names it.
@@ -156,6 +186,34 @@ mod tests {
         assert_eq!(read.directory_type("at"), Some(utc));
         assert_eq!((read.directory_type("n"), read.directory_type("none")), (None, None));
         assert!(!table.exists(), "it lies beside the table");
+    }
+
+    #[tokio::test]
+    async fn a_date_is_that_of_a_time_only_as_long_as_every_file_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let date = |times: &[&str]| {
+            let said = [(UTC_DATE_OF.to_owned(), serde_json::to_string(times).unwrap())];
+            let field = Field::new("date", DataType::Date32, true).with_metadata(said.into());
+            TableSchema::new(&Schema::new(vec![field]), &["date".to_owned()])
+        };
+        let open = |name: &str| -> SharedStore {
+            Rc::new(LocalStore::open_table(&folder.path().join(name), Arc::new(NoSync)).unwrap())
+        };
+        let said =
+            |name: &str| TableSchema::of_folder(&folder.path().join(name)).unwrap().columns[0].utc_date_of.join(" ");
+        let table = open("t");
+        date(&["hour", "at"]).tell(&table).await.unwrap();
+        assert_eq!(said("t"), "hour at");
+        date(&["hour"]).tell(&table).await.unwrap();
+        assert_eq!(said("t"), "hour");
+        // Another query, and the old one again: files of both are there.
+        date(&[]).tell(&table).await.unwrap();
+        date(&["hour"]).tell(&table).await.unwrap();
+        assert_eq!(said("t"), "");
+        std::fs::create_dir_all(folder.path().join("old/date=2026-01-01")).unwrap();
+        std::fs::write(folder.path().join("old/date=2026-01-01/a.parquet"), b"").unwrap();
+        date(&["hour"]).tell(&open("old")).await.unwrap();
+        assert_eq!(said("old"), "", "files of which nobody said it");
     }
 
     #[test]

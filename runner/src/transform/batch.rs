@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 
@@ -53,16 +54,27 @@ impl TableQuery {
         memory_bytes: usize,
         clock: i64,
     ) -> std::result::Result<SelectRows, QueryError> {
+        self.begin(tables, memory_bytes, clock).map(|(rows, _)| rows)
+    }
+
+    /// As [`Self::start`], with the plan as it was written.
+    fn begin(
+        &self,
+        tables: Arc<dyn Tables>,
+        memory_bytes: usize,
+        clock: i64,
+    ) -> std::result::Result<(SelectRows, LogicalPlan), QueryError> {
         with_room(|| {
             let state = session(tables, memory_bytes, clock);
             let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
-            self.run(&state).map_err(|error| planning_error::of_tables(&error, &state))
+            let begun = || -> Result<(SelectRows, LogicalPlan)> {
+                let written = logical_plan(&state, self.query.clone())?;
+                let plan = state.optimize(&written)?;
+                let (plan, context) = engine::plan_within(&state, memory_bytes, |state| execution_plan(state, &plan))?;
+                Ok((engine::execute(plan, context)?, written))
+            };
+            begun().map_err(|error| planning_error::of_tables(&error, &state))
         })
-    }
-
-    fn run(&self, state: &SessionState) -> Result<SelectRows> {
-        let plan = state.optimize(&logical_plan(state, self.query.clone())?)?;
-        engine::execute(execution_plan(state, &plan)?, state.task_ctx())
     }
 }
 
@@ -121,15 +133,15 @@ impl BatchQuery {
     ) -> std::result::Result<BatchRows, QueryError> {
         let mut names: Vec<String> = tables.keys().cloned().collect();
         names.sort();
-        let rows =
-            self.0.start(Arc::new(tables), memory_bytes, clock).map_err(|error| match error.unknown_table() {
+        let (rows, plan) =
+            self.0.begin(Arc::new(tables), memory_bytes, clock).map_err(|error| match error.unknown_table() {
                 Some(table) => {
                     let cure = format!("the query reads the inputs of the job: {}", names.join(", "));
                     QueryError::new(format!("there is no table {table}")).cure(cure)
                 }
                 None => error,
             })?;
-        let output = Output::new(&rows.schema())?;
+        let output = Output::of_rows(&rows.schema(), &plan)?;
         Ok(BatchRows { rows, output })
     }
 }

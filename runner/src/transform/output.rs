@@ -6,8 +6,10 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::LogicalPlan;
 
 use super::error::QueryError;
+use super::utc_dates::{UTC_DATE_OF, utc_dates};
 use super::window::timestamp_type;
 
 /// Most rows of an emitted batch: list offsets have 32 bits, and writers buffer whole batches.
@@ -39,6 +41,26 @@ impl Output {
             fields.push(Field::new(name, data_type, true));
         }
         Ok(Self { schema: Arc::new(Schema::new(fields)) })
+    }
+
+    /// The output of a plan.
+    pub(super) fn of_plan(plan: &LogicalPlan) -> Result<Self, QueryError> {
+        Self::of_rows(plan.schema().as_arrow(), plan)
+    }
+
+    /// The output of a plan whose rows have this schema. A date column that is the UTC date of times of its row says so in
+    /// its metadata.
+    pub(super) fn of_rows(schema: &Schema, plan: &LogicalPlan) -> Result<Self, QueryError> {
+        let output = Self::new(schema)?;
+        let dates = utc_dates(plan);
+        let fields = output.schema.fields().iter().map(|field| {
+            let of = dates.iter().find(|(date, _)| date == field.name());
+            match of.and_then(|(_, times)| serde_json::to_string(times).ok()) {
+                Some(times) => field.as_ref().clone().with_metadata([(UTC_DATE_OF.to_owned(), times)].into()),
+                None => field.as_ref().clone(),
+            }
+        });
+        Ok(Self { schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())) })
     }
 
     /// Rows of the query as output rows, in batches of at most [`BATCH_ROWS_MAX`].

@@ -136,7 +136,7 @@ fn plan_here(sql: &str, inputs: &QueryInputs, clock: &BatchClock) -> Result<Stre
         context.check_rows(&plan, false)?;
         context.check_uses(&plan, None)?;
         context.check_made(&plan, &evaluate)?;
-        let output = Output::new(plan.schema().as_arrow())?;
+        let output = Output::of_plan(&plan)?;
         let parts = split::compile_rows(&plan, inputs, output, &session).map_err(failed)?;
         let explanation = explain::rows(&plan, &parts, inputs);
         let (normal_form, state_form) = (syntax.normal_form, None);
@@ -154,7 +154,7 @@ fn plan_here(sql: &str, inputs: &QueryInputs, clock: &BatchClock) -> Result<Stre
     let over =
         window_of(window.aggregate, inputs, &event_times, &session).map_err(|error| error.at(places.window()))?;
     let spec = over.0;
-    let output = Output::new(plan.schema().as_arrow())?;
+    let output = Output::of_plan(&plan)?;
     let (parts, names) =
         split::compile_window(&plan, &window, over, (inputs, &event_times), output, &session).map_err(failed)?;
     let explanation = explain::windowed(&window, spec, names, &parts, inputs);

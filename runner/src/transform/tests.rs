@@ -3,9 +3,11 @@
 mod abuse;
 mod agree;
 mod cuts;
+mod dates;
 mod deduplicate;
 mod enrichment;
 mod functions;
+mod joins;
 mod references;
 mod refused;
 mod results;

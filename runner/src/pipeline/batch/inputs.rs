@@ -110,7 +110,9 @@ pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputT
             date_column: input.date_column.clone(),
         });
         let table = Table::new(folder.to_owned()).open(range).map_err(|error| {
-            let message = format!("the input {} cannot be read: {}", input.name, error.find_root().strip_backtrace());
+            let problem = error.find_root().strip_backtrace();
+            let problem = problem.strip_prefix("Execution error: ").unwrap_or(&problem);
+            let message = format!("the input {} cannot be read: {problem}", input.name);
             JobError::user(Reason::QueryFailed, message, "correct inputs, or the table")
         })?;
         if !table.is_known() {

@@ -11,7 +11,7 @@ use crate::commands::checkpoint::verify::{Check, shown, text};
 use crate::commands::checkpoint::{FileState, JobPlace, Retention, check_file, outputs, store_failed};
 use crate::commands::{bytes, grouped};
 use crate::pipeline::batch::interval::{Grid, Interval};
-use crate::pipeline::batch::log::{DAMAGED_CURE, Record, State, base_path, record_path};
+use crate::pipeline::batch::log::{DAMAGED_CURE, Record, Replace, State, base_path, record_path};
 use crate::pipeline::batch::survey::{BatchSurvey, Replacement, visible_files};
 
 /// How often everything is read again when a run went on meanwhile.
@@ -161,7 +161,7 @@ async fn files(
         if let Some(problem) = found.problem(file) {
             let problem = format!("{problem} (version {})", decision.version);
             let hint = if found == FileState::Missing { retention.hint() } else { "" };
-            let cure = format!("{}{hint}", again(state, decision.replace.interval));
+            let cure = format!("{}{hint}", again(state, &decision.replace));
             check.bad(format!("{}/{}", output.root(), file.path), problem, cure);
         }
     }
@@ -182,11 +182,17 @@ async fn files(
 }
 
 /// How an interval is processed again.
-fn again(state: &State, interval: Interval) -> String {
-    let time = chrono::DateTime::from_timestamp_micros(interval.start).unwrap_or_default();
+fn again(state: &State, replace: &Replace) -> String {
+    let day = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).unwrap_or_default();
+    let begin = day(replace.interval.start);
     let which = match state.start.grid {
-        Grid::Hour => time.format("--target-hour \"%Y-%m-%d %H:00:00\""),
-        Grid::Day | Grid::Week | Grid::Month => time.format("--target-date %Y-%m-%d"),
+        Grid::Hour if !replace.whole => begin.format("--target-hour \"%Y-%m-%d %H:00:00\"").to_string(),
+        _ if !replace.whole => begin.format("--target-date %Y-%m-%d").to_string(),
+        // Exactly the time that the whole table is of.
+        _ => {
+            let format = "\"%Y-%m-%d %H:%M:%S\"";
+            format!("--from {} --to {}", begin.format(format), day(replace.interval.end).format(format))
+        }
     };
     format!("process the interval again: `data-platform run JOB {which}`; or bring the file back from a backup")
 }
