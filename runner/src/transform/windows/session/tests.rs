@@ -141,6 +141,14 @@ impl Model {
         rows
     }
 
+    /// Whether a session is open that has ended, though nobody looked at it.
+    fn is_behind(&self, watermark: i64) -> bool {
+        // Looked at all at once in a copy, which knows nothing of what waits for what.
+        let mut copy = self.restored(&[]);
+        copy.held.waits = copy.held.open.keys().map(|piece| (*piece, i64::MIN)).collect();
+        !copy.end(watermark).is_empty()
+    }
+
     /// What is open, as it is kept: key, fragment and count.
     fn open(&self) -> Vec<(u32, Fragment, u64)> {
         let open = self.held.open.iter().map(|(piece, what)| {
@@ -256,6 +264,7 @@ proptest! {
             watermark = batch.iter().map(|(_, time)| time - 8).max().max(watermark);
             log.push((batch, before, watermark.unwrap()));
             rows.extend(model.end(watermark.unwrap()));
+            prop_assert!(!model.is_behind(watermark.unwrap()));
             rest = others;
 
             // The log's batches again, from the version that the open pieces name.
@@ -316,6 +325,19 @@ fn events_one_gap_apart_are_two_sessions() {
     let mut model = Model::new(session);
     model.add(&[(1, 0), (1, 9), (1, 19)], None, 1);
     assert_eq!(sorted(model.end(i64::MAX)), [(1, 0, 9, 19, 2), (1, 19, 19, 29, 1)]);
+}
+
+/// The part before a cut is closed; what would join it now comes too late, and opens nothing before the cut.
+#[test]
+fn what_is_cut_stays_cut() {
+    let session = Session::new(10, Some(30)).unwrap();
+    let mut model = Model::new(session);
+    let chain: Vec<Event> = (0..12).map(|number| (1, 15 + number * 3)).collect();
+    model.add(&chain, None, 1);
+    // Events from 15 to 48: the cell before 30 and the one after it together span 33.
+    assert_eq!(model.end(40), [(1, 15, 27, 30, 5)]);
+    assert_eq!(model.add(&[(1, 28)], Some(40), 2), 1);
+    assert_eq!(model.end(i64::MAX), [(1, 30, 48, 58, 7)]);
 }
 
 #[test]
