@@ -125,6 +125,8 @@ enum Content {
     Null,
     Bool(bool),
     Number(Number),
+    /// Infinite, or not a number.
+    Unsaid,
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
@@ -170,7 +172,7 @@ impl<'de> Visitor<'de> for ContentVisitor {
     }
 
     fn visit_f64<E>(self, value: f64) -> Result<Content, E> {
-        Ok(number(value).map_or_else(|| Content::Text(value.to_string()), Content::Number))
+        Ok(number(value).map_or(Content::Unsaid, Content::Number))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Content, E> {
@@ -232,8 +234,8 @@ impl Reader<'_> {
             (_, Some(Plain::Null)) => (Value::Null, plain),
             (_, Some(Plain::Bool(value))) => (Value::Bool(value), plain),
             (_, Some(Plain::Number(number))) => (Value::Number(number), plain),
-            (_, Some(Plain::Unsaid)) => {
-                let word = plain.unwrap_or_default();
+            (_, Some(Plain::Unsaid)) | (Content::Unsaid, None) => {
+                let word = plain.unwrap_or_else(|| "an infinite number".to_owned());
                 let message = format!("{word} cannot be sent to the API server, which knows no such number");
                 self.problem(path.clone(), at, message, "write a number, or the word in quotes");
                 (Value::String(word), None)
@@ -255,7 +257,7 @@ impl Reader<'_> {
             let at = location(&key);
             let name = match (&key.value, self.plain_word(&key).map(str::to_owned)) {
                 (Content::List(_) | Content::Map(_), _)
-                | (Content::Null | Content::Bool(_) | Content::Number(_), None) => {
+                | (Content::Null | Content::Bool(_) | Content::Number(_) | Content::Unsaid, None) => {
                     self.problem(path.clone(), at, "a name is not a text", "write names as plain words or in quotes");
                     continue;
                 }

@@ -37,7 +37,10 @@ pub(super) fn as_name(word: &str) -> Option<String> {
         Plain::Text => Some(word.to_owned()),
         Plain::Bool(value) => Some(value.to_string()),
         Plain::Number(_) => read_integer(&word.replace('_', ""))?.as_i64().map(|value| value.to_string()),
-        Plain::Null | Plain::Unsaid => None,
+        // As its library prints them.
+        Plain::Unsaid if word.eq_ignore_ascii_case(".nan") => Some(".nan".to_owned()),
+        Plain::Unsaid => Some(if word.starts_with('-') { "-.inf" } else { ".inf" }.to_owned()),
+        Plain::Null => None,
     }
 }
 
