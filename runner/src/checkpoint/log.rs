@@ -207,7 +207,8 @@ impl JobLog {
         let log = Self::over(access, JobState::begin(start), None);
         step(&*log.access.faults, Step::Start, async {
             match log.decide_slot(0, &bytes).await? {
-                SlotDecision::Ours => Ok(()),
+                // A log that has bases has given its first slots back: whoever slept since before it began finds one free.
+                SlotDecision::Ours => log.check_base(0).await,
                 _ => Err(LogError::Reload { version: 0 }),
             }
         })

@@ -218,7 +218,7 @@ fn wrong_looks() -> Vec<Wrong> {
         wrong(
             "a query that cannot be read",
             "query 'SELEC 1'",
-            &["the query cannot be read", "Line: 1, Column: 1", "write one SELECT"],
+            &["query takes one SELECT", "reads and changes nothing"],
         ),
         wrong("a query that changes something", "query 'DROP TABLE x'", &["query takes one SELECT", "changes nothing"]),
         wrong("outputs that are not there", "query --outputs nowhere", &["there is no folder nowhere", "--outputs"]),

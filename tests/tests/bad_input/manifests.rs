@@ -35,11 +35,9 @@ spec:
 const QUERY: &str = "SELECT window_start, team, count(*) AS n\n    FROM events\n    GROUP BY tumble(at, INTERVAL '1 \
                      minute'), team\n";
 
-/// The columns of [`GOOD`], and those of values that are not taken apart.
+/// The columns of [`GOOD`].
 const COLUMNS: &str = "{name: team, type: string, required: true}\n        - {name: amount, type: double}\n        \
                        - {name: at, type: timestamp, required: true}";
-const RAW_COLUMNS: &str =
-    "{name: team, type: string, from: value}\n        - {name: at, type: timestamp, from: recordTime}";
 
 /// What is wrong, and what the message must say: where first, then what, then what to do.
 struct Wrong {
@@ -294,12 +292,6 @@ fn later_files() -> Vec<Wrong> {
             "  replicas: 2\n  trigger:",
             &["job.yaml:14:13: spec.replicas: 2 is too large", "0 to 1"],
         ),
-        file(
-            "values that are no JSON",
-            GOOD.replace("topics: [some_events]", "topics: [some_events]\n      format: raw")
-                .replace(COLUMNS, RAW_COLUMNS),
-            &["job.yaml:9:15: spec.sources[0].format: format raw comes in a later version", "use format: json"],
-        ),
         with(
             "deduplication",
             "  trigger:",
@@ -319,16 +311,16 @@ fn later_files() -> Vec<Wrong> {
             &["spec.lateRows.action: keeping late rows comes in a later version", "use action: drop"],
         ),
         with(
-            "a hop window",
+            "a hop window with gaps between",
             "tumble(at, INTERVAL '1 minute')",
-            "hop(at, INTERVAL '1 minute', INTERVAL '2 minutes')",
-            &["job.yaml:18:14: spec.query: hop windows come later", "use tumble"],
+            "hop(at, INTERVAL '2 minutes', INTERVAL '1 minute')",
+            &["job.yaml:18:14: spec.query: the slide of the window is longer than its length", "hop takes the slide first"],
         ),
         with(
-            "sessions",
+            "sessions that are too short",
             "tumble(at, INTERVAL '1 minute')",
-            "session(at, INTERVAL '1 minute')",
-            &["job.yaml:18:14: spec.query: session windows come later", "use tumble"],
+            "session(at, INTERVAL '1 minute', INTERVAL '2 minutes')",
+            &["job.yaml:18:14: spec.query: the greatest length of the session is less than 3 of its gaps", "or leave it out"],
         ),
     ]
 }

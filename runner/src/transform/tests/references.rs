@@ -114,7 +114,9 @@ fn the_side_of_a_reference_is_sql_too() {
     let both = "SELECT e.user_id AS u, s.weight FROM app_events AS e LEFT JOIN (
         SELECT user_id, weight FROM users JOIN weights ON kind = CASE WHEN level = 1 THEN 'view' ELSE 'click' END
     ) AS s ON e.user_id = s.user_id";
-    assert_eq!(joined(both, EVENTS)[0], r#"{"u":"a","weight":1.0}"#);
+    let mut found = joined(both, EVENTS);
+    found[..2].sort();
+    assert_eq!(found[..2], [r#"{"u":"a","weight":1.0}"#, r#"{"u":"a","weight":2.0}"#], "in any order");
 }
 
 #[test]
