@@ -35,10 +35,6 @@ spec:
 const QUERY: &str = "SELECT window_start, team, count(*) AS n\n    FROM events\n    GROUP BY tumble(at, INTERVAL '1 \
                      minute'), team\n";
 
-/// The columns of [`GOOD`].
-const COLUMNS: &str = "{name: team, type: string, required: true}\n        - {name: amount, type: double}\n        \
-                       - {name: at, type: timestamp, required: true}";
-
 /// What is wrong, and what the message must say: where first, then what, then what to do.
 struct Wrong {
     name: &'static str,
@@ -314,13 +310,19 @@ fn later_files() -> Vec<Wrong> {
             "a hop window with gaps between",
             "tumble(at, INTERVAL '1 minute')",
             "hop(at, INTERVAL '2 minutes', INTERVAL '1 minute')",
-            &["job.yaml:18:14: spec.query: the slide of the window is longer than its length", "hop takes the slide first"],
+            &[
+                "job.yaml:18:14: spec.query: the slide of the window is longer than its length",
+                "hop takes the slide first",
+            ],
         ),
         with(
             "sessions that are too short",
             "tumble(at, INTERVAL '1 minute')",
             "session(at, INTERVAL '1 minute', INTERVAL '2 minutes')",
-            &["job.yaml:18:14: spec.query: the greatest length of the session is less than 3 of its gaps", "or leave it out"],
+            &[
+                "job.yaml:18:14: spec.query: the greatest length of the session is less than 3 of its gaps",
+                "or leave it out",
+            ],
         ),
     ]
 }
