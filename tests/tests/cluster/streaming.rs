@@ -51,7 +51,7 @@ fn a_job_is_applied_stopped_deleted_and_created_again_and_its_table_stays_exact(
     platform.wait_for_job(name, "to be caught up", is_caught_up)?;
 
     let table = platform.namespace.kubectl(&["get", "sj"])?;
-    let header = "NAME READY STATE LAG LAST CHECKPOINT AGE";
+    let header = "NAME READY STATE LAG FRESHNESS LAST CHECKPOINT AGE";
     let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
     ensure!(words(table.lines().next().unwrap_or_default()) == header, "{table}");
     ensure!(words(&table).contains("event-aggregation True Running 0"), "{table}");

@@ -194,6 +194,11 @@ impl Oddities {
                 "DATA_PLATFORM_STAY_UP" | "DATA_PLATFORM_NO_LOCK" => json!("true"),
                 "TERMINATION_MESSAGE_PATH" => json!("/dev/termination-log"),
                 "JOB_NAME" | "JOB_UID" => Value::Null,
+                "DATA_PLATFORM_POD_UID" => {
+                    let own = json!({"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.uid"}});
+                    self.same(name, &env["valueFrom"], &own);
+                    continue;
+                }
                 // The operator's words for where the data are, for whoever runs a command in the pod.
                 "NAMESPACE" | "OUTPUTS_DIR" | "CHECKPOINT_DIR" if !places.contains(&name) => {
                     places.push(name);
