@@ -166,11 +166,14 @@ impl Cluster {
         serde_json::from_str(&text).with_context(|| format!("JSON of kubectl get {}", arguments.join(" ")))
     }
 
-    /// Applies crds/yaml and waits until the API server serves it. Tests may do so side by side: it is always the same.
+    /// Applies crds/yaml and waits until the API server serves it. Tests may do so side by side: it is always the same, and
+    /// one after the other creates it.
     ///
     /// # Errors
     /// When it is refused.
     pub fn apply_crds(&self) -> anyhow::Result<String> {
+        static CREATES: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _one_at_a_time = CREATES.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let folder = repository().join("crds/yaml");
         let folder = folder.to_str().context("a path that is text")?;
         let applied = self.kubectl(&["apply", "-f", folder])?;
