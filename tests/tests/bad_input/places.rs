@@ -232,7 +232,7 @@ fn wrong_checkpoints() -> Vec<Wrong> {
         wrong(
             "other columns while windows are open",
             After::GoodRun,
-            |scene| Ok(scene.changed(&["spec.sources[0].columns[0].type=bigint"])),
+            |scene| Ok(scene.changed(&["spec.sources[0].columns[1].type=bigint"])),
             CHANGE,
             &["the query (or its source's columns) changed", "bring the old query back"],
         ),
