@@ -89,6 +89,8 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     broken["metadata"]["name"] = "broken".into();
     broken["spec"].as_object_mut().context("a spec")?.remove("schedule");
     broken["spec"]["query"] = "SELECT nonsense FROM events".into();
+    // The table of the other job is not theirs to write.
+    broken["spec"]["sink"] = json!({"path": "broken_aggregates"});
     platform.apply(&broken)?;
     let mut zone = job.clone();
     zone["metadata"]["name"] = "zone".into();
@@ -99,7 +101,6 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     early["spec"].as_object_mut().context("a spec")?.remove("schedule");
     early["spec"]["inputs"][0]["path"] = "nothing-there".into();
     early["spec"]["wait"] = "1s".into();
-    // The table of the other job is not its to write.
     early["spec"]["sink"] = json!({"path": "early_aggregates"});
     platform.apply(&early)?;
     for (name, reasons) in [
