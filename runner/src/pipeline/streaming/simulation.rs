@@ -27,7 +27,7 @@ fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     match number("SIMULATION_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("DATA_PLATFORM_SIMULATION_SEEDS").unwrap_or(1_000),
+        None => 0..number("DATA_PLATFORM_SIMULATION_SEEDS").unwrap_or(600),
     }
 }
 
