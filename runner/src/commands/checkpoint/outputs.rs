@@ -1,7 +1,8 @@
 //! Where the outputs of a log lie now: a log says where they lay when it was written, and folders are moved.
 //!
-//! A place counts if its owner file names the log. So a guess is safe: the folders beside the ones that the log knows, and
-//! what has the same name below the outputs folder of this command.
+//! A place counts if its owner file names the log. So a guess is safe: what has the same name below the outputs folder of
+//! this command, and the folders beside the ones that the log knows. The former comes first: of a table and its copy (a backup,
+//! a folder to try something in) the one that the command was given is looked at, and changed.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -38,13 +39,13 @@ pub(crate) fn open(root: &str) -> Result<SharedStore, StoreError> {
 
 /// The first place that is the log's; `None` if none is.
 async fn find(log_id: &str, root: &str, current: &[String], outputs: Option<&Location>) -> Option<String> {
-    let mut candidates = vec![root.to_owned()];
+    let mut candidates = below(root, outputs);
+    candidates.push(root.to_owned());
     let name = root.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     // Encoded as a root is; a table of this name that was moved together with the one that is known.
     for there in current {
         candidates.extend(there.rsplit_once('/').map(|(parent, _)| format!("{parent}/{name}")));
     }
-    candidates.extend(below(root, outputs));
     for candidate in candidates {
         // A place that cannot be looked at is none.
         let Ok(store) = open(&candidate) else { continue };
@@ -74,6 +75,18 @@ mod tests {
         let owner = Owner { log_id: log_id.to_owned(), job: "local/j".to_owned(), checkpoint: String::new() };
         claim(&store, &owner, false).await.unwrap();
         store.root().to_owned()
+    }
+
+    #[tokio::test]
+    async fn of_a_table_and_its_copy_the_one_below_the_given_outputs_is_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        let old = table(&base.join("outputs/t"), "a").await;
+        let copy = table(&base.join("backup/outputs/t"), "a").await;
+        let open = opener("a", [&old], &[], Some(&Location::Folder(base.join("backup/outputs")))).await;
+        assert_eq!(open(&old).unwrap().root(), copy);
+        let open = opener("a", [&old], &[], Some(&Location::Folder(base.join("outputs")))).await;
+        assert_eq!(open(&old).unwrap().root(), old);
     }
 
     #[tokio::test]
