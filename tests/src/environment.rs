@@ -132,7 +132,13 @@ pub fn program(name: &str) -> PathBuf {
 /// How many rounds a random test makes: few in `make test`, many in `make soak`.
 #[must_use]
 pub fn rounds(normal: u32, soak: u32) -> u32 {
-    if env::var_os("DATA_PLATFORM_TEST_SOAK").is_some() { soak } else { normal }
+    if is_soak() { soak } else { normal }
+}
+
+/// Whether this is `make soak`: hours are there, and large packages.
+#[must_use]
+pub fn is_soak() -> bool {
+    env::var_os("DATA_PLATFORM_TEST_SOAK").is_some()
 }
 
 /// A seed for a random test, from the clock, or `DATA_PLATFORM_TEST_SEED` to repeat a failure. It is printed: libtest

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the Python environment of the independent readers (once) and prints the path of its interpreter.
 #
-#   venv.sh [REQUIREMENTS]     default: requirements.txt beside this script
+#   venv.sh [REQUIREMENTS...]     default: requirements.txt beside this script
 #
 # It lies in ~/.cache/data-platform/python-<hash of the requirements and of the Python version>, so other requirements
 # or another Python never meet an old environment. Needs python3 (3.10 or newer) with venv.
@@ -9,11 +9,11 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-REQUIREMENTS=${1:-$HERE/requirements.txt}
+(($# > 0)) || set -- "$HERE/requirements.txt"
 PYTHON=${PYTHON:-python3}
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}
 
-hash=$({ "$PYTHON" -VV; cat "$REQUIREMENTS"; } | sha256sum | head -c 12)
+hash=$({ "$PYTHON" -VV; cat "$@"; } | sha256sum | head -c 12)
 environment=$CACHE/python-$hash
 
 # The marker is written last: an environment without it was interrupted and is made anew.
@@ -22,11 +22,11 @@ if [[ ! -f $environment/.complete ]]; then
   exec 9>"$CACHE/.python.lock"
   flock 9
   if [[ ! -f $environment/.complete ]]; then
-    echo "venv.sh: installing the readers' Python packages (about 60 MB, once)" >&2
+    echo "venv.sh: installing the readers' Python packages (once; about 700 MB on disk, 1.8 GB for make soak)" >&2
     rm -rf "$environment"
     "$PYTHON" -m venv "$environment"
     "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
-      -r "$REQUIREMENTS" >&2
+      "${@/#/--requirement=}" >&2
     touch "$environment/.complete"
   fi
 fi
