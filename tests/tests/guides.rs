@@ -1,0 +1,174 @@
+//! The guides: their resources are valid, and their commands work as they are printed, over a job that has run.
+//!
+//! Commands of a cluster (`kubectl`, `helm`) are not run here: the tests on the cluster try such commands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail, ensure};
+use data_platform_tests::{Broker, JobFolders, Runner, environment, needs_broker};
+use rustix::process::Signal;
+
+use crate::events::TIMEOUT;
+use crate::sources::numbers;
+
+/// The pages below docs/guides, by their names.
+fn guides() -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![environment::tests_folder().join("../docs/guides")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = fs::read_to_string(&path)?;
+                found.push((path, text));
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The fenced blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("\n```{language}\n");
+    text.split(&begin).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
+}
+
+#[test]
+fn every_resource_of_a_guide_is_valid() -> anyhow::Result<()> {
+    let folders = JobFolders::new()?;
+    let mut resources = 0;
+    for (path, text) in guides()? {
+        for block in blocks(&text, "yaml").into_iter().filter(|block| block.starts_with("apiVersion:")) {
+            let file = folders.root().join("resource.yaml");
+            fs::write(&file, block)?;
+            let (ended, runner) = Runner::command(["validate", "-f"]).arg(&file).folders(&folders).run(TIMEOUT)?;
+            ensure!(ended == data_platform_tests::Ended::Code(0), "{}: {}", path.display(), runner.last_lines());
+            resources += 1;
+        }
+    }
+    ensure!(resources >= 2, "only {resources} resources in all guides");
+    Ok(())
+}
+
+#[test]
+fn every_link_of_a_guide_leads_somewhere() -> anyhow::Result<()> {
+    for (path, text) in guides()? {
+        let here = path.parent().context("a page lies in a folder")?;
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let place = link.split('#').next().unwrap_or(link);
+            if !place.is_empty() && !place.contains("://") {
+                ensure!(here.join(place).exists(), "{}: {link} leads nowhere", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A folder with outputs and checkpoints of event-aggregation, over 20,000 events of which some are bad.
+fn world(broker: &Broker) -> anyhow::Result<JobFolders> {
+    let folders = JobFolders::new()?;
+    // Of the last half hour: other tests write to the topic of the built-in job, too, and at the present time.
+    let events = "data-platform generate --topic topic_app_events --count 20000 --rate 0 --messy 0.02 \
+                  --start \"$(date -u -d '-30 minutes' +%FT%TZ)\" --span 1700";
+    // Several micro-batches: a log with something to lose.
+    let job = "data-platform run event-aggregation --drain --starting-offsets earliest --set spec.kafka.maxOffsetsPerTrigger=2500";
+    for line in [events, job] {
+        let (code, said) = shell(line, &folders, broker)?;
+        ensure!(code == 0, "{line}: {said}");
+    }
+    Ok(folders)
+}
+
+/// Runs a line as a person would, in the job's root, with `data-platform` on the path; gives exit code and what was said.
+fn shell(line: &str, folders: &JobFolders, broker: &Broker) -> anyhow::Result<(i32, String)> {
+    let program = environment::program("data-platform");
+    let programs = program.parent().context("a program lies in a folder")?.display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(line).current_dir(folders.root()).env("PATH", path);
+    for name in ["OUTPUTS_DIR", "CHECKPOINT_DIR", "LOG_LEVEL"] {
+        command.env_remove(name);
+    }
+    command.env("HTTP_ADDRESS", "127.0.0.1:0").env("KAFKA_BOOTSTRAP_SERVER", broker.address());
+    let output = command.output().with_context(|| format!("run {line}"))?;
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    Ok((output.status.code().context("it was killed")?, said))
+}
+
+/// What a page needs to be true before its commands make sense.
+fn prepare(page: &str, folders: &JobFolders) -> anyhow::Result<()> {
+    match page {
+        "corrupt-checkpoint.md" => damage(&folders.checkpoints().join("local/event-aggregation/log")),
+        "migrate-from-pyspark.md" => {
+            let (_, text) = guides()?.into_iter().find(|(path, _)| path.ends_with(page)).context("the page")?;
+            let job = blocks(&text, "yaml").into_iter().next().context("its job")?.to_owned();
+            fs::write(folders.root().join("events-aggregated.yaml"), job).context("write the job")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Cuts the newest commit of a log short.
+fn damage(log: &Path) -> anyhow::Result<()> {
+    let mut records: Vec<_> = fs::read_dir(log)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    records.sort();
+    let is_commit = |path: &&PathBuf| fs::read_to_string(path).is_ok_and(|text| text.contains("{\"commit\":"));
+    let newest = records.iter().rev().find(is_commit).context("a commit")?;
+    let bytes = fs::read(newest)?;
+    fs::write(newest, &bytes[..bytes.len() / 2]).context("damage a record")
+}
+
+/// One line of a page: run, asked of the job that runs, or left to the tests on the cluster.
+fn follow(line: &str, folders: &JobFolders, broker: &Broker, running: &Runner) -> anyhow::Result<()> {
+    if let Some(path) = line.strip_prefix("curl -s localhost:9999") {
+        let (code, body) = numbers::page(running, path).with_context(|| format!("{line}: no answer"))?;
+        ensure!(code == 200 && !body.is_empty(), "{line}: {code} {body}");
+        return Ok(());
+    }
+    if line.starts_with("kubectl ") || line.starts_with("helm ") {
+        return Ok(());
+    }
+    let expected = i32::from(line.contains("# ends with 1"));
+    let (code, said) = shell(line, folders, broker)?;
+    ensure!(code == expected, "{line}: exit code {code}, expected {expected}: {said}");
+    Ok(())
+}
+
+#[test]
+fn every_command_of_a_guide_works_as_it_is_printed() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let made = world(&broker)?;
+    let job = ["run", "event-aggregation", "--http", "127.0.0.1:0"];
+    let other = JobFolders::new()?;
+    let mut running = Runner::command(job).env("LOG_LEVEL", "debug").broker(&broker).folders(&other).start()?;
+    running.wait_for("its pages", TIMEOUT, |runner| numbers::page(runner, "/status"))?;
+    let mut followed = 0;
+    for (path, text) in guides()? {
+        let page = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // It has a test of its own.
+        if page == "add-a-streaming-job.md" {
+            continue;
+        }
+        let folders = JobFolders::new()?;
+        for folder in [made.outputs(), made.checkpoints()] {
+            let copied = Command::new("cp").arg("-a").arg(&folder).arg(folders.root()).status()?;
+            ensure!(copied.success(), "copy {}", folder.display());
+        }
+        prepare(&page, &folders)?;
+        for line in blocks(&text, "sh").into_iter().flat_map(str::lines).filter(|line| !line.is_empty()) {
+            follow(line, &folders, &broker, &running).with_context(|| page.clone())?;
+            followed += 1;
+        }
+    }
+    ensure!(followed > 30, "only {followed} commands in all guides");
+    running.signal(Signal::TERM)?;
+    if running.wait(TIMEOUT)? != data_platform_tests::Ended::Code(0) {
+        bail!("{}", running.last_lines());
+    }
+    Ok(())
+}
