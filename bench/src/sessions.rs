@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use data_platform_runner::random::Random;
 use data_platform_runner::source::decode::{DecodePlan, Decoder};
 use data_platform_runner::source::record::{NoHeaders, Record};
 use data_platform_runner::transform::{BatchClock, SourceTable, StreamQuery};
@@ -34,7 +35,7 @@ pub(crate) fn run(name: &str, records: u64, clicks: Clicks) {
     let mut decoder = Decoder::new(plan);
     let mut operator = query.operator();
     let (mut spent, mut bytes, mut rows, mut largest, mut watermark) = (Duration::ZERO, 0, 0, 0, None);
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut version = 0;
     let mut ingest = |batch: RecordBatch| {
         version += 1;
@@ -73,15 +74,6 @@ pub(crate) fn run(name: &str, records: u64, clicks: Clicks) {
     spent += thread_time() - began;
     report(name, spent, records, bytes);
     println!("    {rows} visits, {open} open at the end, state at most {:.0} MB", largest as f64 / 1e6);
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
 }
 
 fn event(number: u64, clicks: Clicks, random: &mut Random) -> String {

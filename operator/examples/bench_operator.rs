@@ -3,6 +3,8 @@
 //! It starts the operator given as its argument, in a namespace of its own, and reads what it does from the API server
 //! and from its metrics.
 
+#![allow(clippy::disallowed_methods, reason = "measures how long things take")]
+
 use std::collections::HashMap;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;

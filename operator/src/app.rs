@@ -147,7 +147,6 @@ async fn serve(
     let pages = Pages {
         metrics: metrics.clone(),
         is_synced: Arc::new(move || scopes.iter().all(|scope| scope.is_synced())),
-        stuck: Arc::new(|| None),
         status: Arc::new(move || http::status(leads.load(Ordering::SeqCst), &shown)),
         report: Arc::new(report),
     };

@@ -8,60 +8,19 @@
 //! asked, since the cache knows only what carries the operator's label; and what is changed is named by its uid, so that
 //! an object that took the name meanwhile is refused by the API server itself.
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource};
 use serde_json::{Map, Value};
 
+use crate::child::{Child, ChildKind};
 use crate::metrics::Metrics;
 use crate::names::{APPLIED, FIELD_MANAGER, canonical, hash};
-use crate::observed::{Observed, controller};
+use crate::observed::controller;
 
 mod covers;
 
 pub use covers::covers;
-
-/// The kinds of children.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ChildKind {
-    /// The runner's configuration.
-    ConfigMap,
-    /// The runner's address.
-    Service,
-    /// The runner of a streaming job.
-    Deployment,
-    /// The schedule of a batch job.
-    CronJob,
-    /// The one run of a batch job without a schedule.
-    Job,
-}
-
-impl ChildKind {
-    /// How the API server calls it.
-    pub fn resource(self) -> ApiResource {
-        match self {
-            Self::ConfigMap => ApiResource::erase::<ConfigMap>(&()),
-            Self::Service => ApiResource::erase::<Service>(&()),
-            Self::Deployment => ApiResource::erase::<Deployment>(&()),
-            Self::CronJob => ApiResource::erase::<CronJob>(&()),
-            Self::Job => ApiResource::erase::<Job>(&()),
-        }
-    }
-
-    /// Its `kind`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ConfigMap => "ConfigMap",
-            Self::Service => "Service",
-            Self::Deployment => "Deployment",
-            Self::CronJob => "CronJob",
-            Self::Job => "Job",
-        }
-    }
-}
 
 /// An object as it should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,9 +89,9 @@ pub fn step(desired: &Desired, seen: Option<(&ObjectMeta, &Value)>, owner_uid: &
         return Step::WaitForDeletion;
     }
     let applied = metadata.annotations.as_ref().and_then(|annotations| annotations.get(APPLIED));
-    // What a Job was made with cannot be changed, and it runs once.
-    let is_final = desired.kind == ChildKind::Job;
-    if is_final || applied.map(String::as_str) == Some(desired.applied()) && covers(live, &desired.object) {
+    if desired.kind.runs_once()
+        || applied.map(String::as_str) == Some(desired.applied()) && covers(live, &desired.object)
+    {
         return Step::Nothing;
     }
     Step::Change { uid: metadata.uid.clone().unwrap_or_default() }
@@ -178,7 +137,7 @@ impl Writer {
     /// # Errors
     ///
     /// The API server's; 409 if another object has the name meanwhile.
-    pub async fn apply<K>(&self, desired: &Desired, uid: Option<&str>) -> Result<Observed<K>, kube::Error> {
+    pub async fn apply(&self, desired: &Desired, uid: Option<&str>) -> Result<Child, kube::Error> {
         let mut object = desired.object.clone();
         let mut parameters = PatchParams::apply(FIELD_MANAGER);
         if let Some(uid) = uid {
@@ -190,10 +149,10 @@ impl Writer {
         let api = self.api(desired.kind, &desired.namespace);
         let answer = api.patch(&desired.name, &parameters, &Patch::Apply(&object)).await?;
         let body = match answer.data {
-            Value::Object(body) => body,
+            Value::Object(body) if !desired.kind.is_named_by_content() => body,
             _ => Map::new(),
         };
-        Ok(Observed::new(answer.metadata, body))
+        Ok(Child::new(answer.metadata, body))
     }
 
     /// Creates an object that nobody changes afterwards. One that is there already is no error: the next look decides.

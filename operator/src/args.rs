@@ -8,7 +8,8 @@ use data_platform_crds::quantity::Period;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::allowed::{Allowed, amount};
+use crate::allowed::Allowed;
+use crate::amount::billionths;
 use crate::pod_defaults::PodDefaults;
 
 /// Turns StreamingJob and BatchJob resources into Deployments, CronJobs and Jobs of the runner, and tells the truth about them.
@@ -121,7 +122,7 @@ pub struct Amounts(pub BTreeMap<String, Quantity>);
 
 fn amounts(text: &str) -> Result<Amounts, String> {
     let amounts: BTreeMap<String, Quantity> = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    match amounts.iter().find(|(_, quantity)| amount(quantity).is_none()) {
+    match amounts.iter().find(|(_, quantity)| billionths(&quantity.0).is_none()) {
         Some((name, quantity)) => Err(format!("{:?} is no amount of {name}: write one such as 8 or 32Gi", quantity.0)),
         None => Ok(Amounts(amounts)),
     }

@@ -16,15 +16,16 @@ use data_platform_crds::job::Job;
 use data_platform_crds::resources::{PodSpec, StorageSpec};
 use data_platform_crds::schedule::Schedule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use serde_json::Value;
 
-use crate::apply::{ChildKind, Desired};
+use crate::apply::Desired;
 use crate::batch_job::build::{Built, spec_hash};
 use crate::batch_job::validate::{ValidatedJob, interval};
 use crate::build::mounted;
 use crate::cache::JobKind;
+use crate::child::ChildKind;
+use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
@@ -128,7 +129,7 @@ async fn reconcile_children(
     let scheduler = scheduler(job, &built);
     let children = children(job, &built, &scheduler, uid, last, context);
     if built.scheduler.kind == ChildKind::CronJob && changes_schedule(&built.scheduler, context) {
-        context.remember(key, uid, |memory| memory.batch.changed = Some(Timestamp::now()));
+        context.remember(key, uid, |memory| memory.batch.changed = Some(clock::now()));
     }
     if let Some(refusal) = children::apply_children(&children, uid, context).await? {
         return Ok(Outcome { refusal: Some(named(refusal)), again: UNWATCHED_PERIOD, ..outcome });
@@ -170,7 +171,7 @@ fn children(
     if scheduler.kind == SchedulerKind::CronJob {
         return both;
     }
-    let live = context.scope.jobs.get(&job.namespace, &scheduler.name);
+    let live = context.scope.children.of(ChildKind::Job).get(&job.namespace, &scheduler.name);
     let live = live.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid));
     match live {
         // It keeps what it was made with: a ConfigMap of another version would be nobody's.
@@ -185,7 +186,7 @@ fn children(
 
 /// Whether the CronJob in the cluster has other times than the one that is about to be written.
 fn changes_schedule(desired: &Desired, context: &Context) -> bool {
-    let live = context.scope.cron_jobs.get(&desired.namespace, &desired.name);
+    let live = context.scope.children.of(ChildKind::CronJob).get(&desired.namespace, &desired.name);
     live.is_some_and(|live| {
         let live = live.value();
         ["schedule", "timeZone", "suspend"].iter().any(|field| live["spec"][*field] != desired.object["spec"][*field])
@@ -214,11 +215,11 @@ async fn report_status(
 ) -> Result<Duration, Error> {
     let (key, uid) = &identity(observed);
     let scope = &context.scope;
-    let cron_job = scope.cron_jobs.get(&key.namespace, &key.name);
+    let cron_job = scope.children.of(ChildKind::CronJob).get(&key.namespace, &key.name);
     let cron_job = cron_job.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == *uid));
     let owners: BTreeSet<&str> =
         cron_job.iter().filter_map(|live| live.metadata.uid.as_deref()).chain([uid.as_str()]).collect();
-    let runs = runs::runs(&scope.jobs.of_job(key), &scope.pods.of_job(key), &owners);
+    let runs = runs::runs(&scope.children.of(ChildKind::Job).of_job(key), &scope.pods.of_job(key), &owners);
     let cron_job: Option<Value> = cron_job.as_ref().map(|live| live.value());
     let spec = outcome.job.as_ref().map(|job| &job.spec);
     let mut facts = status::Facts {
@@ -231,7 +232,7 @@ async fn report_status(
         runs: &runs,
         pod_refusal: None,
         interval: spec.and_then(interval),
-        now: Timestamp::now(),
+        now: clock::now(),
     };
     if let Some(run) = facts.without_pod() {
         facts.pod_refusal = events::pod_refusal(&context.client, &key.namespace, &run.uid).await;

@@ -4,7 +4,8 @@
 use data_platform_crds::runner_config::{CONFIG_VERSION, RunnerConfig};
 use serde_json::{Value, json};
 
-use crate::apply::{ChildKind, Desired};
+use crate::apply::Desired;
+use crate::child::ChildKind;
 use crate::kind::JobResource;
 use crate::names::{JOB_FILE, REVISION, SECRETS_FOLDER, TEMPLATE_FILE, canonical, hashed_name, labels};
 use crate::validated::ValidatedJob;

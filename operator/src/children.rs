@@ -4,17 +4,17 @@
 use std::collections::BTreeSet;
 
 use data_platform_crds::condition::Reason;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use serde_json::{Value, json};
 
-use crate::apply::{ChildKind, Desired, Step, step};
+use crate::apply::{Desired, Step, step};
 use crate::build::mounted;
-use crate::cache::{Cache, JobKey, JobKind};
+use crate::cache::{JobKey, JobKind};
+use crate::child::{Child, ChildKind};
+use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::names::{FIELD_MANAGER, selector};
@@ -44,28 +44,16 @@ pub async fn apply_children(children: &[Desired], uid: &str, context: &Context) 
 }
 
 async fn write_all(children: &[Desired], uid: &str, context: &Context) -> Result<Option<Refusal>, Error> {
-    let scope = &context.scope;
     for desired in children {
-        let blocked = match desired.kind {
-            ChildKind::ConfigMap => write(desired, &scope.config_maps, uid, context).await?,
-            ChildKind::Service => write(desired, &scope.services, uid, context).await?,
-            ChildKind::Deployment => write(desired, &scope.deployments, uid, context).await?,
-            ChildKind::CronJob => write(desired, &scope.cron_jobs, uid, context).await?,
-            ChildKind::Job => write(desired, &scope.jobs, uid, context).await?,
-        };
-        if let Some(refusal) = blocked {
+        if let Some(refusal) = write(desired, uid, context).await? {
             return Ok(Some(refusal));
         }
     }
     Ok(None)
 }
 
-async fn write<K>(
-    desired: &Desired,
-    cache: &Cache<Observed<K>>,
-    owner: &str,
-    context: &Context,
-) -> Result<Option<Refusal>, Error> {
+async fn write(desired: &Desired, owner: &str, context: &Context) -> Result<Option<Refusal>, Error> {
+    let cache = context.scope.children.of(desired.kind);
     let name = || format!("{} {}", desired.kind.name(), desired.name);
     let cached = cache.get(&desired.namespace, &desired.name);
     let seen = cached.as_ref().map(|object| (&object.metadata, live(desired, object)));
@@ -103,14 +91,14 @@ async fn write<K>(
     }
     let written = applied.map_err(Error::api(format!("apply the {}", name())))?;
     tracing::debug!(object = name(), "applied");
-    cache.note(kept(desired.kind, written));
+    cache.note(written);
     Ok(None)
 }
 
-/// What is compared of an object. Of a ConfigMap only the metadata are cached: it is immutable and named by its content.
-fn live<K>(desired: &Desired, object: &Observed<K>) -> Value {
+/// What is compared of an object. What is named by its content is right by its name: only its metadata are cached.
+fn live(desired: &Desired, object: &Child) -> Value {
     let mut live = object.value();
-    if desired.kind == ChildKind::ConfigMap {
+    if desired.kind.is_named_by_content() {
         for field in ["data", "immutable"] {
             live[field] = desired.object[field].clone();
         }
@@ -119,14 +107,6 @@ fn live<K>(desired: &Desired, object: &Observed<K>) -> Value {
     live["apiVersion"] = desired.object["apiVersion"].clone();
     live["kind"] = desired.object["kind"].clone();
     live
-}
-
-/// What is cached of an answer.
-fn kept<K>(kind: ChildKind, written: Observed<K>) -> Observed<K> {
-    match kind {
-        ChildKind::ConfigMap => Observed::new(written.metadata, serde_json::Map::new()),
-        _ => written,
-    }
 }
 
 /// Removes children of the job that it no longer has: those of other names, Jobs once they have ended, and ConfigMaps that
@@ -140,48 +120,28 @@ pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, conte
     let scope = &context.scope;
     let mounted_here: Vec<String> = children.iter().flat_map(|child| mounted(pod_spec(&child.object))).collect();
     let is_wanted = |kind: ChildKind, name: &str| {
-        let is_kept = kind == ChildKind::ConfigMap && mounted_here.iter().any(|mounted| mounted == name);
+        let is_kept = kind.is_named_by_content() && mounted_here.iter().any(|mounted| mounted == name);
         is_kept || children.iter().any(|child| child.kind == kind && child.name == name)
     };
-    let orphan = |kind: ChildKind, metadata: &ObjectMeta| {
-        let is_ours = controller(metadata).is_some_and(|owner| owner.uid == uid);
-        is_ours
-            && metadata.deletion_timestamp.is_none()
-            && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default())
-    };
     let mut orphans: Vec<(ChildKind, ObjectMeta)> = Vec::new();
-    for found in scope.deployments.of_job(key) {
-        if orphan(ChildKind::Deployment, &found.metadata) {
-            orphans.push((ChildKind::Deployment, found.metadata.clone()));
+    for kind in ChildKind::ALL {
+        for found in scope.children.of(kind).of_job(key) {
+            let metadata = &found.metadata;
+            let is_ours = controller(metadata).is_some_and(|owner| owner.uid == uid);
+            let is_left = is_ours
+                && metadata.deletion_timestamp.is_none()
+                && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default());
+            if is_left && (!kind.runs_once() || has_ended(&found.value())) {
+                orphans.push((kind, metadata.clone()));
+            }
         }
     }
-    for found in scope.services.of_job(key) {
-        if orphan(ChildKind::Service, &found.metadata) {
-            orphans.push((ChildKind::Service, found.metadata.clone()));
-        }
-    }
-    for found in scope.cron_jobs.of_job(key) {
-        if orphan(ChildKind::CronJob, &found.metadata) {
-            orphans.push((ChildKind::CronJob, found.metadata.clone()));
-        }
-    }
-    for found in scope.jobs.of_job(key) {
-        if orphan(ChildKind::Job, &found.metadata) && has_ended(&found.value()) {
-            orphans.push((ChildKind::Job, found.metadata.clone()));
-        }
-    }
-    let mut config_maps: Vec<ObjectMeta> = Vec::new();
-    for found in scope.config_maps.of_job(key) {
-        if orphan(ChildKind::ConfigMap, &found.metadata) {
-            config_maps.push(found.metadata.clone());
-        }
-    }
-    if !config_maps.is_empty() {
+    if orphans.iter().any(|(kind, _)| kind.is_named_by_content()) {
         let named = named(key, context).await?;
-        config_maps.retain(|metadata| {
-            named.as_ref().is_some_and(|named| !named.contains(metadata.name.as_deref().unwrap_or_default()))
+        let is_named = |name: &str| named.as_ref().is_none_or(|named| named.contains(name));
+        orphans.retain(|(kind, metadata)| {
+            !kind.is_named_by_content() || !is_named(metadata.name.as_deref().unwrap_or_default())
         });
-        orphans.extend(config_maps.into_iter().map(|metadata| (ChildKind::ConfigMap, metadata)));
     }
     for (kind, metadata) in orphans {
         let name = metadata.name.clone().unwrap_or_default();
@@ -215,22 +175,22 @@ async fn named(key: &JobKey, context: &Context) -> Result<Option<BTreeSet<String
             named.extend(mounted(&pod["spec"]));
         }
     }
+    let api = |kind: ChildKind| Api::<Child>::namespaced_with(context.client.clone(), &key.namespace, &kind.resource());
     match key.kind {
         JobKind::Streaming => {
-            let deployments: Api<Observed<Deployment>> = Api::namespaced(context.client.clone(), &key.namespace);
-            let deployment = deployments.get_opt(&key.name).await.map_err(Error::api("read the Deployment"))?;
+            let deployment = api(ChildKind::Deployment).get_opt(&key.name).await;
+            let deployment = deployment.map_err(Error::api("read the Deployment"))?;
             named.extend(deployment.iter().flat_map(|found| mounted(pod_spec(&found.value()))));
         }
         JobKind::Batch => {
-            let cron_jobs: Api<Observed<CronJob>> = Api::namespaced(context.client.clone(), &key.namespace);
+            let cron_jobs = api(ChildKind::CronJob);
             let metadata = cron_jobs.get_metadata_opt(&key.name).await.map_err(Error::api("read the CronJob"))?;
-            if metadata.is_some_and(|found| was_just_changed(&found.metadata, Timestamp::now())) {
+            if metadata.is_some_and(|found| was_just_changed(&found.metadata, clock::now())) {
                 return Ok(None);
             }
             let cron_job = cron_jobs.get_opt(&key.name).await.map_err(Error::api("read the CronJob"))?;
             named.extend(cron_job.iter().flat_map(|found| mounted(pod_spec(&found.value()))));
-            let jobs: Api<Observed<Job>> = Api::namespaced(context.client.clone(), &key.namespace);
-            for job in jobs.list(&ours).await.map_err(Error::api("list the Jobs"))? {
+            for job in api(ChildKind::Job).list(&ours).await.map_err(Error::api("list the Jobs"))? {
                 let job = job.value();
                 if !has_ended(&job) {
                     named.extend(mounted(pod_spec(&job)));

@@ -6,6 +6,7 @@ use data_platform_crds::condition::Reason;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::Api;
 
+use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::JobResource;
@@ -32,7 +33,7 @@ pub async fn is_shared<K: JobResource>(job: &ValidatedJob<K>, context: &Context)
     let Some(name) = &job.storage.claim else { return Ok(Some(true)) };
     if let Some((since, found)) = context.claim(&job.namespace, name) {
         let period = if found.is_some() { CLAIM_PERIOD } else { CLAIM_MISSING_PERIOD };
-        if since.elapsed() < period {
+        if clock::since(since) < period {
             return Ok(found);
         }
     }

@@ -2,28 +2,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use data_platform_crds::condition::{Health, Reason};
 use futures::channel::mpsc::UnboundedSender;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::Client;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::apply::Writer;
 use crate::args::RunnerSettings;
-use crate::batch_job::memory::BatchMemory;
 use crate::cache::{Cache, JobKey, JobKind};
 use crate::checkpoints::Checkpoints;
+use crate::child::Children;
+use crate::clock;
+use crate::memory::Memory;
 use crate::metrics::Metrics;
-use crate::observed::Observed;
 use crate::pod::{PodFacts, current};
-use crate::rate::Spent;
 use crate::reports::{ReportState, Reports};
-use crate::streaming_job::rollout::DeployedRevision;
-use crate::validated::Refusal;
 
 /// Jobs that an operator with `runner.rollout: auto` restarts at the same time: a few, so that a bad image shows before
 /// it is everywhere.
@@ -36,16 +30,8 @@ const ROLLING_SECONDS: u64 = 120;
 pub struct Scope {
     /// The namespace; `None`: all.
     pub namespace: Option<String>,
-    /// Deployments of ours.
-    pub deployments: Cache<Observed<Deployment>>,
-    /// Services of ours.
-    pub services: Cache<Observed<Service>>,
-    /// ConfigMaps of ours, their metadata only: what is in them never changes.
-    pub config_maps: Cache<Observed<ConfigMap>>,
-    /// CronJobs of ours.
-    pub cron_jobs: Cache<Observed<CronJob>>,
-    /// Jobs of ours and of our CronJobs.
-    pub jobs: Cache<Observed<Job>>,
+    /// What jobs are made of.
+    pub children: Children,
     /// Pods of jobs.
     pub pods: Cache<PodFacts>,
 }
@@ -58,12 +44,7 @@ impl Scope {
 
     /// Whether every cache was read whole once.
     pub fn is_synced(&self) -> bool {
-        self.deployments.is_synced()
-            && self.services.is_synced()
-            && self.config_maps.is_synced()
-            && self.cron_jobs.is_synced()
-            && self.jobs.is_synced()
-            && self.pods.is_synced()
+        self.children.is_synced() && self.pods.is_synced()
     }
 }
 
@@ -91,48 +72,6 @@ impl Triggers {
             let _closed = queue.unbounded_send(job.clone());
         }
     }
-}
-
-/// What this process remembers of a job. Nothing of it is needed: another process finds out again.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// Which job of the name is meant.
-    pub uid: String,
-    /// The answer of the slow checks, for this generation of the spec.
-    pub checked: Option<(Option<i64>, Result<(), Refusal>)>,
-    /// The status that was written last.
-    pub written: Option<Written>,
-    /// What the kept ConfigMap says.
-    pub deployed: Option<Arc<DeployedRevision>>,
-    /// The last change was held back.
-    pub held_back: bool,
-    /// When the job was rolled without its user having asked.
-    pub rolled: Option<Instant>,
-    /// What came of the runs of a batch job.
-    pub batch: BatchMemory,
-    /// Failures in a row.
-    pub failures: u32,
-    /// Reason of the condition Ready, and what it means for the conditions.
-    pub reason: Option<(Reason, Health)>,
-    /// Writes of its status.
-    pub status_writes: Spent,
-    /// Its events.
-    pub events: Spent,
-    /// Transitions that had no event since the last one that had.
-    pub untold: u32,
-}
-
-/// A status that this process wrote.
-#[derive(Clone, Debug)]
-pub struct Written {
-    /// The status, as compact JSON.
-    pub status: Box<str>,
-    /// The resource version that the write made.
-    pub resource_version: String,
-    /// The watch has brought it back: what it brings after it is newer.
-    pub was_seen: bool,
-    /// When.
-    pub at: Instant,
 }
 
 /// Since when something is known of a claim, and what: `Some(is shared)`, or `None` for one that is not there.
@@ -217,7 +156,8 @@ impl Context {
 
     /// Whether one more job may be rolled without its user having asked.
     pub fn may_roll(&self, job: &JobKey) -> bool {
-        let rolling = |memory: &Memory| memory.rolled.is_some_and(|since| since.elapsed().as_secs() < ROLLING_SECONDS);
+        let rolling =
+            |memory: &Memory| memory.rolled.is_some_and(|since| clock::since(since).as_secs() < ROLLING_SECONDS);
         let memories = lock(&self.memory);
         memories.get(job).is_some_and(rolling)
             || memories.values().filter(|memory| rolling(memory)).count() < ROLLING_MAX
@@ -225,7 +165,7 @@ impl Context {
 
     /// Takes up what is known of a claim: `Some(is shared)`, or `None` for one that is not there.
     pub fn note_claim(&self, namespace: &str, claim: &str, found: Option<bool>) {
-        lock(&self.claims).insert((namespace.to_owned(), claim.to_owned()), (Instant::now(), found));
+        lock(&self.claims).insert((namespace.to_owned(), claim.to_owned()), (clock::instant(), found));
     }
 
     /// What is known of a claim, and since when.

@@ -9,6 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
 
+use crate::clock;
 use crate::names::FIELD_MANAGER;
 
 /// Longest note of an event that Kubernetes takes, in bytes.
@@ -60,7 +61,7 @@ pub fn event(transition: &Transition, instance: &str, now: Timestamp) -> Event {
 
 /// Writes the event of a transition.
 pub async fn publish(client: &Client, instance: &str, transition: &Transition) {
-    let event = event(transition, instance, Timestamp::now());
+    let event = event(transition, instance, clock::now());
     let api = Api::<Event>::namespaced(client.clone(), transition.job.namespace.as_deref().unwrap_or_default());
     if let Err(error) = api.create(&PostParams::default(), &event).await {
         tracing::debug!(%error, "an event was not written");

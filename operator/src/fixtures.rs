@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::args::{Args, RunnerSettings};
+use crate::child::ChildKind;
 use crate::context::{Context, Scope};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
@@ -45,11 +46,9 @@ impl<K: Reconcile> Operator<K> {
     /// What the watches would have brought.
     pub(crate) fn catch_up(&self) {
         let scope = &self.context.scope;
-        self.server.list_into(&scope.config_maps, "configmaps");
-        self.server.list_into(&scope.services, "services");
-        self.server.list_into(&scope.deployments, "deployments");
-        self.server.list_into(&scope.cron_jobs, "cronjobs");
-        self.server.list_into(&scope.jobs, "jobs");
+        for kind in ChildKind::ALL {
+            self.server.list_into(scope.children.of(kind), &kind.resource().plural);
+        }
     }
 
     /// One reconcile of the job `a`; `false`: it is to be tried again.

@@ -21,6 +21,7 @@ use kube::{Client, ResourceExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::args::Args;
+use crate::clock;
 
 /// Why an operator no longer leads.
 #[derive(Debug, thiserror::Error)]
@@ -118,12 +119,12 @@ impl Election {
             name: args.lease_name.clone(),
             // A pod that is restarted under its old name is another process: it waits for its own Lease to expire only
             // if it was killed, and then nobody can know that the old one is gone.
-            identity: format!("{}_{:x}", args.pod_name, Timestamp::now().as_nanosecond()),
+            identity: format!("{}_{:x}", args.pod_name, clock::now().as_nanosecond()),
             duration: args.lease_duration,
             renew_deadline: args.renew_deadline.min(args.lease_duration),
             retry_period: args.retry_period.max(Duration::from_millis(100)),
             lease: None,
-            seen: Instant::now(),
+            seen: clock::instant(),
         }
     }
 
@@ -131,7 +132,7 @@ impl Election {
     pub async fn acquire(&mut self) {
         loop {
             let wait = match self.read().await {
-                Ok(()) => match decide(self.lease.as_ref(), &self.identity, self.seen.elapsed()) {
+                Ok(()) => match decide(self.lease.as_ref(), &self.identity, clock::since(self.seen)) {
                     Decision::Wait(left) => left,
                     Decision::Take | Decision::Renew => match self.write().await {
                         Ok(()) => return tracing::info!(lease = self.name, identity = self.identity, "leading"),
@@ -155,15 +156,15 @@ impl Election {
     async fn changed(&mut self, at_most: Duration) {
         let changes = watch_object(self.api.clone(), &self.name);
         pin_mut!(changes);
-        let mut until = Instant::now() + at_most;
+        let mut until = clock::instant() + at_most;
         // Whatever ends this is only a reason to read the Lease.
-        while let Ok(Some(change)) = timeout(until.saturating_duration_since(Instant::now()), changes.next()).await {
+        while let Ok(Some(change)) = timeout(until.saturating_duration_since(clock::instant()), changes.next()).await {
             match change {
                 Ok(lease) => self.see(lease),
                 Err(_) => return sleep(self.retry_period).await,
             }
-            match decide(self.lease.as_ref(), &self.identity, self.seen.elapsed()) {
-                Decision::Wait(left) => until = Instant::now() + left,
+            match decide(self.lease.as_ref(), &self.identity, clock::since(self.seen)) {
+                Decision::Wait(left) => until = clock::instant() + left,
                 Decision::Take | Decision::Renew => return,
             }
         }
@@ -171,13 +172,13 @@ impl Election {
 
     /// Renews until that fails for too long or another one has the Lease.
     pub async fn keep(&mut self) -> LeaseError {
-        let mut renewed = Instant::now();
+        let mut renewed = clock::instant();
         loop {
             sleep(self.retry_period).await;
-            let left = self.renew_deadline.saturating_sub(renewed.elapsed());
+            let left = self.renew_deadline.saturating_sub(clock::since(renewed));
             match timeout(left, self.write()).await {
                 Ok(Ok(())) => {
-                    renewed = Instant::now();
+                    renewed = clock::instant();
                     continue;
                 }
                 Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the Lease was not renewed"),
@@ -189,7 +190,7 @@ impl Election {
                     return LeaseError::Taken { name: self.name.clone(), holder };
                 }
             }
-            if renewed.elapsed() >= self.renew_deadline {
+            if clock::since(renewed) >= self.renew_deadline {
                 return LeaseError::NotRenewed { name: self.name.clone(), deadline: self.renew_deadline };
             }
         }
@@ -203,7 +204,7 @@ impl Election {
         let holder = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.holder_identity.clone());
         let is_ours = |lease: &Lease| holder(lease).as_deref() == Some(self.identity.as_str());
         if let Some(lease) = self.lease.as_ref().filter(|lease| is_ours(lease)) {
-            let free = released(lease, Timestamp::now());
+            let free = released(lease, clock::now());
             match self.api.replace(&self.name, &PostParams::default(), &free).await {
                 Ok(_) => tracing::info!(lease = self.name, "the Lease is released"),
                 Err(error) => tracing::warn!(%error, lease = self.name, "the Lease was not released"),
@@ -220,20 +221,20 @@ impl Election {
     fn see(&mut self, lease: Option<Lease>) {
         let version = |lease: &Option<Lease>| lease.as_ref().and_then(ResourceExt::resource_version);
         if version(&lease) != version(&self.lease) {
-            self.seen = Instant::now();
+            self.seen = clock::instant();
         }
         self.lease = lease;
     }
 
     async fn write(&mut self) -> Result<(), kube::Error> {
-        let lease = held(self.lease.as_ref(), &self.name, &self.identity, self.duration, Timestamp::now());
+        let lease = held(self.lease.as_ref(), &self.name, &self.identity, self.duration, clock::now());
         let written = match &self.lease {
             // The resource version that it carries makes the API server refuse it if anybody else wrote meanwhile.
             Some(_) => self.api.replace(&self.name, &PostParams::default(), &lease).await?,
             None => self.api.create(&PostParams::default(), &lease).await?,
         };
         self.lease = Some(written);
-        self.seen = Instant::now();
+        self.seen = clock::instant();
         Ok(())
     }
 }

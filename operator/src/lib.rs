@@ -4,6 +4,7 @@
 //! No Kafka client and no SQL engine: what a job computes is the runner's. ARCHITECTURE.md has the map.
 
 pub mod allowed;
+pub mod amount;
 pub mod app;
 pub mod apply;
 pub mod args;
@@ -11,8 +12,10 @@ pub mod batch_job;
 pub mod build;
 pub mod cache;
 pub mod checkpoints;
+pub mod child;
 pub mod children;
 pub mod claim;
+mod clock;
 pub mod context;
 pub mod controller;
 pub mod error;
@@ -22,6 +25,7 @@ mod fixtures;
 pub mod http;
 pub mod kind;
 pub mod lease;
+pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod observed;

@@ -71,9 +71,21 @@ impl<K> Observed<K> {
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
     {
+        self.as_type()
+    }
+
+    /// The object as one of a type.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit it.
+    pub fn as_type<T>(&self) -> Result<T, serde_json::Error>
+    where
+        T: Resource<DynamicType = ()> + DeserializeOwned,
+    {
         let mut value = self.value();
-        value["apiVersion"] = K::api_version(&()).into();
-        value["kind"] = K::kind(&()).into();
+        value["apiVersion"] = T::api_version(&()).into();
+        value["kind"] = T::kind(&()).into();
         serde_json::from_value(value)
     }
 }

@@ -12,9 +12,10 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::cache::{JobKey, JobKind};
+use crate::clock;
 use crate::context::{Scope, Triggers};
 use crate::names::HTTP_PORT;
 use crate::reports::Reports;
@@ -33,7 +34,7 @@ pub async fn poll(scope: Arc<Scope>, reports: Arc<Reports>, triggers: Arc<Trigge
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let now = Instant::now();
+        let now = clock::instant();
         let pods = scope.pods.all();
         let lives: HashSet<String> = pods.iter().map(|pod| pod.life()).collect();
         reports.forget_all_but(|life| lives.contains(life));
@@ -56,7 +57,7 @@ pub async fn poll(scope: Arc<Scope>, reports: Arc<Reports>, triggers: Arc<Trigge
 
 fn take_up(answer: Option<(String, JobKey, Option<RunnerStatus>)>, reports: &Reports, triggers: &Triggers) {
     if let Some((life, job, answer)) = answer
-        && reports.note(&life, answer, Instant::now())
+        && reports.note(&life, answer, clock::instant())
     {
         triggers.trigger(&job);
     }

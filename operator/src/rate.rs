@@ -3,7 +3,9 @@
 //! A job that changes its mind ten thousand times an hour must not fill the cluster's store with events, nor keep the API
 //! server busy with its status.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// So many at once, and after that one in each period. In any hour at most `burst` and as many as an hour has periods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,12 +50,13 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     const HOUR: Duration = Duration::from_secs(3600);
 
     /// When it was done, of ten thousand wishes with this pause between them.
     fn done(rate: Rate, pause: Duration) -> Vec<Duration> {
-        let (begin, mut spent) = (Instant::now(), Spent::default());
+        let (begin, mut spent) = (clock::instant(), Spent::default());
         let wishes = (0..10_000_u32).map(|i| pause * i);
         wishes.filter(|at| rate.take(&mut spent, begin + *at).is_ok()).collect()
     }
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn after_the_time_that_is_told_it_may_be_done() {
-        let (begin, mut spent) = (Instant::now(), Spent::default());
+        let (begin, mut spent) = (clock::instant(), Spent::default());
         for _ in 0..EVENTS.burst {
             assert_eq!(EVENTS.take(&mut spent, begin), Ok(()));
         }

@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_platform_crds::condition::Reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -13,10 +13,12 @@ use kube::runtime::controller::Action;
 use serde_json::{Value, json};
 
 use crate::cache::JobKey;
-use crate::context::{Context, Written};
+use crate::clock;
+use crate::context::Context;
 use crate::error::Error;
 use crate::events::{Transition, publish};
 use crate::kind::{JobResource, JobStatus};
+use crate::memory::Written;
 use crate::names::{FIELD_MANAGER, hash};
 use crate::observed::Observed;
 use crate::rate::{EVENTS, STATUS_WRITES};
@@ -47,7 +49,7 @@ pub trait Reconcile: JobResource {
 ///
 /// What the API server did not do; it is tried again.
 pub async fn reconcile<K: Reconcile>(observed: Arc<Observed<K>>, context: Arc<Context>) -> Result<Action, Error> {
-    let started = Instant::now();
+    let started = clock::instant();
     let looked = async {
         if observed.metadata.deletion_timestamp.is_some() {
             // Its children go with it; making them again would keep it from going.
@@ -59,7 +61,7 @@ pub async fn reconcile<K: Reconcile>(observed: Arc<Observed<K>>, context: Arc<Co
         Ok(result) => result,
         Err(_) => Err(Error::Timeout(RECONCILE_TIMEOUT)),
     };
-    context.metrics.reconciled(K::KIND, started.elapsed(), result.as_ref().err().map(Error::reason));
+    context.metrics.reconciled(K::KIND, clock::since(started), result.as_ref().err().map(Error::reason));
     if result.is_ok() {
         let (key, uid) = identity(&observed);
         context.remember(&key, &uid, |memory| memory.failures = 0);
@@ -131,7 +133,7 @@ pub async fn report_status<K: JobResource>(
         Write::No => Ok(later),
         Write::Later(wait) => Ok(later.min(wait)),
         Write::Now => {
-            let now = Instant::now();
+            let now = clock::instant();
             if let Err(wait) = context.remember(&key, &uid, |memory| STATUS_WRITES.take(&mut memory.status_writes, now))
             {
                 return Ok(later.min(wait));
@@ -165,7 +167,7 @@ pub fn last_status<K: JobResource>(observed: &Observed<K>, context: &Context) ->
         }
         Some(written.clone())
     });
-    let since = written.as_ref().map(|written| written.at.elapsed());
+    let since = written.as_ref().map(|written| clock::since(written.at));
     let own = written.filter(|written| !written.was_seen || written.resource_version == version);
     let own = own.and_then(|written| serde_json::from_str(&written.status).ok());
     // A status of a wrong shape, such as one of another version, is written anew.
@@ -194,7 +196,7 @@ async fn write_status<K: JobResource>(
         Ok(answer) => {
             let resource_version = answer.metadata.resource_version.unwrap_or_default();
             let status = patch["status"].to_string().into_boxed_str();
-            let written = Written { status, resource_version, was_seen: false, at: Instant::now() };
+            let written = Written { status, resource_version, was_seen: false, at: clock::instant() };
             context.remember(key, uid, |memory| memory.written = Some(written));
             Ok(())
         }
@@ -206,7 +208,7 @@ async fn write_status<K: JobResource>(
 
 async fn announce<K: JobResource>(observed: &Observed<K>, verdict: &Verdict, context: &Context) {
     let (key, uid) = identity(observed);
-    let now = Instant::now();
+    let now = clock::instant();
     let untold = context.remember(&key, &uid, |memory| match EVENTS.take(&mut memory.events, now) {
         Ok(()) => Some(std::mem::take(&mut memory.untold)),
         Err(_) => {

@@ -103,6 +103,7 @@ mod tests {
     use data_platform_crds::runner_status::CommitStatus;
 
     use super::*;
+    use crate::clock;
 
     fn pod() -> PodFacts {
         let metadata = serde_json::from_value(serde_json::json!({"uid": "p"})).unwrap();
@@ -111,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_runner_is_silent_after_three_questions_without_an_answer_and_fresh_at_the_first() {
-        let (reports, now) = (Reports::default(), Instant::now());
+        let (reports, now) = (Reports::default(), clock::instant());
         assert!(matches!(reports.state(&pod()), ReportState::Unknown));
         assert!(reports.note("p/0", Some(RunnerStatus::default()), now));
         assert!(!reports.note("p/0", Some(RunnerStatus::default()), now), "the same again is nothing new");
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn one_that_is_not_ready_or_has_not_committed_yet_is_asked_sooner() {
-        let (reports, now) = (Reports::default(), Instant::now());
+        let (reports, now) = (Reports::default(), clock::instant());
         let early = RunnerStatus { ready: true, ..RunnerStatus::default() };
         let ready = RunnerStatus { last_commit: Some(CommitStatus::default()), ..early.clone() };
         reports.note("ready", Some(ready), now);

@@ -7,17 +7,18 @@
 //! Level-triggered: it looks at everything each time, whatever asked for it, and writes only what differs.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_platform_crds::condition::{ConditionType, Reason};
 use data_platform_crds::job::Job;
 use data_platform_crds::resources::{PodSpec, StorageSpec};
 use data_platform_crds::streaming_job::{StreamingJob, StreamingJobStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use crate::cache::JobKind;
+use crate::child::ChildKind;
+use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
@@ -130,7 +131,7 @@ async fn reconcile_children(
         memory.held_back = held_back.is_some();
         let is_unasked = plan == Plan::Roll && deployed.as_ref().is_some_and(|made| made.revision == job.revision);
         if is_unasked {
-            memory.rolled = Some(Instant::now());
+            memory.rolled = Some(clock::instant());
         }
     });
     let children = build::children(job, &built, deployed.as_deref(), plan, facts.cannot_start);
@@ -157,7 +158,12 @@ async fn report_status(
     context: &Context,
 ) -> Result<Duration, Error> {
     let (key, uid) = &identity(observed);
-    let deployment = context.scope.deployments.get(&key.namespace, &key.name).map(|deployment| deployment.value());
+    let deployment = context
+        .scope
+        .children
+        .of(ChildKind::Deployment)
+        .get(&key.namespace, &key.name)
+        .map(|deployment| deployment.value());
     let pods = context.scope.pods.of_job(key);
     let current = crate::pod::current(pods.iter().map(Arc::as_ref));
     let facts = status::Facts {
@@ -168,7 +174,7 @@ async fn report_status(
         deployment: deployment.as_ref(),
         pods: &pods,
         report: current.map(|pod| context.reports.state(pod)).unwrap_or_default(),
-        now: Timestamp::now(),
+        now: clock::now(),
     };
     let printed = |text: &str| printed::for_kubectl(text, &key.namespace, &key.name);
     let verdict = verdict(&facts);
@@ -182,7 +188,7 @@ async fn report_status(
     // A job that was rolled makes room for the next one when it works again.
     if verdict.health.holds(ConditionType::Ready) {
         context.remember(key, uid, |memory| {
-            memory.rolled = memory.rolled.filter(|since| since.elapsed() <= Duration::from_secs(10));
+            memory.rolled = memory.rolled.filter(|since| clock::since(*since) <= Duration::from_secs(10));
         });
     }
     let is_well = matches!(verdict.reason, Reason::Running | Reason::Suspended);

@@ -5,9 +5,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{StreamExt, pin_mut};
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::Api;
-use kube::core::PartialObjectMeta;
+use kube::api::{Api, ApiResource};
+use kube::core::{DynamicResourceScope, PartialObjectMeta};
 use kube::runtime::reflector::Lookup;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
@@ -17,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Map;
 
 use crate::cache::{Cache, Cached, JobKey};
+use crate::child::{Child, ChildKind};
 use crate::context::{Context, Scope, Triggers};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
@@ -38,27 +38,37 @@ where
     }
 }
 
+/// The children of a kind in a scope, whole or their metadata.
+fn children_of<W>(client: &Client, scope: &Scope, kind: ChildKind) -> Api<W>
+where
+    W: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
+    match &scope.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind.resource()),
+        None => Api::all_with(client.clone(), &kind.resource()),
+    }
+}
+
 /// Watches everything that jobs are made of.
 pub fn children(client: &Client, scope: &Arc<Scope>, triggers: &Arc<Triggers>, metrics: &Metrics) {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).page_size(PAGE_SIZE);
     let pods = watcher::Config::default().labels(KIND_LABEL).page_size(PAGE_SIZE);
-    let watches = Watches { client, scope, triggers, metrics };
-    watches.spawn(&ours, "Deployment", |scope| &scope.deployments, |found| found);
-    watches.spawn(&ours, "Service", |scope| &scope.services, |found| found);
-    watches.spawn(&ours, "CronJob", |scope| &scope.cron_jobs, |found| found);
-    watches.spawn(&ours, "Job", |scope| &scope.jobs, |found| found);
-    watches.spawn(
-        &ours,
-        "ConfigMap",
-        |scope| &scope.config_maps,
-        |found: PartialObjectMeta<ConfigMap>| Observed::new(found.metadata, Map::new()),
-    );
-    watches.spawn(&pods, "Pod", |scope| &scope.pods, |found| PodFacts::of(&found));
+    let watches = Watches { scope, triggers, metrics };
+    for kind in ChildKind::ALL {
+        if kind.is_named_by_content() {
+            let keep = |found: PartialObjectMeta<Child>| Child::new(found.metadata, Map::new());
+            let api = children_of(client, scope, kind);
+            watches.spawn(api, &ours, kind.name(), move |scope| scope.children.of(kind), keep);
+        } else {
+            let api = children_of(client, scope, kind);
+            watches.spawn(api, &ours, kind.name(), move |scope| scope.children.of(kind), |found: Child| found);
+        }
+    }
+    watches.spawn(api(client, scope), &pods, "Pod", |scope| &scope.pods, |found| PodFacts::of(&found));
 }
 
 /// What every watch of children works with.
 struct Watches<'a> {
-    client: &'a Client,
     scope: &'a Arc<Scope>,
     triggers: &'a Arc<Triggers>,
     metrics: &'a Metrics,
@@ -66,18 +76,19 @@ struct Watches<'a> {
 
 impl Watches<'_> {
     /// Begins a watch in a task of its own: of objects `W`, of which the cache `of` the scope keeps `T`.
-    fn spawn<W, T>(&self, config: &watcher::Config, kind: &'static str, of: fn(&Scope) -> &Cache<T>, keep: fn(W) -> T)
-    where
-        W: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-            + Clone
-            + Debug
-            + Send
-            + DeserializeOwned
-            + 'static,
+    fn spawn<W, T>(
+        &self,
+        api: Api<W>,
+        config: &watcher::Config,
+        kind: &'static str,
+        of: impl Fn(&Scope) -> &Cache<T> + Send + 'static,
+        keep: fn(W) -> T,
+    ) where
+        W: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
         T: Cached + Send + Sync + 'static,
     {
         let (scope, triggers, metrics) = (Arc::clone(self.scope), Arc::clone(self.triggers), self.metrics.clone());
-        let (api, config) = (api(self.client, &scope), config.clone());
+        let config = config.clone();
         tokio::spawn(async move { watch(api, config, kind, of(&scope), keep, &triggers, &metrics).await });
     }
 }

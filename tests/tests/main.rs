@@ -20,3 +20,4 @@ mod security;
 mod sessions;
 mod sources;
 mod state;
+mod tidy;

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt::Write as _;
 
 use anyhow::Context;
+use data_platform_runner::random::Random;
 use data_platform_tests::readers::python_reader;
 use data_platform_tests::{
     Broker, JobFolders, Producer, Record, Runner, needs_broker, process::RunnerCommand, unique_topic,
@@ -19,16 +20,6 @@ const STEP_MS: i64 = 5_400;
 /// Below the delay of 30 seconds: nothing is late.
 const DISORDER_MS: u64 = 20_000;
 
-/// A small generator with a seed, so that a failure can be repeated.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
-
 struct Clicks {
     broker: Broker,
     topic: String,
@@ -41,7 +32,7 @@ impl Clicks {
     fn new(broker: Broker) -> anyhow::Result<Self> {
         let topic = unique_topic("clickstream");
         broker.create_topic(&topic, PARTITIONS, &[])?;
-        Ok(Self { broker, topic, folders: JobFolders::new()?, random: Random(7), produced: 0 })
+        Ok(Self { broker, topic, folders: JobFolders::new()?, random: Random::new(7), produced: 0 })
     }
 
     fn produce(&mut self, number: u64) -> anyhow::Result<()> {

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::amount::billionths;
+
 /// By which field the elements of a list are told apart, in the order in which they are tried: those of Kubernetes'
 /// own list types, as far as the operator applies such lists.
 const KEYS: [&str; 4] = ["mountPath", "name", "uid", "containerPort"];
@@ -50,36 +52,13 @@ fn elements(live: &[Value], desired: &[Value], amounts: bool) -> bool {
     }
 }
 
-/// A quantity of Kubernetes in billionths, its smallest unit. `None`: not one.
-fn quantity(value: &Value) -> Option<i128> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    let digits = text.find(|c: char| !c.is_ascii_digit() && !matches!(c, '.' | '+' | '-')).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let factor: f64 = match suffix {
-        "n" => 1e-9,
-        "u" => 1e-6,
-        "m" => 1e-3,
-        "" => 1.0,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "P" => 1e15,
-        "E" => 1e18,
-        "Ki" => 1024.0,
-        "Mi" => f64::from(1 << 20),
-        "Gi" => f64::from(1 << 30),
-        "Ti" => 1024_f64.powi(4),
-        "Pi" => 1024_f64.powi(5),
-        "Ei" => 1024_f64.powi(6),
-        exponent => 10_f64.powi(exponent.strip_prefix(['e', 'E'])?.parse().ok()?),
-    };
-    // A quantity has far fewer digits than a double; rounding takes away what the multiplication added.
-    Some((number.parse::<f64>().ok()? * factor * 1e9).round() as i128)
+/// A quantity in billionths. `None`: not one.
+fn quantity(value: &Value) -> Option<u128> {
+    match value {
+        Value::String(text) => billionths(text),
+        Value::Number(number) => billionths(&number.to_string()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 use data_platform_crds::batch_job::{BatchJob, BatchJobSpec};
 use serde_json::{Value, json};
 
-use crate::apply::{ChildKind, Desired};
+use crate::apply::Desired;
 use crate::args::RunnerSettings;
 use crate::batch_job::validate::ValidatedJob;
 use crate::build::pod::{self, PodLife, with_config_map};
 use crate::build::{config_map, metadata};
 use crate::cache::JobKind;
+use crate::child::ChildKind;
 use crate::names::{CONTAINER, canonical, hashed_name, labels};
 
 /// What a runner takes to give up the interval that it is at, and a margin in which the kubelet notices.

@@ -4,9 +4,9 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, IntCounterVec, Opts};
 
-use crate::batch_job::memory::BatchMemory;
 use crate::cache::{JobKey, JobKind};
-use crate::context::{Context, Memory};
+use crate::context::Context;
+use crate::memory::{BatchMemory, Memory};
 
 /// The metrics of all batch jobs, made when somebody asks: those of a job that is gone are gone with it.
 pub fn families(contexts: &[std::sync::Arc<Context>]) -> Vec<MetricFamily> {

@@ -1,43 +1,14 @@
-//! [`BatchMemory`]: what this process remembers of the runs of a batch job. Pure.
+//! How [`BatchMemory`] is kept: what this process remembers of the runs of a batch job. Pure.
 //!
 //! A run is counted when it is first seen to have ended. What the status told already when this process first looked at
 //! the job was counted by whoever wrote that; so a run that ended while no operator ran is counted by the next one, and
 //! none is counted twice after a restart.
 
-use std::collections::BTreeSet;
-
 use data_platform_crds::batch_job::{BatchJobStatus, RunStatus};
 use k8s_openapi::jiff::Timestamp;
 
 use crate::batch_job::runs::Run;
-
-/// What this process remembers of the runs of a job.
-#[derive(Clone, Debug, Default)]
-pub struct BatchMemory {
-    /// Runs that were counted; `None`: nobody looked yet.
-    pub counted: Option<BTreeSet<String>>,
-    /// Good ones of them.
-    pub succeeded: u64,
-    /// Failed ones of them.
-    pub failed: u64,
-    /// The figures of the last status.
-    pub figures: Figures,
-    /// When the schedule was changed by this process.
-    pub changed: Option<Timestamp>,
-}
-
-/// Figures of a status; times in seconds since 1970.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    /// End of the last good run.
-    pub last_success: Option<i64>,
-    /// How long the last run took.
-    pub last_seconds: Option<i64>,
-    /// Rows that it wrote.
-    pub last_rows: Option<i64>,
-    /// When the next run is due, or was.
-    pub next: Option<i64>,
-}
+use crate::memory::{BatchMemory, Figures};
 
 impl BatchMemory {
     /// Counts the runs that ended since the last look. `told`: the last run that the status told before.

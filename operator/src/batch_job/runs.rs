@@ -9,7 +9,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::observed::{Observed, controller};
+use crate::child::Child;
+use crate::observed::controller;
 use crate::pod::{Exit, PodFacts, current};
 
 /// Label of a pod with the identity of its Job.
@@ -55,8 +56,8 @@ pub struct Ended {
 
 /// The runs of a job, oldest first. `owners`: the uids of the job and of its CronJob; a Job that only carries the labels is
 /// somebody else's.
-pub fn runs(jobs: &[Arc<Observed<Job>>], pods: &[Arc<PodFacts>], owners: &BTreeSet<&str>) -> Vec<Run> {
-    let is_ours = |job: &Observed<Job>| {
+pub fn runs(jobs: &[Arc<Child>], pods: &[Arc<PodFacts>], owners: &BTreeSet<&str>) -> Vec<Run> {
+    let is_ours = |job: &Child| {
         controller(&job.metadata).is_some_and(|owner| owners.contains(owner.uid.as_str()))
             && job.metadata.deletion_timestamp.is_none()
     };
@@ -65,9 +66,9 @@ pub fn runs(jobs: &[Arc<Observed<Job>>], pods: &[Arc<PodFacts>], owners: &BTreeS
     runs
 }
 
-fn run(observed: &Observed<Job>, pods: &[Arc<PodFacts>]) -> Option<Run> {
+fn run(observed: &Child, pods: &[Arc<PodFacts>]) -> Option<Run> {
     // A Job that does not fit its type is as good as one that is not there.
-    let job = observed.typed().ok()?;
+    let job: Job = observed.as_type().ok()?;
     let uid = job.metadata.uid?;
     let status = job.status.unwrap_or_default();
     let of_job = |pod: &&Arc<PodFacts>| {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::apply::{ChildKind, covers};
+use crate::apply::covers;
 use crate::batch_job::build::Built;
 use crate::cache::JobKey;
+use crate::child::ChildKind;
 use crate::children::{apply_children, has_ended};
 use crate::context::Context;
 use crate::error::Error;
@@ -34,11 +35,11 @@ pub(super) async fn replace(
     context: &Context,
 ) -> Result<Option<Refusal>, Error> {
     let scope = &context.scope;
-    let cron_job = scope.cron_jobs.get(&key.namespace, &key.name);
+    let cron_job = scope.children.of(ChildKind::CronJob).get(&key.namespace, &key.name);
     let cron_job = cron_job.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid));
     let cron_job = cron_job.and_then(|live| live.metadata.uid.clone());
     let pods = scope.pods.of_job(key);
-    for live in scope.jobs.of_job(key) {
+    for live in scope.children.of(ChildKind::Job).of_job(key) {
         let owner = controller(&live.metadata).map(|owner| owner.uid.as_str());
         let is_scheduled = owner.is_some() && owner == cron_job.as_deref();
         let job = live.value();

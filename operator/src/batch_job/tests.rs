@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::RunnerSettings;
 use crate::batch_job::validate::ValidatedJob;
 use crate::build::mounted;
+use crate::clock;
 use crate::fixtures::api_server::ApiServer;
 use crate::fixtures::{Random, assert_same, children, server_with, settings, whatever_fails};
 use crate::pod::PodFacts;
@@ -149,12 +150,12 @@ async fn a_configuration_stays_while_a_run_may_still_be_made_with_it() {
     let changed_at = |time: Timestamp| {
         server.edit("cronjobs", "a", |cron_job| {
             cron_job["metadata"]["managedFields"] = json!([
-                {"manager": "kube-controller-manager", "operation": "Update", "subresource": "status", "time": Timestamp::now().to_string()},
+                {"manager": "kube-controller-manager", "operation": "Update", "subresource": "status", "time": clock::now().to_string()},
                 {"manager": "data-platform-operator", "operation": "Apply", "time": time.to_string()},
             ]);
         });
     };
-    let long_ago = Timestamp::now() - SignedDuration::from_secs(90);
+    let long_ago = clock::now() - SignedDuration::from_secs(90);
     changed_at(long_ago);
     change_spec(&server, |spec| spec["query"] = "SELECT 2 AS n FROM minutes".into());
     operator.settle().await;

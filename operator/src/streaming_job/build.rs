@@ -4,13 +4,15 @@
 use data_platform_crds::job::Job;
 use serde_json::{Value, json};
 
-use crate::apply::{ChildKind, Desired};
+use crate::apply::Desired;
 use crate::args::RunnerSettings;
 use crate::build::pod::{self, PodLife};
 use crate::build::{config_map, metadata};
 use crate::cache::JobKind;
+use crate::child::ChildKind;
+use crate::memory::DeployedRevision;
 use crate::names::{HTTP_PORT, JOB_FILE, RESTARTED_AT, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, selector};
-use crate::streaming_job::rollout::{DeployedRevision, Plan};
+use crate::streaming_job::rollout::Plan;
 use crate::streaming_job::validate::{ValidatedJob, replicas};
 
 /// The kind that the children's labels name.

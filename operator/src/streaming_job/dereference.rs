@@ -11,13 +11,15 @@ use kube::api::Api;
 use serde_json::Value;
 
 use crate::cache::JobKey;
+use crate::child::ChildKind;
 use crate::context::Context;
 use crate::error::Error;
+use crate::memory::DeployedRevision;
 use crate::observed::Observed;
 use crate::pod::current;
 use crate::reports::ReportState;
 use crate::streaming_job::build::{self, Built, deployed_from};
-use crate::streaming_job::rollout::{DeployedRevision, Facts};
+use crate::streaming_job::rollout::Facts;
 use crate::streaming_job::validate::ValidatedJob;
 
 /// What a ConfigMap of the job says of what was made with it; `None`: it is gone, or cannot be read.
@@ -50,7 +52,7 @@ pub(super) async fn deployed(
     let is_known = |known: &Arc<DeployedRevision>| known.config_map == name && known.revision == revision;
     if let Some(known) = context.remember(key, uid, |memory| memory.deployed.clone().filter(is_known)) {
         // The ConfigMap may have been deleted meanwhile; then there is nothing to keep.
-        if context.scope.config_maps.get(&job.namespace, &name).is_some() {
+        if context.scope.children.of(ChildKind::ConfigMap).get(&job.namespace, &name).is_some() {
             return Ok(Some(known));
         }
     }
@@ -61,7 +63,7 @@ pub(super) async fn deployed(
 
 /// The job's own Deployment.
 fn live(job: &ValidatedJob, uid: &str, context: &Context) -> Option<Value> {
-    let live = context.scope.deployments.get(&job.namespace, &job.name)?;
+    let live = context.scope.children.of(ChildKind::Deployment).get(&job.namespace, &job.name)?;
     crate::observed::controller(&live.metadata).is_some_and(|owner| owner.uid == uid).then(|| live.value())
 }
 

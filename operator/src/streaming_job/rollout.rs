@@ -9,20 +9,8 @@ use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJob, Streami
 use serde_json::{Value, json};
 
 use crate::args::Rollout;
+use crate::memory::DeployedRevision;
 use crate::streaming_job::validate::{ValidatedJob, replicas};
-
-/// What the running Deployment was made from.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeployedRevision {
-    /// Its revision.
-    pub revision: String,
-    /// Its ConfigMap.
-    pub config_map: String,
-    /// The pod template as it was applied, without the name of the ConfigMap.
-    pub template: Value,
-    /// The job that runs.
-    pub job: StreamingJob,
-}
 
 /// What a rollout depends on.
 #[derive(Clone, Debug)]

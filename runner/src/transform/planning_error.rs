@@ -1,5 +1,6 @@
 //! DataFusion's planning errors in the words of this crate, with their place in the text and a cure.
 
+use data_platform_crds::problem::did_you_mean;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
@@ -139,10 +140,14 @@ fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Strin
         "get_json_object" | "from_json" | "json_tuple" => {
             "use json_get_str(x, 'key') and its siblings, or declare the field as a column with its path".to_owned()
         }
-        _ => match suggest::nearest(name, known) {
-            Some(nearest) => format!("did you mean {nearest}?"),
-            None => "docs/sql.md lists all functions".to_owned(),
-        },
+        _ => {
+            let mut known: Vec<&str> = known.into_iter().collect();
+            known.sort_unstable();
+            match did_you_mean(name, known) {
+                Some(nearest) => format!("did you mean {nearest}?"),
+                None => "docs/sql.md lists all functions".to_owned(),
+            }
+        }
     }
 }
 

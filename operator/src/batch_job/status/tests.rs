@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use data_platform_crds::batch_job::SchedulerKind;
-use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::*;
 use crate::batch_job::runs::runs;
+use crate::child::Child;
 use crate::observed::Observed;
 use crate::pod::PodFacts;
 
@@ -21,7 +21,7 @@ fn at(time: &str) -> Timestamp {
 }
 
 /// A Job of the CronJob; `condition`: how it ended.
-fn job(name: &str, condition: Option<(&str, &str)>) -> Arc<Observed<Job>> {
+fn job(name: &str, condition: Option<(&str, &str)>) -> Arc<Child> {
     let mut status = json!({"startTime": "2026-02-16T12:05:01Z"});
     if let Some((condition, reason)) = condition {
         let ended = "2026-02-16T12:06:00Z";
@@ -71,7 +71,7 @@ fn said(reason: &str) -> Value {
 struct Case {
     schedule: Option<Schedule>,
     suspended: bool,
-    jobs: Vec<Arc<Observed<Job>>>,
+    jobs: Vec<Arc<Child>>,
     pods: Vec<Arc<PodFacts>>,
     pod_refusal: Option<&'static str>,
     /// What the CronJob started last.
@@ -409,7 +409,7 @@ fn a_run_that_goes_on_and_keeps_others_from_starting_is_said_to_miss_them() {
         "status": {"active": 1, "ready": 1, "startTime": "2026-02-16T12:00:00Z", "terminating": 0, "uncountedTerminatedPods": {}},
     });
     let of = |job: &Value, now: &str| {
-        let job: Observed<Job> = serde_json::from_value(job.clone()).unwrap();
+        let job: Child = serde_json::from_value(job.clone()).unwrap();
         let pods = [pod("a-29520720", json!({"running": {"startedAt": "2026-02-16T12:00:01Z"}}))];
         verdict_of(&cron_job, &runs(&[Arc::new(job)], &pods, &BTreeSet::from(["c"])), now)
     };

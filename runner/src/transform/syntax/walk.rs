@@ -1,18 +1,20 @@
 //! One walk over the syntax tree: refuses clauses that no stream can have, remembers places, marks the window's names.
 
+mod from;
+mod window;
+
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Distinct, ExcludeSelectItem, Expr, Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr,
-    Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select, SelectItem, SetExpr,
-    SetOperator, SetQuantifier, Spanned, TableFactor, Value, WildcardAdditionalOptions,
+    Distinct, ExcludeSelectItem, Expr, Function, FunctionArguments, GroupByExpr, Ident, ObjectName, OrderByKind, Query,
+    Select, SelectItem, SetExpr, SetOperator, SetQuantifier, Spanned, Value, WildcardAdditionalOptions,
 };
 
+use self::window::{has_window, mark_edges};
 use super::super::error::{Position, QueryError};
 use super::super::inputs::QueryInputs;
-use super::super::suggest;
-use super::super::window::{Edge, WindowCall, WindowKind};
+use super::super::window::WindowKind;
 use super::parts::parts;
 use super::{Clause, Places, place};
 
@@ -313,153 +315,6 @@ impl<'a> Walk<'a> {
         self.find_window(select, start)
     }
 
-    fn check_from(&mut self, select: &Select, start: Option<Position>) -> Flow {
-        let Some(first) = select.from.first() else {
-            return refuse(
-                QueryError::new("this SELECT has no FROM")
-                    .at(start)
-                    .cure(format!("read the source: FROM {}", self.inputs.first_source())),
-            );
-        };
-        let joined = first.joins.iter().map(|join| &join.relation);
-        for joined in select.from.iter().skip(1).map(|second| &second.relation).chain(joined) {
-            self.check_joined(joined)?;
-        }
-        if let Some(second) = select.from.get(1) {
-            return refuse(
-                QueryError::new("FROM has several tables")
-                    .at(place(second.relation.span().start))
-                    .cure("write JOIN … ON …"),
-            );
-        }
-        for relation in std::iter::once(&first.relation).chain(first.joins.iter().map(|join| &join.relation)) {
-            if let TableFactor::Table { alias: Some(alias), .. } | TableFactor::Derived { alias: Some(alias), .. } =
-                relation
-            {
-                self.tables.insert(alias.name.value.to_lowercase());
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// A table that another one is joined with; what it reads is looked at when the plan is known.
-    fn check_joined(&mut self, joined: &TableFactor) -> Flow {
-        let position = place(joined.span().start);
-        self.note(Clause::Join, position);
-        if is_unnest(joined) {
-            return refuse(unnest_in_from(position));
-        }
-        // A table that does not exist is the more basic mistake.
-        if let TableFactor::Table { name, .. } = joined {
-            self.check_table(name)?;
-        }
-        if self.inputs.references.is_empty() {
-            return refuse(
-                QueryError::new("a join would have to keep all rows of the stream, which has no end")
-                    .at(position)
-                    .cure(
-                        "compute both sides in one SELECT; a small table can be joined as one of the job's references",
-                    ),
-            );
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn walk_join(&mut self, join: &mut Join) -> Flow {
-        let position = place(join.relation.span().start);
-        self.walk_table(&mut join.relation)?;
-        let constraint = match &mut join.join_operator {
-            JoinOperator::Join(constraint)
-            | JoinOperator::Inner(constraint)
-            | JoinOperator::Left(constraint)
-            | JoinOperator::LeftOuter(constraint)
-            | JoinOperator::Right(constraint)
-            | JoinOperator::RightOuter(constraint)
-            | JoinOperator::FullOuter(constraint)
-            | JoinOperator::CrossJoin(constraint) => constraint,
-            _ => {
-                let error = QueryError::new("this kind of join is not supported in a job").at(position);
-                return refuse(error.cure("write LEFT JOIN … ON … or JOIN … ON …"));
-            }
-        };
-        match constraint {
-            JoinConstraint::On(expr) => self.walk_expr(expr),
-            JoinConstraint::Using(names) => {
-                for name in names {
-                    let mut idents: Vec<Ident> = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-                    idents.iter_mut().for_each(|ident| self.spell(ident));
-                    *name = ObjectName::from(idents);
-                }
-                ControlFlow::Continue(())
-            }
-            JoinConstraint::Natural | JoinConstraint::None => {
-                let error = QueryError::new("the join does not say which rows go together").at(position);
-                refuse(error.cure("write ON and an equality, or USING (column)"))
-            }
-        }
-    }
-
-    fn check_table(&self, name: &ObjectName) -> Flow {
-        let known = match &name.0[..] {
-            [part] => part.as_ident().is_some_and(|ident| self.tables.contains(&ident.value.to_lowercase())),
-            _ => false,
-        };
-        if known {
-            return ControlFlow::Continue(());
-        }
-        let is_input = |table: &&str| self.inputs.names().any(|input| table.eq_ignore_ascii_case(input));
-        let mut tables: Vec<&str> = self.tables.iter().map(String::as_str).filter(|table| !is_input(table)).collect();
-        tables.extend(self.inputs.names());
-        tables.sort_unstable();
-        let hint = suggest::hint(&name.to_string(), &tables, "the tables of this job are");
-        refuse(QueryError::new(format!("there is no table {name}")).at(place(name.span().start)).cure(hint))
-    }
-
-    /// Finds the window in GROUP BY, and marks the window's names in that SELECT.
-    fn find_window(&mut self, select: &mut Select, start: Option<Position>) -> Flow {
-        let GroupByExpr::Expressions(keys, modifiers) = &mut select.group_by else {
-            let error = QueryError::new("GROUP BY ALL names no window").at(start);
-            return refuse(error.cure(format!("write the columns: {USE_A_WINDOW}")));
-        };
-        if let Some(key) = keys.first() {
-            self.note(Clause::GroupBy, place(key.span().start));
-        }
-        let mut windows = keys.iter().filter_map(window_call);
-        let Some(window) = windows.next() else { return ControlFlow::Continue(()) };
-        if let Some(second) = windows.next().or(self.places.window.is_some().then_some(window)) {
-            let first = self.places.window.unwrap_or(window).kind;
-            let (first, name) = (first.name(), second.kind.name());
-            let message = if first == name {
-                format!("{name} stands twice")
-            } else {
-                format!("{first} and {name} stand together")
-            };
-            let error = QueryError::new(message).at(second.place);
-            return refuse(error.cure("a query has one window; compute everything in the SELECT that has it"));
-        }
-        if !modifiers.is_empty() || keys.iter().any(is_grouping_set) {
-            let error = QueryError::new("ROLLUP, CUBE and GROUPING SETS do not go with a window").at(window.place);
-            return refuse(error.cure("write one job for each grouping"));
-        }
-        self.places.window = Some(window);
-
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item
-                && let Some(edge) = edge_name(ident)
-            {
-                let expr = Expr::Identifier(ident.clone());
-                *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(edge.name()) };
-            }
-        }
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                mark_edges(expr);
-            }
-        }
-        keys.iter_mut().chain(&mut select.having).chain(&mut select.qualify).for_each(mark_edges);
-        ControlFlow::Continue(())
-    }
-
     fn check_function(&mut self, function: &Function) -> Flow {
         let name = function_name(function);
         let position = place(function.name.span().start);
@@ -486,22 +341,6 @@ impl<'a> Walk<'a> {
         }
         if matches!(function.args, FunctionArguments::Subquery(_)) {
             return refuse(subquery(position));
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// A call of a window's function: the one in GROUP BY, as it should be.
-    fn check_window(&self, kind: WindowKind, function: &Function, position: Option<Position>) -> Flow {
-        let call = self.places.window.filter(|window| Some(window.place) == position);
-        let Some(call) = call else {
-            let error = QueryError::new(format!("{} stands alone in GROUP BY, nowhere else", kind.name())).at(position);
-            return refuse(
-                error.cure(format!("GROUP BY {}, …, and select window_start or window_end", kind.example())),
-            );
-        };
-        let plain = function.over.is_none() && function.filter.is_none();
-        if !plain || !kind.arguments().contains(&call.arguments) {
-            return refuse(QueryError::new(kind.takes()).at(position).cure(kind.example()));
         }
         ControlFlow::Continue(())
     }
@@ -540,100 +379,12 @@ impl<'a> Walk<'a> {
         }
         ControlFlow::Continue(())
     }
-
-    fn walk_table(&mut self, relation: &mut TableFactor) -> Flow {
-        let position = place(relation.span().start);
-        match relation {
-            TableFactor::Table {
-                name,
-                args: None,
-                version: None,
-                sample: None,
-                json_path: None,
-                with_ordinality: false,
-                with_hints,
-                partitions,
-                index_hints,
-                alias: _,
-            } if with_hints.is_empty() && partitions.is_empty() && index_hints.is_empty() => self.check_table(name),
-            TableFactor::Table { name, args: Some(_), .. } => {
-                let error = QueryError::new(format!("{name}(…) is a table function, which a job cannot read"))
-                    .at(place(name.span().start));
-                refuse(error.cure(format!("read the source: FROM {}", self.inputs.first_source())))
-            }
-            TableFactor::Derived { lateral: false, sample: None, subquery, .. } => self.walk_query(subquery),
-            TableFactor::UNNEST { .. } => refuse(unnest_in_from(position)),
-            other => {
-                let words: String = other.to_string().chars().take(40).collect();
-                let error = QueryError::new(format!("FROM {words} is not supported")).at(position);
-                refuse(error.cure(format!("read the source: FROM {}", self.inputs.first_source())))
-            }
-        }
-    }
-}
-
-/// Replaces the names of the window's edges by their signs.
-fn mark_edges(expr: &mut Expr) {
-    let Expr::Identifier(ident) = expr else {
-        // Of what may not be in a query nobody needs the parts; too deep nesting is refused afterwards.
-        parts(expr).into_iter().flatten().for_each(mark_edges);
-        return;
-    };
-    let Some(edge) = edge_name(ident) else { return };
-    let name = Ident { value: edge.sign_name().to_owned(), quote_style: Some('"'), span: ident.span };
-    let no_arguments =
-        FunctionArgumentList { duplicate_treatment: None, args: Vec::<FunctionArg>::new(), clauses: vec![] };
-    *expr = Expr::Function(Function {
-        name: ObjectName::from(vec![name]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(no_arguments),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: vec![],
-    });
-}
-
-fn has_window(select: &Select) -> bool {
-    matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.iter().any(|key| window_call(key).is_some()))
-}
-
-/// The window that a key of GROUP BY is.
-fn window_call(key: &Expr) -> Option<WindowCall> {
-    let Expr::Function(function) = key else { return None };
-    let kind = WindowKind::from_name(&function_name(function))?;
-    let arguments = match &function.args {
-        FunctionArguments::List(list) => list.args.len(),
-        _ => 0,
-    };
-    let place = place(function.name.span().start).unwrap_or(Position { line: 1, column: 1 });
-    Some(WindowCall { kind, arguments, place })
 }
 
 /// As the planner looks it up, only that quotes do not keep capitals apart.
 fn function_name(function: &Function) -> String {
     let parts = function.name.0.iter().filter_map(|part| part.as_ident()).map(|ident| ident.value.to_lowercase());
     parts.collect::<Vec<_>>().join(".")
-}
-
-fn is_grouping_set(expr: &Expr) -> bool {
-    matches!(expr, Expr::Rollup(_) | Expr::Cube(_) | Expr::GroupingSets(_))
-}
-
-fn is_unnest(relation: &TableFactor) -> bool {
-    match relation {
-        TableFactor::UNNEST { .. } => true,
-        TableFactor::Table { name, args, .. } => args.is_some() && name.to_string().eq_ignore_ascii_case("unnest"),
-        _ => false,
-    }
-}
-
-fn edge_name(ident: &Ident) -> Option<Edge> {
-    match ident.quote_style {
-        None => Edge::from_name(&ident.value.to_lowercase()),
-        Some(_) => Edge::from_name(&ident.value),
-    }
 }
 
 fn not_in_jobs(clause: &str) -> QueryError {
@@ -644,10 +395,4 @@ fn subquery(position: Option<Position>) -> QueryError {
     QueryError::new("a subquery inside an expression would have to see all rows of the stream, which has no end")
         .at(position)
         .cure("a subquery may stand in FROM; compare with constants, or aggregate in a window")
-}
-
-fn unnest_in_from(position: Option<Position>) -> QueryError {
-    QueryError::new("UNNEST does not stand in FROM here")
-        .at(position)
-        .cure("put it into the SELECT list: SELECT unnest(<list>) AS item, … FROM …")
 }

@@ -1,16 +1,7 @@
 //! The same records, cut into batches in another way, with state kept and taken up again in between: the same rows.
 
 use super::*;
-
-/// A small generator with a seed, so that a failure can be repeated.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
+use crate::random::Random;
 
 /// Queries over [`events`], of every shape. Sums of the doubles are exact: they are multiples of a quarter.
 const QUERIES: [&str; 35] = [
@@ -135,7 +126,7 @@ fn rows_do_not_depend_on_the_cuts_nor_on_restored_state() {
         let sql = sql_of(query, window);
         let query = planned(&sql);
         let schema = input_schema(&query);
-        let mut random = Random(number as u64 + 1);
+        let mut random = Random::new(number as u64 + 1);
         let records = records(&mut random, 400);
         let all = json_batch(&schema, records.iter().cloned());
         let mut operator = query.operator();
@@ -159,7 +150,7 @@ fn rows_do_not_depend_on_the_order_of_arrival() {
         let sql = sql_of(query, window);
         let query = planned(&sql);
         let schema = input_schema(&query);
-        let mut random = Random(number as u64 + 1);
+        let mut random = Random::new(number as u64 + 1);
         let mut records = records(&mut random, 300);
         let mut answers = vec![];
         for _ in 0..3 {

@@ -1,8 +1,9 @@
 //! Sessions and hops through whole queries: rows, late records, state, and what is refused.
 
 use super::super::{Error, Ingested};
-use super::cuts::{Random, through_ipc};
+use super::cuts::through_ipc;
 use super::*;
+use crate::random::Random;
 
 const VISITS: &str = "SELECT window_start, window_end, user_id, session_id, count(*) AS n, count(DISTINCT event_type) AS kinds,
                              max(timestamp) AS last, collect_list(app_type) AS path, collect_set(tags) AS tags,
@@ -144,7 +145,7 @@ fn rows_of_sessions_do_not_depend_on_cuts_order_and_restored_state() {
     let query = planned(VISITS);
     let schema = input_schema(&query);
     for seed in 1..9 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let records = super::cuts::records(&mut random, 400);
         let identified: Vec<(usize, serde_json::Value)> = records.into_iter().enumerate().collect();
         let mut answers = vec![];
@@ -199,7 +200,7 @@ fn hops_are_tumbling_windows_of_each_phase() {
         "SELECT {aggregates} FROM app_events GROUP BY hop(timestamp, INTERVAL '7 seconds', INTERVAL '21 seconds'), user_id"
     );
     let hop = planned(&hop);
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     let records = super::cuts::records(&mut random, 500);
     let schema = input_schema;
     let mut rows = super::cuts::cut(&hop, &schema(&hop), &records, &mut random);
