@@ -238,8 +238,9 @@ impl From<&TolerationSpec> for Toleration {
                   OPENSSL_ variables and GLIBC_TUNABLES out")
         .field_path(".name"),
     validation = Rule::new(
-        "!(self.name.startsWith('DATA_PLATFORM_') || self.name in ['HTTP_ADDRESS', 'TERMINATION_MESSAGE_PATH', \
-         'JOB_NAME', 'JOB_UID', 'NAMESPACE', 'SECRETS_DIR', 'LOG_FILE', 'OUTPUTS_DIR', 'CHECKPOINT_DIR'])"
+        "!(self.name.startsWith('DATA_PLATFORM_') || self.name in ['HTTP_ADDRESS', 'HTTP_TOKEN_FILE', \
+         'TERMINATION_MESSAGE_PATH', 'JOB_NAME', 'JOB_UID', 'NAMESPACE', 'SECRETS_DIR', 'LOG_FILE', 'OUTPUTS_DIR', \
+         'CHECKPOINT_DIR'])"
     )
         .message("the operator sets this variable: leave it out, or choose another name")
         .field_path(".name")

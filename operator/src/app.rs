@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use data_platform_page::Authentication;
 use futures::future::join_all;
 use kube::{Client, Config};
 use prometheus::core::Collector;
@@ -149,6 +150,7 @@ async fn serve(
         is_synced: Arc::new(move || scopes.iter().all(|scope| scope.is_synced())),
         status: Arc::new(move || http::status(leads.load(Ordering::SeqCst), &shown)),
         report: Arc::new(report),
+        authentication: args.http_token_file.as_deref().map(Authentication::by_token_file),
     };
     let listen = |source| AppError::Listen { address: args.http_address.clone(), source };
     http::serve(&args.http_address, pages).await.map_err(listen)

@@ -1,6 +1,7 @@
 //! The settings of the operator: flags, which win over environment variables.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -90,6 +91,16 @@ pub struct Args {
     /// Address of the page, /status, /livez, /readyz and /metrics.
     #[arg(long = "http", env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080")]
     pub http_address: String,
+    /// File with the token that whoever looks at these pages has to know, and with which runners are asked for their
+    /// status; /livez and /readyz stay open. Without it the pages are for everybody.
+    #[arg(long, env = "HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub http_token_file: Option<PathBuf>,
+    /// Secret, in each job's namespace, with the token of the pages of jobs. Empty: they are for everybody.
+    #[arg(long, env = "RUNNER_HTTP_TOKEN_SECRET", default_value = "")]
+    pub runner_http_token_secret: String,
+    /// Key of that Secret.
+    #[arg(long, env = "RUNNER_HTTP_TOKEN_KEY", default_value = "token")]
+    pub runner_http_token_key: String,
     /// Log lines from this level on: error, warn, info, debug or trace.
     #[arg(long, env = "LOG_LEVEL", default_value = "info", ignore_case = true)]
     pub log_level: tracing::Level,
@@ -185,6 +196,8 @@ impl Args {
             claim: set(&self.storage_claim),
             outputs: set(&self.storage_outputs),
             checkpoints: set(&self.storage_checkpoints),
+            http_token: set(&self.runner_http_token_secret)
+                .map(|secret| HttpToken { secret, key: self.runner_http_token_key.clone() }),
         }
     }
 }
@@ -220,6 +233,17 @@ pub struct RunnerSettings {
     pub outputs: Option<String>,
     /// URL of checkpoints of jobs without storage.
     pub checkpoints: Option<String>,
+    /// Where the token of their pages is; `None`: they are for everybody.
+    pub http_token: Option<HttpToken>,
+}
+
+/// The Secret with the token of the pages of jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpToken {
+    /// Its name, in each job's namespace.
+    pub secret: String,
+    /// Its key.
+    pub key: String,
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Context {
         let pods = self.scope.pods.of_job(&key);
         match self.reports.state(current(pods.iter().map(Arc::as_ref))?) {
             ReportState::Fresh(report) => serde_json::to_value(&*report).ok(),
-            ReportState::Unknown | ReportState::Silent => None,
+            ReportState::Unknown | ReportState::Silent(_) => None,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use data_platform_crds::batch_job::BatchJob;
 use data_platform_crds::streaming_job::StreamingJob;
+use data_platform_page::Authentication;
 use futures::StreamExt;
 use futures::channel::mpsc::{UnboundedReceiver, unbounded};
 use futures::stream::FuturesUnordered;
@@ -32,6 +33,8 @@ const CONCURRENCY: u16 = 32;
 pub struct Controller {
     context: Arc<Context>,
     triggers: Arc<Triggers>,
+    /// The token with which runners are asked.
+    authentication: Option<Authentication>,
     streaming: Store<Observed<StreamingJob>>,
     batch: Store<Observed<BatchJob>>,
 }
@@ -58,7 +61,8 @@ impl Controller {
         watch::children(&client, &scope, &triggers, &metrics);
         let streaming = keep(&client, &context, &triggers);
         let batch = keep(&client, &context, &triggers);
-        Self { context, triggers, streaming, batch }
+        let authentication = args.http_token_file.as_deref().map(Authentication::by_token_file);
+        Self { context, triggers, authentication, streaming, batch }
     }
 
     /// The streaming jobs as they are now.
@@ -91,7 +95,8 @@ impl Controller {
         while !context.scope.is_synced() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        let polls = poll::poll(Arc::clone(&context.scope), Arc::clone(&context.reports), Arc::clone(&self.triggers));
+        let (scope, reports) = (Arc::clone(&context.scope), Arc::clone(&context.reports));
+        let polls = poll::poll(scope, reports, Arc::clone(&self.triggers), self.authentication.clone());
         let polls = tokio::spawn(polls);
         tokio::join!(self.run(&self.streaming), self.run(&self.batch));
         polls.abort();

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use data_platform_page::Authentication;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -26,6 +27,8 @@ pub struct Pages {
     pub status: Arc<dyn Fn() -> Value + Send + Sync>,
     /// What the runner of a streaming job said last, by namespace and name.
     pub report: Arc<ReportOf>,
+    /// Who may see them; `None`: everybody.
+    pub authentication: Option<Authentication>,
 }
 
 /// What the runner of a streaming job said last, given namespace and name of the job.
@@ -47,7 +50,8 @@ pub async fn serve(address: &str, pages: Pages) -> std::io::Result<()> {
 }
 
 fn router(pages: Pages) -> Router {
-    data_platform_page::router()
+    let authentication = pages.authentication.clone();
+    let router = data_platform_page::router()
         // An operator that can answer lives: everything it waits for has a limit of its own.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -55,7 +59,11 @@ fn router(pages: Pages) -> Router {
         .route("/status", get(|State(pages): State<Pages>| async move { axum::Json((pages.status)()) }))
         .merge(data_platform_page::router_below("/jobs/{namespace}/{name}"))
         .route("/jobs/{namespace}/{name}/status", get(report))
-        .with_state(pages)
+        .with_state(pages);
+    match authentication {
+        Some(authentication) => authentication.guard(router),
+        None => router,
+    }
 }
 
 /// What the operator heard of a runner, for the page of its job: who looks at it need not reach the pod.

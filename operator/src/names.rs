@@ -34,6 +34,10 @@ pub const JOB_FILE: &str = "job.json";
 pub const TEMPLATE_FILE: &str = "template.json";
 /// Where Secrets are mounted, each in a folder of its name.
 pub const SECRETS_FOLDER: &str = "/etc/data-platform/secrets";
+/// Where the Secret with the token of the pages is mounted.
+pub const PAGES_FOLDER: &str = "/etc/data-platform/pages";
+/// Name of the file with the token.
+pub const TOKEN_FILE: &str = "token";
 /// Where the claim is mounted.
 pub const DATA_FOLDER: &str = "/data";
 

@@ -26,10 +26,19 @@ pub enum ReportState {
     /// Nobody asked yet.
     #[default]
     Unknown,
-    /// It did not answer several times.
-    Silent,
+    /// It did not say it several times.
+    Silent(Silence),
     /// This, a moment ago.
     Fresh(Arc<RunnerStatus>),
+}
+
+/// Why a runner that was asked did not say how it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// It did not answer, or with what nobody can read; for the job it is the same.
+    NoAnswer,
+    /// It asks for another token than the operator's, or has none to compare with.
+    Refused,
 }
 
 /// What runners report, by the life of their container: one that was started again has said nothing yet.
@@ -41,6 +50,7 @@ pub struct Reports {
 #[derive(Clone, Debug)]
 struct Said {
     report: Option<Arc<RunnerStatus>>,
+    silence: Silence,
     failures: u32,
     answers: u32,
     next: Instant,
@@ -51,26 +61,28 @@ impl Reports {
     pub fn state(&self, pod: &PodFacts) -> ReportState {
         match self.lock().get(&pod.life()) {
             None => ReportState::Unknown,
-            Some(said) if said.failures >= SILENT_AFTER => ReportState::Silent,
+            Some(said) if said.failures >= SILENT_AFTER => ReportState::Silent(said.silence),
             Some(said) => said.report.clone().map_or(ReportState::Unknown, ReportState::Fresh),
         }
     }
 
-    /// Takes up an answer, or that there was none. Tells whether that is something new.
-    pub fn note(&self, life: &str, answer: Option<RunnerStatus>, now: Instant) -> bool {
+    /// Takes up an answer, or why there was none. Tells whether that is something new.
+    pub fn note(&self, life: &str, answer: Result<RunnerStatus, Silence>, now: Instant) -> bool {
         let mut reports = self.lock();
-        let said = reports.entry(life.to_owned()).or_insert(Said { report: None, failures: 0, answers: 0, next: now });
+        let new = Said { report: None, silence: Silence::NoAnswer, failures: 0, answers: 0, next: now };
+        let said = reports.entry(life.to_owned()).or_insert(new);
         let was_silent = said.failures >= SILENT_AFTER;
         let is_new = match answer {
-            Some(report) => {
+            Ok(report) => {
                 let is_new = was_silent || said.report.as_deref() != Some(&report);
                 (said.report, said.failures) = (Some(Arc::new(report)), 0);
                 said.answers = said.answers.saturating_add(1);
                 is_new
             }
-            None => {
+            Err(silence) => {
                 said.failures = said.failures.saturating_add(1);
-                said.failures == SILENT_AFTER
+                let is_other = std::mem::replace(&mut said.silence, silence) != silence;
+                said.failures == SILENT_AFTER || was_silent && is_other
             }
         };
         let is_known = |report: &Arc<RunnerStatus>| report.last_commit.is_some() || said.answers > EARLY_ANSWERS;
@@ -114,14 +126,17 @@ mod tests {
     fn a_runner_is_silent_after_three_questions_without_an_answer_and_fresh_at_the_first() {
         let (reports, now) = (Reports::default(), clock::instant());
         assert!(matches!(reports.state(&pod()), ReportState::Unknown));
-        assert!(reports.note("p/0", Some(RunnerStatus::default()), now));
-        assert!(!reports.note("p/0", Some(RunnerStatus::default()), now), "the same again is nothing new");
-        assert!(!reports.note("p/0", None, now));
-        assert!(!reports.note("p/0", None, now));
+        assert!(reports.note("p/0", Ok(RunnerStatus::default()), now));
+        assert!(!reports.note("p/0", Ok(RunnerStatus::default()), now), "the same again is nothing new");
+        assert!(!reports.note("p/0", Err(Silence::NoAnswer), now));
+        assert!(!reports.note("p/0", Err(Silence::NoAnswer), now));
         assert!(matches!(reports.state(&pod()), ReportState::Fresh(_)));
-        assert!(reports.note("p/0", None, now));
-        assert!(matches!(reports.state(&pod()), ReportState::Silent));
-        assert!(reports.note("p/0", Some(RunnerStatus::default()), now));
+        assert!(reports.note("p/0", Err(Silence::NoAnswer), now));
+        assert!(matches!(reports.state(&pod()), ReportState::Silent(Silence::NoAnswer)));
+        assert!(reports.note("p/0", Err(Silence::Refused), now), "why is something new");
+        assert!(!reports.note("p/0", Err(Silence::Refused), now));
+        assert!(matches!(reports.state(&pod()), ReportState::Silent(Silence::Refused)));
+        assert!(reports.note("p/0", Ok(RunnerStatus::default()), now));
         assert!(matches!(reports.state(&pod()), ReportState::Fresh(_)));
     }
 
@@ -130,17 +145,17 @@ mod tests {
         let (reports, now) = (Reports::default(), clock::instant());
         let early = RunnerStatus { ready: true, ..RunnerStatus::default() };
         let ready = RunnerStatus { last_commit: Some(CommitStatus::default()), ..early.clone() };
-        reports.note("ready", Some(ready), now);
+        reports.note("ready", Ok(ready), now);
         for _ in 0..EARLY_ANSWERS {
-            reports.note("waiting", Some(early.clone()), now);
+            reports.note("waiting", Ok(early.clone()), now);
         }
         assert!(reports.is_due("waiting", now + Duration::from_secs(4)));
-        reports.note("waiting", Some(early), now);
+        reports.note("waiting", Ok(early), now);
         assert!(
             !reports.is_due("waiting", now + Duration::from_secs(4)),
             "a topic without records is asked like others"
         );
-        reports.note("unready", Some(RunnerStatus::default()), now);
+        reports.note("unready", Ok(RunnerStatus::default()), now);
         let later = now + Duration::from_secs(4);
         assert!(reports.is_due("unready", later) && !reports.is_due("ready", later));
         assert!(reports.is_due("ready", now + Duration::from_secs(17)));

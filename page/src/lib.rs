@@ -1,9 +1,14 @@
 //! The read-only page of runner and operator. It asks `/status` beside it every two seconds and draws the answer: one job,
-//! or all jobs. Three texts, and the routes that hand them out; nothing is loaded from elsewhere.
+//! or all jobs. Three texts, and the routes that hand them out; nothing is loaded from elsewhere. [`Authentication`] keeps
+//! strangers from all that a server shows.
+
+mod authentication;
 
 use axum::Router;
 use axum::http::header;
 use axum::routing::get;
+
+pub use authentication::{Authentication, Token};
 
 /// A file of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

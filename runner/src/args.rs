@@ -166,6 +166,10 @@ pub struct RunArgs {
     /// Address of /health, /livez, /readyz, /metrics and /status; `off` for none.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:9999", value_name = "ADDRESS")]
     pub http: String,
+    /// File with the token that whoever looks at these pages has to know: as `Authorization: Bearer TOKEN`, or as the
+    /// password of any user. /livez and /readyz stay open. Without it the pages are for everybody.
+    #[arg(long, env = "HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub http_token_file: Option<PathBuf>,
     /// How long --test-mode and --drain wait for what may pass, such as a broker that does not answer, in seconds.
     #[arg(long, env = "PATIENCE_SECONDS", default_value_t = 30, value_name = "SECONDS")]
     pub patience: u64,

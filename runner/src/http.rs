@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use data_platform_page::Authentication;
 use serde_json::json;
 
 use crate::clock::Clock;
@@ -28,6 +29,8 @@ pub struct Pages {
     pub memory: MemoryBudget,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Who may see them; `None`: everybody.
+    pub authentication: Option<Authentication>,
 }
 
 /// Begins to listen; returns the address, which matters when the port was 0.
@@ -51,13 +54,18 @@ pub fn start(address: &str, pages: Pages) -> std::io::Result<SocketAddr> {
 }
 
 fn router(pages: Pages) -> Router {
-    data_platform_page::router()
+    let authentication = pages.authentication.clone();
+    let router = data_platform_page::router()
         .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/status", get(status))
-        .with_state(Arc::new(pages))
+        .with_state(Arc::new(pages));
+    match authentication {
+        Some(authentication) => authentication.guard(router),
+        None => router,
+    }
 }
 
 /// The status with trouble that may pass in it: the pipeline itself waits and does not know.

@@ -23,6 +23,8 @@ pub struct Pages {
 pub struct Answer {
     /// HTTP status.
     pub code: u16,
+    /// Status line and headers, as they came.
+    pub head: String,
     /// Content.
     pub body: String,
 }
@@ -57,15 +59,25 @@ impl Pages {
     /// # Errors
     /// When nobody answers, or not in HTTP.
     pub fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        self.get_with(path, None)
+    }
+
+    /// The same with this value of the header `Authorization`.
+    ///
+    /// # Errors
+    /// As [`Pages::get`].
+    pub fn get_with(&self, path: &str, authorization: Option<&str>) -> anyhow::Result<Answer> {
         let mut stream = TcpStream::connect(&self.address).with_context(|| format!("connect to {}", self.address))?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address)?;
+        let authorization = authorization.map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
+        let host = &self.address;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{authorization}Connection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).with_context(|| format!("read {path}"))?;
         let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("an answer of HTTP in {answer:?}"))?;
         // Bodies have a length: nothing here is chunked.
         ensure!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{path} came in chunks: {head}");
         let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("a status")?;
-        Ok(Answer { code, body: body.to_owned() })
+        Ok(Answer { code, head: head.to_owned(), body: body.to_owned() })
     }
 }

@@ -17,7 +17,7 @@ use crate::{Broker, JobFolders, environment, folders, wait_for};
 const LINES_SHOWN: usize = 40;
 
 /// Settings of the person at the keyboard that must not reach a test.
-const FOREIGN_SETTINGS: [&str; 14] = [
+const FOREIGN_SETTINGS: [&str; 15] = [
     "KAFKA_BOOTSTRAP_SERVER",
     "LOG_LEVEL",
     "LOG_FORMAT",
@@ -27,6 +27,7 @@ const FOREIGN_SETTINGS: [&str; 14] = [
     "NAMESPACE",
     "SECRETS_DIR",
     "HTTP_ADDRESS",
+    "HTTP_TOKEN_FILE",
     "PATIENCE_SECONDS",
     "NO_COLOR",
     "JOB_NAME",

@@ -209,6 +209,72 @@ fn a_job_runs_without_pages_where_its_address_is_taken() -> anyhow::Result<()> {
     stream.check_exact(&summary)
 }
 
+#[test]
+fn pages_with_a_token_are_for_whoever_knows_it_and_it_shows_nowhere() -> anyhow::Result<()> {
+    const TOKEN: &str = "f00dcafe-token-of-the-pages";
+    let mut stream = Stream::new(needs_broker!(), "token", 1, EventSettings::default(), 20.0)?;
+    stream.produce(500)?;
+    let file = stream.folders.root().join("token");
+    // A wrong path is an error of whoever types it, before anything is read.
+    let (ended, refused) = job(&stream).env("HTTP_TOKEN_FILE", &file).run(TIMEOUT)?;
+    assert_eq!(ended, Ended::Code(2), "{}", refused.last_lines());
+    let says = refused.stderr();
+    assert!(says.contains(&file.display().to_string()) && says.contains("openssl rand"), "{says}");
+
+    std::fs::write(&file, format!("{TOKEN}\n"))?;
+    let mut running = job(&stream).env("HTTP_TOKEN_FILE", &file).env("LOG_LEVEL", "debug").start()?;
+    let pages = Pages::of(&mut running)?;
+    let bearer = format!("Bearer {TOKEN}");
+    // anybody:f00dcafe-token-of-the-pages
+    let basic = "Basic YW55Ym9keTpmMDBkY2FmZS10b2tlbi1vZi10aGUtcGFnZXM=";
+    running.wait_for("all records", TIMEOUT, |_| {
+        let status = pages.get_with("/status", Some(&bearer)).ok()?.json().ok()?;
+        (status["totals"]["sources"]["app_events"]["read"] == 500 && status["ready"] == true).then_some(())
+    })?;
+    let mut shown = String::new();
+    for path in ["/", "/page.js", "/page.css", "/status", "/metrics", "/health"] {
+        for authorization in [bearer.as_str(), basic] {
+            let answer = pages.get_with(path, Some(authorization))?;
+            assert_eq!(answer.code, 200, "{path}: {answer:?}");
+            shown.push_str(&answer.body);
+        }
+        for authorization in [None, Some("Bearer wrong"), Some("Basic YW55Ym9keTp3cm9uZw==")] {
+            let answer = pages.get_with(path, authorization)?;
+            let head = answer.head.to_ascii_lowercase();
+            assert_eq!(answer.code, 401, "{path} {authorization:?}: {answer:?}");
+            assert!(
+                head.contains("www-authenticate: basic realm=") && head.contains("www-authenticate: bearer"),
+                "{head}"
+            );
+            shown.push_str(&answer.body);
+        }
+    }
+    assert_eq!(pages.get("/nothing")?.code, 401, "who knows no token does not learn what there is");
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(
+            (pages.get(path)?.code, pages.get(path)?.body),
+            (200, "ok\n".to_owned()),
+            "the kubelet has no token"
+        );
+    }
+    // Another token counts without a restart.
+    std::fs::write(&file, "another")?;
+    assert_eq!(pages.get_with("/status", Some(&bearer))?.code, 401);
+    assert_eq!(pages.get_with("/status", Some("Bearer another"))?.code, 200);
+    std::fs::remove_file(&file)?;
+    let closed = pages.get_with("/status", Some(&bearer))?;
+    assert_eq!(closed.code, 503, "{closed:?}");
+
+    let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", running.id()))?;
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", running.id()))?;
+    running.signal(Signal::TERM)?;
+    assert_eq!(running.wait(STOP_TIMEOUT)?, Ended::Code(0), "{}", running.last_lines());
+    for text in [&shown, &arguments, &environment, &running.stdout(), &running.stderr()] {
+        assert!(!text.contains(TOKEN), "the token shows in {text}");
+    }
+    Ok(())
+}
+
 /// A job whose broker never answers, and its pages.
 fn without_broker() -> anyhow::Result<(data_platform_tests::JobFolders, Runner)> {
     let folders = data_platform_tests::JobFolders::new()?;

@@ -25,8 +25,9 @@ const LABELS_OF_CONTROLLERS: [&str; 3] = ["controller-uid", "job-name", "pod-tem
 /// grant nothing. Others choose security profiles, or belong to a controller.
 const FREE_PREFIXES: [&str; 3] = ["app.kubernetes.io", "cluster-autoscaler.kubernetes.io", "kubectl.kubernetes.io"];
 /// Variables that the operator sets, or by which a runner would leave the place that the operator gave it.
-const OWN_VARIABLES: [&str; 9] = [
+const OWN_VARIABLES: [&str; 10] = [
     "HTTP_ADDRESS",
+    "HTTP_TOKEN_FILE",
     "TERMINATION_MESSAGE_PATH",
     "JOB_NAME",
     "JOB_UID",

@@ -113,14 +113,21 @@ are, and two releases that watch one namespace are noticed by Helm. */}}
 {{- end }}
 {{- end }}
 
-{{/* What a monitor says beside its selector, so that names of jobs and namespaces are those of the figures. */}}
+{{/* What a monitor says beside its selector, so that names of jobs and namespaces are those of the figures:
+(dict "monitor" .Values.metrics.… "context" $). */}}
 {{- define "data-platform.endpoint" -}}
+{{- $authentication := .context.Values.pages.authentication }}
+{{- with .monitor -}}
 - port: http
   path: /metrics
   # Figures of a job carry its namespace and name; they are not to be renamed to exported_namespace and exported_job.
   honorLabels: true
   interval: {{ .interval }}
   scrapeTimeout: {{ .scrapeTimeout }}
+  {{- if $authentication.secretName }}
+  # Prometheus reads the Secret beside the monitor.
+  authorization: {type: Bearer, credentials: {name: {{ $authentication.secretName | quote }}, key: {{ $authentication.secretKey | quote }}}}
+  {{- end }}
   {{- with .relabelings }}
   relabelings:
     {{- toYaml . | nindent 4 }}
@@ -129,6 +136,7 @@ are, and two releases that watch one namespace are noticed by Helm. */}}
   metricRelabelings:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Namespaces in which monitors look for jobs. */}}

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::args::RunnerSettings;
 use crate::kind::JobResource;
 use crate::names::{
-    CLAIM_LABEL, CONTAINER, DATA_FOLDER, HTTP_PORT, JOB_FILE, JOB_FOLDER, RESTARTED_AT, SECRETS_FOLDER, VOLUME_PREFIX,
-    label_value, labels,
+    CLAIM_LABEL, CONTAINER, DATA_FOLDER, HTTP_PORT, JOB_FILE, JOB_FOLDER, PAGES_FOLDER, RESTARTED_AT, SECRETS_FOLDER,
+    TOKEN_FILE, VOLUME_PREFIX, label_value, labels,
 };
 use crate::pod_defaults::PodDefaults;
 use crate::validated::ValidatedJob;
@@ -46,13 +46,13 @@ pub fn template<K: JobResource>(
     let mut annotations = defaults.annotations.clone();
     annotations.extend(pod.annotations.clone());
     annotations.extend(job.restarted_at.iter().map(|time| (RESTARTED_AT.to_owned(), time.clone())));
-    let (volumes, mounts) = volumes(job, &pod);
+    let (volumes, mounts) = volumes(job, &pod, settings);
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": life.stop_seconds,
         "securityContext": security_context(defaults),
-        "containers": [container(&pod, life, settings, &given(job), mounts)],
+        "containers": [container(&pod, life, settings, &given(job, settings), mounts)],
         "volumes": volumes,
     });
     let mut set = |name: &str, value: Value| {
@@ -87,14 +87,17 @@ pub fn with_config_map(template: &Value, name: &str) -> Value {
 
 /// What the runner is told of the job: where its data are, for whoever runs a command in the pod, since a command of a message
 /// works there as it is printed; and that a person ordered it to start again.
-fn given<K: JobResource>(job: &ValidatedJob<K>) -> Vec<Value> {
+fn given<K: JobResource>(job: &ValidatedJob<K>, settings: &RunnerSettings) -> Vec<Value> {
     let places = [
         ("NAMESPACE", &job.namespace),
         ("OUTPUTS_DIR", &job.storage.outputs),
         ("CHECKPOINT_DIR", &job.storage.checkpoints),
     ];
     let restarted_at = job.restarted_at.iter().map(|time| ("DATA_PLATFORM_RESTARTED_AT", time));
-    let given = places.into_iter().chain(restarted_at).map(|(name, value)| json!({"name": name, "value": value}));
+    let token_file = settings.http_token.as_ref().map(|_| format!("{PAGES_FOLDER}/{TOKEN_FILE}"));
+    let token_file = token_file.iter().map(|file| ("HTTP_TOKEN_FILE", file));
+    let given = places.into_iter().chain(token_file).chain(restarted_at);
+    let given = given.map(|(name, value)| json!({"name": name, "value": value}));
     let pod_uid = json!({"name": "DATA_PLATFORM_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}});
     given.chain([pod_uid]).collect()
 }
@@ -178,7 +181,11 @@ fn environment(life: &PodLife, places: &[Value], given: &[Value], own: &[EnvSpec
 }
 
 /// Volumes, and where the container sees them.
-fn volumes<K: JobResource>(job: &ValidatedJob<K>, pod: &PodSpec) -> (Vec<Value>, Vec<Value>) {
+fn volumes<K: JobResource>(
+    job: &ValidatedJob<K>,
+    pod: &PodSpec,
+    settings: &RunnerSettings,
+) -> (Vec<Value>, Vec<Value>) {
     let (mut volumes, mut mounts) = (Vec::new(), Vec::new());
     let mut add = |name: &str, path: &str, read_only: bool, source: (&str, Value)| {
         let (kind, source) = source;
@@ -196,6 +203,12 @@ fn volumes<K: JobResource>(job: &ValidatedJob<K>, pod: &PodSpec) -> (Vec<Value>,
         // Optional: the runner says which file it misses, and takes it up when it appears. A pod without it would hang.
         let source = json!({"secretName": secret, "optional": true});
         add(&own(&format!("secret-{i}")), &format!("{SECRETS_FOLDER}/{secret}"), true, ("secret", source));
+    }
+    if let Some(token) = &settings.http_token {
+        // Optional: without it the pages are closed, and the job runs.
+        let items = json!([{"key": token.key, "path": TOKEN_FILE}]);
+        let source = json!({"secretName": token.secret, "items": items, "optional": true});
+        add(&own("pages"), PAGES_FOLDER, true, ("secret", source));
     }
     for volume in &pod.volumes {
         add(&volume.name, &volume.mount_path, volume.read_only, source(volume));

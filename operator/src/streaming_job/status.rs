@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::names::selector;
 use crate::pod::{Exit, PodFacts, current};
-use crate::reports::ReportState;
+use crate::reports::{ReportState, Silence};
 use crate::streaming_job::rollout::HeldBack;
 use crate::verdict::Verdict;
 
@@ -82,10 +82,23 @@ pub fn verdict(facts: &Facts<'_>) -> Verdict {
         ReportState::Fresh(report) if pod.running && report.ready => working(report, pod, facts.now),
         ReportState::Fresh(report) if pod.running => not_working(report, pod),
         _ if pod.ready => match facts.report {
-            ReportState::Silent => Verdict::new(Reason::StatusUnknown, ""),
+            ReportState::Silent(silence) => unknown(silence),
             _ => Verdict::new(Reason::Running, ""),
         },
-        report => silent(pod, matches!(report, ReportState::Silent), facts.now),
+        report => silent(pod, matches!(report, ReportState::Silent(_)), facts.now),
+    }
+}
+
+/// The pod is ready, and the runner does not say more.
+fn unknown(silence: Silence) -> Verdict {
+    match silence {
+        Silence::NoAnswer => Verdict::new(Reason::StatusUnknown, ""),
+        Silence::Refused => {
+            let message = "the pod is ready, but its pages refuse the operator's token";
+            let cure = "put the token of the operator into the Secret of the pages in the job's namespace, too; both take \
+                        it up within about a minute";
+            Verdict::new(Reason::StatusUnknown, message).with_hint(cure)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use data_platform_crds::kafka::StartingOffsets;
 use data_platform_crds::runner_status::{DRAINED, Phase};
+use data_platform_page::Authentication;
 
 use crate::app::CommandError;
 use crate::args::{PlaceArgs, RunArgs};
@@ -124,7 +125,11 @@ impl Running {
     }
 
     /// Begins to serve `/health` and the other pages.
-    pub(crate) fn serve(&self, address: &str) -> std::io::Result<std::net::SocketAddr> {
+    pub(crate) fn serve(
+        &self,
+        address: &str,
+        authentication: Option<Authentication>,
+    ) -> std::io::Result<std::net::SocketAddr> {
         http::start(
             address,
             http::Pages {
@@ -133,6 +138,7 @@ impl Running {
                 metrics: Arc::clone(&self.metrics),
                 memory: self.memory,
                 clock: Arc::clone(&self.clock),
+                authentication,
             },
         )
     }
@@ -310,7 +316,7 @@ fn serve(args: &RunArgs, running: &Running, must: bool) -> Result<(), CommandErr
     if args.http == "off" {
         return Ok(());
     }
-    match running.serve(&args.http) {
+    match running.serve(&args.http, authentication(args)?) {
         Ok(address) => tracing::info!(%address, "health pages"),
         Err(error) if must => {
             let cure = "stop what listens there, or choose another address with --http or HTTP_ADDRESS";
@@ -324,6 +330,18 @@ fn serve(args: &RunArgs, running: &Running, must: bool) -> Result<(), CommandErr
         Err(error) => tracing::warn!(address = args.http, %error, "no health pages: choose another --http address"),
     }
     Ok(())
+}
+
+/// Who may see the pages. A job in a pod does not wait for a token, whose Secret may come later: its pages do.
+fn authentication(args: &RunArgs) -> Result<Option<Authentication>, CommandError> {
+    let Some(file) = &args.http_token_file else { return Ok(None) };
+    let authentication = Authentication::by_token_file(file);
+    match authentication.token() {
+        Err(problem) if args.config.is_none() => return Err(CommandError::user(problem)),
+        Err(problem) => tracing::warn!("nobody sees the pages: {problem}"),
+        Ok(_) => {}
+    }
+    Ok(Some(authentication))
 }
 
 /// The first SIGTERM or SIGINT asks the job to stop, the second ends the process at once (143, 130), and so does

@@ -133,6 +133,11 @@ fn the_operator_is_told_what_the_values_say() -> anyhow::Result<()> {
         ("everything", "RUNNER_SERVICE_ACCOUNT", Some("jobs")),
         ("everything", "RENEW_DEADLINE", Some("20s")),
         ("everything", "HTTP_ADDRESS", Some("0.0.0.0:8081")),
+        ("default", "HTTP_TOKEN_FILE", None),
+        ("default", "RUNNER_HTTP_TOKEN_SECRET", None),
+        ("everything", "HTTP_TOKEN_FILE", Some("/etc/data-platform/pages/token")),
+        ("everything", "RUNNER_HTTP_TOKEN_SECRET", Some("pages")),
+        ("everything", "RUNNER_HTTP_TOKEN_KEY", Some("page.token")),
         ("many-namespaces", "WATCH_NAMESPACES", Some("orders,payments")),
         ("many-namespaces", "STORAGE_CLAIM", None),
         ("many-namespaces", "STORAGE_OUTPUTS", Some("file:///mnt/outputs")),
@@ -149,6 +154,48 @@ fn the_operator_is_told_what_the_values_say() -> anyhow::Result<()> {
         assert_eq!(found, expected.map(|text| json!(text)), "{values}: {variable}");
         // A number would be refused by the API server.
         assert!(env.iter().all(|entry| entry["value"].is_null() || entry["value"].is_string()), "{values}: {env:#?}");
+    }
+    Ok(())
+}
+
+fn of_kind(kind: &'static str) -> impl Fn(&&Value) -> bool {
+    move |object| object["kind"] == kind
+}
+
+#[test]
+fn a_token_of_the_pages_reaches_the_operator_and_prometheus_as_a_secret_alone() -> anyhow::Result<()> {
+    let helm = needs!(helm);
+    let of = |values: &str| objects(&helm, values);
+    let (without, with) = (of("default")?, of("everything")?);
+    let pod = |objects: &[Value]| {
+        let deployment = objects.iter().find(of_kind("Deployment")).expect("there is one");
+        deployment["spec"]["template"]["spec"].clone()
+    };
+    assert_eq!(
+        (&pod(&without)["volumes"], &pod(&without)["containers"][0]["volumeMounts"]),
+        (&Value::Null, &Value::Null)
+    );
+    let secret = json!({"secretName": "pages", "items": [{"key": "page.token", "path": "token"}], "optional": true});
+    assert_eq!(pod(&with)["volumes"][0], json!({"name": "pages", "secret": secret}));
+    assert_eq!(pod(&with)["volumes"][1]["name"], "certificates", "and the user's own");
+    let mount = json!({"name": "pages", "mountPath": "/etc/data-platform/pages", "readOnly": true});
+    assert_eq!(pod(&with)["containers"][0]["volumeMounts"][0], mount);
+    let authorization = json!({"type": "Bearer", "credentials": {"name": "pages", "key": "page.token"}});
+    let monitors: Vec<_> = with.iter().filter(of_kind("PodMonitor")).collect();
+    assert_eq!(monitors.len(), 2);
+    for monitor in monitors {
+        assert_eq!(monitor["spec"]["podMetricsEndpoints"][0]["authorization"], authorization, "{}", name(monitor));
+    }
+    let more = ["--set", "pages.authentication.secretName=p,metrics.serviceMonitor.enabled=true"];
+    let rendered = super::documents(&output_of(&mut super::template(&helm, &more))?)?;
+    let monitors: Vec<_> = rendered.iter().filter(of_kind("ServiceMonitor")).collect();
+    assert_eq!(monitors.len(), 2);
+    for monitor in monitors {
+        let credentials = &monitor["spec"]["endpoints"][0]["authorization"]["credentials"];
+        assert_eq!(credentials, &json!({"name": "p", "key": "token"}), "{}", name(monitor));
+    }
+    for object in of("many-namespaces")?.iter().filter(of_kind("ServiceMonitor")) {
+        assert_eq!(object["spec"]["endpoints"][0]["authorization"], Value::Null);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{needs, run, template};
 
 /// Values that cannot be, and words that the message must have.
-const REFUSED: [(&[&str], &str); 28] = [
+const REFUSED: [(&[&str], &str); 31] = [
     (&["--set", "replicsa=2"], "'replicsa' not allowed"),
     (&["--set", "runner.imgae.tag=1"], "'imgae' not allowed"),
     (&["--set", "storage.create.sise=1Gi"], "'sise' not allowed"),
@@ -34,6 +34,9 @@ const REFUSED: [(&[&str], &str); 28] = [
     (&["--set", "leaderElection.retryPeriod=1m"], "retryPeriod: 1m is not shorter than renewDeadline 10s"),
     (&["--set", "runner.pod.nodeselector.a=b"], "'nodeselector' not allowed"),
     (&["--set", "runner.pod.securityContext.runAsUser=0"], "/runner/pod/securityContext/runAsUser"),
+    (&["--set", "pages.authentication.secret=a"], "'secret' not allowed"),
+    (&["--set", "pages.authentication.secretName=A b"], "/pages/authentication/secretName"),
+    (&["--set", "pages.authentication.secretKey=a/b"], "/pages/authentication/secretKey"),
     (&["--set", "runner.pod.env[0].nam=A"], "'nam' not allowed"),
 ];
 

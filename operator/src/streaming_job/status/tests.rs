@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::kind::JobStatus;
 use crate::reconcile::{Write, write};
+use crate::reports::Silence;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -159,12 +160,16 @@ fn every_fault_has_its_reason_and_its_conditions() {
             Reason::Running,
             Health::Healthy,
         ),
-        (Box::new(|_, said, _| *said = ReportState::Silent), Reason::StatusUnknown, Health::Degraded),
+        (
+            Box::new(|_, said, _| *said = ReportState::Silent(Silence::NoAnswer)),
+            Reason::StatusUnknown,
+            Health::Degraded,
+        ),
         (Box::new(|_, said, _| *said = ReportState::Unknown), Reason::Running, Health::Healthy),
         (
             Box::new(|pod, said, _| {
                 (pod.ready, pod.metadata.creation_timestamp) = (false, Some(Time(at(500))));
-                *said = ReportState::Silent;
+                *said = ReportState::Silent(Silence::NoAnswer);
             }),
             Reason::NotReady,
             Health::Retrying,
@@ -227,9 +232,12 @@ fn what_the_operator_refuses_comes_before_everything_and_off_before_the_pods() {
 #[test]
 fn a_runner_that_cannot_be_read_never_makes_a_job_unready() {
     let before = verdict_of(running());
-    let after = verdict_of(ReportState::Silent);
+    let after = verdict_of(ReportState::Silent(Silence::NoAnswer));
     assert!(before.findings()[0].holds && after.findings()[0].holds);
     assert_eq!(after.findings()[2].reason, Reason::StatusUnknown);
+    let refused = verdict_of(ReportState::Silent(Silence::Refused));
+    assert_eq!((refused.reason, refused.health), (after.reason, after.health));
+    assert!(refused.message.contains("token") && refused.hint.contains("Secret"), "{refused:?}");
 }
 
 fn verdict_of(said: ReportState) -> Verdict {
@@ -279,7 +287,7 @@ fn the_figures_are_those_of_the_runner() {
     assert_eq!(status.dead_letters.as_ref().unwrap().total_records, 3);
     assert_eq!(status.selector.as_deref(), Some("dataplatform.io/job=a,dataplatform.io/kind=StreamingJob"));
     assert_eq!((status.replicas, status.ready_replicas), (Some(1), Some(1)));
-    let silent = status_of(&status, &ReportState::Silent, 200);
+    let silent = status_of(&status, &ReportState::Silent(Silence::NoAnswer), 200);
     assert_eq!((silent.watermark, silent.last_checkpoint), (status.watermark, status.last_checkpoint));
     assert_eq!((silent.lag, silent.throughput), (None, None), "unknown is absent");
 }

@@ -4,7 +4,7 @@ use data_platform_crds::streaming_job::StreamingJob;
 use serde_json::{Value, json};
 
 use super::job;
-use crate::args::RunnerSettings;
+use crate::args::{HttpToken, RunnerSettings};
 use crate::fixtures::golden::{golden, yaml};
 use crate::fixtures::settings;
 use crate::names::JOB_FILE;
@@ -54,6 +54,7 @@ fn a_job_with_every_setting() {
     let settings = RunnerSettings {
         image_pull_policy: Some("Never".to_owned()),
         image_pull_secrets: vec!["registry".to_owned()],
+        http_token: Some(HttpToken { secret: "pages".to_owned(), key: "page.token".to_owned() }),
         ..settings()
     };
     golden("full.yaml", &documents(&serde_json::from_value(value).unwrap(), &settings, false));

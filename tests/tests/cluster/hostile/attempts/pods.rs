@@ -68,6 +68,7 @@ fn environment(table: &mut Table) {
     let own = || refused(&["spec.pod.env[0].name", "the operator sets this variable", "leave it out"]);
     for name in [
         "HTTP_ADDRESS",
+        "HTTP_TOKEN_FILE",
         "TERMINATION_MESSAGE_PATH",
         "DATA_PLATFORM_CONFIG",
         "DATA_PLATFORM_NO_LOCK",
