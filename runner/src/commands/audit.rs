@@ -23,7 +23,7 @@ use crate::args::AuditArgs;
 use crate::checkpoint::store::StoreError;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::survey::Survey;
-use crate::commands::checkpoint::{JobPlace, Retention, block_on, output_opener, store_failed};
+use crate::commands::checkpoint::{JobPlace, Retention, block_on, output_opener, sees_tables, store_failed};
 use crate::commands::{align_right, bytes, grouped, list};
 
 use self::log::AuditedLog;
@@ -38,6 +38,7 @@ const PROBLEMS_SHOWN: usize = 40;
 pub(crate) fn audit(args: &AuditArgs) -> Result<u8, CommandError> {
     let place = JobPlace::find(&args.job, &args.place)?;
     let retention = Retention { since: args.retained_since };
+    block_on(sees_tables(&place))??;
     let audit = block_on(stable_audit(&place, retention))?.map_err(store_failed)?;
     print(&audit.text(&place));
     Ok(u8::from(!audit.problems.is_empty()))

@@ -183,6 +183,20 @@ pub(crate) async fn output_opener(survey: &Survey, outputs: Option<&Location>) -
     outputs::opener(&state.start.log_id, known.keys().chain(&current), &current, outputs).await
 }
 
+/// Refuses to judge the files of a streaming job whose tables are not to be seen from here.
+///
+/// # Errors
+/// That none is; that the log cannot be read.
+pub(crate) async fn sees_tables(place: &JobPlace) -> Result<(), CommandError> {
+    let survey = Survey::read(&place.store).await.map_err(store_failed)?;
+    let Some(state) = survey.head().state else { return Ok(()) };
+    let has_files = |name: &String| state.outputs.get(name).is_some_and(|output| output.last_file > 0);
+    let roots: Vec<_> =
+        state.plan.outputs.iter().filter(|(name, _)| has_files(name)).map(|(_, root)| root.clone()).collect();
+    let tables = outputs::Tables { log_id: &state.start.log_id, roots: &roots, outputs: place.outputs.as_ref() };
+    tables.are_seen_by(&place.name).await
+}
+
 /// Runs a future of the stores, which block.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -276,7 +276,13 @@ fn ready(args: &RunArgs) -> Result<(Planned, RunOptions), CommandError> {
     for warning in loaded.warnings() {
         tracing::warn!("{}", warning.in_file(loaded.file()));
     }
-    Ok((plan(loaded)?, options))
+    let planned = plan(loaded)?;
+    if let Planned::Streaming(job) = &planned {
+        for warning in job.unread_sources() {
+            tracing::warn!("{}", warning.in_file(&job.loaded.file));
+        }
+    }
+    Ok((planned, options))
 }
 
 fn stream(

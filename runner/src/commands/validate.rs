@@ -30,7 +30,12 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
             }
         };
         match PlannedJob::new(*streaming) {
-            Ok(planned) => lines += &format!("{file}: StreamingJob {} is valid\n", planned.name()),
+            Ok(planned) => {
+                for warning in planned.unread_sources() {
+                    eprintln!("{}", warning.in_file(&file));
+                }
+                lines += &format!("{file}: StreamingJob {} is valid\n", planned.name());
+            }
             Err(ConfigError::Problems(found)) => problems.extend(found),
             Err(error) => return Err(error.into()),
         }

@@ -99,6 +99,22 @@ impl PlannedJob {
         self.loaded.job.metadata.name.as_deref().unwrap_or_default()
     }
 
+    /// A word for each source that no query reads: its records are read and counted, and come to nothing.
+    pub fn unread_sources(&self) -> Vec<Problem> {
+        let sources = self.loaded.job.spec.sources.iter().enumerate();
+        let unread = sources.filter(|(index, _)| self.flows.iter().all(|flow| !flow.reads(*index)));
+        unread
+            .map(|(index, source)| {
+                let path = spec_field("sources").index(index);
+                let message =
+                    format!("no query reads the source {}: its records are read, counted and dropped", source.name);
+                let cure = "leave the source out, or name it in a query";
+                let location = self.loaded.manifest.location(&path);
+                Problem { location, ..Problem::warning(path, message, cure) }
+            })
+            .collect()
+    }
+
     /// Name of the checkpoint.
     pub fn checkpoint(&self) -> &str {
         let named = self.loaded.job.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.name.as_deref());
@@ -460,6 +476,29 @@ mod tests {
             ),
             ("91607ed4903c79df", "ef30200f76390ce2")
         );
+    }
+
+    #[test]
+    fn a_source_that_no_query_reads_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("job.yaml");
+        let source = |name: &str| format!("    - {{name: {name}, topics: [t], columns: [{{name: a, type: int}}]}}\n");
+        let text = format!(
+            "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {{name: j}}\nspec:\n  sources:\n{}{}  query: \
+             SELECT a FROM used\n  sink: {{format: parquet, path: t}}\n",
+            source("used"),
+            source("unused").replace("[t]", "[u]")
+        );
+        std::fs::write(&file, text).unwrap();
+        let source = crate::config::JobSource { files: vec![file], ..crate::config::JobSource::default() };
+        let crate::config::Loaded::Streaming(loaded) = crate::config::load_one(&source).unwrap() else {
+            panic!("it is a streaming job")
+        };
+        let found = PlannedJob::new(*loaded).unwrap().unread_sources();
+        let found: Vec<_> = found.iter().map(|problem| problem.in_file("job.yaml")).collect();
+        let expected = "job.yaml:7:7: warning: spec.sources[1]: no query reads the source unused: its records are read, \
+                        counted and dropped: leave the source out, or name it in a query";
+        assert_eq!(found, [expected]);
     }
 
     /// A name that is missing there would let a query keep the state of another aggregate.

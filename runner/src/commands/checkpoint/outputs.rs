@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use crate::app::CommandError;
 use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::owner;
 use crate::checkpoint::store::open::Location;
@@ -35,6 +36,43 @@ pub(crate) async fn opener(
 /// Opens a table at its root.
 pub(crate) fn open(root: &str) -> Result<SharedStore, StoreError> {
     Location::of_root(root)?.open_table(&no_faults())
+}
+
+/// Tables of a log that hold files, and where the log says that each lies; and where else to look for them.
+pub(crate) struct Tables<'a> {
+    /// The log.
+    pub(crate) log_id: &'a str,
+    /// Roots of today.
+    pub(crate) roots: &'a [String],
+    /// The outputs folder of this command.
+    pub(crate) outputs: Option<&'a Location>,
+}
+
+impl Tables<'_> {
+    /// Says so when not one of the tables is to be seen: then this command looks at other folders than the job, and each
+    /// file would be called missing. One that lacks is damage like any other.
+    ///
+    /// # Errors
+    /// As said.
+    pub(crate) async fn are_seen_by(&self, name: &str) -> Result<(), CommandError> {
+        for root in self.roots {
+            let is_there = Location::of_root(root).ok().and_then(|place| Some(place.folder()?.is_dir()));
+            if is_there != Some(false) || find(self.log_id, root, self.roots, self.outputs).await.is_some() {
+                return Ok(());
+            }
+        }
+        let Some(first) = self.roots.first() else { return Ok(()) };
+        let more = if self.roots.len() > 1 { format!(" and {} more", self.roots.len() - 1) } else { String::new() };
+        let below =
+            self.outputs.map_or_else(String::new, |outputs| format!(", nor any table of this log below {outputs}"));
+        let job = name.rsplit('/').next().unwrap_or_default();
+        Err(CommandError::user(format!(
+            "this command sees other folders than {name}, so it says nothing of its files: the job writes to {first}{more}, and \
+             that folder is not here{below}: say with --outputs or OUTPUTS_DIR where the tables are mounted or were moved to, \
+             or run the command where the job runs (in a cluster: `kubectl exec deployment/{job} -- data-platform …`); if the \
+             tables were removed, bring them back from a backup"
+        )))
+    }
 }
 
 /// The first place that is the log's; `None` if none is.

@@ -205,3 +205,40 @@ fn a_rewind_is_refused_while_a_runner_works_and_when_there_is_nothing_to_do() {
     let error = error_text(rewind::rewind(&rewind_args(&fixture, Some(999), true)).unwrap_err());
     assert!(error.contains("version 999 cannot be reached"), "{error}");
 }
+
+/// The place of a command that was told this outputs folder.
+fn place_with(fixture: &Fixture, outputs: &str) -> JobPlace {
+    JobPlace { outputs: Some(Location::Folder(fixture.path(outputs))), ..place(fixture) }
+}
+
+#[tokio::test]
+async fn a_command_that_sees_other_folders_says_so_instead_of_calling_every_file_missing() {
+    let fixture = Fixture::with_commits(6).await;
+    let old = fixture.path("outputs");
+    sees_tables(&place_with(&fixture, "nowhere")).await.unwrap();
+    std::fs::rename(&old, fixture.path("mounted")).unwrap();
+    for outputs in ["outputs", "nowhere"] {
+        let place = place_with(&fixture, outputs);
+        let error = error_text(verify::verify(&place, Retention::default()).await.unwrap_err());
+        for words in
+            ["sees other folders than local/clicks", &format!("{}/{TABLE} and 1 more", old.display()), "--outputs"]
+        {
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        assert!(!error.contains("it is missing"), "{error}");
+    }
+    let (text, is_good) = verify::verify(&place_with(&fixture, "mounted"), Retention::default()).await.unwrap();
+    assert!(is_good, "{text}");
+    // One table that is gone is damage, and each of its files is named.
+    std::fs::rename(fixture.path("mounted"), &old).unwrap();
+    std::fs::remove_dir_all(old.join(TABLE)).unwrap();
+    let (text, is_good) = verify::verify(&place_with(&fixture, "outputs"), Retention::default()).await.unwrap();
+    assert!(!is_good && text.contains("it is missing"), "{text}");
+}
+
+#[tokio::test]
+async fn a_job_without_files_has_nothing_that_could_not_be_seen() {
+    let fixture = Fixture::with_commits(0).await;
+    std::fs::remove_dir_all(fixture.path("outputs")).unwrap();
+    sees_tables(&place_with(&fixture, "nowhere")).await.unwrap();
+}

@@ -21,7 +21,7 @@ use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::checkpoint::survey::Survey;
 use crate::commands::{bytes, grouped, list};
 
-use super::{FileState, JobPlace, Retention, check_file, output_opener, store_failed};
+use super::{FileState, JobPlace, Retention, check_file, output_opener, sees_tables, store_failed};
 
 /// How often everything is read again when the job went on meanwhile.
 const READS_MAX: u32 = 5;
@@ -64,6 +64,7 @@ impl Check {
 
 /// The text of the command, and whether everything is good.
 pub(super) async fn verify(place: &JobPlace, retention: Retention) -> Result<(String, bool), CommandError> {
+    sees_tables(place).await?;
     let checks = stable_checks(place, retention).await.map_err(store_failed)?;
     Ok(text(place, &checks))
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::paths;
 use crate::checkpoint::progress::read_progress;
 use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::commands::checkpoint::outputs::Tables;
 use crate::commands::checkpoint::verify::{Check, shown, text};
 use crate::commands::checkpoint::{FileState, JobPlace, Retention, check_file, outputs, store_failed};
 use crate::commands::{bytes, grouped};
@@ -22,8 +23,21 @@ pub(in crate::commands::checkpoint) async fn verify(
     place: &JobPlace,
     retention: Retention,
 ) -> Result<(String, bool), CommandError> {
+    sees_table(place).await?;
     let checks = stable_checks(place, retention).await.map_err(store_failed)?;
     Ok(text(place, &checks))
+}
+
+/// Refuses to judge the files of a job whose table is not to be seen from here.
+async fn sees_table(place: &JobPlace) -> Result<(), CommandError> {
+    let survey = BatchSurvey::read(&place.store).await.map_err(store_failed)?;
+    let Some(state) = survey.head().state else { return Ok(()) };
+    let replacements = survey.replacements();
+    let with_files = replacements.values().filter(|decision| !decision.replace.files.is_empty());
+    let newest = with_files.max_by_key(|decision| decision.version);
+    let roots: Vec<_> = newest.iter().map(|decision| decision.replace.root.clone()).collect();
+    let tables = Tables { log_id: &state.start.log_id, roots: &roots, outputs: place.outputs.as_ref() };
+    tables.are_seen_by(&place.name).await
 }
 
 /// Checks until nothing is bad, or the log stands still.
