@@ -209,7 +209,8 @@ reasons! {
     QueryChanged, Stalled, "the query changed while windows made by the old one are open",
         "bring the old query back, or say with spec.onQueryChange (rebuild, drain or newLog) what becomes of them";
     CheckpointInUse, Retrying, "another runner works on the checkpoint", "stop it first";
-    Fenced, Retrying, "another runner took the job over", "nothing: that one goes on";
+    Fenced, Retrying, "another runner took the job over",
+        "nothing, if that one is to go on; else read the message: it names how this one takes over";
     StateLost, Stalled, "open windows cannot be rebuilt: Kafka no longer has their records",
         "data-platform checkpoint rewind JOB, or begin anew; longer retention";
     StorageDenied, Stalled, "a folder or bucket cannot be written", "let the job's user (65532) write there";
@@ -324,7 +325,7 @@ pub fn joined(message: &str, hint: &str, json_bytes_max: usize) -> String {
 }
 
 /// What stands before the hint in a text of a runner.
-const WHAT_TO_DO: &str = "what to do: ";
+pub const WHAT_TO_DO: &str = "what to do: ";
 
 /// A text of a runner, of at most this many bytes of JSON: a long one is cut, what to do stays.
 pub fn shortened(text: &str, json_bytes_max: usize) -> String {

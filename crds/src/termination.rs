@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::condition::{joined, told};
+use crate::condition::{WHAT_TO_DO, joined, told};
 
 /// Longest last message in bytes: what Kubernetes keeps of a termination message.
 pub const BYTES_MAX: usize = 4_096;
@@ -49,7 +49,9 @@ impl Termination {
 
     /// The text to leave: at most [`BYTES_MAX`] bytes. Too long a message is cut, but not what to do about it.
     pub fn text(&self, hint: &str) -> String {
-        let message = joined(&told(&self.message, BYTES_MAX), hint, BYTES_MAX - FRAME_BYTES);
+        // Marked, so that who cuts it further keeps it.
+        let hint = if hint.is_empty() { String::new() } else { format!("{WHAT_TO_DO}{hint}") };
+        let message = joined(&told(&self.message, BYTES_MAX), &hint, BYTES_MAX - FRAME_BYTES);
         serde_json::to_string(&Self { message, ..self.clone() }).unwrap_or_default()
     }
 }
@@ -70,7 +72,8 @@ mod tests {
             assert!(text.len() <= BYTES_MAX, "{}", text.len());
             let read = Termination::read(&text).unwrap();
             assert_eq!(read.reason, "InvalidSpec");
-            assert!(read.message.ends_with("write it in another way"), "{}", read.message);
+            assert!(read.message.ends_with("what to do: write it in another way"), "{}", read.message);
+            assert!(crate::condition::shortened(&read.message, 600).ends_with("write it in another way"));
         }
         assert_eq!(Termination::read(&of("what").text("")).unwrap().message, "what");
     }

@@ -18,6 +18,10 @@ pub const CLAIM_LABEL: &str = "dataplatform.io/claim";
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "data-platform");
 /// Annotation of a resource whose change restarts its pods.
 pub const RESTARTED_AT: &str = "dataplatform.io/restartedAt";
+/// Annotation of a resource: a number above that of the runner that has the job's log, to take it over.
+pub const TAKEOVER: &str = "dataplatform.io/takeover";
+/// Annotation of a pod template: when a pod was given up that another one had fenced.
+pub const GIVEN_UP: &str = "dataplatform.io/given-up";
 /// Annotation of a child: hash of what the operator applied.
 pub const APPLIED: &str = "dataplatform.io/applied";
 /// Annotation of a child: names the generation and restart annotation of the resource that it was made from.
@@ -108,7 +112,9 @@ mod tests {
     #[test]
     fn a_job_may_set_no_label_or_annotation_of_the_operator() {
         let labels = labels("StreamingJob", "a");
-        for name in labels.keys().map(String::as_str).chain([CLAIM_LABEL, RESTARTED_AT, APPLIED, REVISION]) {
+        for name in
+            labels.keys().map(String::as_str).chain([CLAIM_LABEL, RESTARTED_AT, TAKEOVER, GIVEN_UP, APPLIED, REVISION])
+        {
             assert!(is_reserved(name), "{name}");
         }
     }

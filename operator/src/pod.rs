@@ -2,7 +2,7 @@
 //!
 //! Pure. The words are the kubelet's and the scheduler's.
 
-use data_platform_crds::condition::Reason;
+use data_platform_crds::condition::{Reason, shortened};
 use data_platform_crds::termination::Termination;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,6 +12,10 @@ use serde_json::Value;
 use crate::cache::Cached;
 use crate::names::CONTAINER;
 use crate::observed::Observed;
+
+/// Longest text of what a runner said when it ended, in bytes of JSON: the message of a condition has room for it and for the
+/// hint of its reason, so that what the runner said to do is not cut off there.
+const SAID_BYTES_MAX: usize = 1536;
 
 /// What is known of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,8 +159,8 @@ impl Exit {
                 (Reason::OutOfMemory, format!("{} (exit code {code})", Reason::OutOfMemory.meaning()))
             }
             (Some(said), _) => match Reason::from_name(&said.reason) {
-                Some(reason) => (reason, said.message.clone()),
-                None => (Reason::CrashLoop, format!("{}: {}", said.reason, said.message)),
+                Some(reason) => (reason, shortened(&said.message, SAID_BYTES_MAX)),
+                None => (Reason::CrashLoop, format!("{}: {}", said.reason, shortened(&said.message, SAID_BYTES_MAX))),
             },
             (None, word) => (Reason::CrashLoop, without_last_message(code, word, text)),
         };
@@ -259,6 +263,23 @@ mod tests {
         assert_eq!(message(139, ""), "exit code 139, Error");
         assert_eq!(message(1, "thread 'main' panicked"), "exit code 1, Error; its last words: thread 'main' panicked");
         assert_eq!(message(137, "tail of\":\"json\"}"), "it was killed (exit code 137)");
+    }
+
+    #[test]
+    fn what_a_runner_said_to_do_reaches_the_condition_however_long_its_message_is() {
+        let said = data_platform_crds::termination::Termination {
+            reason: "StorageDenied".to_owned(),
+            message: "\"ü".repeat(4_000),
+            ..Default::default()
+        };
+        let message = said.text("let the user 65532 write there");
+        let pod = container(json!({"waiting": {"reason": "CrashLoopBackOff"}}), terminated(2, "Error", &message));
+        let (reason, message) = pod.trouble.unwrap();
+        let verdict = crate::verdict::Verdict::new(reason, format!("{message}; it is tried again"));
+        let conditions =
+            data_platform_crds::condition::conditions(&[], &verdict.findings(), None, Timestamp::UNIX_EPOCH);
+        assert!(conditions[0].message.contains("let the user 65532 write there"), "{}", conditions[0].message);
+        assert!(conditions[0].message.ends_with(reason.hint()), "{}", conditions[0].message);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
 use crate::observed::Observed;
 use crate::reconcile::{FALLBACK_PERIOD, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
+use crate::streaming_job::build::Kept;
 use crate::streaming_job::rollout::{HeldBack, Plan};
 use crate::streaming_job::status::verdict;
 use crate::streaming_job::validate::ValidatedJob;
@@ -33,6 +34,7 @@ use crate::{children, claim, reconcile};
 
 pub mod build;
 mod dereference;
+mod given_up;
 mod printed;
 pub mod rollout;
 pub mod status;
@@ -134,7 +136,13 @@ async fn reconcile_children(
             memory.rolled = Some(clock::instant());
         }
     });
-    let children = build::children(job, &built, deployed.as_deref(), plan, facts.cannot_start);
+    let given_up = given_up::given_up(
+        dereference::live(job, uid, context).as_ref(),
+        &context.scope.pods.of_job(key),
+        Timestamp::now(),
+    );
+    let kept = Kept { deployed: deployed.as_deref(), cannot_start: facts.cannot_start, given_up };
+    let children = build::children(job, &built, &kept, plan);
     if let Some(refusal) = children::apply_children(&children, uid, context).await? {
         return Ok(Outcome::refused(refusal, UNWATCHED_PERIOD));
     }

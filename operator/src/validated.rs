@@ -12,7 +12,7 @@ use crate::allowed::Given;
 use crate::apply::owner_reference;
 use crate::args::RunnerSettings;
 use crate::kind::JobResource;
-use crate::names::{DATA_FOLDER, RESTARTED_AT, hash};
+use crate::names::{DATA_FOLDER, RESTARTED_AT, TAKEOVER, hash};
 
 /// Why a job is not built: the reason of its conditions, and a message.
 pub type Refusal = (Reason, String);
@@ -32,10 +32,12 @@ pub struct ValidatedJob<K> {
     pub storage: Storage,
     /// The Secrets that are mounted.
     pub secrets: BTreeSet<String>,
-    /// Names the generation of the spec and the restart annotation: what a user changes to get other pods.
+    /// Names the generation of the spec, the restart and the take-over annotation: what a user changes to get other pods.
     pub revision: String,
     /// The restart annotation.
     pub restarted_at: Option<String>,
+    /// The take-over annotation.
+    pub takeover: Option<i64>,
 }
 
 /// Where outputs and checkpoints are.
@@ -52,11 +54,24 @@ pub struct Storage {
 /// Names what a user changes to get other pods. The generation, not a hash of the spec: an upgrade that brings a new field
 /// with a default changes the text of every spec, and no generation.
 fn revision(metadata: &ObjectMeta) -> String {
-    hash(&format!("{:?} {:?} {}", metadata.uid, metadata.generation, restarted_at(metadata).unwrap_or_default()))
+    let restarted_at = annotation(metadata, RESTARTED_AT).unwrap_or_default();
+    let takeover = annotation(metadata, TAKEOVER).map(|number| format!(" take-over {number}")).unwrap_or_default();
+    hash(&format!("{:?} {:?} {restarted_at}{takeover}", metadata.uid, metadata.generation))
 }
 
-fn restarted_at(metadata: &ObjectMeta) -> Option<String> {
-    metadata.annotations.as_ref()?.get(RESTARTED_AT).cloned()
+fn annotation(metadata: &ObjectMeta, name: &str) -> Option<String> {
+    metadata.annotations.as_ref()?.get(name).cloned()
+}
+
+fn takeover(metadata: &ObjectMeta) -> Result<Option<i64>, Refusal> {
+    let Some(text) = annotation(metadata, TAKEOVER) else { return Ok(None) };
+    let number = text.trim().parse().ok().filter(|number| *number >= 0);
+    number.map(Some).ok_or_else(|| {
+        let message = format!(
+            "the annotation {TAKEOVER} is {text:?}: write the number that the message of the fenced runner names, such as \"1\""
+        );
+        (Reason::InvalidSpec, message)
+    })
 }
 
 /// Makes a job that can be built from one that was checked.
@@ -78,7 +93,8 @@ pub fn validate<K: JobResource>(job: &K, settings: &RunnerSettings) -> Result<Va
         storage: storage(job.storage(), settings)?,
         secrets: secrets(job),
         revision: revision(metadata),
-        restarted_at: restarted_at(metadata),
+        restarted_at: annotation(metadata, RESTARTED_AT),
+        takeover: takeover(metadata)?,
         namespace,
         name,
         owner,

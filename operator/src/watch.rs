@@ -20,7 +20,7 @@ use crate::child::{Child, ChildKind};
 use crate::context::{Context, Scope, Triggers};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
-use crate::names::{KIND_LABEL, MANAGED_BY, RESTARTED_AT};
+use crate::names::{KIND_LABEL, MANAGED_BY, RESTARTED_AT, TAKEOVER};
 use crate::observed::Observed;
 use crate::pod::PodFacts;
 
@@ -195,13 +195,13 @@ pub fn key<K: JobResource>(job: &Observed<K>) -> JobKey {
 }
 
 /// What a reconcile reads of a resource, beside its status.
-fn what_matters<K>(job: &Observed<K>) -> (Option<&str>, Option<i64>, Option<&str>, bool) {
+fn what_matters<K>(job: &Observed<K>) -> (Option<&str>, Option<i64>, [Option<&str>; 2], bool) {
     let metadata = &job.metadata;
-    let restarted_at = metadata.annotations.as_ref().and_then(|annotations| annotations.get(RESTARTED_AT));
+    let annotation = |name: &str| Some(metadata.annotations.as_ref()?.get(name)?.as_str());
     (
         metadata.uid.as_deref(),
         metadata.generation,
-        restarted_at.map(String::as_str),
+        [RESTARTED_AT, TAKEOVER].map(annotation),
         metadata.deletion_timestamp.is_some(),
     )
 }

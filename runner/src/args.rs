@@ -176,8 +176,9 @@ pub struct RunArgs {
     /// Stay up, not ready, with an error that needs its user, and go on when it is mended: for pods.
     #[arg(long, env = "DATA_PLATFORM_STAY_UP", hide = true)]
     pub stay_up: bool,
-    /// Take the job over from an owner of a lower number, whatever its pod: what the operator sets.
-    #[arg(long, env = "DATA_PLATFORM_TAKEOVER", default_value_t = 0, hide = true)]
+    /// Take the job over from a runner whose resource is newer, after the job was moved here: a number above that of the
+    /// other one, which the message of the refusal names. Stop the other one first.
+    #[arg(long, env = "DATA_PLATFORM_TAKEOVER", default_value_t = 0, value_name = "NUMBER", hide_env = true)]
     pub takeover: i64,
     /// The restart annotation of the job: a person looked at what stopped it.
     #[arg(long, env = "DATA_PLATFORM_RESTARTED_AT", hide = true)]

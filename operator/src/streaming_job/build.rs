@@ -12,6 +12,7 @@ use crate::cache::JobKind;
 use crate::child::ChildKind;
 use crate::memory::DeployedRevision;
 use crate::names::{HTTP_PORT, JOB_FILE, RESTARTED_AT, REVISION, TEMPLATE_FILE, VOLUME_PREFIX, selector};
+use crate::streaming_job::given_up;
 use crate::streaming_job::rollout::Plan;
 use crate::streaming_job::validate::{ValidatedJob, replicas};
 
@@ -22,6 +23,8 @@ const STOP_MARGIN_SECONDS: u64 = 15;
 /// The variable by which a runner learns the brokers, before it looks at its job.
 const BOOTSTRAP_SERVERS: &str = "KAFKA_BOOTSTRAP_SERVER";
 
+/// The variable by which a runner takes a job over from one that outranks it.
+const TAKEOVER: &str = "DATA_PLATFORM_TAKEOVER";
 /// The variable by which a runner closes every window and then waits to be stopped.
 const DRAIN: &str = "DATA_PLATFORM_DRAIN";
 
@@ -51,10 +54,12 @@ fn life(job: &ValidatedJob, settings: &RunnerSettings) -> PodLife {
     let own_env = spec.pod.iter().flat_map(|pod| &pod.env);
     let names_brokers = has_brokers || own_env.into_iter().any(|env| env.name == BOOTSTRAP_SERVERS);
     let brokers = settings.bootstrap_servers.as_ref().filter(|_| !names_brokers);
+    let brokers = brokers.map(|brokers| json!({"name": BOOTSTRAP_SERVERS, "value": brokers}));
+    let takeover = job.takeover.map(|number| json!({"name": TAKEOVER, "value": number.to_string()}));
     PodLife {
         ends: false,
         stop_seconds: stop_timeout.saturating_add(STOP_MARGIN_SECONDS),
-        env: brokers.map(|brokers| json!({"name": BOOTSTRAP_SERVERS, "value": brokers})).into_iter().collect(),
+        env: brokers.into_iter().chain(takeover).collect(),
     }
 }
 
@@ -110,24 +115,31 @@ pub fn deployed_revision(revision: String, config_map: String, data: &Value) -> 
     Some(DeployedRevision { revision, config_map, template, job: *job })
 }
 
+/// What is there already, and how it is.
+#[derive(Clone, Debug, Default)]
+pub struct Kept<'a> {
+    /// What the running Deployment was made from, if that is anything else than what was built now.
+    pub deployed: Option<&'a DeployedRevision>,
+    /// The pod cannot start as it is.
+    pub cannot_start: bool,
+    /// When a pod was given up.
+    pub given_up: Option<String>,
+}
+
 /// The children of a job as they should be, in the order in which they are written: a pod needs its ConfigMap, and its
-/// name should lead somewhere when it starts. The Deployment comes last. `cannot_start`: the pod cannot start as it is.
-pub fn children(
-    job: &ValidatedJob,
-    built: &Built,
-    deployed: Option<&DeployedRevision>,
-    plan: Plan,
-    cannot_start: bool,
-) -> Vec<Desired> {
-    match deployed.filter(|_| plan != Plan::Roll) {
+/// name should lead somewhere when it starts. The Deployment comes last.
+pub fn children(job: &ValidatedJob, built: &Built, kept: &Kept<'_>, plan: Plan) -> Vec<Desired> {
+    let marked = |template| given_up::marked(template, kept.given_up.as_deref());
+    match kept.deployed.filter(|_| plan != Plan::Roll) {
         // The ConfigMap that is kept is not written: it is there, and never changes.
         Some(deployed) => {
-            let template = kept_template(job, built, deployed, plan, cannot_start);
+            let template = marked(kept_template(job, built, deployed, plan, kept.cannot_start));
             let deployment = deployment(job, &template, &deployed.config_map, &deployed.revision);
             vec![built.service.clone(), deployment]
         }
         None => {
-            let deployment = deployment(job, &built.template, &built.config_map.name, &job.revision);
+            let template = marked(built.template.clone());
+            let deployment = deployment(job, &template, &built.config_map.name, &job.revision);
             vec![built.config_map.clone(), built.service.clone(), deployment]
         }
     }

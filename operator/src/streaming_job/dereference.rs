@@ -62,7 +62,7 @@ pub(super) async fn deployed(
 }
 
 /// The job's own Deployment.
-fn live(job: &ValidatedJob, uid: &str, context: &Context) -> Option<Value> {
+pub(super) fn live(job: &ValidatedJob, uid: &str, context: &Context) -> Option<Value> {
     let live = context.scope.children.of(ChildKind::Deployment).get(&job.namespace, &job.name)?;
     crate::observed::controller(&live.metadata).is_some_and(|owner| owner.uid == uid).then(|| live.value())
 }

@@ -1,6 +1,8 @@
 //! A reconcile as a whole, against an API server in memory.
 
+use data_platform_crds::condition::Reason;
 use data_platform_crds::streaming_job::StreamingJob;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use crate::args::RunnerSettings;
@@ -8,6 +10,7 @@ use crate::cache::{JobKey, JobKind};
 use crate::fixtures::api_server::ApiServer;
 use crate::fixtures::{Random, assert_same, children, server_with, settings, whatever_fails};
 use crate::observed::Observed;
+use crate::pod::{Exit, PodFacts};
 use crate::streaming_job::validate::ValidatedJob;
 use crate::validated::validate;
 
@@ -296,4 +299,57 @@ async fn a_job_that_flaps_makes_few_events_and_few_writes_and_its_last_word_is_t
     // A few seconds of the clock on the wall are a few more.
     assert!((20..=22).contains(&events), "{events} events");
     assert!((60..=64).contains(&statuses), "{statuses} writes of the status");
+}
+
+#[tokio::test]
+async fn the_take_over_annotation_reaches_the_runner_and_one_that_is_no_number_is_refused() {
+    let server = server_with(&job());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    let env = || {
+        let pod = server.get("deployments", "a").unwrap()["spec"]["template"]["spec"]["containers"][0]["env"].clone();
+        let variables = pod.as_array().unwrap().clone();
+        let found = variables.iter().find(|variable| variable["name"] == "DATA_PLATFORM_TAKEOVER");
+        found.map(|variable| variable["value"].clone())
+    };
+    assert_eq!(env(), None);
+    let annotate = |number: &str| {
+        server.edit("streamingjobs", "a", |job| {
+            job["metadata"]["annotations"]["dataplatform.io/takeover"] = number.into()
+        });
+    };
+    annotate("2");
+    operator.settle().await;
+    assert_eq!(env(), Some(json!("2")));
+    annotate("all");
+    operator.settle().await;
+    let (reason, message) = operator.ready();
+    assert!(reason == "InvalidSpec" && message.contains("dataplatform.io/takeover"), "{reason}: {message}");
+    assert_eq!(env(), Some(json!("2")), "what runs goes on");
+}
+
+#[tokio::test]
+async fn a_fenced_pod_that_is_alone_is_replaced_once() {
+    let server = server_with(&job());
+    let operator = Operator::new(&server);
+    operator.settle().await;
+    let mark = || {
+        let template = server.get("deployments", "a").unwrap()["spec"]["template"].clone();
+        template["metadata"]["annotations"]["dataplatform.io/given-up"].as_str().map(str::to_owned)
+    };
+    assert_eq!(mark(), None);
+    let labels = crate::names::labels("StreamingJob", "a");
+    let metadata = json!({"name": "p", "namespace": "n", "uid": "p", "resourceVersion": "9", "labels": labels});
+    let exit = Exit { time: Timestamp::now(), code: 3, reason: Reason::Fenced, message: String::new(), run: None };
+    operator.context.scope.pods.note(PodFacts {
+        metadata: serde_json::from_value(metadata).unwrap(),
+        last_exit: Some(exit),
+        ever_ran: true,
+        ..PodFacts::default()
+    });
+    operator.settle().await;
+    let given_up = mark().unwrap();
+    operator.settle().await;
+    Operator::new(&server).settle().await;
+    assert_eq!(mark(), Some(given_up), "the mark stays, whoever looks");
 }

@@ -93,6 +93,8 @@ pub enum LogError {
         place: String,
         /// Its epoch.
         epoch: u64,
+        /// It outranks this one: the number with which this one would take over.
+        takeover: Option<i64>,
     },
     /// The log changed behind this process: everything in memory is void, start from the log.
     #[error("the job log changed at version {version}; starting again from it")]
@@ -264,7 +266,9 @@ impl JobLog {
             TakeOver::GoOn => return Ok(()),
             TakeOver::TakeEpoch(epoch) => epoch,
             TakeOver::StopFenced(owner) => {
-                return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch });
+                let is_outranked = self.access.candidate.rank < owner.rank;
+                let takeover = is_outranked.then(|| owner.rank.takeover.saturating_add(1));
+                return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch, takeover });
             }
         };
         let Candidate { owner, rank, pod, place } = self.access.candidate.clone();
@@ -409,7 +413,7 @@ impl JobLog {
             && owner.owner != self.access.candidate.owner
             && owner.epoch > self.state.epoch()
         {
-            return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch });
+            return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch, takeover: None });
         }
         Err(LogError::Reload { version })
     }

@@ -153,7 +153,7 @@ pub struct Own {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "WrittenRank")]
 pub struct Rank {
-    /// What the operator raises when a pod that was given up has the job; 0 without a cluster.
+    /// What a person raises when a job is moved to where its resource is older (`--takeover`, `dataplatform.io/takeover`).
     pub takeover: i64,
     /// Creation of the job's resource, in seconds since 1970 by the API server; 0 without a cluster.
     pub created: i64,

@@ -91,7 +91,7 @@ impl JobError {
 
     /// Another process has the job.
     pub fn fenced(owner: &Own) -> Self {
-        Self::from(LogError::Fenced { place: owner.place.clone(), epoch: owner.epoch })
+        Self::from(LogError::Fenced { place: owner.place.clone(), epoch: owner.epoch, takeover: None })
     }
 }
 
@@ -210,6 +210,18 @@ impl From<LockError> for JobError {
     }
 }
 
+/// What a runner does about a later one of the same job.
+const FENCED: &str = "nothing: the other runner goes on; stop it first if this one should run instead";
+
+/// What to do about a runner whose resource is newer than that of this one: stopping it is not enough.
+fn outranked(takeover: i64) -> String {
+    format!(
+        "nothing, if the other runner is to go on. Its resource is newer than this one, as when a job was moved here: if this one \
+         should run instead, stop the other one and let this one take over with --takeover {takeover}, in a cluster with the \
+         annotation dataplatform.io/takeover: \"{takeover}\" of the job"
+    )
+}
+
 impl From<LogError> for JobError {
     fn from(error: LogError) -> Self {
         let message = error.to_string();
@@ -217,10 +229,10 @@ impl From<LogError> for JobError {
                       last good version and shows what that means before it does it";
         match error {
             LogError::Store(error) => error.into(),
-            LogError::Fenced { .. } => Self {
+            LogError::Fenced { takeover, .. } => Self {
                 reason: Reason::Fenced,
                 message,
-                cure: "nothing: the other runner goes on; stop it first if this one should run instead".to_owned(),
+                cure: takeover.map_or_else(|| FENCED.to_owned(), outranked),
                 retry: Retry::Fenced,
             },
             LogError::Reload { .. } => {
@@ -322,6 +334,17 @@ fn without_quoted(message: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runner_that_is_outranked_is_told_how_it_takes_over_and_another_is_not() {
+        let cure = |takeover| JobError::from(LogError::Fenced { place: "p".to_owned(), epoch: 7, takeover }).cure;
+        let outranked = cure(Some(3));
+        assert!(
+            outranked.contains("--takeover 3,") && outranked.contains("dataplatform.io/takeover: \"3\""),
+            "{outranked}"
+        );
+        assert!(cure(None).starts_with("nothing: the other runner goes on"), "{}", cure(None));
+    }
 
     #[test]
     fn a_query_that_fails_says_why_but_not_on_which_value() {

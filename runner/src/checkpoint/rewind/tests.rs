@@ -183,6 +183,25 @@ async fn an_owner_who_slept_through_a_rewind_cannot_commit() {
 }
 
 #[tokio::test]
+async fn who_is_outranked_learns_the_number_with_which_it_takes_over() {
+    let rank = |takeover: i64, created: i64| Rank { takeover, created, generation: 1 };
+    let job = Job::new();
+    job.run(1, 3).await.unwrap();
+    job.take_over(2, rank(0, 50)).await.unwrap();
+    for expected in 1..3 {
+        let Err(LogError::Fenced { takeover, .. }) = job.take_over(3, rank(expected - 1, 40)).await else {
+            panic!("its resource is older")
+        };
+        assert_eq!(takeover, Some(expected));
+        job.take_over(4, rank(expected, 40)).await.unwrap();
+        // And back again, where the number is lower now.
+        job.take_over(5, rank(expected, 50)).await.unwrap();
+    }
+    // A pod that a later one superseded is told nothing of the kind: a newer pod has the job.
+    assert!(matches!(job.take_over(4, rank(2, 50)).await, Ok(()) | Err(LogError::Fenced { takeover: None, .. })));
+}
+
+#[tokio::test]
 async fn an_owner_who_slept_between_deciding_and_publishing_cannot_publish() {
     let job = Job::new();
     job.run(1, 30).await.unwrap();

@@ -75,6 +75,14 @@ impl Job {
         LogAccess::new(self.open("job"), self.opener(), candidate, Arc::new(NoSync))
     }
 
+    /// Takes the log over in this rank.
+    pub(super) async fn take_over(&self, number: u64, rank: Rank) -> Result<(), LogError> {
+        let mut access = self.access(number);
+        access.candidate.rank = rank;
+        let recovered = read::read(&access.store).await?.expect("there is a log");
+        JobLog::resume(access, recovered).take_over(number as i64).await
+    }
+
     /// Starts from the log, as a runner does.
     pub(super) async fn start(&self, number: u64) -> Result<JobLog, LogError> {
         let access = self.access(number);
