@@ -1,7 +1,7 @@
 //! Events of Kubernetes: one per transition of a job, created and never changed; at most a hundred an hour for a job. One
 //! that cannot be written harms nothing. And what the events of Kubernetes say of a Job that gets no pod: nothing else does.
 
-use data_platform_crds::condition::{Health, told};
+use data_platform_crds::condition::{Health, joined, shortened};
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -14,6 +14,8 @@ use crate::names::FIELD_MANAGER;
 
 /// Longest note of an event that Kubernetes takes, in bytes.
 const NOTE_BYTES_MAX: usize = 1024;
+/// What of it is for what happened; the rest is for what to do.
+const WHAT_BYTES_MAX: usize = 640;
 
 /// What the Job controller says of a pod that it could not make.
 const NO_POD: &str = "FailedCreate";
@@ -27,8 +29,10 @@ pub struct Transition {
     pub reason: &'static str,
     /// What that says of it.
     pub health: Health,
-    /// What happened and what to do.
+    /// What happened.
     pub message: String,
+    /// What to do.
+    pub hint: String,
     /// Transitions before it that had no event, because the job had too many.
     pub untold: u32,
 }
@@ -37,10 +41,12 @@ pub struct Transition {
 pub fn event(transition: &Transition, instance: &str, now: Timestamp) -> Event {
     let is_normal = transition.health.is_harmless();
     let name = transition.job.name.clone().unwrap_or_default();
-    let note = match transition.untold {
+    let what = match transition.untold {
         0 => transition.message.clone(),
         untold => format!("({untold} changes before this one were not told) {}", transition.message),
     };
+    let is_short = joined(&what, &transition.hint, NOTE_BYTES_MAX + 1).len() <= NOTE_BYTES_MAX;
+    let what = if is_short { what } else { shortened(&what, WHAT_BYTES_MAX) };
     Event {
         metadata: ObjectMeta {
             namespace: transition.job.namespace.clone(),
@@ -51,7 +57,7 @@ pub fn event(transition: &Transition, instance: &str, now: Timestamp) -> Event {
         action: Some("Reconcile".to_owned()),
         type_: Some(if is_normal { "Normal" } else { "Warning" }.to_owned()),
         reason: Some(transition.reason.to_owned()),
-        note: Some(told(&note, NOTE_BYTES_MAX)),
+        note: Some(joined(&what, &transition.hint, NOTE_BYTES_MAX)),
         regarding: Some(transition.job.clone()),
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(instance.to_owned()),
@@ -102,6 +108,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_note_that_is_too_long_is_cut_in_what_happened_and_never_in_what_to_do() {
+        let note = |message: &str, untold: u32| {
+            let (message, hint) = (message.to_owned(), "give the operator a default storage".to_owned());
+            let (job, health) = (ObjectReference::default(), Health::Stalled);
+            let transition = Transition { job, reason: "StorageMissing", health, message, hint, untold };
+            event(&transition, "operator-1", Timestamp::UNIX_EPOCH).note.unwrap()
+        };
+        assert_eq!(note("there is none", 0), "there is none; give the operator a default storage");
+        for message in ["\"ü\n".repeat(900), format!("{}\n  what to do: raise the limit", "x".repeat(900))] {
+            for untold in [0, 7] {
+                let note = note(&message, untold);
+                assert!(note.len() <= 1024 && note.ends_with("; give the operator a default storage"), "{note}");
+                assert_eq!(note.contains("not told"), untold > 0, "{note}");
+                assert_eq!(note.contains("what to do: raise the limit"), message.starts_with('x'), "{note}");
+            }
+        }
+    }
 
     #[test]
     fn the_newest_event_says_why_there_is_no_pod_whatever_its_form() {

@@ -221,14 +221,15 @@ async fn announce<K: JobResource>(observed: &Observed<K>, verdict: &Verdict, con
         job: kube::Resource::object_ref(observed, &()),
         reason: verdict.reason.name(),
         health: verdict.health,
-        message: verdict.in_full(),
+        message: verdict.message.clone(),
+        hint: verdict.hint.clone(),
         untold,
     };
     tracing::info!(
         namespace = transition.job.namespace,
         job = transition.job.name,
         reason = transition.reason,
-        message = transition.message,
+        message = verdict.in_full(),
         "the job changed"
     );
     context.metrics.write("Event");
