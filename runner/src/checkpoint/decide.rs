@@ -238,6 +238,18 @@ pub fn cluster_check(state: &JobState, cluster_id: &str, topics: &BTreeMap<Strin
     ClusterCheck::Same { new_topics }
 }
 
+/// Ids of topics that the log does not have yet: those of new topics, and of topics that had none until the brokers told it.
+pub fn ids_to_note<'a>(
+    known: &BTreeMap<String, String>,
+    told: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> BTreeMap<String, String> {
+    let is_new = |topic: &String, id: &String| match known.get(topic) {
+        None => true,
+        Some(known) => !topic_id_is_known(known) && topic_id_is_known(id),
+    };
+    told.into_iter().filter(|(topic, id)| is_new(topic, id)).map(|(topic, id)| (topic.clone(), id.clone())).collect()
+}
+
 /// Records between two bases. More would make a start read longer, fewer would write more; a start reads at most twice
 /// as many, about a millisecond for each hundred on a local disk.
 pub const RECORDS_PER_BASE: u64 = 500;
@@ -470,6 +482,22 @@ mod tests {
         assert!(matches!(cluster_check(&state, "c", &now(NONE)), ClusterCheck::Same { .. }));
         state.topics = now(NONE);
         assert!(matches!(cluster_check(&state, "c", &now("2")), ClusterCheck::Same { .. }));
+    }
+
+    #[test]
+    fn an_id_counts_from_the_time_on_that_the_brokers_tell_it() {
+        const NONE: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+        let topics = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(topic, id)| ((*topic).to_owned(), (*id).to_owned())).collect()
+        };
+        let known = topics(&[("told", "1"), ("untold", NONE), ("later", NONE)]);
+        let told = topics(&[("told", NONE), ("untold", NONE), ("later", "3"), ("new", NONE)]);
+        assert_eq!(ids_to_note(&known, &told), topics(&[("later", "3"), ("new", NONE)]));
+        assert_eq!(
+            ids_to_note(&known, &topics(&[("told", "2")])),
+            topics(&[]),
+            "that is a topic that was created again"
+        );
     }
 
     #[test]

@@ -205,7 +205,7 @@ pub struct Commit {
     pub published: u64,
     /// What was read. A partition that had nothing is not listed.
     pub partitions: Partitions<Range>,
-    /// Ids of topics that this batch was the first to read.
+    /// Ids of topics that this batch was the first to read, or whose id the brokers told for the first time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub new_topics: BTreeMap<String, String>,
     /// The job's watermark after this batch; late is what it has passed. Never falls.

@@ -89,7 +89,8 @@ impl<'a> Session<'a> {
         for (topic, _) in identity.topics.iter().filter(|(_, topic)| !decide::topic_id_is_known(&topic.id)) {
             tracing::warn!(
                 topic,
-                "the brokers tell no id of it: if it is deleted and created again, only its offsets can show it"
+                "the brokers tell no id of it: if it is deleted and created again, only offsets that end before the job's \
+                 show it; stop the job first, then data-platform checkpoint rewind JOB --topic-recreated TOPIC"
             );
         }
         let log = match recovered {

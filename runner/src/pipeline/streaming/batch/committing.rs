@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
+use crate::checkpoint::decide;
 use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::log::{Attempt, JobLog};
 use crate::checkpoint::paths;
@@ -177,13 +178,12 @@ impl Session<'_> {
         let breaker = plan::breaker(before, plan.clock, read, bad, self.settings.max_bad_percent);
         let latest = self.settings.sources.iter();
         let latest = latest.map(|source| (source.name.clone(), source.latest_event_time(plan.clock)));
-        let is_new = |name: &&String| !known.topics.contains_key(*name);
-        let new_topics = partitions.keys().filter(is_new);
-        let new_topics = new_topics.filter_map(|name| Some((name.clone(), self.identity.topics.get(name)?.id.clone())));
+        let told = partitions.keys().filter_map(|name| Some((name, &self.identity.topics.get(name)?.id)));
+        let new_topics = decide::ids_to_note(&known.topics, told);
         Commit {
             clock: plan.clock,
             latest_event_times: latest.collect(),
-            new_topics: new_topics.collect(),
+            new_topics,
             watermark,
             replay_from: self.replay_from(&partitions),
             partitions,
