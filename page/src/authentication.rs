@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -19,10 +19,7 @@ const TOKEN_BYTES_MAX: u64 = 4_096;
 /// What the kubelet asks, which has no token.
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
 /// How to ask: the first is what a browser knows.
-const CHALLENGES: [(HeaderName, &str); 2] = [
-    (header::WWW_AUTHENTICATE, r#"Basic realm="data-platform", charset="UTF-8""#),
-    (header::WWW_AUTHENTICATE, r#"Bearer realm="data-platform""#),
-];
+const CHALLENGES: [&str; 2] = [r#"Basic realm="data-platform", charset="UTF-8""#, r#"Bearer realm="data-platform""#];
 
 /// The file with the token of the pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,8 +97,8 @@ impl Authentication {
         }
         let how = "this page needs the token: `Authorization: Bearer TOKEN`, or the token as password of any user\n";
         let mut answer = (StatusCode::UNAUTHORIZED, how).into_response();
-        for (name, challenge) in CHALLENGES {
-            answer.headers_mut().append(name, header::HeaderValue::from_static(challenge));
+        for challenge in CHALLENGES {
+            answer.headers_mut().append(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         Err(Box::new(answer))
     }
@@ -193,7 +190,7 @@ mod tests {
         let (authentication, path) = with_file(b"s3cret");
         let refusal = authentication.admit(&HeaderMap::new()).unwrap_err();
         let asks: Vec<_> = refusal.headers().get_all(header::WWW_AUTHENTICATE).iter().collect();
-        assert_eq!(asks, CHALLENGES.map(|(_, challenge)| challenge));
+        assert_eq!(asks, CHALLENGES);
         assert!(!format!("{refusal:?} {authentication:?} {:?}", authentication.token()).contains("s3cret"));
         std::fs::remove_file(path).unwrap();
     }
