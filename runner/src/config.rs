@@ -17,6 +17,7 @@ use data_platform_crds::job::Job;
 use data_platform_crds::parameters::{expand_batch_parameters, expand_parameters};
 use data_platform_crds::problem::{Location as Place, Problem, did_you_mean};
 use data_platform_crds::streaming_job::StreamingJob;
+use data_platform_crds::validate::{validate, validate_batch};
 
 use crate::transform::QueryError;
 
@@ -299,7 +300,10 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
             job.spec = templates::expand(&job.spec).map_err(|problems| located(&manifest, problems))?;
             let expanded = expand_parameters(&job.spec, &job.spec.parameters, &source.parameters);
             job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
-            let problems = located(&manifest, supported::check(&job.spec));
+            // Values of the command line are in place now, and nobody has looked at them.
+            let mut problems = supported::check(&job.spec);
+            problems.extend(validate(&job.spec).into_iter().filter(Problem::is_error));
+            let problems = located(&manifest, problems);
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
             if problems.is_empty() { Ok(Loaded::Streaming(Box::new(loaded))) } else { Err(problems) }
         }
@@ -307,7 +311,9 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
             job.spec = templates::expand_batch(&job.spec).map_err(|problems| located(&manifest, problems))?;
             let expanded = expand_batch_parameters(&job.spec, &job.spec.parameters, &source.parameters);
             job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
-            let problems = located(&manifest, supported::check_batch(&job.spec));
+            let mut problems = supported::check_batch(&job.spec);
+            problems.extend(validate_batch(&job.spec).into_iter().filter(Problem::is_error));
+            let problems = located(&manifest, problems);
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
             if problems.is_empty() { Ok(Loaded::Batch(Box::new(loaded))) } else { Err(problems) }
         }

@@ -479,6 +479,33 @@ mod tests {
     }
 
     #[test]
+    fn a_parameter_of_the_command_line_leads_no_table_out_of_the_outputs_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let kinds = [
+            ("StreamingJob", "sources: [{name: s, topics: [t], columns: [{name: a, type: int}]}]"),
+            ("BatchJob", "interval: hour\n  inputs: [{name: s, path: in, timeColumn: ts, completeBy: clock}]"),
+        ];
+        for (kind, reads) in kinds {
+            let file = folder.path().join(kind);
+            let text = format!(
+                "apiVersion: dataplatform.io/v1alpha1\nkind: {kind}\nmetadata: {{name: j}}\nspec:\n  parameters: {{to: x}}\n  \
+                 {reads}\n  query: SELECT a FROM s\n  sink: {{format: parquet, path: \"t/${{to}}\"}}\n"
+            );
+            std::fs::write(&file, text).unwrap();
+            let load = |to: &str| {
+                let parameters = [("to".to_owned(), to.to_owned())].into();
+                let (files, default) = (vec![file.clone()], crate::config::JobSource::default());
+                crate::config::load_one(&crate::config::JobSource { files, parameters, ..default })
+            };
+            load("y").unwrap();
+            for to in ["../../y", "_y", "a//b"] {
+                let problem = load(to).unwrap_err().to_string();
+                assert!(problem.contains(&format!("spec.sink.path: \"t/{to}\" has")), "{problem}");
+            }
+        }
+    }
+
+    #[test]
     fn a_source_that_no_query_reads_is_told_with_its_place() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("job.yaml");
