@@ -322,6 +322,8 @@ fn without_numbers(message: &str) -> String {
 }
 
 fn without_quoted(message: &str) -> String {
+    // An apostrophe of English is no quote.
+    let message = message.replace("n't ", "n’t ");
     let mut parts = message.split('\'');
     let mut shown = parts.next().unwrap_or_default().to_owned();
     while let (Some(_), after) = (parts.next(), parts.next()) {
@@ -356,6 +358,8 @@ mod tests {
         for (message, shown) in [
             ("invalid Unicode scalar value: 1234567890123", "invalid Unicode scalar value: …"),
             ("Timestamp 253402300799000000 out of range", "Timestamp … out of range"),
+            ("Can't cast value 99999999999 to type Int32", "Can’t cast value … to type Int32"),
+            ("cannot parse 'I don't say' here", "cannot parse '…' here"),
             ("cannot cast -7.5e3 to Int64 or utf8view", "cannot cast … to Int64 or utf8view"),
             ("2026-02-16T14:00:00 is no time of column_2", "……… is no time of column_2"),
             ("Overflow happened on: 9223372036854775807 + 1", "Overflow happened on: … + …"),
