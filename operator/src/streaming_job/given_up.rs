@@ -18,7 +18,7 @@ use crate::pod::PodFacts;
 const AGAIN_SECONDS: i64 = 600;
 
 /// When a pod of the job was given up: now, or as the Deployment says. `None`: never.
-pub fn given_up(deployment: Option<&Value>, pods: &[Arc<PodFacts>], now: Timestamp) -> Option<String> {
+pub(super) fn given_up(deployment: Option<&Value>, pods: &[Arc<PodFacts>], now: Timestamp) -> Option<String> {
     let annotations = &deployment?["spec"]["template"]["metadata"]["annotations"];
     let before = annotations[GIVEN_UP].as_str();
     let is_recent = before
@@ -39,7 +39,7 @@ fn is_fenced(pod: &PodFacts) -> bool {
 }
 
 /// The template with a word about it.
-pub fn marked(mut template: Value, given_up: Option<&str>) -> Value {
+pub(super) fn marked(mut template: Value, given_up: Option<&str>) -> Value {
     if let Some(given_up) = given_up {
         template["metadata"]["annotations"][GIVEN_UP] = given_up.into();
     }

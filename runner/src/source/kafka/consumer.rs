@@ -186,7 +186,7 @@ impl Source for KafkaSource {
     fn identity(&mut self) -> Result<Identity, SourceError> {
         let topics = self.describe()?;
         let partitions = topics.values().map(|topic| topic.partitions as usize).sum::<usize>();
-        if self.partitions.is_empty() && partitions > self.partitions_expected.max(8) {
+        if self.partitions.is_empty() && partitions > self.partitions_expected.max(1) {
             // The queue's limit counts per partition and is fixed when the client is made.
             self.partitions_expected = partitions;
             self.client = None;
