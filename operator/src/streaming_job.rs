@@ -139,7 +139,7 @@ async fn reconcile_children(
     let given_up = given_up::given_up(
         dereference::live(job, uid, context).as_ref(),
         &context.scope.pods.of_job(key),
-        Timestamp::now(),
+        clock::now(),
     );
     let kept = Kept { deployed: deployed.as_deref(), cannot_start: facts.cannot_start, given_up };
     let children = build::children(job, &built, &kept, plan);

@@ -2,7 +2,6 @@
 
 use data_platform_crds::condition::Reason;
 use data_platform_crds::streaming_job::StreamingJob;
-use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use crate::args::RunnerSettings;
@@ -340,7 +339,7 @@ async fn a_fenced_pod_that_is_alone_is_replaced_once() {
     assert_eq!(mark(), None);
     let labels = crate::names::labels("StreamingJob", "a");
     let metadata = json!({"name": "p", "namespace": "n", "uid": "p", "resourceVersion": "9", "labels": labels});
-    let exit = Exit { time: Timestamp::now(), code: 3, reason: Reason::Fenced, message: String::new(), run: None };
+    let exit = Exit { time: crate::clock::now(), code: 3, reason: Reason::Fenced, message: String::new(), run: None };
     operator.context.scope.pods.note(PodFacts {
         metadata: serde_json::from_value(metadata).unwrap(),
         last_exit: Some(exit),
