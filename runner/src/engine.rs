@@ -18,6 +18,7 @@ mod joins;
 mod panics;
 mod rows;
 mod rules;
+pub(crate) mod runs;
 mod session;
 pub(crate) mod slots;
 mod tables;

@@ -1,13 +1,13 @@
-//! One set of values for each group, for many groups with few values: each value stored once, sets as chains of ids.
+//! One set of values for each group, for many groups with few values: each value stored once, sets as lists of ids.
 //!
 //! Values are byte strings: text as it is, anything else in arrow's row format, whose byte order is that of the values.
 //!
 //! ```text
 //! bytes  s-1s-2s-17          ends  3 6 10        (id 0 = "s-1", …)
-//! heads  group -> node       nodes (id, next), newest first
+//! ids    group -> 0 2
 //! ```
 //!
-//! Short chains are searched in order: most groups have one or two values, and a hash lookup would cost a cache miss.
+//! Short lists are searched in order: most groups have one or two values, and a hash lookup would cost a cache miss.
 
 use std::hash::BuildHasher;
 
@@ -15,17 +15,13 @@ use datafusion::common::resources_datafusion_err;
 use datafusion::error::Result;
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
-/// Ends a chain.
-const END: u32 = u32::MAX;
+use super::super::runs::Runs;
 
-/// Chains longer than this are also found through a hash set. 12 nodes fit two cache lines.
-const CHAIN_LENGTH_MAX: u32 = 12;
+/// Sets longer than this are also found through a hash set. So many ids are compared in some ten instructions.
+const SEARCHED_MAX: usize = 64;
 
 /// Values that may lie unused before it is worth looking: a few megabytes.
 pub(crate) const TIDY_FROM: usize = 65_536;
-
-/// Flag in a count: the group's chain is in the hash set.
-const INDEXED: u32 = 1 << 31;
 
 /// Byte strings, each stored once.
 #[derive(Default)]
@@ -85,46 +81,24 @@ fn spread(short: u32) -> u64 {
 }
 
 /// A set of byte strings for each group.
+#[derive(Default)]
 pub(crate) struct Sets {
     dictionary: Dictionary,
-    heads: Vec<u32>,
-    /// Values in the set, and [`INDEXED`].
-    counts: Vec<u32>,
-    nodes: Vec<(u32, u32)>,
-    /// Chain of the nodes that were taken back.
-    free: u32,
-    /// Nodes in chains of groups.
-    used: usize,
-    /// (group, id) of the sets that are longer than [`CHAIN_LENGTH_MAX`].
+    ids: Runs<u32>,
+    /// (group, id) of the sets that were found longer than [`SEARCHED_MAX`], and the groups.
     index: HashSet<u64>,
-}
-
-impl Default for Sets {
-    fn default() -> Self {
-        Self {
-            dictionary: Dictionary::default(),
-            heads: vec![],
-            counts: vec![],
-            nodes: vec![],
-            free: END,
-            used: 0,
-            index: HashSet::new(),
-        }
-    }
+    indexed: HashSet<usize>,
 }
 
 impl Sets {
     /// Number of groups.
     pub(crate) fn len(&self) -> usize {
-        self.heads.len()
+        self.ids.len()
     }
 
     /// Makes room for `groups` groups; those there are stay.
     pub(crate) fn grow(&mut self, groups: usize) {
-        if self.heads.len() < groups {
-            self.heads.resize(groups, END);
-            self.counts.resize(groups, 0);
-        }
+        self.ids.grow(groups);
     }
 
     /// Adds a value to the set of a group that there is room for.
@@ -136,136 +110,77 @@ impl Sets {
 
     #[inline]
     fn add_id(&mut self, group: usize, id: u32) -> Result<()> {
-        let count = self.counts[group];
-        if count < CHAIN_LENGTH_MAX {
-            let mut at = self.heads[group];
-            while at != END {
-                let (other, next) = self.nodes[at as usize];
-                if other == id {
-                    return Ok(());
-                }
-                at = next;
+        if self.ids.length(group) < SEARCHED_MAX {
+            if self.ids.get(group).contains(&id) {
+                return Ok(());
             }
         } else {
-            if count & INDEXED == 0 {
-                self.build_index(group);
+            if self.indexed.insert(group) {
+                self.index.extend(self.ids.get(group).iter().map(|id| key(group, *id)));
             }
             if !self.index.insert(key(group, id)) {
                 return Ok(());
             }
         }
-        let entry = (id, self.heads[group]);
-        self.heads[group] = match self.free {
-            END => {
-                let node = u32::try_from(self.nodes.len()).ok().filter(|node| *node != END).ok_or_else(|| {
-                    resources_datafusion_err!("the sets of one window have more than 4 billion values")
-                })?;
-                self.nodes.push(entry);
-                node
-            }
-            free => {
-                self.free = self.nodes[free as usize].1;
-                self.nodes[free as usize] = entry;
-                free
-            }
-        };
-        self.used += 1;
-        self.counts[group] += 1;
-        Ok(())
-    }
-
-    #[cold]
-    fn build_index(&mut self, group: usize) {
-        let mut at = self.heads[group];
-        while at != END {
-            let (id, next) = self.nodes[at as usize];
-            self.index.insert(key(group, id));
-            at = next;
-        }
-        self.counts[group] |= INDEXED;
+        self.ids.push(group, id)
     }
 
     /// Number of values in a group's set.
     pub(crate) fn count(&self, group: usize) -> u32 {
-        self.counts[group] & !INDEXED
+        self.ids.length(group) as u32
     }
 
     /// The values of a group's set in byte order, appended to `values`.
     pub(crate) fn sorted<'a>(&'a self, group: usize, values: &mut Vec<&'a [u8]>) {
         let first = values.len();
-        let mut at = self.heads[group];
-        while at != END {
-            let (id, next) = self.nodes[at as usize];
-            values.push(self.dictionary.value(id));
-            at = next;
-        }
+        values.extend(self.ids.get(group).iter().map(|id| self.dictionary.value(*id)));
         values[first..].sort_unstable();
     }
 
     /// Empties the set of a group.
     pub(crate) fn clear(&mut self, group: usize) {
-        let indexed = self.counts[group] & INDEXED != 0;
-        let mut at = std::mem::replace(&mut self.heads[group], END);
-        while at != END {
-            let (id, next) = self.nodes[at as usize];
-            if indexed {
-                self.index.remove(&key(group, id));
+        if self.ids.length(group) >= SEARCHED_MAX && self.indexed.remove(&group) {
+            for id in self.ids.get(group) {
+                self.index.remove(&key(group, *id));
             }
-            self.nodes[at as usize].1 = self.free;
-            (self.free, at) = (at, next);
         }
-        self.used -= self.count(group) as usize;
-        self.counts[group] = 0;
+        self.ids.clear(group);
     }
 
     /// Adds the values of one group to another, and empties it.
     pub(crate) fn unite(&mut self, into: usize, from: usize) -> Result<()> {
-        let mut ids = Vec::with_capacity(self.count(from) as usize);
-        let mut at = self.heads[from];
-        while at != END {
-            let (id, next) = self.nodes[at as usize];
-            ids.push(id);
-            at = next;
-        }
+        let ids = self.ids.get(from).to_vec();
         self.clear(from);
         ids.into_iter().try_for_each(|id| self.add_id(into, id))
     }
 
     /// Forgets the values that no set has any more, when they are many.
     pub(crate) fn tidy(&mut self) -> Result<()> {
-        if self.dictionary.len() < 2 * self.used + TIDY_FROM {
+        if self.dictionary.len() < 2 * self.ids.used() + TIDY_FROM {
             return Ok(());
         }
         let old = std::mem::take(self);
-        self.grow(old.heads.len());
-        for (group, head) in old.heads.iter().enumerate() {
-            let mut at = *head;
-            while at != END {
-                let (id, next) = old.nodes[at as usize];
-                self.add(group, old.dictionary.value(id))?;
-                at = next;
-            }
+        self.grow(old.len());
+        for group in 0..old.len() {
+            old.ids.get(group).iter().try_for_each(|id| self.add(group, old.dictionary.value(*id)))?;
         }
         Ok(())
     }
 
     /// Removes the first groups; the others move to the front. Their values stay stored until the last group goes.
     pub(crate) fn remove_first(&mut self, groups: usize) {
-        if groups >= self.heads.len() {
+        if groups >= self.len() {
             *self = Self::default();
             return;
         }
-        self.used -= (0..groups).map(|group| self.count(group) as usize).sum::<usize>();
-        self.heads.drain(..groups);
-        self.counts.drain(..groups);
+        self.ids.remove_first(groups);
         // The index knows groups by their old numbers: it is made anew where it is needed again.
-        self.index = HashSet::new();
-        self.counts.iter_mut().for_each(|count| *count &= !INDEXED);
+        (self.index, self.indexed) = (HashSet::new(), HashSet::new());
     }
 
     /// Bytes of memory.
     pub(crate) fn size(&self) -> usize {
-        self.dictionary.size() + self.heads.capacity() * 8 + self.nodes.capacity() * 8 + self.index.capacity() * 9
+        self.dictionary.size() + self.ids.size() + (self.index.capacity() + self.indexed.capacity()) * 9
     }
 }
 

@@ -1,5 +1,5 @@
-//! A list of values in the order of events for each slot: values stored once, lists as chains of nodes that are sorted
-//! when they are asked for.
+//! A list of values in the order of events for each slot: values stored once, lists of entries that are sorted when
+//! they are asked for.
 
 use std::sync::Arc;
 
@@ -13,21 +13,26 @@ use datafusion::error::Result;
 
 use super::super::values::ValueCodec;
 use super::moment::{Moment, Moments, Origins};
+use crate::engine::runs::Runs;
 use crate::engine::sets::{Dictionary, TIDY_FROM};
 use crate::engine::slots::{SlotAccumulator, passes};
-
-/// Ends a chain.
-const END: u32 = u32::MAX;
 
 /// A value that is null.
 const NULL: u32 = u32::MAX;
 
-/// A value in a chain. 32 bytes: two share a cache line.
-#[derive(Clone, Copy)]
-struct Node {
-    moment: Moment,
+/// A value in a list, and its moment, field by field: 24 bytes.
+#[derive(Clone, Copy, Default)]
+struct Entry {
+    time: i64,
+    offset: i64,
+    origin: u32,
     value: u32,
-    next: u32,
+}
+
+impl Entry {
+    fn moment(&self) -> Moment {
+        Moment { time: self.time, offset: self.offset, origin: self.origin }
+    }
 }
 
 pub(super) struct Lists {
@@ -38,13 +43,7 @@ pub(super) struct Lists {
     null_if_empty: bool,
     dictionary: Dictionary,
     origins: Origins,
-    heads: Vec<u32>,
-    counts: Vec<u32>,
-    nodes: Vec<Node>,
-    /// Chain of the nodes that were taken back.
-    free: u32,
-    /// Nodes in chains of slots.
-    used: usize,
+    entries: Runs<Entry>,
 }
 
 fn list_of(item: DataType) -> DataType {
@@ -65,33 +64,8 @@ impl Lists {
             null_if_empty,
             dictionary: Dictionary::default(),
             origins: Origins::default(),
-            heads: vec![],
-            counts: vec![],
-            nodes: vec![],
-            free: END,
-            used: 0,
+            entries: Runs::default(),
         })
-    }
-
-    fn add(&mut self, slot: usize, moment: Moment, value: u32) -> Result<()> {
-        let node = Node { moment, value, next: self.heads[slot] };
-        self.heads[slot] = match self.free {
-            END => {
-                let number = u32::try_from(self.nodes.len()).ok().filter(|number| *number != END).ok_or_else(|| {
-                    resources_datafusion_err!("the lists of the open windows have more than 4 billion values")
-                })?;
-                self.nodes.push(node);
-                number
-            }
-            free => {
-                self.free = self.nodes[free as usize].next;
-                self.nodes[free as usize] = node;
-                free
-            }
-        };
-        self.counts[slot] += 1;
-        self.used += 1;
-        Ok(())
     }
 
     /// Adds values with their moments; `slot_of` gives the slot of each, or `None` for a value to leave out.
@@ -111,58 +85,40 @@ impl Lists {
                 None => NULL,
             };
             let origin = self.origins.number(topics.value(row), partitions[row]);
-            self.add(slot, Moment { time: times[row], offset: offsets[row], origin }, value)?;
+            self.entries.push(slot, Entry { time: times[row], offset: offsets[row], origin, value })?;
         }
         Ok(())
     }
 
-    /// The nodes of some slots one after the other, and where each slot's end.
-    fn nodes_of(&self, slots: &[usize], sorted: bool) -> Result<(Vec<Node>, OffsetBuffer<i32>)> {
-        let total = slots.iter().map(|slot| self.counts[*slot] as usize).sum::<usize>();
-        let mut nodes: Vec<Node> = Vec::with_capacity(total);
+    /// The entries of some slots one after the other, as they came or by their moments, and where each slot's end.
+    fn entries_of(&self, slots: &[usize], sorted: bool) -> Result<(Vec<Entry>, OffsetBuffer<i32>)> {
+        let total = slots.iter().map(|slot| self.entries.length(*slot)).sum::<usize>();
+        let mut entries: Vec<Entry> = Vec::with_capacity(total);
         let mut ends: Vec<i32> = Vec::with_capacity(slots.len() + 1);
         ends.push(0);
         for slot in slots {
-            let first = nodes.len();
-            let mut at = self.heads[*slot];
-            while at != END {
-                let node = self.nodes[at as usize];
-                nodes.push(node);
-                at = node.next;
-            }
+            let first = entries.len();
+            entries.extend_from_slice(self.entries.get(*slot));
             if sorted {
-                // The newest is the first of the chain; of one record the first row is the first.
-                nodes[first..].reverse();
-                nodes[first..].sort_by_key(|node| self.origins.order(node.moment));
+                // Stable: of one record the first row is the first.
+                entries[first..].sort_by_key(|entry| self.origins.order(entry.moment()));
             }
-            ends.push(i32::try_from(nodes.len()).map_err(|_| {
+            ends.push(i32::try_from(entries.len()).map_err(|_| {
                 resources_datafusion_err!("the lists of some closed windows have more than 2 billion values")
             })?);
         }
-        Ok((nodes, OffsetBuffer::new(ends.into())))
+        Ok((entries, OffsetBuffer::new(ends.into())))
     }
 
-    fn values_of(&self, nodes: &[Node]) -> Result<ArrayRef> {
-        let value = |node: &Node| (node.value != NULL).then(|| self.dictionary.value(node.value));
-        self.codec.decode(&nodes.iter().map(value).collect::<Vec<_>>())
-    }
-
-    fn clear_slot(&mut self, slot: usize) {
-        let mut at = std::mem::replace(&mut self.heads[slot], END);
-        while at != END {
-            let next = std::mem::replace(&mut self.nodes[at as usize].next, self.free);
-            (self.free, at) = (at, next);
-        }
-        self.used -= std::mem::take(&mut self.counts[slot]) as usize;
+    fn values_of(&self, entries: &[Entry]) -> Result<ArrayRef> {
+        let value = |entry: &Entry| (entry.value != NULL).then(|| self.dictionary.value(entry.value));
+        self.codec.decode(&entries.iter().map(value).collect::<Vec<_>>())
     }
 }
 
 impl SlotAccumulator for Lists {
     fn grow(&mut self, slots: usize) -> Result<()> {
-        if slots > self.heads.len() {
-            self.heads.resize(slots, END);
-            self.counts.resize(slots, 0);
-        }
+        self.entries.grow(slots);
         Ok(())
     }
 
@@ -188,14 +144,10 @@ impl SlotAccumulator for Lists {
     }
 
     fn state(&mut self, slots: &[usize]) -> Result<Vec<ArrayRef>> {
-        // Oldest first, as they came.
-        let (mut nodes, ends) = self.nodes_of(slots, false)?;
-        for ends in ends.windows(2) {
-            nodes[ends[0] as usize..ends[1] as usize].reverse();
-        }
-        let moments = || nodes.iter().map(|node| node.moment);
+        let (entries, ends) = self.entries_of(slots, false)?;
+        let moments = || entries.iter().map(|entry| entry.moment());
         let columns: [ArrayRef; 5] = [
-            self.values_of(&nodes)?,
+            self.values_of(&entries)?,
             Arc::new(Int64Array::from_iter_values(moments().map(|moment| moment.time))),
             Arc::new(StringViewArray::from_iter_values(moments().map(|moment| self.origins.topic(moment.origin)))),
             Arc::new(Int32Array::from_iter_values(moments().map(|moment| self.origins.partition(moment.origin)))),
@@ -209,61 +161,43 @@ impl SlotAccumulator for Lists {
     }
 
     fn answers(&mut self, slots: &[usize]) -> Result<ArrayRef> {
-        let (nodes, ends) = self.nodes_of(slots, true)?;
-        let nulls = self.null_if_empty.then(|| slots.iter().map(|slot| self.counts[*slot] > 0).collect::<NullBuffer>());
+        let (entries, ends) = self.entries_of(slots, true)?;
+        let is_valid = |slot: &usize| self.entries.length(*slot) > 0;
+        let nulls = self.null_if_empty.then(|| slots.iter().map(is_valid).collect::<NullBuffer>());
         let field = Arc::new(Field::new_list_field(self.item.clone(), true));
-        Ok(Arc::new(ListArray::try_new(field, ends, self.values_of(&nodes)?, nulls)?))
+        Ok(Arc::new(ListArray::try_new(field, ends, self.values_of(&entries)?, nulls)?))
     }
 
     fn unite(&mut self, into: usize, from: usize) -> Result<()> {
-        let (mut at, mut last) = (self.heads[from], END);
-        while at != END {
-            (last, at) = (at, self.nodes[at as usize].next);
-        }
-        if last != END {
-            self.nodes[last as usize].next = self.heads[into];
-            self.heads[into] = std::mem::replace(&mut self.heads[from], END);
-            self.counts[into] += std::mem::take(&mut self.counts[from]);
-        }
-        Ok(())
+        self.entries.append(into, from)
     }
 
     fn clear(&mut self, slots: &[usize]) -> Result<()> {
-        slots.iter().for_each(|slot| self.clear_slot(*slot));
+        slots.iter().for_each(|slot| self.entries.clear(*slot));
         Ok(())
     }
 
     fn tidy(&mut self) -> Result<()> {
-        if self.dictionary.len() < 2 * self.used + TIDY_FROM {
+        if self.dictionary.len() < 2 * self.entries.used() + TIDY_FROM {
             return Ok(());
         }
         let old = std::mem::take(&mut self.dictionary);
-        for head in &self.heads {
-            let mut at = *head;
-            while at != END {
-                let node = &mut self.nodes[at as usize];
-                if node.value != NULL {
-                    node.value = self.dictionary.id_of(old.value(node.value))?;
-                }
-                at = node.next;
+        for slot in 0..self.entries.len() {
+            for entry in self.entries.get_mut(slot).iter_mut().filter(|entry| entry.value != NULL) {
+                entry.value = self.dictionary.id_of(old.value(entry.value))?;
             }
         }
         Ok(())
     }
 
     fn remove_first(&mut self, slots: usize) {
-        (0..slots).for_each(|slot| self.clear_slot(slot));
-        self.heads.drain(..slots);
-        self.counts.drain(..slots);
-        if self.used == 0 {
-            (self.nodes, self.free, self.dictionary) = (vec![], END, Dictionary::default());
+        self.entries.remove_first(slots);
+        if self.entries.used() == 0 {
+            self.dictionary = Dictionary::default();
         }
     }
 
     fn size(&self) -> usize {
-        self.dictionary.size()
-            + self.origins.size()
-            + self.heads.capacity() * 8
-            + self.nodes.capacity() * size_of::<Node>()
+        self.dictionary.size() + self.origins.size() + self.entries.size()
     }
 }
