@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
-use data_platform_tests::{Broker, JobFolders, Runner, environment, needs_broker};
+use data_platform_tests::{
+    Broker, Ended, JobFolders, Record, Runner, environment, needs_broker, python_reader, skip, unique_topic,
+};
 use rustix::process::Signal;
 
 use crate::events::TIMEOUT;
@@ -47,7 +49,7 @@ fn every_resource_of_a_guide_is_valid() -> anyhow::Result<()> {
             let file = folders.root().join("resource.yaml");
             fs::write(&file, block)?;
             let (ended, runner) = Runner::command(["validate", "-f"]).arg(&file).folders(&folders).run(TIMEOUT)?;
-            ensure!(ended == data_platform_tests::Ended::Code(0), "{}: {}", path.display(), runner.last_lines());
+            ensure!(ended == Ended::Code(0), "{}: {}", path.display(), runner.last_lines());
             resources += 1;
         }
     }
@@ -104,13 +106,19 @@ fn shell(line: &str, folders: &JobFolders, broker: &Broker) -> anyhow::Result<(i
 fn prepare(page: &str, folders: &JobFolders) -> anyhow::Result<()> {
     match page {
         "corrupt-checkpoint.md" => damage(&folders.checkpoints().join("local/event-aggregation/log")),
-        "migrate-from-pyspark.md" => {
-            let (_, text) = guides()?.into_iter().find(|(path, _)| path.ends_with(page)).context("the page")?;
-            let job = blocks(&text, "yaml").into_iter().next().context("its job")?.to_owned();
-            fs::write(folders.root().join("events-aggregated.yaml"), job).context("write the job")
-        }
+        "migrate-from-pyspark.md" => new_job(folders).map(drop),
         _ => Ok(()),
     }
+}
+
+/// The job of the page about PySpark, as a file.
+fn new_job(folders: &JobFolders) -> anyhow::Result<PathBuf> {
+    let page = environment::tests_folder().join("../docs/guides/migrate-from-pyspark.md");
+    let text = fs::read_to_string(page)?;
+    let job = blocks(&text, "yaml").into_iter().next().context("its job")?.to_owned();
+    let file = folders.root().join("events-aggregated.yaml");
+    fs::write(&file, job).context("write the job")?;
+    Ok(file)
 }
 
 /// Cuts the newest commit of a log short.
@@ -167,8 +175,32 @@ fn every_command_of_a_guide_works_as_it_is_printed() -> anyhow::Result<()> {
     }
     ensure!(followed > 30, "only {followed} commands in all guides");
     running.signal(Signal::TERM)?;
-    if running.wait(TIMEOUT)? != data_platform_tests::Ended::Code(0) {
+    if running.wait(TIMEOUT)? != Ended::Code(0) {
         bail!("{}", running.last_lines());
     }
     Ok(())
+}
+
+#[test]
+fn the_old_job_on_spark_and_the_new_one_give_the_same_rows() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    if !environment::is_soak() {
+        skip!("PySpark takes 530 MB; make soak has it");
+    }
+    let folders = JobFolders::new()?;
+    let topic = unique_topic("spark-app_events");
+    // Spark's watermark is over all partitions: with one of them both mean the same.
+    broker.create_topic(&topic, 1, &[])?;
+    let generate = ["generate", "--stdout", "--count", "5000", "--users", "50", "--start", "2026-02-16T14:00:00Z"];
+    let (_, events) = Runner::command(generate).arg("--span").arg("900").folders(&folders).run(TIMEOUT)?;
+    let values = events.stdout();
+    let records = folders.root().join("records");
+    fs::create_dir(&records)?;
+    fs::write(records.join("values.txt"), &values)?;
+    broker.produce(&topic, values.lines().map(Record::new))?;
+    let job = Runner::command(["run", "--test-mode", "--http", "off", "-f"]).arg(new_job(&folders)?);
+    let job = job.arg("--set").arg(format!("spec.sources[0].topics[0]={topic}")).broker(&broker).folders(&folders);
+    let (ended, runner) = job.run(TIMEOUT)?;
+    ensure!(ended == Ended::Code(0), "{}", runner.last_lines());
+    python_reader("spark_job.py", [folders.root()])?.expect_success().map(drop)
 }
