@@ -34,7 +34,7 @@ test: ## all tests, on a real Kafka broker and with independent readers (NAME=pa
 soak: ## the random tests with many rounds: hours
 	tests/run --soak $(NAME)
 
-simulate: ## the commit protocol on a simulated store, 10,000 seeds
+simulate: ## whole jobs and the commit protocol on a simulated disk, 10,000 seeds
 	DATA_PLATFORM_SIMULATION_SEEDS=10000 cargo test --release --workspace simulation
 
 check: ## formatting and lints of Rust, scripts and Python, as far as the tools are there

@@ -1,18 +1,31 @@
-//! What is simulated: jobs, records, and which rows are right.
+//! What is simulated: jobs, the records of their topics, and who says which rows are right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::tables::Row;
+use super::{folds, sessions};
+use crate::counters::{Counters, OutputCounters};
 use crate::random::Random;
 
 /// How long an event may be behind in these jobs, in microseconds.
 const DELAY: i64 = 5_000_000;
-const WINDOW: i64 = 10_000_000;
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// A topic that a source of a job reads.
+pub(super) struct Topic {
+    pub(super) name: &'static str,
+    pub(super) partitions: i32,
+    /// What its records call the event time, the key and the value.
+    pub(super) fields: [&'static str; 3],
+}
+
+const FIRST: Topic = Topic { name: "t", partitions: 3, fields: ["ts", "k", "v"] };
+const SECOND: Topic = Topic { name: "u", partitions: 2, fields: ["seen", "who", "amount"] };
 
 /// A record that was appended, as the fold sees it.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
+    pub(super) topic: &'static str,
     pub(super) partition: i32,
     pub(super) offset: i64,
     /// Microseconds since 1970.
@@ -26,20 +39,45 @@ pub(super) struct Sent {
 /// What came of a job.
 pub(super) struct Outcome<'a> {
     pub(super) sent: &'a [Sent],
-    /// Rows of the job's table.
-    pub(super) rows: &'a [Row],
-    /// Records that the job counted as late.
-    pub(super) late: u64,
+    /// Rows of the job's tables.
+    pub(super) tables: BTreeMap<&'static str, Vec<Row>>,
+    /// What became of the records.
+    pub(super) totals: &'a Counters,
 }
+
+impl Outcome<'_> {
+    /// Rows of a table.
+    pub(super) fn rows(&self, table: &str) -> &[Row] {
+        self.tables.get(table).map_or(&[], Vec::as_slice)
+    }
+
+    /// What became of records in the output that writes this table.
+    pub(super) fn output(&self, table: &str) -> OutputCounters {
+        let outputs = &self.totals.outputs;
+        // An output without a name of its own has that of its table.
+        outputs.get(table).cloned().unwrap_or_default()
+    }
+
+    /// Records that the job could read.
+    pub(super) fn good(&self) -> impl Iterator<Item = &Sent> {
+        self.sent.iter().filter(|sent| !sent.bad)
+    }
+}
+
+/// How often what a scenario is there for has happened, by name.
+pub(super) type Seen = BTreeMap<&'static str, u64>;
 
 /// A job to simulate.
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) yaml: &'static str,
+    pub(super) topics: &'static [Topic],
+    /// Tables that the job writes; its dead letters lie beside the first.
+    pub(super) tables: &'static [&'static str],
     /// Whether some records come later than the job waits for.
     pub(super) has_late: bool,
     /// The fold: says what is wrong.
-    pub(super) check: fn(&Outcome<'_>) -> Result<(), String>,
+    pub(super) check: fn(&Outcome<'_>) -> Result<Seen, String>,
 }
 
 impl Scenario {
@@ -54,90 +92,62 @@ impl Scenario {
     pub(super) fn key(random: &mut Random) -> &'static str {
         KEYS[random.below(KEYS.len() as u64) as usize]
     }
+
+    /// The topic that the next record goes to.
+    pub(super) fn topic(&self, random: &mut Random) -> &'static Topic {
+        match self.topics {
+            [only] => only,
+            several => &several[random.below(several.len() as u64) as usize],
+        }
+    }
 }
+
+/// One topic, one table, nothing late.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    yaml: include_str!("windows.yaml"),
+    topics: &[FIRST],
+    tables: &["table"],
+    has_late: false,
+    check: |outcome| folds::windows(outcome, "table"),
+};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "windows in time", ..PLAIN },
+    Scenario { name: "windows with late records", has_late: true, check: folds::windows_and_late, ..PLAIN },
+    Scenario { name: "rows", yaml: include_str!("rows.yaml"), has_late: true, check: folds::rows, ..PLAIN },
+    Scenario { name: "hops in time", yaml: include_str!("hops.yaml"), check: folds::hops, ..PLAIN },
     Scenario {
-        name: "windows in time",
-        yaml: include_str!("windows.yaml"),
-        has_late: false,
-        check: |outcome| {
-            if outcome.late > 0 {
-                return Err(format!("{} records count as late, and none was", outcome.late));
-            }
-            same(&counts(outcome.sent), &found(outcome.rows)?)
-        },
-    },
-    Scenario {
-        name: "windows with late records",
-        yaml: include_str!("windows.yaml"),
+        name: "hops with late records",
+        yaml: include_str!("hops.yaml"),
         has_late: true,
-        check: kept_and_late,
+        check: folds::hops_and_late,
+        ..PLAIN
     },
-    Scenario { name: "rows", yaml: include_str!("rows.yaml"), has_late: true, check: every_row },
+    Scenario { name: "sessions in time", yaml: include_str!("sessions.yaml"), check: sessions::in_time, ..PLAIN },
+    Scenario {
+        name: "sessions with late records",
+        yaml: include_str!("sessions.yaml"),
+        has_late: true,
+        check: sessions::with_late,
+        ..PLAIN
+    },
+    Scenario {
+        name: "two outputs",
+        yaml: include_str!("two_outputs.yaml"),
+        tables: &["table", "windows"],
+        check: |outcome| {
+            let mut seen = folds::rows(outcome)?;
+            seen.extend(folds::windows(outcome, "windows")?);
+            Ok(seen)
+        },
+        ..PLAIN
+    },
+    Scenario {
+        name: "two sources",
+        yaml: include_str!("two_sources.yaml"),
+        topics: &[FIRST, SECOND],
+        check: folds::windows_of_two_sources,
+        ..PLAIN
+    },
 ];
-
-/// Count, sum and values by window and key.
-type Groups = BTreeMap<(i64, String), (i64, i64, BTreeSet<i64>)>;
-
-fn counts(sent: &[Sent]) -> Groups {
-    let mut groups = Groups::new();
-    for sent in sent.iter().filter(|sent| !sent.bad) {
-        let group = groups.entry((sent.time.div_euclid(WINDOW) * WINDOW, sent.key.to_owned())).or_default();
-        group.0 += 1;
-        group.1 += sent.value;
-        group.2.insert(sent.value);
-    }
-    groups
-}
-
-fn found(rows: &[Row]) -> Result<Groups, String> {
-    let mut groups = Groups::new();
-    for row in rows {
-        let values = row.text("values")?;
-        let values = values.trim_matches(['[', ']']).split(", ").filter_map(|value| value.parse().ok()).collect();
-        let key = (row.number("window_start")?, row.text("k")?.to_owned());
-        if groups.insert(key.clone(), (row.number("n")?, row.number("total")?, values)).is_some() {
-            return Err(format!("the group {key:?} is there twice"));
-        }
-    }
-    Ok(groups)
-}
-
-fn same(expected: &Groups, found: &Groups) -> Result<(), String> {
-    for (key, group) in expected {
-        if found.get(key) != Some(group) {
-            return Err(format!("{key:?} should be {group:?} and is {:?}", found.get(key)));
-        }
-    }
-    found.keys().find(|key| !expected.contains_key(*key)).map_or(Ok(()), |key| Err(format!("{key:?} is invented")))
-}
-
-/// Which of the late records are kept may depend on how the stream was cut; every record is kept or counted.
-fn kept_and_late(outcome: &Outcome<'_>) -> Result<(), String> {
-    let (all, found) = (counts(outcome.sent), found(outcome.rows)?);
-    for (key, group) in &found {
-        if all.get(key).is_none_or(|all| all.0 < group.0 || !all.2.is_superset(&group.2)) {
-            return Err(format!("{key:?} has {group:?}, of {:?}", all.get(key)));
-        }
-    }
-    let (sent, kept): (i64, i64) = (all.values().map(|group| group.0).sum(), found.values().map(|group| group.0).sum());
-    if sent != kept + outcome.late as i64 {
-        return Err(format!("{sent} records were sent, {kept} are in windows, and {} count as late", outcome.late));
-    }
-    Ok(())
-}
-
-fn every_row(outcome: &Outcome<'_>) -> Result<(), String> {
-    let mut expected: Vec<_> = outcome
-        .sent
-        .iter()
-        .filter(|sent| !sent.bad && sent.value > 3)
-        .map(|sent| (sent.partition, sent.offset))
-        .collect();
-    let place = |row: &Row| Ok::<_, String>((row.number("p")? as i32, row.number("o")?));
-    let mut found = outcome.rows.iter().map(place).collect::<Result<Vec<_>, _>>()?;
-    expected.sort_unstable();
-    found.sort_unstable();
-    if expected == found { Ok(()) } else { Err(format!("rows {found:?} instead of {expected:?}")) }
-}

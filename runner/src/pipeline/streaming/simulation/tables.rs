@@ -24,6 +24,12 @@ impl Row {
         let text = self.text(column)?;
         text.parse().map_err(|_| format!("{column} is {text:?}"))
     }
+
+    /// A list of numbers or of texts without a comma.
+    pub(super) fn list(&self, column: &str) -> Result<Vec<String>, String> {
+        let text = self.text(column)?.trim_matches(['[', ']']);
+        Ok(text.split(", ").filter(|item| !item.is_empty()).map(str::to_owned).collect())
+    }
 }
 
 /// Every row of a table, from its files in the order of their names. A torn file is an error.

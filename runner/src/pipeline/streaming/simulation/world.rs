@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use data_platform_crds::check::Manifest;
 
-use super::scenario::Sent;
-use super::scenario::{Outcome, Scenario};
+use super::scenario::{Outcome, Scenario, Seen, Sent};
 use super::tables;
 use crate::checkpoint::counters::Counters;
 use crate::checkpoint::decide::Candidate;
@@ -34,8 +33,6 @@ use crate::source::kafka::config::Secrets;
 use crate::source::memory::{MemoryCluster, MemoryRecord};
 use crate::stop::StopSignal;
 
-const TOPIC: &str = "t";
-const PARTITIONS: i32 = 3;
 /// 2026-02-16 14:00 UTC.
 const BEGIN: i64 = 1_771_250_400_000_000;
 /// More than any undisturbed run needs.
@@ -56,6 +53,8 @@ pub(super) struct Story {
     pub(super) fenced: u64,
     pub(super) late: u64,
     pub(super) rows: u64,
+    /// What the scenarios are there for.
+    pub(super) seen: Seen,
     /// Which operations the processes did, in order.
     pub(super) trace: Vec<String>,
 }
@@ -71,6 +70,9 @@ impl Story {
         self.fenced += other.fenced;
         self.late += other.late;
         self.rows += other.rows;
+        for (what, times) in &other.seen {
+            *self.seen.entry(what).or_default() += times;
+        }
     }
 }
 
@@ -121,7 +123,9 @@ impl<'a> World<'a> {
         disk.borrow_mut().keep_trace();
         Disk::mount(&disk);
         let cluster = MemoryCluster::default();
-        cluster.create(TOPIC, PARTITIONS);
+        for topic in scenario.topics {
+            cluster.create(topic.name, topic.partitions);
+        }
         Self {
             scenario,
             disturbances: 2 + random.below(8),
@@ -157,15 +161,17 @@ impl<'a> World<'a> {
         self.run_to_end(RunMode::Drain)?;
         self.disk.borrow_mut().crash();
         let totals = self.totals()?;
-        let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/table"))?;
-        let late = totals.outputs.values().map(|output| output.late).sum();
-        (self.scenario.check)(&Outcome { sent: &self.sent, rows: &rows, late })?;
+        let mut tables = BTreeMap::new();
+        for table in self.scenario.tables {
+            tables.insert(*table, tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/{table}"))?);
+        }
+        self.story.late = totals.outputs.values().map(|output| output.late).sum();
+        self.story.rows = tables.values().map(|rows| rows.len() as u64).sum();
+        self.story.seen = (self.scenario.check)(&Outcome { sent: &self.sent, tables, totals: &totals })?;
         self.check_dead_letters()?;
         let injected = self.disk.borrow().injected.clone();
         self.story.lost_replies = injected.lost_replies;
         self.story.failures = injected.failures;
-        self.story.late = late;
-        self.story.rows = rows.len() as u64;
         self.story.trace = self.disk.borrow_mut().take_trace();
         Ok(self.story)
     }
@@ -173,34 +179,43 @@ impl<'a> World<'a> {
     fn send(&mut self) {
         for _ in 0..10 + self.random.below(60) {
             self.clock.advance(Duration::from_millis(self.random.below(1_500)));
-            // A partition that is quiet for long.
-            let quiet = (self.started % 4) as i32;
-            let partition = self.random.below(PARTITIONS as u64) as i32;
-            let partition = if partition == quiet { (partition + 1) % PARTITIONS } else { partition };
-            if self.random.one_in(15) {
-                self.cluster.append_gap(TOPIC, partition, 1 + self.random.below(3) as i64);
-            }
-            let now = self.clock.now();
-            if self.random.one_in(30) {
-                let tombstone = MemoryRecord { timestamp_ms: Some(now / 1_000), key: None, value: None };
-                self.cluster.append(TOPIC, partition, tombstone);
-                continue;
-            }
-            let time = self.scenario.event_time(&mut self.random, now);
-            let (key, value) = (Scenario::key(&mut self.random), self.random.below(9) as i64);
-            let bad = self.random.one_in(20);
-            let text = format!(r#"{{"ts":{},"k":"{key}","v":{value}}}"#, time / 1_000);
-            let text = if bad { text.replace("ts", "at") } else { text };
-            let record = MemoryRecord { timestamp_ms: Some(now / 1_000), ..MemoryRecord::of(text) };
-            let offset = self.cluster.append(TOPIC, partition, record).expect("the partition is there");
-            self.sent.push(Sent { partition, offset, time, key, value, bad });
+            self.send_one();
         }
         if self.random.one_in(5) {
-            let partition = self.random.below(PARTITIONS as u64) as i32;
-            let offset = self.sent.iter().filter(|sent| sent.partition == partition).map(|sent| sent.offset).max();
-            self.cluster.lose_leader_at(TOPIC, partition, offset.unwrap_or(0) - self.random.below(10) as i64);
+            let topic = self.scenario.topic(&mut self.random);
+            let partition = self.random.below(topic.partitions.unsigned_abs().into()) as i32;
+            let there = self.sent.iter().filter(|sent| (sent.topic, sent.partition) == (topic.name, partition));
+            let offset = there.map(|sent| sent.offset).max().unwrap_or(0);
+            self.cluster.lose_leader_at(topic.name, partition, offset - self.random.below(10) as i64);
             self.story.leaders_lost += 1;
         }
+    }
+
+    /// A record, or a tombstone, sometimes behind a gap.
+    fn send_one(&mut self) {
+        let topic = self.scenario.topic(&mut self.random);
+        // A partition that is quiet for long.
+        let quiet = (self.started % 4) as i32;
+        let partition = self.random.below(topic.partitions.unsigned_abs().into()) as i32;
+        let partition = if partition == quiet { (partition + 1) % topic.partitions } else { partition };
+        if self.random.one_in(15) {
+            self.cluster.append_gap(topic.name, partition, 1 + self.random.below(3) as i64);
+        }
+        let now = self.clock.now();
+        if self.random.one_in(30) {
+            let tombstone = MemoryRecord { timestamp_ms: Some(now / 1_000), key: None, value: None };
+            self.cluster.append(topic.name, partition, tombstone);
+            return;
+        }
+        let time = self.scenario.event_time(&mut self.random, now);
+        let (key, value) = (Scenario::key(&mut self.random), self.random.below(9) as i64);
+        let bad = self.random.one_in(20);
+        let [ts, k, v] = topic.fields;
+        let ts = if bad { "at" } else { ts };
+        let text = format!(r#"{{"{ts}":{},"{k}":"{key}","{v}":{value}}}"#, time / 1_000);
+        let record = MemoryRecord { timestamp_ms: Some(now / 1_000), ..MemoryRecord::of(text) };
+        let offset = self.cluster.append(topic.name, partition, record).expect("the partition is there");
+        self.sent.push(Sent { topic: topic.name, partition, offset, time, key, value, bad });
     }
 
     /// Runs processes until one has done all, through crashes.
@@ -288,6 +303,7 @@ impl<'a> World<'a> {
         let mut settings = self.planned.settings(&options).expect("a scenario has settings");
         settings.records_max = 3 + self.random.below(40) as i64;
         let (cluster, clock, seed) = (self.cluster.clone(), Arc::clone(&self.clock), self.random.next());
+        let topics: Vec<&str> = self.scenario.topics.iter().map(|topic| topic.name).collect();
         let stop = {
             let (cluster, clock) = (cluster.clone(), Arc::clone(&clock));
             StopSignal::with_wait(move |time| {
@@ -301,7 +317,7 @@ impl<'a> World<'a> {
             faults: Arc::new(NoFaults),
             status: SharedStatus::default(),
             stop,
-            make_source: Box::new(move |_| Ok(Box::new(cluster.source(&[TOPIC], seed)))),
+            make_source: Box::new(move |_| Ok(Box::new(cluster.source(&topics, seed)))),
             observe: Box::new(|_, _| ()),
         };
         Box::pin(async move { StreamingJob::new(settings, environment).run().await })
@@ -335,13 +351,14 @@ impl<'a> World<'a> {
 
     /// Every bad record is a dead letter once, and nothing else is.
     fn check_dead_letters(&self) -> Result<(), String> {
-        let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/table_dead_letters"))?;
-        let expected: BTreeSet<_> =
-            self.sent.iter().filter(|sent| sent.bad).map(|sent| (i64::from(sent.partition), sent.offset)).collect();
+        let table = self.scenario.tables[0];
+        let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/{table}_dead_letters"))?;
+        let place = |sent: &Sent| (sent.topic.to_owned(), i64::from(sent.partition), sent.offset);
+        let expected: BTreeSet<_> = self.sent.iter().filter(|sent| sent.bad).map(place).collect();
         let mut found = BTreeSet::new();
         for row in &rows {
-            let place = (row.number("partition")?, row.number("offset")?);
-            if !found.insert(place) {
+            let place = (row.text("topic")?.to_owned(), row.number("partition")?, row.number("offset")?);
+            if !found.insert(place.clone()) {
                 return Err(format!("the dead letter {place:?} is there twice"));
             }
         }
