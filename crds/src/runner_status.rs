@@ -314,15 +314,34 @@ mod tests {
 
     /// A status with everything in it.
     fn full() -> Value {
-        let totals = Totals {
-            sources: [("s".to_owned(), SourceTotals { read: 1, ..SourceTotals::default() })].into(),
-            outputs: [("o".to_owned(), OutputTotals { rows: 1, files: 1, ..OutputTotals::default() })].into(),
+        let by_reason = || BTreeMap::from([("syntax".to_owned(), 1)]);
+        let source = SourceTotals {
+            read: 1,
+            bytes: 1,
+            tombstone: 1,
+            control: 1,
+            dead_letter: by_reason(),
+            future: 1,
+            duplicate: 1,
+            lost_offsets: 1,
         };
+        let output = OutputTotals {
+            filtered: 1,
+            late: 1,
+            partly_late: 1,
+            accepted: 1,
+            refused: by_reason(),
+            rows: 1,
+            files: 1,
+            bytes: 1,
+        };
+        let totals = Totals { sources: [("s".to_owned(), source)].into(), outputs: [("o".to_owned(), output)].into() };
         let status = RunnerStatus {
             partitions: vec![PartitionStatus::default()],
             last_commit: Some(CommitStatus::default()),
             last_commits: vec![CommitStatus::default()],
             errors: vec![ErrorReport::default()],
+            outputs: [("o".to_owned(), OutputStatus::default())].into(),
             batch: Some(BatchRunStatus::default()),
             totals,
             ..RunnerStatus::default()
@@ -363,6 +382,7 @@ mod tests {
             ("holder", names_of("/partitions/0")),
             ("source", names_of("/totals/sources/s")),
             ("output", names_of("/totals/outputs/o")),
+            ("now", names_of("/outputs/o")),
             ("last", names_of("/lastCommit")),
             ("error", names_of("/errors/0")),
             ("row", of_rows),

@@ -175,7 +175,24 @@ def make() -> dict:
             "filtered: by the query.",
             [query(f"sum by (reason) (rate(dataplatform_records_dropped_total{{{J}}}[{RATE}]))", "{{reason}}")],
             "cps",
+            width=8,
             stacked=True,
+        ),
+        graph(
+            "Late, by output",
+            "Records that came when their windows were closed: all of them (left out), or some of them (partly).",
+            queries(
+                (
+                    f'sum by (output) (rate(dataplatform_output_records_total{{{J}, fate="late"}}[{RATE}]))',
+                    "{{output}}",
+                ),
+                (
+                    f"sum by (output) (rate(dataplatform_output_partly_late_records_total{{{J}}}[{RATE}]))",
+                    "partly: {{output}}",
+                ),
+            ),
+            "cps",
+            width=8,
         ),
         graph(
             "Bad records, by reason",
@@ -188,6 +205,7 @@ def make() -> dict:
                 )
             ],
             "cps",
+            width=8,
             stacked=True,
         ),
     ]

@@ -35,6 +35,7 @@ function age(time) {
 }
 const at = (time) => (time === null || time === undefined ? "" : new Date(millis(time)).toISOString().replace("T", " ").slice(0, 19) + " UTC");
 const bytes = (value) => (value < 1e6 ? `${(value / 1e3).toFixed(0)} kB` : value < 1e9 ? `${(value / 1e6).toFixed(1)} MB` : `${(value / 1e9).toFixed(2)} GB`);
+const total = (numbers) => numbers.reduce((sum, number) => sum + (number ?? 0), 0);
 const pill = (kind, text) => el("span", { class: `pill ${kind}` }, text);
 
 function card(title, value, below, curve) {
@@ -85,9 +86,11 @@ function jobPage(job) {
   const kind = PHASES[job.phase] ?? "idle";
   const partitions = job.partitions ?? [];
   const holder = partitions.find((partition) => partition.holdsWatermark);
-  const source = Object.values(job.totals?.sources ?? {})[0] ?? {};
-  const outputs = Object.values(job.totals?.outputs ?? {});
-  const rows = outputs.reduce((sum, output) => sum + (output.rows ?? 0), 0);
+  const sources = Object.entries(job.totals?.sources ?? {});
+  const outputs = Object.entries(job.totals?.outputs ?? {});
+  const read = total(sources.map(([, source]) => source.read));
+  const rows = total(outputs.map(([, output]) => output.rows));
+  const files = total(outputs.map(([, output]) => output.files));
   const last = job.lastCommit;
   const page = [
     el("header", {}, el("h1", {}, `${job.namespace} / ${job.job}`), pill(kind, job.reason),
@@ -100,12 +103,14 @@ function jobPage(job) {
   }
   if (job.ready && job.noOutput) page.push(el("div", { class: "note warn" }, `No output (${job.noOutput}): ${job.noOutputMessage}`));
   page.push(el("div", { class: "cards" },
-    card("records per second", number(job.recordsPerSecond), `${number(source.read)} read`, curve(samples.rate)),
+    card("records per second", number(job.recordsPerSecond), `${number(read)} read`, curve(samples.rate)),
     card("lag, records", number(job.lag), `${number(job.lagSeconds)} s, ${partitions.length === 1 ? "1 partition" : `${partitions.length} partitions`}`, curve(samples.lag)),
     card("watermark", age(job.watermark), holder ? `held by ${holder.topic} ${holder.partition}` : at(job.watermark)),
     card("last checkpoint", last ? age(last.clock) : "–", last ? `version ${number(last.version)}, ${number(last.batchMs)} ms` : "none yet"),
     card("open windows", number(job.openWindows), `${number(job.stateGroups)} groups, ${bytes(job.stateBytes ?? 0)}`),
-    card("rows written", number(rows), `${number(job.rowsPerSecond)} per second, ${number(outputs.reduce((sum, output) => sum + (output.files ?? 0), 0))} files`)));
+    card("rows written", number(rows), `${number(job.rowsPerSecond)} per second, ${number(files)} files`)));
+  if (sources.length) page.push(section("Sources, since the log began", sourceTable(sources)));
+  if (outputs.length) page.push(section("Outputs, since the log began", outputTable(outputs, job.outputs ?? {})));
   if (partitions.length) {
     const lag = (partition) => (partition.end === null ? null : Math.max(0, partition.end - partition.position));
     const worst = Math.max(1, ...partitions.map((partition) => lag(partition) ?? 0));
@@ -119,15 +124,14 @@ function jobPage(job) {
       ["", (row) => (row.holdsWatermark ? pill("warn", "holds the watermark") : "")],
     ], partitions)));
   }
-  const counts = [...counters("", source), ...Object.entries(job.totals?.outputs ?? {}).flatMap(([name, output]) => counters(`${name}: `, output))];
   const commits = [...(job.lastCommits ?? (last ? [last] : []))].reverse();
   const errors = [...(job.errors ?? [])].reverse();
-  page.push(el("div", { class: "columns" },
-    counts.length ? section("Since the log began", table([["what", (row) => row[0], "words"], ["", (row) => number(row[1]), "number"]], counts)) : null,
-    commits.length ? section("Last checkpoints", table([
+  if (commits.length) {
+    page.push(section("Last checkpoints", table([
       ["when", (row) => age(row.clock), "short"], ["version", (row) => number(row.version), "number"], ["records", (row) => number(row.records), "number"],
       ["rows", (row) => number(row.rows), "number"], ["files", (row) => number(row.files), "number"], ["ms", (row) => number(row.batchMs), "number"],
-    ], commits)) : null));
+    ], commits)));
+  }
   if (errors.length) {
     page.push(section("Last errors", table([
       ["when", (row) => age(row.clock), "short"], ["times", (row) => number(row.times), "number"], ["reason", (row) => row.reason], ["what", (row) => row.message, "words"], ["what to do", (row) => row.cure, "words"],
@@ -137,11 +141,44 @@ function jobPage(job) {
   return page;
 }
 
-/** Numbers of a counter object, one line each; nested ones (dead letters by reason) are spread out. */
-function counters(prefix, object) {
-  return Object.entries(object).flatMap(([name, value]) =>
-    typeof value === "number" ? [[prefix + words(name), value]]
-      : value && typeof value === "object" ? counters(`${prefix}${words(name)}: `, value) : []);
+/** A column of numbers; it is left out where all of them are 0. */
+const count = (title, value) => ({ title, value, isShown: (rows) => rows.some((row) => value(row) > 0) });
+
+/** A table of what has a name: [name, what was counted]. Counts that none of them has are left out. */
+function counted(title, columns, rows) {
+  const shown = columns.filter((column) => !column.isShown || column.isShown(rows));
+  return table([[title, ([name]) => name, "words"], ...shown.map((column) =>
+    column.isShown ? [column.title, (row) => number(column.value(row)), "number"] : column)], rows);
+}
+
+/** Numbers by reason, as text. */
+const reasons = (byReason) => Object.entries(byReason ?? {}).map(([name, times]) => `${words(name)}: ${number(times)}`).join("\n");
+
+/** What became of the records of each source since the log began. */
+function sourceTable(sources) {
+  return counted("source", [
+    ["read", ([, source]) => number(source.read), "number"], ["size", ([, source]) => bytes(source.bytes ?? 0), "number"],
+    ["dead letters", ([, source]) => number(total(Object.values(source.dead_letter ?? {}))), "number"],
+    count("tombstones", ([, source]) => source.tombstone ?? 0), count("control", ([, source]) => source.control ?? 0),
+    count("future", ([, source]) => source.future ?? 0), count("duplicates", ([, source]) => source.duplicate ?? 0),
+    count("lost offsets", ([, source]) => source.lost_offsets ?? 0), ["", ([, source]) => el("span", { class: "quiet" }, reasons(source.dead_letter)), "words"],
+  ], sources);
+}
+
+/** What each output did with the records that reached it, what it wrote, and what it holds now. */
+function outputTable(outputs, running) {
+  const holds = (of, nothing = null) => ([name]) => { const now = running[name]; return now ? of(now) : nothing; };
+  // A table of dead letters has no query that could do something with records.
+  const did = (of) => ([name, output]) => (running[name] ? of(output) ?? 0 : null);
+  const why = ([name, output]) => { const now = running[name]; return [now?.noOutput ? `no rows: ${now.noOutput}` : "", reasons(output.refused)].filter(Boolean).join("\n"); };
+  return counted("output", [
+    ["rows", ([, output]) => number(output.rows ?? 0), "number"], count("files", ([, output]) => output.files ?? 0), ["size", ([, output]) => bytes(output.bytes ?? 0), "number"],
+    count("accepted", did((output) => output.accepted)), count("filtered", did((output) => output.filtered)),
+    count("late", did((output) => output.late)), count("partly late", did((output) => output.partly_late)),
+    count("open windows", holds((now) => now.openWindows)), count("groups", holds((now) => now.stateGroups)),
+    ["state", holds((now) => (now.stateBytes ? bytes(now.stateBytes) : ""), ""), "number"],
+    ["", (row) => el("span", { class: "quiet" }, why(row)), "words"],
+  ], outputs);
 }
 
 // ---- all jobs -----------------------------------------------------------------------------------------------------

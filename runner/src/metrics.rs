@@ -27,6 +27,7 @@ pub struct JobMetrics {
     dead_lettered: CounterVec,
     lost_offsets: CounterVec,
     output_records: CounterVec,
+    partly_late: CounterVec,
     rows_written: CounterVec,
     files_written: CounterVec,
     bytes_written: CounterVec,
@@ -118,6 +119,11 @@ impl JobMetrics {
                 "output_records_total",
                 "What an output did with the records that reached its query: filtered, late, accepted.",
                 &["output", "fate"],
+            ),
+            partly_late: make.counters(
+                "output_partly_late_records_total",
+                "Records of several windows, some of which were closed; accepted, since they count in the others.",
+                &["output"],
             ),
             rows_written: make.counters("rows_written_total", "Rows written to an output.", &["output"]),
             files_written: make.counters("files_written_total", "Files written to an output.", &["output"]),
@@ -225,6 +231,7 @@ impl JobMetrics {
             {
                 raise(&self.output_records.with_label_values(&[name.as_str(), fate]), number);
             }
+            raise(&self.partly_late.with_label_values(&[name]), output.partly_late);
             count(4, output.filtered);
             count(5, output.late);
         }
@@ -303,7 +310,8 @@ mod tests {
             dead_letter: BTreeMap::from([("syntax".to_owned(), 2)]),
             ..SourceCounters::default()
         };
-        let output = OutputCounters { late: 3, accepted: 4, rows: 2, files: 1, ..OutputCounters::default() };
+        let output =
+            OutputCounters { late: 3, partly_late: 2, accepted: 4, rows: 2, files: 1, ..OutputCounters::default() };
         let totals = Counters {
             sources: BTreeMap::from([("s".to_owned(), source)]),
             outputs: BTreeMap::from([("o".to_owned(), output)]),
@@ -331,6 +339,7 @@ mod tests {
         for line in [
             "dataplatform_records_read_total{job=\"j\",namespace=\"n\",source=\"s\"} 10",
             "dataplatform_records_dropped_total{job=\"j\",namespace=\"n\",reason=\"late\"} 3",
+            "dataplatform_output_partly_late_records_total{job=\"j\",namespace=\"n\",output=\"o\"} 2",
             "dataplatform_output_records_total{fate=\"late\",job=\"j\",namespace=\"n\",output=\"o\"} 3",
             "dataplatform_consumer_lag_records{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 5",
             "dataplatform_consumer_lag_seconds{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 3",

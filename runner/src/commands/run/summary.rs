@@ -17,7 +17,7 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
         "job": planned.name(), "records": source(|of| of.read), "tombstones": source(|of| of.tombstone),
         "control": source(|of| of.control),
         "dead_letters": source(SourceCounters::dead_letters), "future": source(|of| of.future),
-        "filtered": sum(|of| of.filtered), "late": sum(|of| of.late), "accepted": sum(|of| of.accepted),
+        "filtered": sum(|of| of.filtered), "late": sum(|of| of.late), "partly_late": sum(|of| of.partly_late), "accepted": sum(|of| of.accepted),
         "rows": sum(|of| of.rows), "files": sum(|of| of.files), "lost_offsets": source(|of| of.lost_offsets),
         "open_windows": status.open_windows, "output": path(planned, planned.first(), options),
         "seconds": (seconds * 1e3).round() / 1e3,
@@ -26,8 +26,8 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
         let of = |flow: &Flow| {
             let counted = counted(flow, status);
             let figures = json!({
-                "filtered": counted.filtered, "late": counted.late, "accepted": counted.accepted, "rows": counted.rows,
-                "files": counted.files, "output": path(planned, flow, options),
+                "filtered": counted.filtered, "late": counted.late, "partly_late": counted.partly_late,
+                "accepted": counted.accepted, "rows": counted.rows, "files": counted.files, "output": path(planned, flow, options),
             });
             (flow.output.clone(), figures)
         };
@@ -64,6 +64,9 @@ pub(super) fn table(planned: &PlannedJob, options: &RunOptions, status: &JobStat
         let of = if flows.len() > 1 { format!(", {}", flow.output) } else { String::new() };
         table.add_row([format!("filtered by the query{of}"), grouped(counted.filtered)]);
         table.add_row([format!("late{of}"), grouped(counted.late)]);
+        if counted.partly_late > 0 {
+            table.add_row([format!("late for some of their windows{of}"), grouped(counted.partly_late)]);
+        }
         table.add_row([format!("accepted{of}"), grouped(counted.accepted)]);
         table.add_row([format!("rows written{of}"), grouped(counted.rows)]);
         table.add_row([format!("files written{of}"), grouped(counted.files)]);

@@ -46,7 +46,7 @@ fn simulate_all(seeds: std::ops::Range<u64>) -> Result<Story, String> {
             let story = simulate(scenario, seed).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
             total.add(&story);
         }
-        Ok(total)
+        Ok::<_, String>(total)
     };
     std::thread::scope(|scope| {
         let run = &run;
