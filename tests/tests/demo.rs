@@ -8,6 +8,8 @@ use anyhow::{Context, ensure};
 use data_platform_tests::process::expect_code;
 use data_platform_tests::{Ended, JobFolders, Runner, environment, needs_broker};
 
+use crate::shipped::{CHANGES, CLICKSTREAM, EVENT_AGGREGATION};
+
 const TIMEOUT: Duration = Duration::from_secs(120);
 const README: &str = include_str!("../../README.md");
 
@@ -27,49 +29,88 @@ fn query(outputs: &Path, sql: &str) -> anyhow::Result<Vec<String>> {
     Ok(runner.stdout().lines().skip(1).map(str::to_owned).collect())
 }
 
+/// What the demo says at its end of one job: its line and the numbers of its outputs.
+struct Account {
+    produced: u64,
+    read: u64,
+    dead_letters: u64,
+    aside: u64,
+    /// Name, accepted, late, rows.
+    outputs: Vec<(String, u64, u64, u64)>,
+}
+
+fn account(shown: &str, job: &str) -> anyhow::Result<Account> {
+    let begins = |line: &&str| line.starts_with(&format!("{job}: ")) && line.contains("records were written");
+    let mut lines = shown.lines().skip_while(|line| !begins(line));
+    let line = lines.next().with_context(|| format!("an account of {job} in {shown}"))?;
+    let number = |word: &str| number_before(line, word);
+    let dead_letters = number(" dead letters")?;
+    let others = number(" tombstones")? + number(" control")? + number(" too far in the future")?;
+    let mut outputs = Vec::new();
+    for line in lines.take_while(|line| line.starts_with("  ")) {
+        let (name, figures) = line.trim().split_once(": ").with_context(|| format!("an output in {line:?}"))?;
+        let number = |word: &str| number_before(figures, word);
+        outputs.push((name.to_owned(), number(" accepted")?, number(" late")?, number(" rows")?));
+    }
+    let (produced, read) = (number(" records were written")?, number(" were read")?);
+    Ok(Account { produced, read, dead_letters, aside: dead_letters + others, outputs })
+}
+
 #[test]
-fn the_demo_shows_rows_and_accounts_for_every_event() -> anyhow::Result<()> {
+fn the_demo_shows_rows_of_every_job_and_accounts_for_every_record() -> anyhow::Result<()> {
     let folders = JobFolders::new()?;
-    let demo = folders.root().join("demo");
-    let command = Runner::command(["demo", "--for", "20s", "--folder"]).arg(&demo).folders(&folders);
+    let command = Runner::command(["demo", "--for", "20s", "--folder", "demo"]).folders(&folders);
     let (ended, runner) = command.run(TIMEOUT)?;
     expect_code(ended, 0, &runner)?;
     let shown = runner.stdout();
-    let live: Vec<_> = shown.lines().filter(|line| line.contains(" windows open ")).collect();
-    let most_rows = live.iter().filter_map(|line| number_before(line, " rows").ok()).max();
-    ensure!(most_rows > Some(0), "no rows were shown while it ran: {live:#?}");
-    let first_rows =
-        shown.lines().skip_while(|line| *line != "The first rows:").filter(|line| line.contains("page_view")).count();
-    ensure!(first_rows > 0 && shown.contains("window_start"), "no rows were printed: {shown}");
+    let outputs = folders.root().join("demo/outputs");
+    for (job, least, tables) in [
+        ("event-aggregation", 20_000, &["events_aggregated_realtime"][..]),
+        ("clickstream-analysis", 5_000, &["clickstream_sessions"]),
+        ("cdc-transformation", 2_000, &["cdc_operation_summaries", "cdc_transformed"]),
+    ] {
+        let live: Vec<_> = shown.lines().filter(|line| line.contains(job) && line.contains(" windows open ")).collect();
+        let most_rows = live.iter().filter_map(|line| number_before(line, " rows").ok()).max();
+        ensure!(most_rows > Some(0), "no rows of {job} were shown while it ran: {live:#?}");
+        ensure!(shown.contains(&format!("\n{job}, the first rows:\n")), "no rows of {job} were printed: {shown}");
 
-    let (_, account) = shown.split_once("\n\n").context("an account")?;
-    let account =
-        account.lines().find(|line| line.contains("events were written to the broker")).context("an account")?;
-    let number = |word: &str| number_before(account, word);
-    let (produced, read, counted) = (number(" events were written")?, number(": ")?, number(" counted in")?);
-    ensure!(produced > 20_000, "2,000 events a second for 20 s: {account}");
-    let others =
-        number(" late")? + number(" dead letters")? + number(" tombstones")? + number(" too far in the future")?;
-    ensure!(produced == read && read == counted + others, "not every event is accounted for: {account}");
-    ensure!(number(" dead letters")? > 0, "some of the demo's events are bad: {account}");
+        let account = account(&shown, job)?;
+        ensure!(account.produced > least && account.produced == account.read, "{job} of {shown}");
+        ensure!(account.dead_letters > 0, "some of the demo's records are bad: {shown}");
+        let names: Vec<_> = account.outputs.iter().map(|(name, ..)| name.as_str()).collect();
+        ensure!(names == tables, "{job} has {names:?}");
+        for (table, accepted, late, rows) in &account.outputs {
+            ensure!(account.read == account.aside + accepted + late, "not every record is accounted for: {shown}");
+            let found = query(&outputs, &format!("SELECT count(*) AS n FROM {table}"))?;
+            ensure!(found == [rows.to_string()] && *rows > 0, "{table}: {found:?} for {rows}");
+        }
+        let letters = query(&outputs, &format!("SELECT count(*) AS n FROM {}_dead_letters", first_table(job)))?;
+        ensure!(letters == [account.dead_letters.to_string()], "{job}: {letters:?} for {}", account.dead_letters);
+    }
 
     // What it wrote is what it said.
-    let outputs = demo.join("outputs");
     let table = "events_aggregated_realtime";
-    let sums = query(&outputs, &format!("SELECT count(*) AS n, sum(event_count) AS events FROM {table}"))?;
-    ensure!(sums == [format!("{},{counted}", number(" rows")?)], "{sums:?} for {account}");
-    let letters = query(&outputs, &format!("SELECT count(*) AS n FROM {table}_dead_letters"))?;
-    ensure!(letters == [number(" dead letters")?.to_string()], "{letters:?} for {account}");
+    let accepted = account(&shown, "event-aggregation")?.outputs[0].1;
+    let sums = query(&outputs, &format!("SELECT sum(event_count) AS events FROM {table}"))?;
+    ensure!(sums == [accepted.to_string()], "{sums:?} for {accepted}");
     let keys = "window_start, user_id, event_type, app_type";
     let twice = format!("SELECT {keys} FROM {table} GROUP BY {keys} HAVING count(*) > 1");
     ensure!(query(&outputs, &twice)?.is_empty(), "a row came twice");
 
-    // The command that it ends with works from where it was started.
-    let suggested =
-        shown.lines().find(|line| line.trim_start().starts_with("data-platform query")).context("a command")?;
-    let answer = shell(suggested, &folders, None)?;
-    ensure!(answer.contains("page_view"), "{suggested}: {answer}");
+    // The commands that it ends with work from where it was started.
+    let (_, next) = shown.split_once("\nTry next:\n").context("what to try next")?;
+    let commands: Vec<_> = next.lines().filter(|line| line.starts_with("  data-platform ")).collect();
+    ensure!(commands.len() >= 4, "{next}");
+    for command in commands {
+        ensure!(!shell(command, &folders, None)?.is_empty(), "{command} says nothing");
+    }
     Ok(())
+}
+
+/// The table beside which a job's dead letters lie.
+fn first_table(job: &str) -> &'static str {
+    let shipped = [&EVENT_AGGREGATION, &CLICKSTREAM, &CHANGES].into_iter().find(|shipped| shipped.name == job);
+    shipped.expect("a shipped job").tables[0].0
 }
 
 /// The commands of a fenced block of the quick start, without comments.
@@ -82,7 +123,7 @@ fn quick_start() -> anyhow::Result<Vec<String>> {
 }
 
 /// Runs a line as a person would, in the job's root, with `data-platform` on the path.
-fn shell(line: &str, folders: &JobFolders, broker: Option<&str>) -> anyhow::Result<String> {
+pub(crate) fn shell(line: &str, folders: &JobFolders, broker: Option<&str>) -> anyhow::Result<String> {
     let program = environment::program("data-platform");
     let programs = program.parent().context("a program lies in a folder")?.display().to_string();
     let path = std::env::var("PATH").unwrap_or_default();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::tables::Row;
 use super::{folds, sessions};
-use crate::counters::{Counters, OutputCounters};
+use crate::checkpoint::counters::{Counters, OutputCounters};
 use crate::random::Random;
 
 /// How long an event may be behind in these jobs, in microseconds.

@@ -1,0 +1,166 @@
+//! The jobs of the demo: which, with what, and each on a thread of its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crate::app::CommandError;
+use crate::args::PlaceArgs;
+use crate::checkpoint::store::open::Location;
+use crate::commands::run::{Running, options_of_places};
+use crate::config::job::{PlannedJob, RunOptions};
+use crate::config::{JobSource, load_streaming};
+use crate::faults::Faults;
+use crate::generate::EventKind;
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::status::{JobStatus, SharedStatus};
+use crate::pipeline::streaming::RunMode;
+use crate::stop::StopSignal;
+
+/// A built-in job in the demo.
+pub(super) struct DemoJob {
+    pub(super) name: &'static str,
+    /// In a few words.
+    pub(super) does: &'static str,
+    pub(super) kind: EventKind,
+    /// Few: the broker keeps up to 5 MiB for each.
+    pub(super) partitions: i32,
+    /// Its topic gets this part of what the topic of the first job gets.
+    part: u64,
+    pub(super) users: u64,
+    /// With which something closes every few seconds.
+    parameters: &'static [(&'static str, &'static str)],
+    /// A look at its rows that fits 80 columns.
+    pub(super) look: &'static str,
+}
+
+/// All of them, the busiest first.
+pub(super) static JOBS: &[DemoJob] = &[
+    DemoJob {
+        name: "event-aggregation",
+        does: "counts per user, event type and application, 5 second windows",
+        kind: EventKind::AppEvents,
+        partitions: 6,
+        part: 1,
+        users: 200,
+        parameters: &[("window", "5 seconds")],
+        look: "SELECT window_start, user_id, event_type, app_type, event_count FROM events_aggregated_realtime \
+               ORDER BY window_start, event_count DESC, user_id, event_type, app_type LIMIT 6",
+    },
+    DemoJob {
+        name: "clickstream-analysis",
+        does: "one row per visit, which ends 5 seconds after its last click",
+        kind: EventKind::Clickstream,
+        partitions: 2,
+        part: 4,
+        users: 1_000,
+        parameters: &[("gap", "5 seconds")],
+        look: "SELECT user_id, total_clicks AS clicks, unique_pages AS pages, session_start, session_duration_sec AS seconds \
+               FROM clickstream_sessions ORDER BY total_clicks DESC, session_start, user_id LIMIT 6",
+    },
+    DemoJob {
+        name: "cdc-transformation",
+        does: "changes of a database in one shape, and their counts in 5 second windows",
+        kind: EventKind::Changes,
+        partitions: 2,
+        part: 8,
+        users: 200,
+        parameters: &[("window", "5 seconds")],
+        look: "SELECT window_start, table_name, insert_count AS inserts, update_count AS updates, delete_count AS deletes \
+               FROM cdc_operation_summaries ORDER BY window_start, total_operations DESC, table_name LIMIT 6",
+    },
+];
+
+impl DemoJob {
+    /// Records a second of its topic.
+    pub(super) fn rate(&self, rate: u64) -> u64 {
+        (rate / self.part).max(1)
+    }
+
+    /// The job as the demo runs it: with short triggers and windows, from the first record.
+    fn plan(&self) -> Result<PlannedJob, CommandError> {
+        let set = [
+            "spec.trigger.interval=1s",
+            "spec.kafka.failOnDataLoss=true",
+            "spec.kafka.startingOffsets=earliest",
+            "spec.kafka.maxOffsetsPerTrigger=100000",
+            "spec.sources[0].eventTime.watermarkDelay=2s",
+            "spec.sources[0].eventTime.idleTimeout=5s",
+        ];
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let source = JobSource {
+            name: Some(self.name.to_owned()),
+            set: set.map(str::to_owned).into(),
+            parameters: self.parameters.iter().map(owned).collect(),
+            files: Vec::new(),
+        };
+        Ok(PlannedJob::new(load_streaming(&source)?)?)
+    }
+}
+
+/// A job that runs.
+pub(super) struct Started {
+    pub(super) job: &'static DemoJob,
+    pub(super) status: SharedStatus,
+    options: RunOptions,
+    faults: Arc<dyn Faults>,
+    thread: JoinHandle<Result<(), CommandError>>,
+}
+
+/// A job that has processed everything.
+pub(super) struct Done {
+    pub(super) job: &'static DemoJob,
+    pub(super) status: JobStatus,
+    /// Records that were written to its topic.
+    pub(super) produced: u64,
+    pub(super) outputs: Location,
+}
+
+impl Started {
+    /// Starts a job. When it fails it says stop, so that the others end too.
+    pub(super) fn new(
+        job: &'static DemoJob,
+        servers: &str,
+        folder: &Path,
+        stop: &StopSignal,
+        faults: &Arc<dyn Faults>,
+    ) -> Result<Self, CommandError> {
+        let options = options(servers, folder)?;
+        let mut running = Running::unplanned(&options.namespace, job.name, options.memory);
+        running.stop = stop.clone();
+        let status = running.status.clone();
+        let thread = {
+            let (options, faults, stop) = (options.clone(), Arc::clone(faults), stop.clone());
+            // A plan belongs to the thread that runs it.
+            std::thread::spawn(move || {
+                let ended = job.plan().and_then(|planned| Ok(running.run(&planned, &options, &faults)?));
+                stop.stop();
+                ended.map(drop)
+            })
+        };
+        Ok(Self { job, status, options, faults: Arc::clone(faults), thread })
+    }
+
+    /// Waits for its end, and then processes the rest of its topic, of which so many records were written.
+    pub(super) fn finish(self, produced: u64) -> Result<Done, CommandError> {
+        let Self { job, mut options, faults, thread, .. } = self;
+        thread.join().map_err(|_| CommandError::failed(format!("the job {} failed", job.name)))??;
+        options.mode = RunMode::Drain;
+        let planned = job.plan()?;
+        let last = Running::new(&planned, &options);
+        last.run(&planned, &options, &faults)?;
+        Ok(Done { job, status: last.status.get(), produced, outputs: options.outputs })
+    }
+}
+
+fn options(servers: &str, folder: &Path) -> Result<RunOptions, CommandError> {
+    let place = |name: &str| -> PathBuf { folder.join(name) };
+    let text = |path: PathBuf| path.display().to_string();
+    let (outputs, checkpoints) = (Some(text(place("outputs"))), Some(text(place("checkpoints"))));
+    let mut options = options_of_places(&PlaceArgs { outputs, checkpoints, namespace: None })?;
+    options.bootstrap_servers = Some(servers.to_owned());
+    // All jobs are one process.
+    let (whole, jobs) = (options.memory, JOBS.len() as u64);
+    options.memory = MemoryBudget { queue: whole.queue / jobs, state: whole.state / jobs, ..whole };
+    Ok(options)
+}

@@ -1,0 +1,188 @@
+//! The live figures: a table that is drawn again and again on a terminal, else a line for each job now and then.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use super::jobs::Started;
+use crate::app::print;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::{align_right, bytes, grouped, list, terminal_width};
+use crate::pipeline::memory::resident_bytes;
+use crate::pipeline::status::JobStatus;
+use crate::stop::StopSignal;
+
+/// Time between two pictures.
+const PICTURE: Duration = Duration::from_millis(500);
+/// Pictures between two lines of a job where there is no terminal.
+const PICTURES_PER_LINE: u128 = 10;
+/// From this width on there is room for every column.
+const WIDE: u16 = 120;
+
+/// Draws until somebody says stop, or says it itself when the time is over.
+pub(super) fn watch(jobs: &[Started], stop: &StopSignal, time: Option<Duration>) {
+    let terminal = std::io::stdout().is_terminal();
+    let (began, mut lines_before, mut pictures) = (Instant::now(), 0, 0);
+    loop {
+        let elapsed = began.elapsed();
+        let statuses: Vec<_> = jobs.iter().map(|job| (job.job.name, job.status.get())).collect();
+        if terminal {
+            let picture = picture(&statuses, elapsed, terminal_width().unwrap_or(80));
+            let up = if lines_before > 0 { format!("\u{1b}[{lines_before}A\u{1b}[J") } else { String::new() };
+            print(&format!("{up}{picture}"));
+            lines_before = picture.lines().count();
+        } else if pictures % PICTURES_PER_LINE == 0 {
+            statuses.iter().for_each(|(name, status)| print(&line(name, status, elapsed)));
+        }
+        pictures += 1;
+        let over = time.is_some_and(|time| elapsed >= time);
+        if over {
+            stop.stop();
+        }
+        if over || stop.wait(PICTURE) {
+            return;
+        }
+    }
+}
+
+/// What a job has read, and what it left out.
+struct Figures {
+    read: u64,
+    dead_letters: u64,
+    late: u64,
+    rows: u64,
+    files: u64,
+}
+
+impl Figures {
+    fn of(status: &JobStatus) -> Self {
+        let (sources, outputs) = (status.totals.sources.values(), status.totals.outputs.iter());
+        let outputs = outputs.filter(|(name, _)| status.outputs.contains_key(*name)).map(|(_, output)| output);
+        Self {
+            read: sources.clone().map(|source| source.read).sum(),
+            dead_letters: sources.map(|source| source.dead_letters()).sum(),
+            late: outputs.clone().map(|output| output.late).max().unwrap_or(0),
+            rows: outputs.clone().map(|output| output.rows).sum(),
+            files: outputs.map(|output| output.files).sum(),
+        }
+    }
+}
+
+fn line(name: &str, status: &JobStatus, elapsed: Duration) -> String {
+    let figures = Figures::of(status);
+    format!(
+        "{:>4} s  {name:<20}  {:>9} records  {:>6}/s  lag {:>6}  {:>5} windows open  {:>7} rows  {}\n",
+        elapsed.as_secs(),
+        grouped(figures.read),
+        grouped(status.records_per_second),
+        grouped(status.lag().unwrap_or_default().unsigned_abs()),
+        grouped(status.open_windows),
+        grouped(figures.rows),
+        status.reason
+    )
+}
+
+fn picture(jobs: &[(&str, JobStatus)], elapsed: Duration, width: u16) -> String {
+    let wide = width >= WIDE;
+    let mut header = vec!["job", "records/s", "read", "lag", "windows", "rows"];
+    if wide {
+        header.extend(["files", "dead letters", "late", "watermark", "batch", "state"]);
+    }
+    let mut table = list(&header);
+    for (name, status) in jobs {
+        table.add_row(job_row(name, status, wide));
+        // With one output the job's own line says it all.
+        if status.outputs.len() > 1 {
+            for output in status.outputs.keys() {
+                table.add_row(output_row(output, status, wide));
+            }
+        }
+    }
+    align_right(&mut table, &(1..header.len()).collect::<Vec<_>>());
+    let reasons: Vec<_> = jobs
+        .iter()
+        .filter(|(_, status)| !status.ready)
+        .map(|(name, status)| format!("{name}: {}", status.reason))
+        .collect();
+    let state = if reasons.is_empty() { "all jobs run".to_owned() } else { reasons.join(", ") };
+    format!("{table}\n\n{:.0} s · {} of memory for all · {state}\n", elapsed.as_secs_f64(), bytes(resident_bytes()))
+}
+
+fn job_row(name: &str, status: &JobStatus, wide: bool) -> Vec<String> {
+    let figures = Figures::of(status);
+    let several = status.outputs.len() > 1;
+    let mut row = vec![
+        name.to_owned(),
+        grouped(status.records_per_second),
+        grouped(figures.read),
+        status.lag().map_or_else(|| "-".to_owned(), |lag| grouped(lag.unsigned_abs())),
+        if several { String::new() } else { grouped(status.open_windows) },
+        if several { String::new() } else { grouped(figures.rows) },
+    ];
+    if wide {
+        let behind = status.watermark.map(|watermark| (SystemClock.now() - watermark) as f64 / 1e6);
+        let batch = status.last_commit.as_ref().map(|commit| commit.batch_ms);
+        row.extend([
+            grouped(figures.files),
+            grouped(figures.dead_letters),
+            grouped(figures.late),
+            behind.map_or_else(|| "-".to_owned(), |behind| format!("{behind:.1} s ago")),
+            batch.map_or_else(|| "-".to_owned(), |batch| format!("{batch} ms")),
+            bytes(status.state_bytes),
+        ]);
+    }
+    row
+}
+
+fn output_row(name: &str, status: &JobStatus, wide: bool) -> Vec<String> {
+    let (now, total) = (status.outputs.get(name), status.totals.outputs.get(name).cloned().unwrap_or_default());
+    let open = now.map_or(0, |now| now.open_windows);
+    let open = if open > 0 { grouped(open) } else { String::new() };
+    let mut row = vec![format!("  {name}"), String::new(), String::new(), String::new(), open, grouped(total.rows)];
+    if wide {
+        let state = now.filter(|now| now.state_bytes > 0).map_or_else(String::new, |now| bytes(now.state_bytes));
+        row.extend([grouped(total.files), String::new(), grouped(total.late), String::new(), String::new(), state]);
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
+    use crate::pipeline::status::OutputStatus;
+
+    fn status(outputs: &[&str]) -> JobStatus {
+        let source = SourceCounters { read: 12_345_678, ..SourceCounters::default() };
+        let counted = OutputCounters { rows: 1_234_567, files: 7_654, late: 12, ..OutputCounters::default() };
+        let now = OutputStatus { open_windows: 1_234, state_bytes: 9_000_000, ..OutputStatus::default() };
+        JobStatus {
+            ready: true,
+            watermark: Some(SystemClock.now()),
+            totals: Counters {
+                sources: [("s".to_owned(), source)].into(),
+                outputs: outputs.iter().map(|name| ((*name).to_owned(), counted.clone())).collect(),
+            },
+            outputs: outputs.iter().map(|name| ((*name).to_owned(), now.clone())).collect(),
+            records_per_second: 20_000,
+            open_windows: 1_234,
+            ..JobStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_table_fits_80_columns_and_uses_160() {
+        let jobs = [
+            ("clickstream-analysis", status(&["clickstream_sessions"])),
+            ("cdc-transformation", status(&["cdc_operation_summaries", "cdc_transformed"])),
+        ];
+        for (width, column) in [(80, "rows"), (160, "dead letters")] {
+            let picture = picture(&jobs, Duration::from_secs(7), width);
+            let widest = picture.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= usize::from(width), "{widest} columns:\n{picture}");
+            assert!(picture.contains(column), "{picture}");
+            for shown in ["clickstream-analysis", "  cdc_operation_summaries", "1 234 567", "all jobs run"] {
+                assert!(picture.contains(shown), "{shown} is not in:\n{picture}");
+            }
+        }
+    }
+}
