@@ -1,11 +1,12 @@
 """Computes in plain Python what clickstream-analysis must write, and compares it with what it wrote, row for row.
 
-    clickstream_sessions.py DUMP OUT_DIR [--gap-seconds N] [--max-seconds N]
+    clickstream_sessions.py DUMP OUT_DIR [--gap-seconds N] [--max-seconds N] [--watermark US]
 
 DUMP is a dump of the topic (see records.py). Sessions are found by looking at all events of a key at once, cut where a chain
-of events is too long: docs/time.md says where. Prints one JSON object: {"records", "tombstones", "bad", "accepted", "rows",
-"cut": sessions that end at a cut, "unnamed": those without a session_id, "readers": {"duckdb": {"missing", "extra",
-"examples"}, "pyarrow": …}}. Ends with 1 on any difference.
+of events is too long: docs/time.md says where. With --watermark (microseconds since 1970) only sessions that have ended by
+then must be there. Prints one JSON object: {"records", "tombstones", "bad", "accepted", "rows", "cut": sessions that end at
+a cut, "unnamed": those without a session_id, "readers": {"duckdb": {"missing", "extra", "examples"}, "pyarrow": …},
+"dead_letters": {"missing", "extra", "examples"} of the table beside it}. Ends with 1 on any difference.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import datetime
 import json
 import sys
 
+import dead_letters
 from records import Bad, as_event_time, as_text, dump_lines, fields_of
 from rows import plain, read_duckdb, read_pyarrow
 
@@ -50,16 +52,20 @@ def pieces_of(events, gap, maximum):
 
 
 def sessions_of(events, gap, maximum):
-    """Sessions of one key, and how many of them were cut off from the next; events are in order."""
-    sessions, cuts = [], 0
+    """Sessions of one key with the end of each, and how many of them were cut off from the next; events are in order."""
+    sessions, ends, cuts = [], [], 0
     for piece in pieces_of(events, gap, maximum):
         if sessions and piece[0][0] - sessions[-1][-1][-1][0] < gap:
             if piece[-1][0] - sessions[-1][-1][0][0] < maximum:
                 sessions[-1].append(piece)
+                ends[-1] = piece[-1][0] + gap
                 continue
             cuts += 1
+            ends[-1] = piece[0][0] // maximum * maximum
         sessions.append([piece])
-    return [[event for piece in session for event in piece] for session in sessions], cuts
+        ends.append(piece[-1][0] + gap)
+    whole = [[event for piece in session for event in piece] for session in sessions]
+    return list(zip(whole, ends)), cuts
 
 
 def row_of(user_id, session_id, events):
@@ -121,10 +127,11 @@ def main():
     parser.add_argument("out_dir")
     parser.add_argument("--gap-seconds", type=int, default=1800)
     parser.add_argument("--max-seconds", type=int, default=86_400)
+    parser.add_argument("--watermark", type=int)
     args = parser.parse_args()
 
     report = {"records": 0, "tombstones": 0, "bad": 0, "accepted": 0}
-    by_key = {}
+    by_key, bad = {}, []
     for topic, partition, offset, value in dump_lines(args.dump):
         report["records"] += 1
         if value is None:
@@ -134,6 +141,7 @@ def main():
             time, texts = decode(value)
         except Bad:
             report["bad"] += 1
+            bad.append((topic, partition, offset, value))
             continue
         report["accepted"] += 1
         key = (texts["user_id"], texts["session_id"])
@@ -144,7 +152,8 @@ def main():
         events.sort(key=lambda event: event[:4])
         sessions, cut = sessions_of(events, args.gap_seconds * 1_000_000, args.max_seconds * 1_000_000)
         cuts += cut
-        expected.extend(row_of(user_id, session_id, session) for session in sessions)
+        closed = (session for session, end in sessions if args.watermark is None or end <= args.watermark)
+        expected.extend(row_of(user_id, session_id, session) for session in closed)
     report["rows"] = len(expected)
     report["cut"] = cuts
     report["unnamed"] = sum(row["session_id"] is None for row in expected)
@@ -157,6 +166,8 @@ def main():
         examples = {"missing": missing[:2], "extra": extra[:2]}
         report["readers"][name] = {"missing": len(missing), "extra": len(extra), "examples": examples}
         differs |= bool(missing or extra)
+    report["dead_letters"] = dead_letters.difference(args.out_dir.rstrip("/") + "_dead_letters", bad)
+    differs |= bool(report["dead_letters"]["examples"])
     print(json.dumps(report))
     sys.exit(1 if differs else 0)
 

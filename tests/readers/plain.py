@@ -62,6 +62,18 @@ def read(reader, folder):
     return {"duckdb": read_duckdb, "pyarrow": read_pyarrow}[reader](folder)
 
 
-def duplicates(table):
-    """Rows beyond the first of each key."""
-    return table.num_rows - table.group_by(list(KEY)).aggregate([]).num_rows
+def read_any(reader, folder):
+    """All columns of any table as they are."""
+    if reader == "pyarrow":
+        dataset = pyarrow.dataset.dataset(folder, format="parquet", partitioning="hive")
+        return dataset.to_table() if dataset.files else None
+    pattern = os.path.join(folder, "**", "*.parquet").replace("'", "''")
+    with duckdb.connect() as database:
+        if database.sql(f"FROM glob('{pattern}') LIMIT 1").fetchall() == []:
+            return None
+        return database.sql(f"FROM read_parquet('{pattern}', hive_partitioning = true)").to_arrow_table()
+
+
+def duplicates(table, key=KEY):
+    """Rows beyond the first of each key; a table without one may have rows that are equal."""
+    return table.num_rows - table.group_by(list(key)).aggregate([]).num_rows if key else 0

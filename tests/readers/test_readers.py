@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 import compare
+import dead_letters
 import expect_event_aggregation
 from expect_event_aggregation import decode
 from records import Bad, as_event_time, Number
@@ -357,7 +358,7 @@ class Output(unittest.TestCase):
                 self.write("a.parquet", [{**self.rows[1], **change}])
                 self.check(1, ["--late"], wrong=1)
 
-    def watch(self, steps):
+    def watch(self, steps, *options):
         """Runs watch.py; `steps` happen one after the other while it reads."""
         until, progress = (os.path.join(self.folder.name, name) for name in ("until", "progress"))
         for file in (until, progress):
@@ -365,6 +366,7 @@ class Output(unittest.TestCase):
                 os.unlink(file)
         watcher = os.path.join(HERE, "watch.py")
         command = [sys.executable, watcher, self.out, "--until", until, "--progress", progress, "--pause", "0.01"]
+        command += options
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             for step in steps:
                 step()
@@ -421,6 +423,31 @@ class Output(unittest.TestCase):
         self.assertIn("rows before", report["errors"][0]["error"])
         code, report = self.watch([lambda: self.write("b.parquet", self.rows[2:])])
         self.assertEqual((code, report["duplicates"], report["errors"]), (1, 2, []))
+
+    def test_a_watcher_knows_rows_by_any_columns_or_by_none(self):
+        twice = [lambda: self.write("a.parquet", self.rows), lambda: self.write("b.parquet", self.rows[2:])]
+        code, report = self.watch(twice, "--key", "window_start,user_id,event_type,app_type")
+        self.assertEqual((code, report["duplicates"], report["errors"]), (1, 2, []))
+        code, report = self.watch([lambda: None], "--key", "")
+        self.assertEqual((code, report["duplicates"], report["errors"]), (0, 0, []))
+
+    def test_dead_letters_are_the_bad_records_with_their_bytes(self):
+        folder = os.path.join(self.folder.name, "letters")
+        bad = [("t", 0, 7, b"{"), ("t", 1, 7, b"\xff")]
+
+        def letters(rows):
+            os.makedirs(folder, exist_ok=True)
+            names = ("topic", "partition", "offset", "value")
+            table = pa.Table.from_pylist([dict(zip(names, row)) for row in rows])
+            pa.parquet.write_table(table, os.path.join(folder, "a.parquet"))
+            report = dead_letters.difference(folder, bad)
+            return report["missing"], report["extra"]
+
+        self.assertEqual(dead_letters.difference(folder, bad)["missing"], 4, "two, by both readers")
+        self.assertEqual(letters(bad), (0, 0))
+        self.assertEqual(letters(bad[1:]), (2, 0))
+        self.assertEqual(letters([*bad, bad[0]]), (0, 2))
+        self.assertEqual(letters([bad[0], ("t", 1, 7, b"x")]), (2, 2))
 
 
 if __name__ == "__main__":

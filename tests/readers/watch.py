@@ -11,6 +11,7 @@ reading, rows that were there before and are gone. duplicates is the greatest nu
 key (window_start, user_id, event_type, app_type) that any read saw. A folder that is not there yet, or holds no file
 yet, is no error. Ends with 1 if there were errors or duplicates.
 
+  --key A,B        read any table, whose rows are known by these columns; --key "" if none are
   --progress FILE  holds the number of finished reads, so that who kills the job can wait for some
   --pause S        seconds between two reads (0.05), so that the job keeps some of the machine
   --at-most S      give up after this time (1800): that is an error
@@ -38,11 +39,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out_dir")
     parser.add_argument("--until", required=True)
+    parser.add_argument("--key")
     parser.add_argument("--progress")
     parser.add_argument("--pause", type=float, default=0.05)
     parser.add_argument("--at-most", type=float, default=1800)
     args = parser.parse_args()
 
+    read, key = plain.read, plain.KEY
+    if args.key is not None:
+        read, key = plain.read_any, [name for name in args.key.split(",") if name]
     parent = os.getppid()
     deadline = time.monotonic() + args.at_most
     rows = dict.fromkeys(plain.READERS, 0)
@@ -61,10 +66,10 @@ def main():
             if not os.path.isdir(args.out_dir) and rows[reader] == 0:
                 continue
             try:
-                table = plain.read(reader, args.out_dir)
+                table = read(reader, args.out_dir)
                 count = 0 if table is None else table.num_rows
                 if table is not None:
-                    duplicates = max(duplicates, plain.duplicates(table))
+                    duplicates = max(duplicates, plain.duplicates(table, key))
                 if count < rows[reader]:
                     error = f"{rows[reader]} rows before, {count} now"
                     errors.append({"reader": reader, "read": reads, "error": error})

@@ -110,20 +110,35 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to read.
+    /// Starts to read a table of event-aggregation.
     ///
     /// # Errors
     /// When the reader cannot be started.
     pub fn start(output: &Path) -> anyhow::Result<Self> {
+        Self::start_with(output, None)
+    }
+
+    /// Starts to read any table, whose rows are known by these columns; without any, equal rows may be there.
+    ///
+    /// # Errors
+    /// As [`Watcher::start`].
+    pub fn start_with_key(output: &Path, key: &[&str]) -> anyhow::Result<Self> {
+        Self::start_with(output, Some(key.join(",")))
+    }
+
+    fn start_with(output: &Path, key: Option<String>) -> anyhow::Result<Self> {
         let folder = folders::temporary("watch-")?;
         let (until, progress) = (folder.path().join("until"), folder.path().join("progress"));
-        let arguments = [
+        let mut arguments = vec![
             output.as_os_str(),
             OsStr::new("--until"),
             until.as_os_str(),
             OsStr::new("--progress"),
             progress.as_os_str(),
         ];
+        if let Some(key) = &key {
+            arguments.extend([OsStr::new("--key"), OsStr::new(key)]);
+        }
         let child = Some(start("watch.py", arguments)?);
         Ok(Self { child, folder })
     }

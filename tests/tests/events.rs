@@ -1,15 +1,18 @@
-//! Seeded events in a topic of their own, and the event-aggregation job over them: what most tests begin with.
+//! Seeded records in a topic of their own, and a shipped job over them, event-aggregation unless another is asked for: what
+//! most tests begin with.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use data_platform_runner::generate::{EventGenerator, EventSettings, GeneratedEvent};
 use data_platform_tests::readers::Expected;
 use data_platform_tests::{
-    Broker, Ended, JobFolders, Producer, Record, Runner, environment, process::RunnerCommand, unique_topic,
+    Broker, Ended, JobFolders, Producer, Record, Runner, Watcher, environment, process::RunnerCommand, unique_topic,
 };
+
+use crate::shipped::{EVENT_AGGREGATION, Shipped};
 
 /// Longest run of a bounded job in a test.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(120);
@@ -20,6 +23,7 @@ const DECLARED: [&str; 4] = ["--also-text", "event_id,source,version", "--also-j
 
 /// A topic with events, and folders for a job over it.
 pub(crate) struct Stream {
+    pub shipped: &'static Shipped,
     pub broker: Broker,
     pub topic: String,
     pub partitions: i32,
@@ -31,7 +35,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// An empty topic. `step_ms` is the event time between two events.
+    /// An empty topic for event-aggregation. `step_ms` is the event time between two events.
     pub(crate) fn new(
         broker: Broker,
         name: &str,
@@ -40,10 +44,35 @@ impl Stream {
         step_ms: f64,
     ) -> anyhow::Result<Self> {
         let topic = unique_topic(&format!("{name}-app_events"));
+        Self::on(&EVENT_AGGREGATION, broker, topic, partitions, settings, step_ms)
+    }
+
+    /// An empty topic for a shipped job, with the time between two events that suits it.
+    pub(crate) fn of(
+        shipped: &'static Shipped,
+        broker: Broker,
+        name: &str,
+        partitions: i32,
+        settings: EventSettings,
+    ) -> anyhow::Result<Self> {
+        let topic = unique_topic(&format!("{name}-{}", shipped.kind.topic().trim_start_matches("topic_")));
+        Self::on(shipped, broker, topic, partitions, settings, shipped.step_ms)
+    }
+
+    /// An empty topic of this name for a shipped job.
+    pub(crate) fn on(
+        shipped: &'static Shipped,
+        broker: Broker,
+        topic: String,
+        partitions: i32,
+        settings: EventSettings,
+        step_ms: f64,
+    ) -> anyhow::Result<Self> {
+        let settings = EventSettings { kind: shipped.kind, ..settings };
         broker.create_topic(&topic, partitions, &[])?;
         let generator = EventGenerator::new(settings);
         let folders = JobFolders::new()?;
-        Ok(Self { broker, topic, partitions, folders, generator, produced: 0, step_ms, skipped_ms: 0 })
+        Ok(Self { shipped, broker, topic, partitions, folders, generator, produced: 0, step_ms, skipped_ms: 0 })
     }
 
     /// Produces the next events.
@@ -117,7 +146,17 @@ impl Stream {
     }
 
     fn job_of(&self, program: &str) -> RunnerCommand {
-        self.on_topic(Runner::program(&environment::program(program), ["run", "event-aggregation"]))
+        let program = environment::program(program);
+        let command = match self.shipped.file {
+            Some(file) => {
+                Runner::program(&program, ["run", "-f"]).arg(environment::tests_folder().join("..").join(file))
+            }
+            None => Runner::program(&program, ["run", self.shipped.name]),
+        };
+        let parameters = self.shipped.parameters.iter();
+        self.on_topic(
+            parameters.fold(command, |command, (name, value)| command.arg("--param").arg(format!("{name}={value}"))),
+        )
     }
 
     /// A command of the runner that reads this topic and writes to these folders.
@@ -132,14 +171,20 @@ impl Stream {
             .folders(&self.folders)
     }
 
-    /// Where the job's table lies.
+    /// Where the job's first table lies.
     pub(crate) fn output(&self) -> PathBuf {
-        self.folders.outputs().join("events_aggregated_realtime")
+        self.folders.outputs().join(self.shipped.tables[0].0)
+    }
+
+    /// Plain readers in a loop over every table of the job.
+    pub(crate) fn watch(&self) -> anyhow::Result<Vec<Watcher>> {
+        let tables = self.shipped.tables.iter();
+        tables.map(|(table, key)| Watcher::start_with_key(&self.folders.outputs().join(table), key)).collect()
     }
 
     /// Where the job's log lies.
     pub(crate) fn checkpoint(&self) -> PathBuf {
-        self.folders.checkpoints().join("local/event-aggregation")
+        self.folders.checkpoints().join("local").join(self.shipped.name)
     }
 
     /// Processes everything and closes every window; gives the summary.
@@ -152,17 +197,29 @@ impl Stream {
         Expected::of_topic(&self.broker, &self.topic, &DECLARED)
     }
 
-    /// The output is exact for both plain readers, and every record of the topic has one fate.
+    /// Every output is exact for both plain readers, and every record of the topic has one fate.
     pub(crate) fn check_exact(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
-        let expected = self.expected()?;
-        expected.compare(&self.output(), &[])?.expect_success()?;
-        check_counts(summary, &expected)
+        check_counts(summary, &self.compare(&self.folders.outputs(), None)?)
+    }
+
+    /// Compares every table of the job below `outputs` with an independent computation over all records of the topic; those
+    /// of windows as far as they are closed at a watermark (microseconds since 1970), or all. Gives what became of the
+    /// records.
+    pub(crate) fn compare(&self, outputs: &Path, watermark: Option<i64>) -> anyhow::Result<serde_json::Value> {
+        (self.shipped.compare)(self, outputs, watermark)
+    }
+
+    /// Writes the topic down for the independent readers.
+    pub(crate) fn dump(&self) -> anyhow::Result<PathBuf> {
+        let dump = self.folders.root().join("dump.jsonl");
+        self.broker.dump_topic(&self.topic, &dump)?;
+        Ok(dump)
     }
 
     /// The output is exact but for what was late: every event is in a row or was counted as late.
     pub(crate) fn check_conserved(&self, summary: &serde_json::Value) -> anyhow::Result<()> {
         let expected = self.expected()?;
-        check_counts(summary, &expected)?;
+        check_counts(summary, &expected.counts)?;
         let report = expected.compare(&self.output(), &["--late"])?.expect_success()?;
         for reader in ["duckdb", "pyarrow"] {
             anyhow::ensure!(report[reader]["events"] == summary["accepted"], "{reader}: {report:#} for {summary}");
@@ -176,7 +233,7 @@ impl Stream {
     /// The job's own proof: `audit` and `checkpoint verify` find nothing wrong.
     pub(crate) fn check_proved(&self) -> anyhow::Result<()> {
         for command in [&["audit"][..], &["checkpoint", "verify"]] {
-            let job = Runner::command(command.iter().chain(&["event-aggregation"])).folders(&self.folders);
+            let job = Runner::command(command.iter().chain(&[self.shipped.name])).folders(&self.folders);
             let (ended, runner) = job.run(TIMEOUT)?;
             anyhow::ensure!(ended == Ended::Code(0), "{command:?}: {}\n{}", runner.stdout(), runner.last_lines());
         }
@@ -189,19 +246,24 @@ fn by_user(partitions: i32) -> impl Fn(u64) -> i32 {
     move |user| (user % u64::from(partitions.unsigned_abs())) as i32
 }
 
-/// Every record is in exactly one of the summary's counts, and those are what the records say.
-pub(crate) fn check_counts(summary: &serde_json::Value, expected: &Expected) -> anyhow::Result<()> {
-    let count = |name: &str| summary[name].as_u64().with_context(|| format!("{name} in {summary}"));
-    let fates = ["tombstones", "control", "dead_letters", "future", "filtered", "late", "accepted"];
-    let total = fates.iter().map(|name| count(name)).sum::<anyhow::Result<u64>>()?;
-    anyhow::ensure!(total == count("records")?, "records are not conserved: {summary}");
-    for (ours, theirs) in [("records", "records"), ("tombstones", "tombstones"), ("dead_letters", "bad")] {
+/// Every record is in exactly one of the summary's counts, and those are what the independent computation counts.
+pub(crate) fn check_counts(summary: &serde_json::Value, expected: &serde_json::Value) -> anyhow::Result<()> {
+    let count = |of: &serde_json::Value, name: &str| of[name].as_u64().with_context(|| format!("{name} in {of}"));
+    let aside = ["tombstones", "control", "dead_letters", "future"];
+    let aside = aside.iter().map(|name| count(summary, name)).sum::<anyhow::Result<u64>>()?;
+    // A job of one output has its figures at the top.
+    let outputs = summary["outputs"].as_object().map_or_else(|| vec![summary], |outputs| outputs.values().collect());
+    for output in outputs {
+        let fates = ["filtered", "late", "accepted"].iter().map(|name| count(output, name));
+        let total = aside + fates.sum::<anyhow::Result<u64>>()?;
+        anyhow::ensure!(total == count(summary, "records")?, "records are not conserved: {summary}");
+    }
+    let names = [("records", "records"), ("tombstones", "tombstones"), ("control", "control"), ("dead_letters", "bad")];
+    for (ours, theirs) in names.into_iter().filter(|(_, theirs)| !expected[*theirs].is_null()) {
+        let (found, expected_count) = (count(summary, ours)?, count(expected, theirs)?);
         anyhow::ensure!(
-            count(ours)? == expected.count(theirs),
-            "{ours}: {} here, {} by the independent computation ({:#})",
-            count(ours)?,
-            expected.count(theirs),
-            expected.counts
+            found == expected_count,
+            "{ours}: {found} here, {expected_count} by the independent computation ({expected:#})"
         );
     }
     Ok(())

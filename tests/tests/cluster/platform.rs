@@ -133,18 +133,24 @@ impl Platform {
     /// Stops a job, and compares what it wrote with an independent computation over all records of the topic, as far as
     /// windows are closed.
     pub(super) fn check_closed_windows(&self, name: &str, stream: &Stream) -> anyhow::Result<()> {
+        let watermark = self.watermark_of_stopped(name, name)?;
+        let output = self.namespace.folder_of_claim("data-platform")?.join("outputs").join(name);
+        let expected = stream.expected()?;
+        expected.compare(&output, &["--watermark", &watermark.to_string()])?.expect_success()?;
+        Ok(())
+    }
+
+    /// Stops a job; gives the watermark up to which its table has the rows of windows, in microseconds since 1970.
+    pub(super) fn watermark_of_stopped(&self, name: &str, table: &str) -> anyhow::Result<i64> {
         let suspend = r#"{"spec":{"suspend":true}}"#;
         self.namespace.kubectl(&["patch", "streamingjob", name, "--type=merge", "--patch", suspend])?;
         self.wait_for_reason(name, "Suspended")?;
         ensure!(self.pods(name)?.is_empty(), "a suspended job has no pods");
-        let output = self.namespace.folder_of_claim("data-platform")?.join("outputs").join(name);
-        let progress = std::fs::read(data_platform_tests::folders::beside(&output).join("progress.json"))
+        let table = self.namespace.folder_of_claim("data-platform")?.join("outputs").join(table);
+        let progress = std::fs::read(data_platform_tests::folders::beside(&table).join("progress.json"))
             .context("the progress of the output")?;
         let progress: Value = serde_json::from_slice(&progress)?;
-        let watermark = progress["watermark"].as_i64().with_context(|| format!("a watermark in {progress}"))?;
-        let expected = stream.expected()?;
-        expected.compare(&output, &["--watermark", &watermark.to_string()])?.expect_success()?;
-        Ok(())
+        progress["watermark"].as_i64().with_context(|| format!("a watermark in {progress}"))
     }
 }
 

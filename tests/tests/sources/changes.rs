@@ -1,16 +1,16 @@
 //! Change data and raw values as sources, compared with an independent reading of the same records.
 
 use data_platform_runner::generate::{EventGenerator, EventKind, EventSettings};
-use data_platform_tests::{Producer, Record, Runner, needs_broker, python_reader};
+use data_platform_tests::{Producer, Record, needs_broker, python_reader};
 use serde_json::{Value, json};
 
 use super::numbers::{NAME, Numbers};
-use crate::events::{START_MS, finish};
+use crate::events::START_MS;
 
 const PARTITIONS: i32 = 4;
 
 /// Writes generated changes; gives how many records there are.
-pub(crate) fn produce_changes(producer: &Producer, topic: &str, number: u64, messy: f64) -> anyhow::Result<u64> {
+fn produce_changes(producer: &Producer, topic: &str, number: u64, messy: f64) -> anyhow::Result<u64> {
     let kind = EventKind::Changes;
     let mut generator = EventGenerator::new(EventSettings { kind, messy, users: 200, ..EventSettings::default() });
     for n in 0..number {
@@ -67,44 +67,6 @@ fn changes_of_every_form_become_the_rows_that_an_independent_reader_expects() ->
     }
     job.audit()?;
     Ok(())
-}
-
-#[test]
-fn the_built_in_job_writes_rows_and_summaries_that_an_independent_reader_expects() -> anyhow::Result<()> {
-    let job = Numbers::new(needs_broker!(), "cdc_changes", PARTITIONS)?;
-    let producer = job.producer(&[("linger.ms", "20")])?;
-    let command = || -> anyhow::Result<Value> {
-        let run = Runner::command([
-            "run",
-            "cdc-transformation",
-            "--drain",
-            "--starting-offsets",
-            "earliest",
-            "--http",
-            "127.0.0.1:0",
-        ]);
-        let topic = format!("spec.sources[0].topics[0]={}", job.topic);
-        let run = run.arg("--set").arg(topic).arg("--set").arg("spec.badRecords.maxPercent=100");
-        let run = run.arg("--set").arg("spec.kafka.maxOffsetsPerTrigger=1500");
-        finish(run.broker(&job.broker).folders(&job.folders))
-    };
-    let records = produce_changes(&producer, &job.topic, 6_000, 0.05)?;
-    let summary = command()?;
-    let dump = job.folders.root().join("dump.jsonl");
-    job.broker.dump_topic(&job.topic, &dump)?;
-    let outputs = job.folders.outputs();
-    let report = python_reader("compare_changes.py", [dump.as_os_str(), outputs.as_os_str()])?.expect_success()?;
-    assert_eq!(report["counts"]["records"], records, "{report}");
-    let rows = &summary["outputs"]["cdc_transformed"]["rows"];
-    assert_eq!(rows, &report["counts"]["changes"], "{summary}");
-    for name in ["records", "tombstones", "control"] {
-        assert_eq!(summary[name], report["counts"][name], "{name}: {summary}");
-    }
-    assert_eq!(summary["late"], 0, "{summary}");
-    assert_eq!(summary["dead_letters"], report["counts"]["bad"], "{summary}");
-    // A second run finds nothing, and says the same.
-    assert_eq!(command()?["outputs"]["cdc_transformed"]["rows"], *rows);
-    job.ask(&["audit", "cdc-transformation"]).map(drop)
 }
 
 #[test]
