@@ -285,6 +285,7 @@ async fn a_job_that_flaps_makes_few_events_and_few_writes_and_its_last_word_is_t
     let server = server_with(&job());
     // Neither state has children: this is about what is said.
     let operator = Operator::with(&server, RunnerSettings { claim: None, ..settings() });
+    let began = crate::clock::instant();
     for i in 0..10_000_i64 {
         server.edit("streamingjobs", "a", |job| {
             job["spec"]["stopTimeout"] = if i % 2 == 0 { "9d" } else { "30s" }.into();
@@ -295,9 +296,10 @@ async fn a_job_that_flaps_makes_few_events_and_few_writes_and_its_last_word_is_t
     let log = server.log();
     let writes = |path: &str| log.iter().filter(|line| line.contains(path)).count();
     let (events, statuses) = (writes("events"), writes("/status"));
-    // A few seconds of the clock on the wall are a few more.
-    assert!((20..=22).contains(&events), "{events} events");
-    assert!((60..=64).contains(&statuses), "{statuses} writes of the status");
+    // What the time on the wall allows, which is long on a busy machine: an event in 45 s, four writes in a minute.
+    let seconds = usize::try_from(crate::clock::since(began).as_secs()).unwrap();
+    assert!((20..=22 + seconds / 45).contains(&events), "{events} events in {seconds} s");
+    assert!((60..=62 + seconds / 15).contains(&statuses), "{statuses} writes of the status in {seconds} s");
 }
 
 #[tokio::test]
