@@ -3,6 +3,7 @@
 //! Pure. Everything that the next micro-batch, a recovery, a rebuild or a garbage collection must know stands here, so
 //! that a base can replace all records before it.
 
+mod computed;
 pub mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use crate::checkpoint::record::{
     TopicMove,
 };
 
+pub use computed::Computed;
 pub use replay::ReplayBatch;
 
 /// The job as of [`JobState::version`].
@@ -52,6 +54,9 @@ pub struct JobState {
     /// What a rebuild needs to know of the batches from there on, oldest first. Neighbours that a rebuild may read as one
     /// are one.
     pub replay: BTreeMap<u64, ReplayBatch>,
+    /// What computed the batches of a rebuild that are older than the present plan, by the version of the plan that followed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub computed: BTreeMap<u64, Computed>,
     /// The last snapshot of the state.
     pub snapshot: Option<Snapshot>,
     /// What is known of each output.
@@ -153,6 +158,7 @@ impl JobState {
             totals: Counters::default(),
             replay_from: None,
             replay: BTreeMap::new(),
+            computed: BTreeMap::new(),
             snapshot: None,
             outputs: start.plan.outputs.iter().map(|(name, root)| (name.clone(), covered(root))).collect(),
             referenced: BTreeSet::new(),
@@ -191,7 +197,7 @@ impl JobState {
                 }
             }
             Record::Published(published) => self.apply_published(published.upto),
-            Record::Plan(plan) => self.apply_plan(plan),
+            Record::Plan(plan) => self.apply_plan(version, plan),
             Record::Base(_) => self.referenced.clear(),
         }
         self.version = version;
@@ -221,9 +227,11 @@ impl JobState {
             self.referenced.extend(objects.iter().map(|object| object.path.clone()));
             self.snapshot = Some(Snapshot { version, objects: objects.clone() });
         }
+        computed::forget(self);
         if let Some(ends) = &self.plan.window_ends {
             let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.version);
-            replay::merge_last(&mut self.replay, ends, snapshot);
+            let plan = self.computed.keys().next_back().copied();
+            replay::merge_last(&mut self.replay, ends, [snapshot, plan]);
         }
         self.watermark = commit.watermark;
         self.clock = commit.clock;
@@ -255,15 +263,19 @@ impl JobState {
         self.owner = Some(own.clone());
     }
 
-    fn apply_plan(&mut self, plan: &Plan) {
+    fn apply_plan(&mut self, version: u64, plan: &Plan) {
         // What opened the circuit breaker was changed, or somebody has looked at it.
         if self.plan.fingerprint != plan.fingerprint || self.plan.restart != plan.restart {
             self.breaker = Breaker::default();
         }
         let before = std::mem::replace(&mut self.plan, plan.clone());
+        if self.replay_from.is_some() && !Computed::of(&before).is_same(&Computed::of(plan)) {
+            self.computed.insert(version, Computed::of(&before));
+        }
         self.rename_state(&before);
         if plan.rebuild {
             self.snapshot = None;
+            self.computed.clear();
         }
         let covered = map_partitions(&self.partitions, |partition| partition.position);
         for (name, root) in &plan.outputs {
@@ -280,6 +292,9 @@ impl JobState {
         }
         for object in self.snapshot.iter_mut().flat_map(|snapshot| &mut snapshot.objects) {
             object.output = name(&object.output);
+        }
+        for computed in self.computed.values_mut() {
+            *computed = computed.renamed(name);
         }
     }
 

@@ -70,6 +70,10 @@ pub struct Plan {
     pub fingerprint: String,
     /// The query of each output that has one; dead letters have none.
     pub queries: BTreeMap<String, QueryPlan>,
+    /// The sources as the job declares them, in the words of the API: what a rebuild needs beside the queries to repeat
+    /// batches of this plan when the job declares them otherwise. Null in logs that do not have it.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub sources: serde_json::Value,
     /// Root URL of each output.
     pub outputs: BTreeMap<String, String>,
     /// The output that holds the dead letters. It comes into being with the first one.

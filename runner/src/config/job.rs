@@ -7,17 +7,17 @@ use std::time::Duration;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::kafka::{KafkaSpec, StartingOffsets};
 use data_platform_crds::problem::Problem;
-use data_platform_crds::sink::SinkSpec;
+use data_platform_crds::sink::{OutputSpec, SinkSpec};
 use data_platform_crds::source::{BadRecordAction, SourceSpec};
 use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJobSpec};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::{Plan, QueryPlan, WindowEnds, checksum};
 use crate::checkpoint::store::open::Location;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::error::{JobError, Reason};
-use crate::pipeline::job_plan::{self, Flow, FlowInput, SourcePlan};
+use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::streaming::{BadRecords, RunMode, StreamingSettings};
 use crate::sink::table::TableSettings;
@@ -195,6 +195,7 @@ impl PlannedJob {
         Ok(Plan {
             fingerprint: self.fingerprint(),
             queries,
+            sources: serde_json::to_value(&self.loaded.job.spec.sources).expect("a spec is always JSON"),
             outputs,
             dead_letters,
             rebuild: false,
@@ -273,6 +274,7 @@ impl PlannedJob {
             mode: options.mode,
             new_log: options.new_log || spec.on_query_change == QueryChangePolicy::NewLog,
             on_query_change: spec.on_query_change,
+            compile_earlier: self.compile_earlier(),
             reset_breaker: options.reset_breaker,
             candidate: options.candidate.clone(),
             memory: options.memory,
@@ -280,6 +282,31 @@ impl PlannedJob {
             patience: options.patience,
             lock: options.lock,
             records_per_base: options.records_per_base,
+        })
+    }
+
+    /// Compiles what an earlier plan of the job computed, without its tables: a rebuild writes none.
+    fn compile_earlier(&self) -> CompileEarlier {
+        let (loaded, clock) = (self.loaded.clone(), self.batch_clock.clone());
+        let sink = SinkSpec { partition_by: Vec::new(), ..self.first().sink.clone() };
+        Box::new(move |computed| {
+            let mut loaded = loaded.clone();
+            let spec = &mut loaded.job.spec;
+            if !computed.sources.is_null() {
+                spec.sources = Vec::deserialize(&computed.sources).map_err(|error| error.to_string())?;
+            }
+            (spec.query, spec.sink) = (None, None);
+            let output = |(name, sql): (&String, &String)| OutputSpec {
+                name: name.clone(),
+                query: sql.clone(),
+                sink: sink.clone(),
+            };
+            spec.outputs = computed.queries.iter().map(output).collect();
+            let first =
+                |problems: Vec<Problem>| problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
+            let (sources, flows) = compile(&loaded, &clock).map_err(first)?;
+            let routes = TopicRoutes::new(&loaded.job.spec.sources).map_err(|error| error.to_string())?;
+            Ok(EarlierJob { sources, routes, flows })
         })
     }
 

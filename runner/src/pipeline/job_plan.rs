@@ -14,8 +14,10 @@ use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::EventTimeSpec;
 use datafusion::arrow::array::RecordBatch;
 
+use crate::checkpoint::job_state::Computed;
 use crate::sink::table::TableSettings;
 use crate::source::decode::DecodePlan;
+use crate::source::routes::TopicRoutes;
 use crate::transform::StreamQuery;
 
 /// A table of the queries that is read from Kafka.
@@ -70,6 +72,19 @@ impl Flow {
         self.inputs[source].is_some()
     }
 }
+
+/// What an earlier plan of a job computed: a rebuild repeats with it what was committed under it.
+pub struct EarlierJob {
+    /// As they were declared then.
+    pub sources: Vec<SourcePlan>,
+    /// Whose a topic was.
+    pub routes: TopicRoutes,
+    /// The queries of that time, by the names that their outputs have now. Their tables are nobody's.
+    pub flows: Vec<Flow>,
+}
+
+/// Compiles what an earlier plan computed, or says why it cannot be computed any more.
+pub type CompileEarlier = Box<dyn Fn(&Computed) -> Result<EarlierJob, String>>;
 
 /// Which columns of a source's batches a query takes.
 #[derive(Clone, Debug, PartialEq, Eq)]

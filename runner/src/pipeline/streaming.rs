@@ -32,7 +32,7 @@ use crate::checkpoint::store::open::Location;
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::error::{JobError, Reason, Retry};
-use crate::pipeline::job_plan::{Flow, SourcePlan};
+use crate::pipeline::job_plan::{CompileEarlier, Flow, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
 use crate::sink::table::TableSettings;
@@ -128,6 +128,8 @@ pub struct StreamingSettings {
     pub new_log: bool,
     /// What happens to open windows that another query made.
     pub on_query_change: QueryChangePolicy,
+    /// Compiles what an earlier plan of the job computed.
+    pub compile_earlier: CompileEarlier,
     /// Close a circuit breaker that is open.
     pub reset_breaker: bool,
     /// Who we are among starters.

@@ -15,6 +15,7 @@ use datafusion::arrow::array::RecordBatch;
 
 use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::record::Partitions;
+use crate::pipeline::job_plan::SourcePlan;
 use crate::pipeline::plan::Bounds;
 use crate::source::ahead;
 use crate::source::dead_letter::DeadLetters;
@@ -114,12 +115,21 @@ pub struct Decoders {
     pub routes: TopicRoutes,
 }
 
+impl Decoders {
+    /// New decoders of these sources.
+    pub fn new(sources: &[SourcePlan], routes: &TopicRoutes) -> Self {
+        let decoders = sources.iter().map(|source| Decoder::new(source.decode.clone())).collect();
+        Self { decoders, routes: routes.clone() }
+    }
+}
+
 enum Request {
     Identity(SyncSender<Result<Identity, SourceError>>),
     Resolve(StartingOffsets, SyncSender<Result<Partitions<i64>, SourceError>>),
     Bounds(SyncSender<Result<Partitions<Bounds>, SourceError>>),
     Assign(Partitions<i64>, SyncSender<Result<(), SourceError>>),
     Read(ReadRequest, PartSender),
+    Decode(Decoders),
     TellGroup(Partitions<i64>),
 }
 
@@ -226,6 +236,14 @@ impl Reader {
         Ok(Reading { parts: inbox })
     }
 
+    /// Decodes otherwise from here on.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn decode_with(&self, decoders: Decoders) -> Result<(), SourceError> {
+        self.send(Request::Decode(decoders))
+    }
+
     /// See [`Source::tell_group`].
     pub fn tell_group(&self, positions: &Partitions<i64>) {
         // Nothing depends on it.
@@ -252,6 +270,7 @@ fn serve(mut source: Box<dyn Source>, mut decoders: Decoders, stop: &StopSignal,
             Request::Bounds(answer) => drop(answer.send(source.bounds())),
             Request::Assign(positions, answer) => drop(answer.send(source.assign(&positions))),
             Request::TellGroup(positions) => source.tell_group(&positions),
+            Request::Decode(others) => decoders = others,
             Request::Read(request, parts) => {
                 let read = AssertUnwindSafe(|| read(&mut *source, &mut decoders, stop, &request, &parts));
                 let result = catch_unwind(read).unwrap_or_else(|_| {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, internal_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
@@ -44,6 +45,8 @@ pub(super) struct Aggregation {
     keys: Vec<usize>,
     key_schema: SchemaRef,
     aggregates: Vec<AggregateOf>,
+    /// What each aggregate is, whatever its table is called.
+    names: Vec<String>,
     /// Columns of the prepared batch that tell records apart, if it has them.
     pub(super) identity: Option<Vec<usize>>,
     /// Keys, what a session is if the window is one, then the states of all accumulators.
@@ -150,10 +153,12 @@ impl Prepared {
         let over_input = |expr: Expr| if is_identity(&expr) { Ok(expr) } else { rewrite(expr) };
         let mut lowered = vec![];
         let mut aggregate_names = vec![];
+        let mut names = vec![];
         for (index, expr) in aggregate.aggr_expr.iter().enumerate() {
             let (qualifier, field) = aggregate.schema.qualified_field(aggregate.group_expr.len() + index);
             above.push((qualifier.cloned(), field.clone()));
             aggregate_names.push(expr.human_display().to_string());
+            names.push(without_tables(expr.clone().unalias())?.to_string());
             let Expr::AggregateFunction(function) = expr.clone().unalias() else {
                 return internal_err!("{expr} is not an aggregate");
             };
@@ -208,10 +213,19 @@ impl Prepared {
         }
         let aggregation = Aggregation::new(prepared, keys, aggregates, sessions)?;
         let identity = (!identity.is_empty()).then_some(identity);
-        let aggregation = Aggregation { identity, ..aggregation };
+        let aggregation = Aggregation { identity, names, ..aggregation };
         let above = DFSchema::new_with_metadata(above, Default::default())?;
         Ok(Self { below, aggregation, above, key_names, aggregate_names })
     }
+}
+
+/// The same over a table that has any name.
+fn without_tables(expr: Expr) -> Result<Expr> {
+    let plain = |expr| match expr {
+        Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
+        other => Transformed::no(other),
+    };
+    expr.transform(|expr| Ok(plain(expr))).map(|transformed| transformed.data)
 }
 
 fn is_identity(expr: &Expr) -> bool {
@@ -284,8 +298,8 @@ impl Aggregation {
             answers.push(Field::new(format!("answer {index}"), aggregate.expr.field().data_type().clone(), true));
         }
         let (state_schema, answer_schema) = (Arc::new(Schema::new(state)), Arc::new(Schema::new(answers)));
-        let identity = None;
-        let aggregation = Self { prepared, keys, key_schema, aggregates, identity, state_schema, answer_schema };
+        let (identity, names) = (None, Vec::new());
+        let aggregation = Self { prepared, keys, key_schema, aggregates, names, identity, state_schema, answer_schema };
         // Fails here, when the query is planned, and not at the first row.
         if sessions {
             aggregation.slots()?;
@@ -325,6 +339,29 @@ impl Aggregation {
             slots_of(&aggregate.expr, &types.collect::<Result<Vec<_>>>()?)
         });
         slots.collect()
+    }
+
+    /// Where each column of the state lies in that of another query with the same keys and aggregates, which may name the
+    /// aggregates in another order; `None` if they are not the same.
+    pub(super) fn places_in(&self, other: &Self) -> Option<Vec<usize>> {
+        let before = |of: &Self| of.state_schema.fields().len() - of.widths().sum::<usize>();
+        if before(self) != before(other) || self.names.len() != other.names.len() {
+            return None;
+        }
+        let mut places: Vec<usize> = (0..before(self)).collect();
+        for name in &self.names {
+            let index = other.names.iter().position(|known| known == name)?;
+            let first = before(other) + other.widths().take(index).sum::<usize>();
+            places.extend(first..first + other.aggregates[index].state_columns);
+        }
+        let types = |schema: &SchemaRef| schema.fields().iter().map(|f| f.data_type().clone()).collect::<Vec<_>>();
+        let theirs = other.state_schema.project(&places).ok()?;
+        (types(&self.state_schema) == types(&Arc::new(theirs))).then_some(places)
+    }
+
+    /// How many columns of state each aggregate has.
+    fn widths(&self) -> impl Iterator<Item = usize> {
+        self.aggregates.iter().map(|aggregate| aggregate.state_columns)
     }
 
     /// Types of the key columns.

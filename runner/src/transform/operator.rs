@@ -270,6 +270,23 @@ impl Operator {
         windows.restore(&window.aggregation, part, first_version, batches).map_err(Error::in_part("state"))
     }
 
+    /// Gives all of the state to an operator of a query with the same window, keys and aggregates.
+    ///
+    /// *Errors*: [`Error::State`] if it is not the same.
+    pub fn hand_over(&mut self, to: &mut Self) -> Result<()> {
+        let (Some(from), Some(of)) = (&self.parts.window, &to.parts.window) else { return Ok(()) };
+        let Some(places) = of.aggregation.places_in(&from.aggregation) else {
+            return Err(Error::State { expected: types(&of.state_schema()), found: types(&from.state_schema()) });
+        };
+        for part in self.parts() {
+            let rows = self.snapshot(part.part)?;
+            let rows = rows.iter().map(|rows| rows.project(&places)).collect::<Result<Vec<_>, _>>();
+            let rows = rows.map_err(|error| Error::in_part("state")(error.into()))?;
+            to.restore(part.part, part.first_version, &rows)?;
+        }
+        Ok(())
+    }
+
     /// Number of open windows.
     pub fn open_windows(&self) -> usize {
         self.windows.as_ref().map_or(0, |windows| windows.open_windows())

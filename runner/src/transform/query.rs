@@ -80,6 +80,16 @@ impl StreamQuery {
         self.parts.window.as_ref().map(Windowed::state_schema)
     }
 
+    /// Whether the query can go on with the state of another one: the same keys and aggregates, in any order.
+    pub fn has_state_of(&self, other: &Self) -> bool {
+        match (&self.parts.window, &other.parts.window) {
+            (Some(own), Some(other)) => {
+                own.spec == other.spec && own.aggregation.places_in(&other.aggregation).is_some()
+            }
+            (own, other) => own.is_none() && other.is_none(),
+        }
+    }
+
     /// How the query runs, for people.
     pub fn explain(&self) -> &Explanation {
         &self.explanation

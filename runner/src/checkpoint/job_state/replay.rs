@@ -88,14 +88,14 @@ impl ReplayBatch {
     }
 }
 
-/// Makes the last batches one as far as they may be. A rebuild begins after the last snapshot, so what it holds stays apart
-/// from what it does not.
-pub(super) fn merge_last(replay: &mut BTreeMap<u64, ReplayBatch>, ends: &WindowEnds, snapshot: Option<u64>) {
+/// Makes the last batches one as far as they may be. `borders` are versions after which none is joined with what came before:
+/// a rebuild begins after the last snapshot, and another plan has other queries.
+pub(super) fn merge_last(replay: &mut BTreeMap<u64, ReplayBatch>, ends: &WindowEnds, borders: [Option<u64>; 2]) {
     loop {
         let mut newest = replay.iter().rev();
         let (Some((last, next)), Some((first, batch))) = (newest.next(), newest.next()) else { return };
         let (last, first) = (*last, *first);
-        if snapshot.is_some_and(|snapshot| (batch.until.max(first)..last).contains(&snapshot)) {
+        if borders.into_iter().flatten().any(|border| (batch.until.max(first)..last).contains(&border)) {
             return;
         }
         let Some(joined) = batch.with(next, ends) else { return };
@@ -185,7 +185,7 @@ mod tests {
                 if is_snapshot {
                     (snapshot, at_snapshot) = (Some(version), state.clone());
                 }
-                merge_last(&mut merged, &ends, snapshot);
+                merge_last(&mut merged, &ends, [snapshot, None]);
 
                 let mut whole = State::new();
                 for batch in merged.values() {
@@ -223,7 +223,7 @@ mod tests {
                 .insert(number as u64, ReplayBatch::new(number as u64, Some(number - 1).filter(|w| *w >= 0), &commit));
             // A snapshot now and then, as a job writes them.
             let snapshot = (number as u64 / 6).checked_mul(6).filter(|snapshot| *snapshot > 0);
-            merge_last(&mut replay, &ends, snapshot);
+            merge_last(&mut replay, &ends, [snapshot, None]);
             assert!(replay.len() <= 4, "{number}: {} batches", replay.len());
         }
         let records: u64 = replay.values().map(|batch| batch.partitions["t"][&0].records).sum();

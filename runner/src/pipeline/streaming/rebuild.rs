@@ -3,6 +3,8 @@
 //! A rebuild repeats the log's own cuts, with their committed watermarks, and closes windows without emitting them: rows
 //! that were late then are late again, whatever the order in which Kafka gives the records now.
 
+pub(super) mod earlier;
+
 use bytes::Bytes;
 
 use crate::checkpoint::job_state::{ReplayBatch, Snapshot, map_partitions};
@@ -12,7 +14,7 @@ use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::snapshot;
 use crate::pipeline::status::Phase;
-use crate::pipeline::streaming::flows::RunningFlow;
+use crate::pipeline::streaming::rebuild::earlier::flow_at;
 use crate::pipeline::streaming::start::Session;
 use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
@@ -39,15 +41,18 @@ impl Session<'_> {
             }
             None => self.log.state().replay.iter().map(|(v, b)| (*v, b.clone())).collect(),
         };
-        self.replay(batches)
+        self.replay(batches)?;
+        self.compute_as_of(u64::MAX)
     }
 
     /// Loads the last snapshot; `None` if it cannot be used, which is no error: the state is a cache.
     async fn restore_snapshot(&mut self, last: &Snapshot) -> Result<Option<u64>, JobError> {
+        // Its columns are those of the query that made it.
+        self.compute_as_of(last.version)?;
         for object in &last.objects {
             if let Err(problem) = self.restore_part(object).await? {
                 tracing::warn!(path = object.path, problem, "the state cannot be used; it is rebuilt from Kafka");
-                self.flows = self.settings.flows.iter().map(RunningFlow::new).collect();
+                self.forget_state()?;
                 return Ok(None);
             }
         }
@@ -66,10 +71,11 @@ impl Session<'_> {
         if content.len() as u64 != object.bytes || checksum(&content) != object.xxh3 {
             return Err("it is damaged".to_owned());
         }
-        let mut flows = self.settings.flows.iter().zip(&mut self.flows);
-        let found = flows.find(|(flow, _)| flow.output == object.output);
+        let index = self.settings.flows.iter().position(|flow| flow.output == object.output);
+        let found = index.and_then(|index| Some((flow_at(self.settings, self.computes.as_ref(), index)?, index)));
         // Nothing is open of an output that is not there any more.
-        let Some((flow, running)) = found else { return Ok(()) };
+        let Some((flow, index)) = found else { return Ok(()) };
+        let running = &mut self.flows[index];
         let schema = flow.query.state_schema().ok_or("the query has no state")?;
         let rows = snapshot::decode(&schema, content).map_err(|error| error.to_string())?;
         let restored = running.operator.restore(object.part, object.first_version, &rows);
@@ -93,6 +99,7 @@ impl Session<'_> {
         let batches = if self.environment.faults.guard(Guard::LoggedCuts) { batches } else { vec![merge(batches)] };
         for (version, batch) in batches {
             self.environment.faults.reached(Step::Replay, Moment::Before);
+            self.compute_as_of(version)?;
             // Where offsets were gone, the batch jumped; so does its repetition.
             if skip_lost(&mut positions, &batch) || !assigned {
                 self.reader.assign(&positions)?;
@@ -111,10 +118,12 @@ impl Session<'_> {
 
     fn replay_batch(&mut self, version: u64, batch: &ReplayBatch) -> Result<(), JobError> {
         let ranges = map_partitions(&batch.partitions, |range| (range.lost_until.unwrap_or(range.start), range.end));
-        let latest_event_times = self.settings.sources.iter().map(|source| latest(batch, &source.name)).collect();
+        let latest_event_times = self.repeated_sources().iter().map(|source| latest(batch, &source.name)).collect();
         let request = ReadRequest { ranges, latest_event_times, ..ReadRequest::default() };
         let open = self.log.state().replay_from.as_ref().map(|from| from.outputs.clone()).unwrap_or_default();
-        let flows = self.settings.flows.iter().zip(&mut self.flows);
+        let (settings, computes) = (self.settings, self.computes.as_ref());
+        let of = |(index, running)| Some((flow_at(settings, computes, index)?, running));
+        let flows = self.flows.iter_mut().enumerate().filter_map(of);
         // An output whose open windows are younger than this batch had, perhaps, another query then.
         let is_repeated = |flow: &Flow| open.get(&flow.output).is_some_and(|first| *first <= batch.until.max(version));
         let mut flows: Vec<_> = flows.filter(|(flow, _)| is_repeated(flow)).collect();

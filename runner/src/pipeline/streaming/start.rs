@@ -21,10 +21,10 @@ use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{OutputStatus, PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
 use crate::pipeline::streaming::flows::RunningFlow;
+use crate::pipeline::streaming::rebuild::earlier::Earlier;
 use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings, outputs};
 use crate::sink::topic::DeadLetterTopic;
 use crate::source::Identity;
-use crate::source::decode::Decoder;
 use crate::source::reader::{Decoders, Reader};
 
 /// A job from one reading of its log to the next error or end.
@@ -59,6 +59,8 @@ pub(super) struct Session<'a> {
     pub(super) trusts_clock: bool,
     /// Partitions that nobody waits for, as they were named.
     pub(super) left_behind: Vec<(String, i32)>,
+    /// While the state is rebuilt: the earlier job whose batches are repeated.
+    pub(super) computes: Option<Earlier>,
 }
 
 impl<'a> Session<'a> {
@@ -81,8 +83,7 @@ impl<'a> Session<'a> {
         let partitions_known =
             recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.values().map(BTreeMap::len).sum());
         let source = (environment.make_source)(partitions_known)?;
-        let decoders = settings.sources.iter().map(|source| Decoder::new(source.decode.clone())).collect();
-        let decoders = Decoders { decoders, routes: settings.routes.clone() };
+        let decoders = Decoders::new(&settings.sources, &settings.routes);
         let reader = Reader::start(source, decoders, environment.stop.clone());
         environment.status.starting("connecting to Kafka");
         let identity = reader.identity()?;
@@ -157,6 +158,7 @@ impl<'a> Session<'a> {
             activity,
             trusts_clock: false,
             left_behind: Vec::new(),
+            computes: None,
         })
     }
 
@@ -168,6 +170,8 @@ impl<'a> Session<'a> {
             PlanChange::StopChanged { outputs } => outputs.as_slice(),
             PlanChange::Same | PlanChange::Compatible => &[],
         };
+        let lost = self.cannot_repeat(plan);
+        let changed = if changed.is_empty() { lost.outputs.as_slice() } else { changed };
         let rebuild = !changed.is_empty() && self.settings.rebuilds_windows(changed);
         if !changed.is_empty() && !rebuild {
             let several = self.log.state().plan.queries.len() > 1 || self.settings.flows.len() > 1;
@@ -175,8 +179,8 @@ impl<'a> Session<'a> {
             return Err(JobError::user(
                 Reason::QueryChanged,
                 format!(
-                    "the query{of} (or its source's columns) changed since the state in {} was made, and windows are open",
-                    self.settings.checkpoint_location
+                    "the query{of} (or its source's columns) changed since the state in {} was made, and windows are open{}",
+                    self.settings.checkpoint_location, lost.why
                 ),
                 "set spec.onQueryChange: rebuild, and the new query computes these windows anew from Kafka; or bring the old \
                  query back and run it once with --drain to close them; or begin anew: set another checkpoint.name and \

@@ -1,5 +1,6 @@
 //! Whole jobs over topics in memory: what they write, whatever the cuts, restarts and changes between.
 
+mod changes;
 mod flows;
 mod format_1;
 mod sources;

@@ -97,6 +97,14 @@ pub(super) fn windows(outcome: &Outcome<'_>, table: &str) -> Result<Seen, String
     Ok(Seen::from([("windows", expected.len() as u64)]))
 }
 
+/// Windows of a query that from some moment on takes only values above three.
+pub(super) fn windows_of_a_query_that_changes(outcome: &Outcome<'_>) -> Result<Seen, String> {
+    let taken = outcome.good().filter(|sent| !sent.after_change || sent.value > 3);
+    same(&groups(taken, tumbling), &found(outcome.rows("table"))?)?;
+    let after = outcome.good().filter(|sent| sent.after_change).count();
+    Ok(Seen::from([("records after a change", after as u64)]))
+}
+
 /// The same of two sources; some groups have records of both.
 pub(super) fn windows_of_two_sources(outcome: &Outcome<'_>) -> Result<Seen, String> {
     windows(outcome, "table")?;

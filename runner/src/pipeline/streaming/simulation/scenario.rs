@@ -34,6 +34,8 @@ pub(super) struct Sent {
     pub(super) value: i64,
     /// It is no record of the job: a dead letter.
     pub(super) bad: bool,
+    /// The job had changed when it came.
+    pub(super) after_change: bool,
 }
 
 /// What came of a job.
@@ -71,6 +73,8 @@ pub(super) type Seen = BTreeMap<&'static str, u64>;
 pub(super) struct Scenario {
     pub(super) name: &'static str,
     pub(super) yaml: &'static str,
+    /// What the job becomes after some time.
+    pub(super) becomes: Option<&'static str>,
     pub(super) topics: &'static [Topic],
     /// Tables that the job writes; its dead letters lie beside the first.
     pub(super) tables: &'static [&'static str],
@@ -106,6 +110,7 @@ impl Scenario {
 const PLAIN: Scenario = Scenario {
     name: "",
     yaml: include_str!("windows.yaml"),
+    becomes: None,
     topics: &[FIRST],
     tables: &["table"],
     has_late: false,
@@ -130,6 +135,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         yaml: include_str!("sessions.yaml"),
         has_late: true,
         check: sessions::with_late,
+        ..PLAIN
+    },
+    Scenario {
+        name: "windows of a query that changes",
+        becomes: Some(include_str!("changed.yaml")),
+        check: folds::windows_of_a_query_that_changes,
         ..PLAIN
     },
     Scenario {

@@ -94,6 +94,8 @@ pub(super) struct World<'a> {
     cluster: MemoryCluster,
     clock: Arc<ManualClock>,
     planned: Rc<PlannedJob>,
+    /// The job is what it becomes.
+    changed: bool,
     sent: Vec<Sent>,
     started: i64,
     /// Disturbances that are left.
@@ -106,14 +108,14 @@ thread_local! {
     static PLANNED: RefCell<BTreeMap<&'static str, Rc<PlannedJob>>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-fn planned(scenario: &Scenario) -> Rc<PlannedJob> {
+fn planned(yaml: &'static str) -> Rc<PlannedJob> {
     let plan = || {
-        let manifest = Manifest::read(scenario.yaml).expect("the YAML of a scenario is right").remove(0);
+        let manifest = Manifest::read(yaml).expect("the YAML of a scenario is right").remove(0);
         let loaded = load_in_pod("scenario", manifest, &JobSource::default()).expect("a scenario is valid");
         let Loaded::Streaming(loaded) = loaded else { panic!("a scenario is a streaming job") };
         Rc::new(PlannedJob::new(*loaded).expect("the query of a scenario can be planned"))
     };
-    PLANNED.with_borrow_mut(|known| Rc::clone(known.entry(scenario.yaml).or_insert_with(plan)))
+    PLANNED.with_borrow_mut(|known| Rc::clone(known.entry(yaml).or_insert_with(plan)))
 }
 
 impl<'a> World<'a> {
@@ -133,7 +135,8 @@ impl<'a> World<'a> {
             disk,
             cluster,
             clock: Arc::new(ManualClock::at(BEGIN)),
-            planned: planned(scenario),
+            planned: planned(scenario.yaml),
+            changed: false,
             sent: Vec::new(),
             started: 0,
             story: Story::default(),
@@ -142,7 +145,10 @@ impl<'a> World<'a> {
 
     /// Records come and processes run, crash and run again.
     pub(super) fn live(&mut self) -> Result<(), String> {
-        for _ in 0..3 + self.random.below(4) {
+        for round in 0..3 + self.random.below(4) {
+            if let Some(yaml) = self.scenario.becomes.filter(|_| round > 0 && !self.changed && self.random.one_in(2)) {
+                (self.planned, self.changed) = (planned(yaml), true);
+            }
             self.send();
             self.run_to_end(RunMode::TestMode)?;
             if self.disturbances > 0 && self.random.one_in(4) {
@@ -215,7 +221,16 @@ impl<'a> World<'a> {
         let text = format!(r#"{{"{ts}":{},"{k}":"{key}","{v}":{value}}}"#, time / 1_000);
         let record = MemoryRecord { timestamp_ms: Some(now / 1_000), ..MemoryRecord::of(text) };
         let offset = self.cluster.append(topic.name, partition, record).expect("the partition is there");
-        self.sent.push(Sent { topic: topic.name, partition, offset, time, key, value, bad });
+        self.sent.push(Sent {
+            topic: topic.name,
+            partition,
+            offset,
+            time,
+            key,
+            value,
+            bad,
+            after_change: self.changed,
+        });
     }
 
     /// Runs processes until one has done all, through crashes.
