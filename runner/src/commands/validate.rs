@@ -3,7 +3,7 @@
 use crate::app::{CommandError, print};
 use crate::args::ValidateArgs;
 use crate::commands::table;
-use crate::config::batch::PlannedBatch;
+use crate::config::batch::{KnownTables, PlannedBatch};
 use crate::config::job::PlannedJob;
 use crate::config::{ConfigError, Loaded, load, load_one, templates};
 
@@ -13,7 +13,10 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
     let jobs = if source.name.is_some() { vec![load_one(&source)?] } else { load(&source)? };
     let mut problems = Vec::new();
     let mut lines = String::new();
-    for job in jobs {
+    // Those that write tables come first: then the columns that batch jobs read are known.
+    let (streaming, batch): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| matches!(job, Loaded::Streaming(_)));
+    let mut known = KnownTables::new();
+    for job in streaming.into_iter().chain(batch) {
         let file = job.file().to_owned();
         for warning in job.warnings() {
             eprintln!("{}", warning.in_file(&file));
@@ -21,7 +24,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
         let streaming = match job {
             Loaded::Streaming(job) => job,
             Loaded::Batch(job) => {
-                match PlannedBatch::new(*job) {
+                match PlannedBatch::over(*job, &known) {
                     Ok(planned) => lines += &format!("{file}: BatchJob {} is valid\n", planned.name()),
                     Err(ConfigError::Problems(found)) => problems.extend(found),
                     Err(error) => return Err(error.into()),
@@ -35,6 +38,11 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
                     eprintln!("{}", warning.in_file(&file));
                 }
                 lines += &format!("{file}: StreamingJob {} is valid\n", planned.name());
+                let tables = planned.flows.iter().filter_map(|flow| {
+                    let path = flow.sink.path.as_deref()?;
+                    Some((path.trim_end_matches('/').to_owned(), flow.query.output_schema()))
+                });
+                known.extend(tables);
             }
             Err(ConfigError::Problems(found)) => problems.extend(found),
             Err(error) => return Err(error.into()),

@@ -1,10 +1,12 @@
 //! A checked batch job, planned: its query read, its intervals known, its tables named.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_platform_crds::batch_job::{BatchJob, Replaced};
+use data_platform_crds::batch_job::{BatchJob, InputSpec, Replaced};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
+use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::checkpoint::record::checksum;
 use crate::checkpoint::store::open::Location;
@@ -16,6 +18,9 @@ use crate::pipeline::batch::{BatchSettings, Request};
 use crate::pipeline::error::JobError;
 use crate::transform::BatchQuery;
 
+/// Columns of tables that are known before they are there, by their path as jobs write it.
+pub type KnownTables = BTreeMap<String, SchemaRef>;
+
 /// A batch job whose query is read.
 pub struct PlannedBatch {
     /// The job as it was loaded.
@@ -26,18 +31,29 @@ pub struct PlannedBatch {
 }
 
 impl PlannedBatch {
-    /// Reads the query.
+    /// Reads the query, and judges what can be judged without the tables.
     ///
     /// # Errors
-    /// [`ConfigError`] with every problem that can be found without the tables.
+    /// [`ConfigError`] with every problem that can be found so.
     pub fn new(loaded: LoadedJob<BatchJob>) -> Result<Self, ConfigError> {
+        Self::over(loaded, &KnownTables::new())
+    }
+
+    /// The same, with the columns of tables that other jobs write.
+    ///
+    /// # Errors
+    /// [`ConfigError`] with every problem that can be found so.
+    pub fn over(loaded: LoadedJob<BatchJob>, known: &KnownTables) -> Result<Self, ConfigError> {
         let spec = &loaded.job.spec;
         let (Some(interval), Some(sink), Some(sql)) = (spec.interval, spec.sink.clone(), &spec.query) else {
             let problem =
                 Problem::error(spec_field("query"), "the job has no interval, query or sink", "write all three");
             return Err(job_problems(&loaded, vec![problem]));
         };
-        let query = match BatchQuery::parse(sql) {
+        let columns = |input: &InputSpec| known.get(input.path.trim_end_matches('/')).cloned();
+        let inputs: Vec<_> = spec.inputs.iter().map(|input| (input.name.as_str(), columns(input))).collect();
+        let read = BatchQuery::parse(sql).and_then(|query| query.check(&inputs).map(|()| query));
+        let query = match read {
             Ok(query) => query,
             Err(error) => {
                 return Err(job_problems(&loaded, vec![query_problem(&loaded, &spec_field("query"), &error)]));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
@@ -22,6 +23,9 @@ use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
 use super::{planning_error, syntax};
 use crate::engine::{self, BatchClock, Profile, Tables, TablesInFrom};
+
+/// Memory of a session that computes nothing.
+const CHECK_BYTES: usize = 64 << 20;
 
 /// A query over tables whose text is in order.
 #[derive(Clone, Debug)]
@@ -41,6 +45,40 @@ impl TableQuery {
     pub(crate) fn parse(sql: &str) -> std::result::Result<Self, QueryError> {
         let (query, normal_form) = with_room(|| syntax::parse_tables(sql))?;
         Ok(Self { query, normal_form })
+    }
+
+    /// Judges what can be judged without the tables: functions, and the names of tables.
+    ///
+    /// # Errors
+    /// There is no such function, or no such table.
+    fn check_names(&self, tables: &[&str]) -> std::result::Result<(), QueryError> {
+        with_room(|| {
+            let state = session(Arc::new(InputTables::new()), CHECK_BYTES, 0);
+            let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
+            syntax::check_names(&self.query, tables, &state)
+        })
+    }
+
+    /// Plans it over tables of these columns, and computes nothing.
+    ///
+    /// # Errors
+    /// It cannot be planned over such tables.
+    fn check_columns(&self, tables: &[(&str, SchemaRef)]) -> std::result::Result<Output, QueryError> {
+        let table = |(name, schema): &(&str, SchemaRef)| -> (String, Arc<dyn TableProvider>) {
+            ((*name).to_owned(), Arc::new(EmptyTable::new(Arc::clone(schema))))
+        };
+        let tables: InputTables = tables.iter().map(table).collect();
+        with_room(|| {
+            let state = session(Arc::new(tables), CHECK_BYTES, 0);
+            let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
+            let planned = || -> Result<(SchemaRef, LogicalPlan)> {
+                let written = logical_plan(&state, self.query.clone())?;
+                let plan = execution_plan(&state, &state.optimize(&written)?)?;
+                Ok((plan.schema(), written))
+            };
+            let (schema, plan) = planned().map_err(|error| planning_error::of_tables(&error, &state))?;
+            Output::of_rows(&schema, &plan)
+        })
     }
 
     /// Plans it over these tables, and begins to compute, in the runtime in which it is called. `memory_bytes` bounds
@@ -114,6 +152,18 @@ impl BatchQuery {
     /// The text is not one SELECT, or too large to be planned.
     pub(crate) fn parse(sql: &str) -> std::result::Result<Self, QueryError> {
         TableQuery::parse(sql).map(Self)
+    }
+
+    /// Judges what can be judged before a run: functions and names of tables, and with the columns of every table all of it.
+    ///
+    /// # Errors
+    /// It cannot be planned over the inputs.
+    pub(crate) fn check(&self, inputs: &[(&str, Option<SchemaRef>)]) -> std::result::Result<(), QueryError> {
+        let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+        self.0.check_names(&names)?;
+        let known = inputs.iter().filter_map(|(name, schema)| Some((*name, schema.clone()?)));
+        let tables: Vec<_> = known.collect();
+        if tables.len() == inputs.len() { self.0.check_columns(&tables).map(drop) } else { Ok(()) }
     }
 
     /// Its text without blanks, comments and the case of unquoted words.

@@ -137,7 +137,12 @@ fn normal_type(data_type: &DataType) -> Result<DataType, Unfit> {
             );
         }
         DataType::Null => return unfit("is always null and has no type", "give it one: CAST(NULL AS VARCHAR) AS name"),
-        DataType::Union(..) => return unfit("has no single type", "cast it"),
+        DataType::Union(..) => {
+            return unfit(
+                "is JSON of any type",
+                "take one: json_get_str(j, 'key') or j ->> 'key' for text, json_get_int(j, 'key')",
+            );
+        }
         DataType::Decimal256(..) => return unfit("has more than 38 digits", "cast it: CAST(… AS DECIMAL(38, 10))"),
         other => other.clone(),
     })

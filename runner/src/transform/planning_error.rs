@@ -134,7 +134,7 @@ pub(super) fn of_tables(error: &DataFusionError, state: &SessionState) -> QueryE
 }
 
 /// What to write instead of a function that is not there.
-fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub(super) fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match name {
         "unix_timestamp" => "use to_unixtime(t)".to_owned(),
         "get_json_object" | "from_json" | "json_tuple" => {

@@ -31,8 +31,28 @@ const TYPES: [(&str, &str); 24] = [
 ];
 
 /// Words that tell of the engine's inside: a message with one of them says nothing to who wrote the query.
-const INSIDE: [&str; 7] =
-    ["ExprPlanner", "DataFusion", "feature", "not yet implemented", "LogicalPlan", "TypeSignature", "PhysicalExpr"];
+const INSIDE: [&str; 17] = [
+    "ExprPlanner",
+    "DataFusion",
+    "feature",
+    "not yet implemented",
+    "LogicalPlan",
+    "TypeSignature",
+    "PhysicalExpr",
+    "Coercible",
+    "Exact(",
+    "ScalarValue",
+    "NativeType",
+    "Arrow",
+    "Utf8",
+    "Int64",
+    "Float64",
+    "Decimal128",
+    "+TZ",
+];
+
+/// Characters of a message: some list every type that there is.
+const LENGTH_MAX: usize = 300;
 
 /// The same error in the words of SQL.
 pub(super) fn in_sql(mut error: QueryError) -> QueryError {
@@ -49,7 +69,16 @@ pub(super) fn in_sql(mut error: QueryError) -> QueryError {
         };
         error.cure = None;
     }
+    error.message = within_length(error.message);
+    error.cure = error.cure.filter(|cure| INSIDE.iter().all(|word| !cure.contains(word))).map(within_length);
     error
+}
+
+fn within_length(text: String) -> String {
+    match text.char_indices().nth(LENGTH_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 fn types_in_sql(text: &str) -> String {
@@ -61,6 +90,18 @@ fn known(message: &str) -> Option<QueryError> {
     if message.starts_with("unnest should be rewritten") {
         let error = QueryError::new("unnest stands in the SELECT list, nowhere else");
         return Some(error.cure("unnest in a subquery, and use its column in the outer SELECT"));
+    }
+    if let Some((_, rest)) = message.split_once("to satisfy a call to '")
+        && let Some((function, rest)) = rest.split_once('\'')
+    {
+        let given = rest.split_once("oercion from ").and_then(|(_, types)| types.split_once(" to the signature"));
+        let given = given.map_or_else(|| "these values".to_owned(), |(types, _)| types_in_sql(types));
+        let error = QueryError::new(format!("{function} does not take {given}"));
+        return Some(error.cure("look at what it takes in docs/sql.md, and CAST the value"));
+    }
+    if message.contains("unexpected argument type to 'json_") && message.contains("got Struct(") {
+        let error = QueryError::new("-> reads JSON text, not a struct");
+        return Some(error.cure("a field of a struct is column['field']"));
     }
     let lower = message.to_lowercase();
     if let Some(rest) = lower.find("cannot coerce arithmetic expression ").map(|at| &message[at + 36..]) {

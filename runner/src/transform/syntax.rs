@@ -5,7 +5,9 @@
 //! such columns, lets them pass wherever an aggregated SELECT may name its groups.
 
 mod dialect;
+mod elsewhere;
 mod keys;
+mod names;
 mod parts;
 mod state_form;
 mod walk;
@@ -13,11 +15,13 @@ mod walk;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use datafusion::arrow::datatypes::{DataType, Schema};
+use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
+use self::elsewhere::Reads;
 use super::error::{Position, QueryError, lower_first};
 use super::inputs::QueryInputs;
 use super::window::{Edge, WindowCall};
@@ -95,7 +99,7 @@ impl Places {
 
 /// Reads the text of a query over the inputs of a job.
 pub(super) fn parse(sql: &str, inputs: &QueryInputs) -> Result<Syntax, QueryError> {
-    let (mut query, tokens) = read(sql)?;
+    let (mut query, tokens) = read(sql, Reads::Records)?;
     nothing_reserved(&tokens)?;
     let normal_form = normal_form(&tokens);
     let mut walk = walk::Walk::new(inputs, spelling(inputs.schemas().map(AsRef::as_ref)));
@@ -107,12 +111,17 @@ pub(super) fn parse(sql: &str, inputs: &QueryInputs) -> Result<Syntax, QueryErro
 
 /// Reads the text of a query over tables, which may have every clause. Also its normal form.
 pub(super) fn parse_tables(sql: &str) -> Result<(Box<Query>, String), QueryError> {
-    let (query, tokens) = read(sql)?;
+    let (query, tokens) = read(sql, Reads::Tables)?;
     Ok((query, normal_form(&tokens)))
 }
 
+/// Refuses functions and tables that a query over tables names and that are not there.
+pub(super) fn check_names(query: &Query, tables: &[&str], state: &SessionState) -> Result<(), QueryError> {
+    names::check(&mut query.clone(), tables, state)
+}
+
 /// One SELECT of a size that can be planned.
-fn read(sql: &str) -> Result<(Box<Query>, Vec<TokenWithSpan>), QueryError> {
+fn read(sql: &str, reads: Reads) -> Result<(Box<Query>, Vec<TokenWithSpan>), QueryError> {
     if sql.len() > TEXT_BYTES_MAX {
         let message = format!("the query has {} bytes, at most {TEXT_BYTES_MAX} are read", sql.len());
         return Err(QueryError::new(message).cure("move repeated parts into a WITH clause"));
@@ -125,6 +134,7 @@ fn read(sql: &str) -> Result<(Box<Query>, Vec<TokenWithSpan>), QueryError> {
     only_one_select(&tokens)?;
     no_signs(&tokens)?;
     check_nesting(&tokens)?;
+    elsewhere::check(&tokens, reads)?;
 
     let read = dialect::keys_of_json(tokens.clone());
     let mut parser = Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH_MAX).with_tokens_with_locations(read);

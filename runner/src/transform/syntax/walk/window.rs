@@ -3,14 +3,14 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, GroupByExpr, Ident, ObjectName, Select,
     SelectItem, Spanned,
 };
 
 use super::super::super::error::{Position, QueryError};
 use super::super::super::window::{Edge, WindowCall, WindowKind};
 use super::super::parts::parts;
-use super::super::{Clause, place};
+use super::super::{Clause, elsewhere, place};
 use super::{Flow, USE_A_WINDOW, Walk, function_name, refuse};
 
 impl Walk<'_> {
@@ -68,11 +68,27 @@ impl Walk<'_> {
                 error.cure(format!("GROUP BY {}, …, and select window_start or window_end", kind.example())),
             );
         };
+        if let Some(table) = self.table_in(function) {
+            return refuse(elsewhere::table_first(kind.name(), &table).at(position));
+        }
         let plain = function.over.is_none() && function.filter.is_none();
         if !plain || !kind.arguments().contains(&call.arguments) {
             return refuse(QueryError::new(kind.takes()).at(position).cure(kind.example()));
         }
         ControlFlow::Continue(())
+    }
+
+    /// The table that a function has as its first argument, where only values may stand.
+    fn table_in(&self, function: &Function) -> Option<String> {
+        let FunctionArguments::List(list) = &function.args else { return None };
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(ident))) = list.args.first()? else {
+            return None;
+        };
+        let mut columns = self.inputs.schemas().flat_map(|schema| schema.fields());
+        let is_column = columns.any(|field| field.name().eq_ignore_ascii_case(&ident.value));
+        let mut names = self.inputs.sources.iter().map(|source| &source.name);
+        let table = names.find(|name| name.eq_ignore_ascii_case(&ident.value));
+        table.filter(|_| !is_column).cloned()
     }
 }
 
