@@ -250,7 +250,10 @@ pub struct OutputTotals {
     /// Part of the result.
     #[serde(skip_serializing_if = "is_zero")]
     pub accepted: u64,
-    /// Rows of the result that the output does not take, by reason: each is a dead letter.
+    /// Records that the query refuses, by reason: each is a dead letter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dead_letter: BTreeMap<String, u64>,
+    /// Rows of the result that the query or the output refuses, by reason: each is a dead letter.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
     /// Rows written.
@@ -269,9 +272,16 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl RunnerStatus {
-    /// Bad records.
-    pub fn dead_letters(&self) -> u64 {
-        self.totals.sources.values().flat_map(|source| source.dead_letter.values()).sum()
+    /// Dead letters by reason: bad records, and records and rows that a query or an output refuses.
+    pub fn dead_letters(&self) -> BTreeMap<&str, u64> {
+        let outputs = self.totals.outputs.values().flat_map(|output| output.dead_letter.iter().chain(&output.refused));
+        let sources = self.totals.sources.values().flat_map(|source| &source.dead_letter);
+        let mut by_reason = BTreeMap::new();
+        for (reason, number) in sources.chain(outputs) {
+            let sum: &mut u64 = by_reason.entry(reason.as_str()).or_default();
+            *sum = sum.saturating_add(*number);
+        }
+        by_reason
     }
 
     /// The partitions that do not answer while others do, those that hold the watermark back first.
@@ -330,6 +340,7 @@ mod tests {
             late: 1,
             partly_late: 1,
             accepted: 1,
+            dead_letter: by_reason(),
             refused: by_reason(),
             rows: 1,
             files: 1,

@@ -170,11 +170,12 @@ function outputTable(outputs, running) {
   const holds = (of, nothing = null) => ([name]) => { const now = running[name]; return now ? of(now) : nothing; };
   // A table of dead letters has no query that could do something with records.
   const did = (of) => ([name, output]) => (running[name] ? of(output) ?? 0 : null);
-  const why = ([name, output]) => { const now = running[name]; return [now?.noOutput ? `no rows: ${now.noOutput}` : "", reasons(output.refused)].filter(Boolean).join("\n"); };
+  const why = ([name, output]) => { const now = running[name]; return [now?.noOutput ? `no rows: ${now.noOutput}` : "", reasons(output.dead_letter), reasons(output.refused)].filter(Boolean).join("\n"); };
   return counted("output", [
     ["rows", ([, output]) => number(output.rows ?? 0), "number"], count("files", ([, output]) => output.files ?? 0), ["size", ([, output]) => bytes(output.bytes ?? 0), "number"],
     count("accepted", did((output) => output.accepted)), count("filtered", did((output) => output.filtered)),
     count("late", did((output) => output.late)), count("partly late", did((output) => output.partly_late)),
+    count("dead letters", ([, output]) => total([output.dead_letter, output.refused].flatMap((letters) => Object.values(letters ?? {})))),
     count("open windows", holds((now) => now.openWindows)), count("groups", holds((now) => now.stateGroups)),
     ["state", holds((now) => (now.stateBytes ? bytes(now.stateBytes) : ""), ""), "number"],
     ["", (row) => el("span", { class: "quiet" }, why(row)), "words"],

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! functions   the registry: which names a query may call, each kept from panics and from making too much
+//! refusing    aggregates of which single groups have no answer
 //! rules       what every plan gets: exact arithmetic, one NaN and one zero, refused casts
 //! tables      the names in FROM
 //! joins       plans whose joins fit into memory, or can be spilled
@@ -16,6 +17,7 @@ mod checked;
 mod functions;
 mod joins;
 mod panics;
+pub(crate) mod refusing;
 mod rows;
 mod rules;
 pub(crate) mod runs;

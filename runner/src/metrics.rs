@@ -2,6 +2,8 @@
 //!
 //! Counters show the totals of the job log, so a restart does not set them back.
 
+use std::collections::BTreeMap;
+
 use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -208,12 +210,13 @@ impl JobMetrics {
         let mut dropped =
             [("tombstone", 0), ("control", 0), ("future", 0), ("duplicate", 0), ("filtered", 0), ("late", 0)];
         let mut count = |index: usize, number: u64| dropped[index].1 += number;
+        let mut letters: BTreeMap<&str, u64> = BTreeMap::new();
         for (name, source) in &status.totals.sources {
             raise(&self.records_read.with_label_values(&[name]), source.read);
             raise(&self.bytes_read.with_label_values(&[name]), source.bytes);
             raise(&self.lost_offsets.with_label_values(&[name]), source.lost_offsets);
             for (reason, number) in &source.dead_letter {
-                raise(&self.dead_lettered.with_label_values(&[reason]), *number);
+                *letters.entry(reason).or_default() += number;
             }
             count(0, source.tombstone);
             count(1, source.control);
@@ -224,11 +227,15 @@ impl JobMetrics {
             raise(&self.rows_written.with_label_values(&[name]), output.rows);
             raise(&self.files_written.with_label_values(&[name]), output.files);
             raise(&self.bytes_written.with_label_values(&[name]), output.bytes);
-            for (reason, number) in &output.refused {
-                raise(&self.dead_lettered.with_label_values(&[reason]), *number);
+            for (reason, number) in output.dead_letter.iter().chain(&output.refused) {
+                *letters.entry(reason).or_default() += number;
             }
-            for (fate, number) in [("filtered", output.filtered), ("late", output.late), ("accepted", output.accepted)]
-            {
+            for (fate, number) in [
+                ("filtered", output.filtered),
+                ("late", output.late),
+                ("accepted", output.accepted),
+                ("dead_letter", output.dead_letters()),
+            ] {
                 raise(&self.output_records.with_label_values(&[name.as_str(), fate]), number);
             }
             raise(&self.partly_late.with_label_values(&[name]), output.partly_late);
@@ -237,6 +244,9 @@ impl JobMetrics {
         }
         for (reason, total) in dropped {
             drop(reason, total);
+        }
+        for (reason, total) in letters {
+            raise(&self.dead_lettered.with_label_values(&[reason]), total);
         }
         raise(&self.checkpoints, status.commits);
         raise(&self.reloads, status.reloads);

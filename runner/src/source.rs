@@ -3,11 +3,13 @@
 //! [`Source`] is what the pipeline asks of Kafka; [`memory`] answers from memory. A source decides nothing: it says what is
 //! there and reads the ranges that it is told.
 
+pub mod again;
 pub mod ahead;
 pub mod dead_letter;
 pub mod decode;
 pub mod kafka;
 pub mod memory;
+pub mod places;
 pub mod reader;
 pub mod record;
 pub mod reference;

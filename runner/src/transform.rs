@@ -17,10 +17,12 @@
 mod aggregation;
 mod batch;
 mod branches;
+mod closed;
 mod deduplicate;
 mod error;
 mod event_order;
 mod explain;
+mod halves;
 mod held_window;
 mod identity;
 mod inputs;
@@ -47,9 +49,11 @@ mod windows;
 
 pub use crate::engine::BatchClock;
 pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted, SelectRows, TableQuery};
+pub use closed::{ClosedRows, RefusedGroups};
 pub use deduplicate::{Deduplication, Deduplicator, OpenBucket};
 pub use error::{Error, Position, QueryError, Result};
 pub use explain::{Explanation, WindowExplanation};
+pub use halves::RefusedRow;
 pub use inputs::{QueryInputs, ReferenceTable, SourceTable};
 pub use operator::{Ingested, Operator};
 pub use query::StreamQuery;

@@ -265,15 +265,17 @@ fn figures(status: &mut StreamingJobStatus, report: &RunnerStatus) {
         commit.and_then(|commit| Some(CheckpointStatus { version: number(commit.version), time: time(commit.clock)? }));
     status.last_checkpoint = commit.or(status.last_checkpoint.take());
     let mut by_reason = std::collections::BTreeMap::new();
-    for (reason, records) in report.totals.sources.values().flat_map(|source| &source.dead_letter) {
+    let mut total_records = 0_i64;
+    for (reason, records) in report.dead_letters() {
+        total_records = total_records.saturating_add(number(records));
         let reason = told(reason, REASON_BYTES_MAX);
         if by_reason.len() < REASONS_MAX || by_reason.contains_key(&reason) {
             let sum = by_reason.entry(reason).or_insert(0_i64);
-            *sum = sum.saturating_add(number(*records));
+            *sum = sum.saturating_add(number(records));
         }
     }
     if !by_reason.is_empty() {
-        status.dead_letters = Some(DeadLetterStatus { total_records: number(report.dead_letters()), by_reason });
+        status.dead_letters = Some(DeadLetterStatus { total_records, by_reason });
     }
     status.no_output = report.why_no_output().filter(|_| report.ready).map(|why| told(&why, TEXT_BYTES_MAX));
     let error = report.errors.last().and_then(|error| {

@@ -1,8 +1,8 @@
 //! What happened to records: the counters of one micro-batch, and their sum since the log began.
 //!
 //! Pure. Every record that was read is in exactly one of tombstone, control, dead letter, future, duplicate, and for each
-//! output in exactly one of filtered, late, accepted (docs/job-log.md, "Counting"). A row of the result that an output does not
-//! take is a dead letter of its own.
+//! output in exactly one of filtered, late, accepted, dead letter (docs/job-log.md, "Counting"). A row of the result that the query
+//! or the output refuses is a dead letter of its own.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,10 @@ pub struct OutputCounters {
     /// Part of the result.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub accepted: u64,
-    /// Rows of the result that the output does not take, by reason: each is a dead letter.
+    /// Records that the query refuses, by reason: each is a dead letter.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dead_letter: BTreeMap<String, u64>,
+    /// Rows of the result that the query or the output refuses, by reason: each is a dead letter.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub refused: BTreeMap<String, u64>,
     /// Rows written.
@@ -118,9 +121,19 @@ impl SourceCounters {
 }
 
 impl OutputCounters {
-    /// Rows that the output does not take, of every reason.
-    pub fn refused(&self) -> u64 {
-        self.refused.values().sum()
+    /// Records that the query refuses, of every reason.
+    pub fn dead_letters(&self) -> u64 {
+        self.dead_letter.values().sum()
+    }
+
+    /// Records that reached the output.
+    pub fn reached(&self) -> u64 {
+        self.filtered + self.late + self.accepted + self.dead_letters()
+    }
+
+    /// Dead letters: records that the query refuses, and rows of the result that it or the output refuses.
+    pub fn letters(&self) -> u64 {
+        self.dead_letters() + self.refused.values().sum::<u64>()
     }
 
     fn add(&mut self, other: &Self) {
@@ -128,6 +141,9 @@ impl OutputCounters {
         self.late += other.late;
         self.partly_late += other.partly_late;
         self.accepted += other.accepted;
+        for (reason, number) in &other.dead_letter {
+            *self.dead_letter.entry(reason.clone()).or_default() += number;
+        }
         for (reason, number) in &other.refused {
             *self.refused.entry(reason.clone()).or_default() += number;
         }
@@ -138,9 +154,15 @@ impl OutputCounters {
 }
 
 impl Counters {
-    /// Rows of results that outputs do not take: dead letters beside those of the sources.
-    pub fn refused(&self) -> u64 {
-        self.outputs.values().map(OutputCounters::refused).sum()
+    /// Dead letters beside those of the sources.
+    pub fn letters(&self) -> u64 {
+        self.outputs.values().map(OutputCounters::letters).sum()
+    }
+
+    /// Bad records: those that no source could read, and those that a query refuses, each once.
+    pub fn bad(&self) -> u64 {
+        let of_sources: u64 = self.sources.values().map(SourceCounters::dead_letters).sum();
+        of_sources + self.outputs.values().map(OutputCounters::dead_letters).max().unwrap_or_default()
     }
 
     /// Adds the counters of one micro-batch.
@@ -153,12 +175,12 @@ impl Counters {
         }
     }
 
-    /// Whether every record is accounted for in an output: what passed the sources that its query reads is filtered, late or
-    /// accepted.
+    /// Whether every record is accounted for in an output: what passed the sources that its query reads is filtered, late,
+    /// accepted or refused.
     pub fn is_conserved(&self, output: &str, reads: impl Fn(&str) -> bool) -> bool {
         let read = self.sources.iter().filter(|(name, _)| reads(name));
         let passed: u64 = read.map(|(_, source)| source.passed()).sum();
-        self.outputs.get(output).map_or(passed == 0, |o| o.filtered + o.late + o.accepted == passed)
+        self.outputs.get(output).map_or(passed == 0, |output| output.reached() == passed)
     }
 }
 

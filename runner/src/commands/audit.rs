@@ -178,9 +178,13 @@ impl Audit {
         for name in counting::query_outputs(&log.end.plan) {
             let output = totals.outputs.get(name).cloned().unwrap_or_default();
             let passed = counting::reached(totals, &log.end.plan, name);
+            let refused = match output.dead_letters() {
+                0 => String::new(),
+                refused => format!(" + {} refused", grouped(refused)),
+            };
             let _ = writeln!(
                 out,
-                "{name:<12} {} for the query = {} filtered + {} late + {} accepted",
+                "{name:<12} {} for the query = {} filtered + {} late + {} accepted{refused}",
                 grouped(passed),
                 grouped(output.filtered),
                 grouped(output.late),

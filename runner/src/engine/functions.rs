@@ -1,6 +1,7 @@
 //! The registry: every function that a query may call, in streams, batch runs and `query` alike.
 
 mod aggregates;
+mod avg;
 mod clock;
 pub(crate) mod collect_set;
 #[cfg(test)]
@@ -55,7 +56,7 @@ pub(crate) fn registry(clock: &BatchClock, over_tables: bool) -> Functions {
     scalar.extend(own::functions().into_iter().map(|(_, function)| Arc::new(function)));
     scalar.extend(clock::functions(clock).into_iter().map(Arc::new));
     let mut aggregate = SessionStateDefaults::default_aggregate_functions();
-    aggregate.extend([sum::sum(), collect_set::collect_set(), nth_value::nth_value()]);
+    aggregate.extend([sum::sum(), avg::avg(), collect_set::collect_set(), nth_value::nth_value()]);
     aggregate.extend(aggregates::functions().into_iter().map(|(_, function)| function));
     if over_tables {
         aggregate.push(aggregates::collect_list().1);

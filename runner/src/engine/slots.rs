@@ -3,6 +3,8 @@
 use datafusion::arrow::array::{Array, ArrayRef, BooleanArray};
 use datafusion::error::Result;
 
+use crate::engine::refusing::Refused;
+
 /// An aggregate's accumulators, one in each slot.
 pub(crate) trait SlotAccumulator: Send + Sync {
     /// Makes room for this many slots; those there are stay. New ones are empty.
@@ -19,6 +21,11 @@ pub(crate) trait SlotAccumulator: Send + Sync {
 
     /// The answers of some slots, which may be lost by that.
     fn answers(&mut self, slots: &[usize]) -> Result<ArrayRef>;
+
+    /// The same, with null for each slot that has no answer; these are noted by their place among `slots`.
+    fn answers_or_refuse(&mut self, slots: &[usize], _: &mut Refused) -> Result<ArrayRef> {
+        self.answers(slots)
+    }
 
     /// Adds what one slot has to another, and empties it.
     fn unite(&mut self, into: usize, from: usize) -> Result<()>;

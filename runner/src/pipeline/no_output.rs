@@ -55,7 +55,7 @@ impl NoOutput {
             Self::AllFuture => {
                 "every record is further ahead of the clock than eventTime.maxFutureSkew; look at the clocks"
             }
-            Self::AllDeadLettered => "every record is bad; look at the dead letters",
+            Self::AllDeadLettered => "every record, or every row of the result, is bad; look at the dead letters",
             Self::AllFiltered => "the WHERE of the query refuses every row; look at the query and at the values",
             Self::AllLate => {
                 "every row belongs to a window that is closed; give the source a longer eventTime.watermarkDelay"
@@ -104,6 +104,8 @@ pub struct Seen {
     pub late: u64,
     /// Part of a result.
     pub accepted: u64,
+    /// Rows of the result that are dead letters.
+    pub refused_rows: u64,
     /// Rows written.
     pub rows: u64,
 }
@@ -121,6 +123,8 @@ impl Seen {
         if let Some(output) = totals.outputs.get(output) {
             (seen.filtered, seen.late) = (output.filtered, output.late);
             (seen.accepted, seen.rows) = (output.accepted, output.rows);
+            seen.dead_letters += output.dead_letters();
+            seen.refused_rows = output.refused.values().sum();
         }
         seen
     }
@@ -134,6 +138,7 @@ impl Seen {
             filtered: self.filtered.saturating_sub(before.filtered),
             late: self.late.saturating_sub(before.late),
             accepted: self.accepted.saturating_sub(before.accepted),
+            refused_rows: self.refused_rows.saturating_sub(before.refused_rows),
             rows: self.rows.saturating_sub(before.rows),
         }
     }
@@ -199,6 +204,7 @@ pub fn no_output(since: Seen, open_windows: u64, held_by: Option<&PartitionStatu
         _ if judged > 0 && since.dead_letters == judged => NoOutput::AllDeadLettered,
         _ if since.accepted == 0 && since.late > 0 && since.late >= since.filtered => NoOutput::AllLate,
         _ if since.accepted == 0 && since.filtered > 0 => NoOutput::AllFiltered,
+        _ if since.refused_rows > 0 => NoOutput::AllDeadLettered,
         _ if open_windows > 0 => NoOutput::WindowsOpen,
         _ => NoOutput::NoInput,
     })
@@ -232,6 +238,7 @@ mod tests {
             (Seen { read: 6, accepted: 1, ..future }, 1, None, NoOutput::WindowsOpen),
             (seen(9, 1, 8, 0, 0, 0), 0, None, NoOutput::AllDeadLettered),
             (seen(9, 0, 8, 1, 0, 0), 0, None, NoOutput::AllFiltered),
+            (Seen { refused_rows: 2, ..seen(9, 0, 0, 0, 0, 9) }, 1, None, NoOutput::AllDeadLettered),
             (seen(9, 0, 0, 9, 0, 0), 3, None, NoOutput::AllFiltered),
             (seen(9, 0, 0, 0, 9, 0), 0, None, NoOutput::AllLate),
             (seen(9, 0, 0, 4, 5, 0), 0, None, NoOutput::AllLate),

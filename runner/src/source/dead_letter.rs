@@ -19,6 +19,9 @@ const ROWS_MAX: usize = 1_024;
 /// Bytes of values in one batch: a burst of large bad records must not fill the memory.
 const BYTES_MAX: usize = 1 << 20;
 
+/// The reason of records and groups that an expression of the query refuses.
+pub const QUERY: &str = "query";
+
 /// Collects dead letters into batches.
 pub struct DeadLetters {
     topic: StringBuilder,
@@ -79,6 +82,11 @@ impl DeadLetters {
 
     /// Adds a record.
     pub fn push(&mut self, record: &Record<'_>, bad: &BadRecord) {
+        self.push_refused(record, bad.reason.as_str(), &bad.to_string());
+    }
+
+    /// Adds a record that is refused by something else than the decoder.
+    pub fn push_refused(&mut self, record: &Record<'_>, reason: &str, detail: &str) {
         self.topic.append_value(record.topic);
         self.partition.append_value(record.partition);
         self.offset.append_value(record.offset);
@@ -93,8 +101,8 @@ impl DeadLetters {
             *bytes += name.len() + value.map_or(0, <[u8]>::len);
         });
         self.headers.append(true);
-        self.reason.append_value(bad.reason.as_str());
-        self.detail.append_value(bad.to_string());
+        self.reason.append_value(reason);
+        self.detail.append_value(detail);
         self.rows += 1;
         self.bytes += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
     }

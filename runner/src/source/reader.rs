@@ -17,9 +17,11 @@ use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::record::Partitions;
 use crate::pipeline::job_plan::SourcePlan;
 use crate::pipeline::plan::Bounds;
+use crate::source::again::{self, Refusals};
 use crate::source::ahead;
 use crate::source::dead_letter::DeadLetters;
 use crate::source::decode::{BadReason, Decoder};
+use crate::source::places::Places;
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
 use crate::source::{Identity, Source, SourceError, WithoutLeader};
@@ -58,6 +60,8 @@ pub enum Part {
         source: usize,
         /// The rows.
         rows: RecordBatch,
+        /// Which records they are.
+        places: Places,
     },
     /// Bad records.
     DeadLetters(RecordBatch),
@@ -130,6 +134,7 @@ enum Request {
     Assign(Partitions<i64>, SyncSender<Result<(), SourceError>>),
     Read(ReadRequest, PartSender),
     Decode(Decoders),
+    Again(Refusals, Partitions<i64>, PartSender),
     TellGroup(Partitions<i64>),
 }
 
@@ -236,6 +241,16 @@ impl Reader {
         Ok(Reading { parts: inbox })
     }
 
+    /// Reads records again that a query refuses, and gives them as dead letters. What is read next begins at `then`.
+    ///
+    /// # Errors
+    /// When the thread is gone.
+    pub fn read_again(&self, refused: Refusals, then: Partitions<i64>) -> Result<Reading, SourceError> {
+        let (parts, inbox) = ahead::queue(AHEAD);
+        self.send(Request::Again(refused, then, parts))?;
+        Ok(Reading { parts: inbox })
+    }
+
     /// Decodes otherwise from here on.
     ///
     /// # Errors
@@ -271,6 +286,15 @@ fn serve(mut source: Box<dyn Source>, mut decoders: Decoders, stop: &StopSignal,
             Request::Assign(positions, answer) => drop(answer.send(source.assign(&positions))),
             Request::TellGroup(positions) => source.tell_group(&positions),
             Request::Decode(others) => decoders = others,
+            Request::Again(refused, then, parts) => {
+                let mut hand_on = |letters: &mut DeadLetters| match letters.take() {
+                    Some(letters) => hand_on(&parts, Part::DeadLetters(letters)),
+                    None => Ok(()),
+                };
+                let read = again::read_again(&mut *source, stop, refused, &then, &mut hand_on);
+                let done = read.map(|()| Part::Done(Box::default()));
+                let _ = parts.send(done, 0);
+            }
             Request::Read(request, parts) => {
                 let read = AssertUnwindSafe(|| read(&mut *source, &mut decoders, stop, &request, &parts));
                 let result = catch_unwind(read).unwrap_or_else(|_| {
@@ -362,6 +386,12 @@ impl DecodeCounters {
     }
 }
 
+fn hand_on(parts: &PartSender, part: Part) -> Result<(), SourceError> {
+    // Nobody takes it: the pipeline gave this micro-batch up.
+    let bytes = part.bytes();
+    parts.send(Ok(part), bytes).map_err(|_| SourceError::Stopped)
+}
+
 struct Decoding<'a> {
     decoders: &'a mut [Decoder],
     routes: &'a TopicRoutes,
@@ -371,6 +401,8 @@ struct Decoding<'a> {
     parts: &'a PartSender,
     letters: DeadLetters,
     counters: Vec<DecodeCounters>,
+    /// By source: the records of the rows that are not handed on yet.
+    places: Vec<Places>,
     times: BTreeMap<String, BTreeMap<i32, PartitionTimes>>,
     /// Records come in runs of one partition: its times, until the next one comes.
     current: (String, i32, PartitionTimes),
@@ -383,6 +415,7 @@ impl<'a> Decoding<'a> {
         let current = (String::new(), -1, PartitionTimes::default());
         let Decoders { decoders, routes } = decoders;
         let (letters, counters) = (DeadLetters::new(), vec![DecodeCounters::default(); decoders.len()]);
+        let places = vec![Places::default(); decoders.len()];
         let latest_ms = request.latest_event_times.iter().map(|time| time.div_euclid(1_000)).collect();
         Self {
             decoders,
@@ -392,6 +425,7 @@ impl<'a> Decoding<'a> {
             parts,
             letters,
             counters,
+            places,
             times: BTreeMap::new(),
             current,
             source: 0,
@@ -416,6 +450,7 @@ impl<'a> Decoding<'a> {
             Ok(event_time) => {
                 self.current.2.valid = true;
                 self.current.2.greatest = self.current.2.greatest.max(event_time);
+                self.places[self.source].push(record.topic, record.partition, record.offset);
             }
             Err(bad) => self.aside(record, &bad)?,
         }
@@ -457,6 +492,7 @@ impl<'a> Decoding<'a> {
         self.current = (topic.to_owned(), partition, known);
         // The source reads only topics of the job.
         self.source = self.routes.source_of(topic).unwrap_or_default();
+        self.places[self.source].turn();
     }
 
     fn keep_times(&mut self) {
@@ -467,14 +503,14 @@ impl<'a> Decoding<'a> {
     }
 
     fn hand_on(&mut self, take: impl FnOnce(&mut Self) -> Option<Part>) -> Result<(), SourceError> {
-        let Some(part) = take(self) else { return Ok(()) };
-        // Nobody takes it: the pipeline gave this micro-batch up.
-        let bytes = part.bytes();
-        self.parts.send(Ok(part), bytes).map_err(|_| SourceError::Stopped)
+        take(self).map_or(Ok(()), |part| hand_on(self.parts, part))
     }
 
     fn hand_on_rows(&mut self, source: usize) -> Result<(), SourceError> {
-        self.hand_on(|decoding| Some(Part::Rows { source, rows: decoding.decoders[source].finish() }))
+        self.hand_on(|decoding| {
+            let places = std::mem::take(&mut decoding.places[source]);
+            Some(Part::Rows { source, rows: decoding.decoders[source].finish(), places })
+        })
     }
 
     fn flush(&mut self) -> Result<(), SourceError> {

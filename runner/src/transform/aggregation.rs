@@ -14,19 +14,20 @@ use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, GroupsAccumulator, LogicalPlan};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, AggregateFunctionExpr};
-use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr::{PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::event_order::{self, COLLECT_LIST, InOrder};
 use super::identity;
 use super::session::{Session, project};
-use super::slots::slots_of;
+use super::slots::{each_group, slots_of};
 use super::steps::{is_chain, nullable};
 use super::values::ValueCodec;
 use super::window::{Edge, WindowKind, edge_of, edge_sign, window_sign};
 use super::windows::Tumble;
 use crate::engine::collect_set;
+use crate::engine::refusing::{ByState, Refusing};
 use crate::engine::slots::SlotAccumulator;
 use crate::source::record::IDENTITY_COLUMNS;
 
@@ -53,6 +54,8 @@ pub(super) struct Aggregation {
     pub(super) state_schema: SchemaRef,
     /// Keys, then the answers of all accumulators; window edges are put before them.
     pub(super) answer_schema: SchemaRef,
+    /// Window edges, keys and answers in SQL's words, for people.
+    pub(super) labels: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -138,6 +141,7 @@ impl Prepared {
 
         let mut keys = vec![];
         let mut key_names = vec![];
+        let mut labels = [Edge::Start, Edge::End].map(|edge| edge.name().to_owned()).to_vec();
         for (index, key) in aggregate.group_expr.iter().enumerate() {
             let plain = key.clone().unalias();
             if window_sign(&plain).is_some() || edge_sign(&plain).is_some() {
@@ -145,6 +149,7 @@ impl Prepared {
             }
             keys.push(columns.column(&rewrite(plain)?));
             key_names.push(key.human_display().to_string());
+            labels.push(without_tables(key.clone().unalias())?.human_display().to_string());
             let (qualifier, field) = aggregate.schema.qualified_field(index);
             above.push((qualifier.cloned(), field.clone()));
         }
@@ -158,7 +163,9 @@ impl Prepared {
             let (qualifier, field) = aggregate.schema.qualified_field(aggregate.group_expr.len() + index);
             above.push((qualifier.cloned(), field.clone()));
             aggregate_names.push(expr.human_display().to_string());
-            names.push(without_tables(expr.clone().unalias())?.to_string());
+            let plain = without_tables(expr.clone().unalias())?;
+            names.push(plain.to_string());
+            labels.push(plain.human_display().to_string());
             let Expr::AggregateFunction(function) = expr.clone().unalias() else {
                 return internal_err!("{expr} is not an aggregate");
             };
@@ -213,7 +220,7 @@ impl Prepared {
         }
         let aggregation = Aggregation::new(prepared, keys, aggregates, sessions)?;
         let identity = (!identity.is_empty()).then_some(identity);
-        let aggregation = Aggregation { identity, names, ..aggregation };
+        let aggregation = Aggregation { identity, names, labels, ..aggregation };
         let above = DFSchema::new_with_metadata(above, Default::default())?;
         Ok(Self { below, aggregation, above, key_names, aggregate_names })
     }
@@ -298,8 +305,9 @@ impl Aggregation {
             answers.push(Field::new(format!("answer {index}"), aggregate.expr.field().data_type().clone(), true));
         }
         let (state_schema, answer_schema) = (Arc::new(Schema::new(state)), Arc::new(Schema::new(answers)));
-        let (identity, names) = (None, Vec::new());
-        let aggregation = Self { prepared, keys, key_schema, aggregates, names, identity, state_schema, answer_schema };
+        let (identity, names, labels) = (None, Vec::new(), Vec::new());
+        let aggregation =
+            Self { prepared, keys, key_schema, aggregates, names, identity, state_schema, answer_schema, labels };
         // Fails here, when the query is planned, and not at the first row.
         if sessions {
             aggregation.slots()?;
@@ -321,13 +329,15 @@ impl Aggregation {
     /// Empty accumulators, one for each aggregate.
     pub(super) fn accumulators(&self) -> Result<Vec<Box<dyn GroupsAccumulator>>> {
         let accumulators = self.aggregates.iter().map(|aggregate| -> Result<Box<dyn GroupsAccumulator>> {
-            let expr = aggregate.expr.clone();
-            if expr.groups_accumulator_supported() {
-                return expr.create_groups_accumulator();
+            let expr = &aggregate.expr;
+            if !expr.groups_accumulator_supported() {
+                return each_group(expr);
             }
-            // Its errors would otherwise come with the first row.
-            expr.create_accumulator()?;
-            Ok(Box::new(GroupsAccumulatorAdapter::new(move || expr.create_accumulator())))
+            // An average of decimals has more digits than its values.
+            if expr.fun().name() == "avg" && expr.field().data_type().is_decimal() {
+                return Ok(Box::new(Refusing(Box::new(ByState::new(Arc::clone(expr))?))));
+            }
+            expr.create_groups_accumulator()
         });
         accumulators.collect()
     }

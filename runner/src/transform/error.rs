@@ -5,6 +5,7 @@ use std::fmt;
 use datafusion::error::DataFusionError;
 
 use super::sql_words;
+use crate::engine::refusing::is_of_a_value;
 
 /// A place in the query's text; both count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +136,14 @@ impl Error {
     /// For `map_err`: names the part of the query in which DataFusion failed.
     pub(super) fn in_part(part: &'static str) -> impl Fn(DataFusionError) -> Self {
         move |source| Self::Evaluate { part, source: Box::new(source) }
+    }
+
+    /// What an expression says of a value that it refuses; `None` if the error is of another kind.
+    pub(super) fn of_a_value(&self) -> Option<String> {
+        match self {
+            Self::Evaluate { source, .. } if is_of_a_value(source) => Some(QueryError::from_datafusion(source).message),
+            _ => None,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::aggregation::Aggregation;
 use super::output::BATCH_ROWS_MAX;
+use crate::engine::refusing::{self, Refused};
 
 /// Groups of a large window are emitted in this many parts: its rows then take a sixteenth of its memory besides the
 /// state itself. Each part renumbers the groups that are left, which for a small window costs more than it saves.
@@ -29,10 +30,9 @@ pub(super) struct HeldWindow {
 }
 
 /// What to take out of the accumulators.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Take {
+enum Take<'a> {
     State,
-    Answers,
+    Answers(&'a mut Refused),
 }
 
 impl HeldWindow {
@@ -84,9 +84,14 @@ impl HeldWindow {
         self.take(Take::State, schema, part)
     }
 
-    /// The next answers, until there are none. The rows are gone from the window.
-    pub(super) fn take_answers(&mut self, schema: &SchemaRef, part: usize) -> Result<Option<RecordBatch>> {
-        self.take(Take::Answers, schema, part)
+    /// The next answers, until there are none. The rows are gone from the window. Those of them that have no answer are noted.
+    pub(super) fn take_answers(
+        &mut self,
+        schema: &SchemaRef,
+        part: usize,
+        refused: &mut Refused,
+    ) -> Result<Option<RecordBatch>> {
+        self.take(Take::Answers(refused), schema, part)
     }
 
     /// How many groups to take at a time.
@@ -94,7 +99,7 @@ impl HeldWindow {
         BATCH_ROWS_MAX.max(self.groups.div_ceil(PARTS))
     }
 
-    fn take(&mut self, what: Take, schema: &SchemaRef, part: usize) -> Result<Option<RecordBatch>> {
+    fn take(&mut self, mut what: Take<'_>, schema: &SchemaRef, part: usize) -> Result<Option<RecordBatch>> {
         if self.groups == 0 {
             return Ok(None);
         }
@@ -104,9 +109,9 @@ impl HeldWindow {
             None => vec![],
         };
         for accumulator in &mut self.accumulators {
-            match what {
+            match &mut what {
                 Take::State => columns.extend(accumulator.state(emit)?),
-                Take::Answers => columns.push(accumulator.evaluate(emit)?),
+                Take::Answers(refused) => columns.push(refusing::evaluate(accumulator.as_mut(), emit, refused)?),
             }
         }
         self.groups -= rows;

@@ -12,7 +12,7 @@ use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{concat_batches, filter, prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
-use datafusion::common::{JoinType, NullEquality, exec_err, internal_err};
+use datafusion::common::{JoinType, NullEquality, exec_err, internal_err, resources_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
@@ -231,7 +231,7 @@ impl Index {
                 at = Some(self.next[reference as usize]);
             }
             if records.len() > ROWS_MAX {
-                return exec_err!(
+                return resources_err!(
                     "a join makes more than {ROWS_MAX} rows of one batch: keys repeat too often in the reference"
                 );
             }

@@ -13,20 +13,23 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
 };
-use datafusion::arrow::compute::{filter_record_batch, not};
+use datafusion::arrow::compute::{concat_batches, filter_record_batch, not};
 use datafusion::arrow::datatypes::{
     DataType, Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
 };
-use datafusion::error::Result as DataFusionResult;
+use datafusion::common::internal_err;
+use datafusion::error::{DataFusionError, Result as DataFusionResult};
 
 use super::aggregation::{Aggregation, EVENT_TIME};
+use super::closed::{ClosedRows, RefusedGroups};
 use super::error::{Error, Result};
+use super::halves::{RefusedRow, by_halves};
 use super::lookup::{Index, ReferenceRows, Side};
 use super::output::Output;
 use super::plan::Plan;
 use super::row_program::RowProgram;
 use super::steps::Steps;
-use super::windows::{BatchTime, Closed, OpenPart, WindowSpec, WindowState};
+use super::windows::{BatchTime, OpenPart, WindowSpec, WindowState};
 use crate::source::record::IDENTITY_COLUMNS;
 
 /// A compiled part of a query.
@@ -95,8 +98,23 @@ pub struct Ingested {
     pub accepted: u64,
     /// Topic, partition and offset of each late record, if the query's inputs ask for them.
     pub late_records: Option<RecordBatch>,
+    /// Records that an expression refuses; counted nowhere else.
+    pub refused: Vec<RefusedRow>,
     /// Output rows; always empty for a query with a window.
     pub rows: Vec<RecordBatch>,
+}
+
+/// What became of records before any state.
+#[derive(Default)]
+struct Computed {
+    filtered: u64,
+    late: u64,
+    partly_late: u64,
+    /// Behind a fan-out some of them may be late all the same.
+    accepted: u64,
+    late_records: Option<RecordBatch>,
+    /// Output rows, or with a window prepared ones.
+    rows: Vec<RecordBatch>,
 }
 
 impl fmt::Debug for Ingested {
@@ -168,37 +186,24 @@ impl Operator {
         let parts = Arc::clone(&self.parts);
         let Some(Some(of_source)) = parts.inputs.get(source) else { return Ok(Ingested::default()) };
         check_input(&of_source.input, batch)?;
-        let (rows, removed) = of_source.trunk.run(batch, &[]).map_err(Error::in_part("rows"))?;
-        let mut ingested = Ingested { filtered: removed as u64, ..Ingested::default() };
-        let rows = match &parts.window {
-            None => rows,
-            Some(window) => {
-                let late = window.late(&rows, of_source.event_time.unwrap_or(EVENT_TIME), watermark)?;
-                (ingested.late, ingested.partly_late) = (late.all, late.some);
-                let rows =
-                    without_late(rows, late.rows.as_ref(), of_source.identity).map_err(Error::in_part("rows"))?;
-                ingested.late_records = rows.1;
-                rows.0
-            }
-        };
-        ingested.accepted = rows.num_rows() as u64;
-        if rows.num_rows() == 0 {
-            return Ok(ingested);
-        }
-        let batches = match &of_source.fan_out {
-            None => vec![rows],
-            Some(FanOut { columns, program }) => {
-                program.run(&rows, columns, &self.indexes).map_err(Error::in_part("rows"))?
-            }
-        };
+        let mut refused = Vec::new();
+        let mut compute = |rows: &RecordBatch| self.compute(&parts, of_source, rows, watermark);
+        let computed = by_halves(batch, &mut compute, &mut refused)?;
+        let mut ingested = Ingested { refused, ..Ingested::default() };
         let mut late = LateRecords::default();
-        for rows in batches {
-            match &parts.window {
-                None => parts.output.append(&rows, &mut ingested.rows).map_err(Error::in_part("output"))?,
-                Some(window) => {
-                    let fans_out = of_source.fan_out.is_some();
-                    self.add(window, rows, BatchTime { watermark, version }, fans_out, &mut late)?;
-                }
+        for part in computed {
+            ingested.filtered += part.filtered;
+            ingested.late += part.late;
+            ingested.partly_late += part.partly_late;
+            ingested.accepted += part.accepted;
+            ingested.late_records = both(ingested.late_records, part.late_records).map_err(Error::in_part("rows"))?;
+            let Some(window) = &parts.window else {
+                ingested.rows.extend(part.rows);
+                continue;
+            };
+            for rows in part.rows {
+                let fans_out = of_source.fan_out.is_some();
+                self.add(window, rows, BatchTime { watermark, version }, fans_out, &mut late)?;
             }
         }
         ingested.late += late.count();
@@ -209,24 +214,37 @@ impl Operator {
         Ok(ingested)
     }
 
-    /// Emits the windows that end at or before `watermark`, oldest first, in batches of at most 65,536 rows, and
-    /// forgets them.
+    /// Emits the windows that end at or before `watermark`, oldest first, and forgets them. For callers with queries that take
+    /// every value: a group that is refused is an error.
     pub fn close(&mut self, watermark: i64) -> Result<Vec<RecordBatch>> {
         let mut rows = Vec::new();
-        while let Some(batches) = self.close_next(watermark)? {
-            rows.extend(batches);
+        while let Some(closed) = self.close_next(watermark)? {
+            if let Some(RefusedGroups { why, .. }) = closed.refused.into_iter().next() {
+                return Err(Error::in_part("closed windows")(DataFusionError::Execution(why)));
+            }
+            rows.extend(closed.rows);
         }
         Ok(rows)
     }
 
-    /// As [`Self::close`], but only the oldest of these windows, for callers that write its rows before they ask for
-    /// the next. `None` when no window is left that ends at or before `watermark`.
-    pub fn close_next(&mut self, watermark: i64) -> Result<Option<Vec<RecordBatch>>> {
+    /// Emits the oldest window that ends at or before `watermark`, in batches of at most 65,536 rows, and forgets it. `None`
+    /// when there is none.
+    pub fn close_next(&mut self, watermark: i64) -> Result<Option<ClosedRows>> {
         let (Some(window), Some(windows)) = (&self.parts.window, &mut self.windows) else { return Ok(None) };
-        let mut rows = Vec::new();
-        let mut emit = |closed| window.emit(closed, &self.parts.output, &mut rows);
+        let (mut rows, mut failed) = (ClosedRows::default(), None);
+        let mut emit = |closed| {
+            // The windows know DataFusion's errors alone.
+            let emitted = window.emit(closed, &self.parts.output, &mut rows);
+            emitted.or_else(|error| {
+                failed = Some(error);
+                internal_err!("a closed window cannot be emitted")
+            })
+        };
         let whole = matches!(window.above, Program::Plan(_));
         let closed = windows.close_next(&window.aggregation, watermark, whole, &mut emit);
+        if let Some(error) = failed {
+            return Err(error);
+        }
         let closed = closed.map_err(Error::in_part("closed windows"))?;
         Ok(closed.then_some(rows))
     }
@@ -310,6 +328,45 @@ impl Operator {
     /// Number of groups in all open windows.
     pub fn groups(&self) -> usize {
         self.windows.as_ref().map_or(0, |windows| windows.groups())
+    }
+
+    /// What becomes of records before any state: nothing changes, so that it can be done again with fewer of them.
+    fn compute(
+        &self,
+        parts: &Parts,
+        of_source: &SourceRows,
+        batch: &RecordBatch,
+        watermark: Option<i64>,
+    ) -> Result<Computed> {
+        let in_rows = || Error::in_part("rows");
+        let (rows, removed) = of_source.trunk.run(batch, &[]).map_err(in_rows())?;
+        let mut computed = Computed { filtered: removed as u64, ..Computed::default() };
+        let rows = match &parts.window {
+            None => rows,
+            Some(window) => {
+                let late = window.late(&rows, of_source.event_time.unwrap_or(EVENT_TIME), watermark)?;
+                (computed.late, computed.partly_late) = (late.all, late.some);
+                let rows = without_late(rows, late.rows.as_ref(), of_source.identity).map_err(in_rows())?;
+                computed.late_records = rows.1;
+                rows.0
+            }
+        };
+        computed.accepted = rows.num_rows() as u64;
+        if rows.num_rows() == 0 {
+            return Ok(computed);
+        }
+        let batches = match &of_source.fan_out {
+            None => vec![rows],
+            Some(FanOut { columns, program }) => program.run(&rows, columns, &self.indexes).map_err(in_rows())?,
+        };
+        if parts.window.is_some() {
+            computed.rows = batches;
+            return Ok(computed);
+        }
+        for rows in batches {
+            parts.output.append(&rows, &mut computed.rows).map_err(Error::in_part("output"))?;
+        }
+        Ok(computed)
     }
 
     /// Gives the rows of a prepared batch to their windows.
@@ -421,44 +478,14 @@ impl Windowed {
         let options = RecordBatchOptions::new().with_row_count(Some(prepared.num_rows()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(schema), prepared.columns().to_vec(), &options)?)
     }
-
-    /// Makes output rows of closed windows.
-    fn emit(&self, closed: Closed, output: &Output, rows: &mut Vec<RecordBatch>) -> DataFusionResult<()> {
-        match &self.above {
-            Program::Steps(steps) => {
-                let (batch, _) = steps.run(&chosen(&closed, &steps.columns)?, &[])?;
-                output.append(&batch, rows)
-            }
-            Program::Plan(plan) => {
-                for batch in plan.run(vec![chosen(&closed, &plan.columns)?])? {
-                    output.append(&batch, rows)?;
-                }
-                Ok(())
-            }
-        }
-    }
 }
 
-/// The chosen columns of (window start, window end, keys, answers).
-fn chosen(closed: &Closed, columns: &[usize]) -> DataFusionResult<RecordBatch> {
-    let edges = [&closed.starts, &closed.ends];
-    let mut fields = Vec::with_capacity(columns.len());
-    let mut arrays = Vec::with_capacity(columns.len());
-    for column in columns {
-        match edges.get(*column) {
-            Some(edge) => {
-                fields.push(Arc::new(Field::new("edge", edge.data_type().clone(), true)));
-                arrays.push(Arc::clone(edge));
-            }
-            None => {
-                let answer = column - edges.len();
-                fields.push(Arc::clone(&closed.answers.schema_ref().fields()[answer]));
-                arrays.push(Arc::clone(closed.answers.column(answer)));
-            }
-        }
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(closed.answers.num_rows()));
-    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)?)
+/// The rows of both.
+fn both(one: Option<RecordBatch>, other: Option<RecordBatch>) -> DataFusionResult<Option<RecordBatch>> {
+    Ok(match (one, other) {
+        (Some(one), Some(other)) => Some(concat_batches(&one.schema(), [&one, &other])?),
+        (one, other) => one.or(other),
+    })
 }
 
 /// Rows without the late ones and without the identity of their records; and that of the late ones, if it is there.

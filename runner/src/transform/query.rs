@@ -12,11 +12,12 @@ use super::operator::{Operator, Parts, Windowed};
 use super::output::Output;
 use super::planning_error::Translation;
 use super::refuse::Context;
-use super::session::{Session, describe};
+use super::session::Session;
 use super::window::{Edge, WindowKind};
 use super::windows::{WindowSpec, window_of};
 use super::{branches, explain, split, syntax};
 use crate::engine::BatchClock;
+use crate::engine::refusing::describe;
 
 /// Stack of the planning thread. Parsing and planning recurse over the query; the limits of `syntax` keep them within
 /// a few megabytes, but the parser builds chains such as `1 + 1 + …` before anybody can count them, and dropping one

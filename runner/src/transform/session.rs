@@ -8,7 +8,7 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::Schema;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, internal_err, plan_err};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::{FunctionRegistry, SessionState, SessionStateBuilder};
 use datafusion::logical_expr::logical_plan::Projection;
@@ -178,9 +178,4 @@ fn check_plan_depth(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
         Ok(TreeNodeRecursion::Continue)
     })?;
     plan.children().into_iter().try_for_each(check_plan_depth)
-}
-
-/// What went wrong, as text of one line, for errors that are no fault of the query.
-pub(super) fn describe(error: &DataFusionError) -> String {
-    error.find_root().strip_backtrace().lines().next().unwrap_or_default().to_owned()
 }

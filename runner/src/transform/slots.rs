@@ -18,6 +18,7 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
 use super::event_order;
 use crate::engine::collect_set;
+use crate::engine::refusing::{Refused, RefusesGroups, Refusing, describe, is_of_a_value};
 use crate::engine::slots::{SlotAccumulator, passes};
 
 /// Empty accumulators of an aggregate. Their state has the columns of the aggregate's own.
@@ -39,9 +40,12 @@ pub(super) fn slots_of(expr: &Arc<AggregateFunctionExpr>, arguments: &[DataType]
     if let Some(own) = own {
         return Ok(own);
     }
-    // Its errors would otherwise come with the first row.
-    expr.create_accumulator()?;
-    Ok(Box::new(Boxed { expr: Arc::clone(expr), answer, accumulators: vec![], bytes: 0 }))
+    Ok(Box::new(Boxed::new(expr)?))
+}
+
+/// Empty accumulators of an aggregate that the engine accumulates group by group.
+pub(super) fn each_group(expr: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+    Ok(Box::new(Refusing(Box::new(FromFirst::new(Boxed::new(expr)?)))))
 }
 
 /// Slots as the groups of a window, which are all asked from the first on.
@@ -109,6 +113,12 @@ impl<S: SlotAccumulator + 'static> GroupsAccumulator for FromFirst<S> {
     }
 }
 
+impl<S: SlotAccumulator + 'static> RefusesGroups for FromFirst<S> {
+    fn evaluate_or_refuse(&mut self, emit_to: EmitTo, refused: &mut Refused) -> Result<ArrayRef> {
+        self.emit(emit_to, |slots, groups| slots.answers_or_refuse(groups, refused))
+    }
+}
+
 /// One of DataFusion's accumulators for each slot.
 struct Boxed {
     expr: Arc<AggregateFunctionExpr>,
@@ -118,6 +128,13 @@ struct Boxed {
 }
 
 impl Boxed {
+    fn new(expr: &Arc<AggregateFunctionExpr>) -> Result<Self> {
+        // Its errors would otherwise come with the first row.
+        expr.create_accumulator()?;
+        let answer = expr.field().data_type().clone();
+        Ok(Self { expr: Arc::clone(expr), answer, accumulators: vec![], bytes: 0 })
+    }
+
     /// Calls `add` for each slot with the rows that are its.
     fn for_each_slot(
         &mut self,
@@ -145,6 +162,13 @@ impl Boxed {
             self.bytes = (self.bytes + accumulator.size()).saturating_sub(before);
         }
         Ok(())
+    }
+
+    fn answer_of(&mut self, slot: usize) -> Result<ScalarValue> {
+        match &mut self.accumulators[slot] {
+            Some(accumulator) => accumulator.evaluate(),
+            None => self.expr.create_accumulator()?.evaluate(),
+        }
     }
 
     fn state_of(&mut self, slot: usize) -> Result<Vec<ScalarValue>> {
@@ -194,9 +218,20 @@ impl SlotAccumulator for Boxed {
         if slots.is_empty() {
             return Ok(datafusion::arrow::array::new_empty_array(&self.answer));
         }
-        let answers = slots.iter().map(|slot| match &mut self.accumulators[*slot] {
-            Some(accumulator) => accumulator.evaluate(),
-            None => self.expr.create_accumulator()?.evaluate(),
+        let answers = slots.iter().map(|slot| self.answer_of(*slot));
+        ScalarValue::iter_to_array(answers.collect::<Result<Vec<_>>>()?)
+    }
+
+    fn answers_or_refuse(&mut self, slots: &[usize], refused: &mut Refused) -> Result<ArrayRef> {
+        if slots.is_empty() {
+            return self.answers(slots);
+        }
+        let answers = slots.iter().enumerate().map(|(place, slot)| match self.answer_of(*slot) {
+            Err(error) if is_of_a_value(&error) => {
+                refused.push((place, describe(&error)));
+                ScalarValue::try_from(&self.answer)
+            }
+            answer => answer,
         });
         ScalarValue::iter_to_array(answers.collect::<Result<Vec<_>>>()?)
     }

@@ -13,10 +13,12 @@ mod read;
 mod session;
 mod tumble;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use datafusion::arrow::compute::{filter, filter_record_batch, take, take_record_batch};
 use datafusion::error::Result;
 
 pub(super) use fixed::FixedWindows;
@@ -27,6 +29,7 @@ pub use tumble::Tumble;
 
 use super::aggregation::Aggregation;
 use super::window::WindowKind;
+use crate::engine::refusing::Refused;
 
 /// The windows of a query. All times are in microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -171,6 +174,37 @@ pub(super) struct Closed {
     pub(super) starts: ArrayRef,
     pub(super) ends: ArrayRef,
     pub(super) answers: RecordBatch,
+    /// Why an aggregate of each of these groups has no answer; such an answer is null.
+    pub(super) refused: Option<String>,
+}
+
+impl Closed {
+    /// Emits the groups that have no answer by themselves, and gives the others.
+    fn without_refused(self, refused: &Refused, emit: &mut Emit<'_>) -> Result<Self> {
+        if refused.is_empty() {
+            return Ok(self);
+        }
+        let mut by_reason: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        let mut good = vec![true; self.answers.num_rows()];
+        for (group, why) in refused {
+            // A group that two aggregates refuse is refused once.
+            if std::mem::replace(&mut good[*group], false) {
+                by_reason.entry(why).or_default().push(*group as u32);
+            }
+        }
+        for (why, groups) in by_reason {
+            let groups = UInt32Array::from(groups);
+            emit(Self {
+                starts: take(&self.starts, &groups, None)?,
+                ends: take(&self.ends, &groups, None)?,
+                answers: take_record_batch(&self.answers, &groups)?,
+                refused: Some(why.to_owned()),
+            })?;
+        }
+        let good = BooleanArray::from(good);
+        let (starts, ends) = (filter(&self.starts, &good)?, filter(&self.ends, &good)?);
+        Ok(Self { starts, ends, answers: filter_record_batch(&self.answers, &good)?, refused: None })
+    }
 }
 
 /// Takes the answers of closed windows.

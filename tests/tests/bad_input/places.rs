@@ -340,18 +340,6 @@ fn wrong_topics() -> Vec<Wrong> {
             CHANGE,
             &["partition", "offset", "set badRecords.action to deadLetter"],
         ),
-        wrong(
-            "a query that fails on a value",
-            After::Nothing,
-            |scene| {
-                Ok(scene.changed(&[
-                    "spec.query=SELECT CAST(user_id AS BIGINT) AS n FROM app_events",
-                    "spec.sink.partitionBy=",
-                ]))
-            },
-            CHANGE,
-            &["the query fails on a record", "Cannot cast string '…'", "try_cast"],
-        ),
     ]
 }
 

@@ -77,6 +77,42 @@ fn dead_letters_arrive_in_their_topic_with_the_reason() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_value_that_the_query_refuses_is_a_letter_with_its_own_bytes_and_the_job_goes_on() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let topic = unique_topic("refused-letters");
+    broker.create_topic(&topic, 1, &[])?;
+    let mut job = Numbers::new(broker, "refused", 2)?;
+    job.set("/query", json!(format!("SELECT n, 10 / (n - 3) AS x FROM {NAME}")));
+    job.set("/badRecords", json!({"topic": topic}));
+    let refused = Record::new("{ \"n\" : 3 , \"more\": [1, 2]}").key("k").header("trace", Some(b"7")).partition(1);
+    job.produce(0, 0..3)?;
+    job.broker.produce(&job.topic, [refused])?;
+    job.produce(1, 4..7)?;
+    let summary = job.drain()?;
+    assert_eq!((&summary["refused"], &summary["rows"], &summary["dead_letters"]), (&json!(1), &json!(6), &json!(0)));
+    // It goes on behind what was read once more.
+    job.produce(0, 7..9)?;
+    job.produce(1, 9..10)?;
+    job.drain()?;
+    assert_eq!(job.numbers()?, [0, 1, 2, 4, 5, 6, 7, 8, 9]);
+    let letters = letters(&job, &topic)?;
+    let [letter] = &letters[..] else { anyhow::bail!("one letter: {letters:?}") };
+    assert_eq!(letter.key.as_deref(), Some("k"));
+    assert_eq!(letter.value.as_deref(), Some("{ \"n\" : 3 , \"more\": [1, 2]}"), "as it came");
+    let own = |name: &str, value: &str| (format!("dataplatform.{name}"), Some(value.to_owned()));
+    for header in
+        [own("partition", "1"), own("offset", "0"), own("reason", "query"), ("trace".to_owned(), Some("7".to_owned()))]
+    {
+        assert!(letter.headers.contains(&header), "{header:?} is not in {:?}", letter.headers);
+    }
+    job.set("/badRecords", json!({"action": "fail"}));
+    job.produce(0, 3..4)?;
+    let says = job.drain_fails(2)?;
+    assert!(says.contains("partition 0 offset 5") && says.contains("badRecords.action to deadLetter"), "{says}");
+    Ok(())
+}
+
+#[test]
 fn a_dead_letter_may_be_larger_than_what_clients_send_by_default() -> anyhow::Result<()> {
     let broker = needs_broker!();
     let topic = unique_topic("large-letters");

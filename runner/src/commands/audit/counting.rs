@@ -16,7 +16,7 @@ fn passed(source: &SourceCounters) -> Option<u64> {
 }
 
 /// What does not add up in counters: read = tombstone + control + dead letter + future + duplicate + what each output
-/// filtered, found late or accepted.
+/// filtered, found late, accepted or refused.
 pub(super) fn conservation(counters: &Counters, plan: &Plan, outputs: &[&str]) -> Vec<String> {
     let mut problems = Vec::new();
     for (name, source) in &counters.sources {
@@ -27,12 +27,16 @@ pub(super) fn conservation(counters: &Counters, plan: &Plan, outputs: &[&str]) -
     }
     for name in outputs {
         let output = counters.outputs.get(*name).cloned().unwrap_or_default();
-        let counted = output.filtered + output.late + output.accepted;
+        let counted = output.reached();
         let reached = reached(counters, plan, name);
         if counted != reached && problems.is_empty() {
             problems.push(format!(
-                "output {name}: {reached} records reached it, {counted} are accounted for ({} filtered, {} late, {} accepted)",
-                output.filtered, output.late, output.accepted
+                "output {name}: {reached} records reached it, {counted} are accounted for ({} filtered, {} late, {} accepted, {} refused by \
+                 the query)",
+                output.filtered,
+                output.late,
+                output.accepted,
+                output.dead_letters()
             ));
         }
     }
@@ -42,7 +46,7 @@ pub(super) fn conservation(counters: &Counters, plan: &Plan, outputs: &[&str]) -
 /// How many dead letters are counted, where a table of so many rows does not have them.
 pub(super) fn letters_missing(counters: &Counters, rows: u64) -> Option<String> {
     let kept = || counters.sources.values().map(SourceCounters::kept);
-    let refused = counters.refused();
+    let refused = counters.letters();
     let least = kept().map(|kept| *kept.start()).sum::<u64>() + refused;
     let most = kept().map(|kept| *kept.end()).sum::<u64>() + refused;
     (!(least..=most).contains(&rows)).then(|| format!("{least} dead letters are counted"))

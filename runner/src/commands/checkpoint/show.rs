@@ -209,9 +209,8 @@ fn counters(out: &mut String, state: &JobState) {
     }
     for (name, output) in &state.totals.outputs {
         let mut fates = vec![("filtered", output.filtered), ("late", output.late), ("accepted", output.accepted)];
-        if output.refused() > 0 {
-            fates.push(("rows not taken", output.refused()));
-        }
+        fates.push(("dead letter", output.dead_letters()));
+        fates.push(("rows refused", output.refused.values().sum()));
         fates.retain(|(_, number)| *number > 0);
         let written = [grouped(output.rows), grouped(output.files), bytes(output.bytes)];
         let mut written = written.into_iter();

@@ -18,6 +18,7 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
         "control": source(|of| of.control),
         "dead_letters": source(SourceCounters::dead_letters), "future": source(|of| of.future),
         "filtered": sum(|of| of.filtered), "late": sum(|of| of.late), "partly_late": sum(|of| of.partly_late), "accepted": sum(|of| of.accepted),
+        "refused": sum(OutputCounters::letters),
         "rows": sum(|of| of.rows), "files": sum(|of| of.files), "lost_offsets": source(|of| of.lost_offsets),
         "open_windows": status.open_windows, "output": path(planned, planned.first(), options),
         "seconds": (seconds * 1e3).round() / 1e3,
@@ -27,7 +28,7 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
             let counted = counted(flow, status);
             let figures = json!({
                 "filtered": counted.filtered, "late": counted.late, "partly_late": counted.partly_late,
-                "accepted": counted.accepted, "rows": counted.rows, "files": counted.files, "output": path(planned, flow, options),
+                "accepted": counted.accepted, "refused": counted.letters(), "rows": counted.rows, "files": counted.files, "output": path(planned, flow, options),
             });
             (flow.output.clone(), figures)
         };
@@ -68,6 +69,7 @@ pub(super) fn table(planned: &PlannedJob, options: &RunOptions, status: &JobStat
             table.add_row([format!("late for some of their windows{of}"), grouped(counted.partly_late)]);
         }
         table.add_row([format!("accepted{of}"), grouped(counted.accepted)]);
+        table.add_row([format!("refused{of}"), grouped(counted.letters())]);
         table.add_row([format!("rows written{of}"), grouped(counted.rows)]);
         table.add_row([format!("files written{of}"), grouped(counted.files)]);
     }

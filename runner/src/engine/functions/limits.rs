@@ -6,7 +6,7 @@
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
-use datafusion::common::exec_err;
+use datafusion::common::{exec_err, resources_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
 
@@ -109,10 +109,15 @@ pub(super) fn check(name: &str, estimate: Estimate, args: &ScalarFunctionArgs) -
     let arguments = args.args.iter().map(|arg| Argument::new(arg.to_array(rows)?)).collect::<Result<Vec<_>>>()?;
     let mut made: i64 = 0;
     for row in 0..rows {
-        made = made.saturating_add(estimate(&Row { arguments: &arguments, row }).max(0));
+        let of_row = estimate(&Row { arguments: &arguments, row }).max(0);
+        if of_row > MADE_BYTES_MAX {
+            return exec_err!("{name} would make {of_row} bytes of one value, at most {MADE_BYTES_MAX} are allowed");
+        }
+        made = made.saturating_add(of_row);
     }
     if made > MADE_BYTES_MAX {
-        return exec_err!("{name} would make {made} bytes from one batch, at most {MADE_BYTES_MAX} are allowed");
+        // Of no one value: half of the batch would be taken, and then the other half.
+        return resources_err!("{name} would make {made} bytes from one batch, at most {MADE_BYTES_MAX} are allowed");
     }
     Ok(())
 }

@@ -4,7 +4,6 @@
 //! A total is what DataFusion keeps, in the bytes of the type, and beside it a *carry*: how often it went over the end.
 //! Carries take no memory before the first one.
 
-use std::any::Any;
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -32,6 +31,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::NullState;
 
 use crate::engine::checked::sql_type;
+use crate::engine::refusing::{Refused, RefusesGroups, Refusing};
 
 /// The aggregate that replaces DataFusion's; sums of other types than whole numbers and decimals are its sums.
 pub(super) fn sum() -> Arc<AggregateUDF> {
@@ -146,12 +146,11 @@ fn groups<T: SumType>(data_type: &DataType) -> Box<dyn GroupsAccumulator>
 where
     T::Native: Eq + Hash,
 {
-    Box::new(ExactSum(Box::new(Sums::<T> {
+    Box::new(Refusing(Box::new(Sums::<T> {
         data_type: data_type.clone(),
         totals: Vec::new(),
         carries: Vec::new(),
         nulls: NullState::new(),
-        forgives: false,
     })))
 }
 
@@ -205,56 +204,11 @@ fn fits<T: SumType>(total: T::Native, carry: i32, data_type: &DataType) -> bool 
 }
 
 fn overflow(data_type: &DataType) -> DataFusionError {
-    DataFusionError::Execution(format!("the result of sum does not fit {}", sql_type(data_type)))
+    DataFusionError::Execution(unfit_text(data_type))
 }
 
-/// The sums of all groups.
-pub(crate) struct ExactSum(Box<dyn ManySums>);
-
-impl ExactSum {
-    /// Which of the first groups have a sum that does not fit. From now on these give null instead of an error.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for streams, which keep the other groups"))]
-    pub(crate) fn overflowed(accumulator: &mut dyn GroupsAccumulator, groups: usize) -> Vec<usize> {
-        let any: &mut dyn Any = accumulator;
-        any.downcast_mut::<Self>().map_or_else(Vec::new, |sums| sums.0.overflowed(groups))
-    }
-}
-
-trait ManySums: GroupsAccumulator {
-    #[cfg_attr(not(test), allow(dead_code, reason = "for streams, which keep the other groups"))]
-    fn overflowed(&mut self, groups: usize) -> Vec<usize>;
-}
-
-impl GroupsAccumulator for ExactSum {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        group_indices: &[usize],
-        opt_filter: Option<&BooleanArray>,
-        total_num_groups: usize,
-    ) -> Result<()> {
-        self.0.update_batch(values, group_indices, opt_filter, total_num_groups)
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        self.0.evaluate(emit_to)
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        self.0.state(emit_to)
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
-        self.0.merge_batch(values, group_indices, total_num_groups)
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        self.0.convert_to_state(values, opt_filter)
-    }
-
-    fn size(&self) -> usize {
-        self.0.size()
-    }
+fn unfit_text(data_type: &DataType) -> String {
+    format!("the result of sum does not fit {}", sql_type(data_type))
 }
 
 struct Sums<T: SumType> {
@@ -263,13 +217,18 @@ struct Sums<T: SumType> {
     /// As long as it must be: groups beyond its end have none.
     carries: Vec<i32>,
     nulls: NullState,
-    /// Sums that do not fit are null instead of an error.
-    forgives: bool,
 }
 
 impl<T: SumType> Sums<T> {
     fn carry(&self, group: usize) -> i32 {
         self.carries.get(group).copied().unwrap_or_default()
+    }
+
+    fn asked(&self, emit_to: EmitTo) -> usize {
+        match emit_to {
+            EmitTo::All => self.totals.len(),
+            EmitTo::First(groups) => groups,
+        }
     }
 
     fn overflows(&self, groups: usize) -> impl Iterator<Item = usize> {
@@ -294,10 +253,19 @@ impl<T: SumType> Sums<T> {
     }
 }
 
-impl<T: SumType> ManySums for Sums<T> {
-    fn overflowed(&mut self, groups: usize) -> Vec<usize> {
-        self.forgives = true;
-        self.overflows(groups).collect()
+impl<T: SumType> RefusesGroups for Sums<T> {
+    fn evaluate_or_refuse(&mut self, emit_to: EmitTo, refused: &mut Refused) -> Result<ArrayRef> {
+        let overflows: Vec<usize> = self.overflows(self.asked(emit_to)).collect();
+        let (mut totals, _, nulls) = self.take(emit_to);
+        overflows.iter().for_each(|group| totals[*group] = T::Native::ZERO);
+        let sums: PrimitiveArray<T> = PrimitiveArray::new(totals.into(), nulls).with_data_type(self.data_type.clone());
+        if overflows.is_empty() {
+            return Ok(Arc::new(sums));
+        }
+        let mut unfit = vec![false; sums.len()];
+        overflows.iter().for_each(|group| unfit[*group] = true);
+        refused.extend(overflows.iter().map(|group| (*group, unfit_text(&self.data_type))));
+        Ok(nullif(&sums, &BooleanArray::from(unfit))?)
     }
 }
 
@@ -322,23 +290,10 @@ impl<T: SumType> GroupsAccumulator for Sums<T> {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let emitted = match emit_to {
-            EmitTo::All => self.totals.len(),
-            EmitTo::First(groups) => groups,
-        };
-        let overflows: Vec<usize> = self.overflows(emitted).collect();
-        if !overflows.is_empty() && !self.forgives {
+        if self.overflows(self.asked(emit_to)).next().is_some() {
             return Err(overflow(&self.data_type));
         }
-        let (mut totals, _, nulls) = self.take(emit_to);
-        overflows.iter().for_each(|group| totals[*group] = T::Native::ZERO);
-        let sums: PrimitiveArray<T> = PrimitiveArray::new(totals.into(), nulls).with_data_type(self.data_type.clone());
-        if overflows.is_empty() {
-            return Ok(Arc::new(sums));
-        }
-        let mut unfit = vec![false; sums.len()];
-        overflows.iter().for_each(|group| unfit[*group] = true);
-        Ok(nullif(&sums, &BooleanArray::from(unfit))?)
+        self.evaluate_or_refuse(emit_to, &mut Refused::new())
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
@@ -527,8 +482,9 @@ mod tests {
                 *expected[group].get_or_insert(0) += i128::from(value);
             }
             let unfit: Vec<usize> = (0..3).filter(|group| expected[*group].is_some_and(|sum| i64::try_from(sum).is_err())).collect();
-            prop_assert_eq!(ExactSum::overflowed(whole.as_mut(), 3), unfit.clone());
-            let sums = whole.evaluate(EmitTo::All).unwrap();
+            let mut refused = Refused::new();
+            let sums = crate::engine::refusing::evaluate(whole.as_mut(), EmitTo::All, &mut refused).unwrap();
+            prop_assert_eq!(refused.into_iter().map(|(group, _)| group).collect::<Vec<_>>(), unfit);
             let expected: Int64Array = expected.iter().map(|sum| sum.and_then(|sum| i64::try_from(sum).ok())).collect();
             prop_assert_eq!(sums.as_primitive::<Int64Type>(), &expected);
         }

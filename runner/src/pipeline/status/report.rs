@@ -133,6 +133,7 @@ fn source(counters: &SourceCounters) -> SourceTotals {
 }
 
 fn output(counters: &OutputCounters) -> OutputTotals {
-    let OutputCounters { filtered, late, partly_late, accepted, refused, rows, files, bytes } = counters.clone();
-    OutputTotals { filtered, late, partly_late, accepted, refused, rows, files, bytes }
+    let OutputCounters { filtered, late, partly_late, accepted, dead_letter, refused, rows, files, bytes } =
+        counters.clone();
+    OutputTotals { filtered, late, partly_late, accepted, dead_letter, refused, rows, files, bytes }
 }

@@ -3,15 +3,16 @@
 mod committing;
 mod partitions;
 pub(super) mod planning;
+mod refused;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use data_platform_crds::source::BadRecordAction;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 
+use self::refused::RefusedRecords;
 use crate::checkpoint::counters::OutputCounters;
 use crate::checkpoint::job_state::{OutputState, map_partitions};
 use crate::checkpoint::log::Attempt;
@@ -23,11 +24,12 @@ use crate::pipeline::streaming::start::Session;
 use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark;
 use crate::sink::SinkError;
-use crate::sink::hive::RefusedRows;
 use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
-use crate::source::dead_letter;
+use crate::source::again::Refusals;
+use crate::source::places::Places;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
 use crate::source::{SourceError, WithoutLeader};
+use crate::transform::RefusedGroups;
 
 /// Known ends of partitions are asked for again after this time even while there is enough to read: a partition counts
 /// as caught up only against an end that is not old.
@@ -75,6 +77,8 @@ struct Writers {
     /// In the order of the job's flows.
     tables: Vec<FlowWriter>,
     dead_letters: Option<TableWriter>,
+    /// Records that a query refuses, to be read again for the dead letters.
+    refused: Refusals,
     /// The log was asked to decide: from then on only the log knows whether these files count.
     submitted: bool,
 }
@@ -83,6 +87,8 @@ struct Writers {
 struct FlowWriter {
     table: TableWriter,
     counters: OutputCounters,
+    /// Groups of closed windows that the query refuses.
+    refused: Vec<RefusedGroups>,
 }
 
 impl FlowWriter {
@@ -148,9 +154,9 @@ impl Session<'_> {
         let settings = self.settings;
         for flow in &settings.flows {
             let table = self.table_writer(&flow.table, plan, attempt)?;
-            tables.push(FlowWriter { table, counters: OutputCounters::default() });
+            tables.push(FlowWriter { table, counters: OutputCounters::default(), refused: Vec::new() });
         }
-        Ok(Writers { attempt, tables, dead_letters: None, submitted: false })
+        Ok(Writers { attempt, tables, dead_letters: None, refused: Refusals::new(), submitted: false })
     }
 
     fn table_writer(
@@ -201,11 +207,11 @@ impl Session<'_> {
         let reading = self.reader.read(request)?;
         let mut summary = loop {
             match reading.next().map_err(|error| self.read_error(error))? {
-                Part::Rows { source, rows } => {
+                Part::Rows { source, rows, places } => {
                     if !std::mem::replace(&mut self.has_read, true) {
                         tracing::info!("the first records are here");
                     }
-                    self.ingest(source, &rows, writers).await?;
+                    self.ingest(source, &rows, &places, writers).await?;
                     self.take_refused(plan, writers).await?;
                 }
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
@@ -219,6 +225,7 @@ impl Session<'_> {
         }
         self.check_clock(plan, &summary)?;
         self.shorten(plan, &summary, writers)?;
+        self.keep_refused_records(plan, &summary, writers).await?;
         let watermark = self.watermark(plan, &summary).watermark;
         if !plan.reads_something() && watermark == self.log.state().watermark {
             return Ok(());
@@ -270,11 +277,18 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn ingest(&mut self, source: usize, rows: &RecordBatch, writers: &mut Writers) -> Result<(), JobError> {
+    async fn ingest(
+        &mut self,
+        source: usize,
+        rows: &RecordBatch,
+        places: &Places,
+        writers: &mut Writers,
+    ) -> Result<(), JobError> {
         let mut watermark = self.log.state().watermark;
         if !self.environment.faults.guard(Guard::CommittedWatermark) {
             watermark = watermark.max(self.running_watermark(source, rows));
         }
+        let (several, action) = (self.settings.flows.len() > 1, self.settings.bad_records.action());
         let flows = self.settings.flows.iter().zip(&mut self.flows).zip(&mut writers.tables);
         for ((flow, running), writer) in flows {
             let Some(ingested) = running.ingest(flow, source, rows, watermark, writers.attempt.version) else {
@@ -285,6 +299,8 @@ impl Session<'_> {
             writer.counters.late += ingested.late;
             writer.counters.partly_late += ingested.partly_late;
             writer.counters.accepted += ingested.accepted;
+            let refused = RefusedRecords { output: several.then_some(&flow.output), places, rows: ingested.refused };
+            refused.note(action, &mut writer.counters, &mut writers.refused)?;
             writer.write(ingested.rows).await?;
         }
         Ok(())
@@ -312,31 +328,6 @@ impl Session<'_> {
         }
         if let Some(writer) = &mut writers.dead_letters {
             writer.write(letters).await?;
-        }
-        Ok(())
-    }
-
-    /// Rows that the table does not take become what bad records become.
-    async fn take_refused(&mut self, plan: &BatchPlan, writers: &mut Writers) -> Result<(), JobError> {
-        let mut refused_letters = Vec::new();
-        for index in 0..writers.tables.len() {
-            let FlowWriter { table, counters } = &mut writers.tables[index];
-            for refused in table.take_refused() {
-                let rows = refused.rows.num_rows() as u64;
-                counters.rows -= rows;
-                *counters.refused.entry(RefusedRows::REASON.to_owned()).or_default() += rows;
-                let letters = match self.settings.bad_records.action() {
-                    BadRecordAction::Drop => continue,
-                    BadRecordAction::Fail => return Err(refused_row(&refused)),
-                    BadRecordAction::DeadLetter => {
-                        dead_letter::of_rows(&refused.rows, RefusedRows::REASON, &refused.why)
-                    }
-                };
-                refused_letters.extend(letters.map_err(|error| table.encode_error(error))?);
-            }
-        }
-        for letters in refused_letters {
-            self.dead_letters(plan, &letters, writers).await?;
         }
         Ok(())
     }
@@ -395,15 +386,6 @@ impl Session<'_> {
         self.say_running();
         Ok(())
     }
-}
-
-fn refused_row(refused: &RefusedRows) -> JobError {
-    JobError::user(
-        Reason::BadRecord,
-        format!("a row of the result cannot be written: {}", refused.why),
-        "shorten the value in the query (left, substr) or partition by another column; or set badRecords.action to deadLetter to \
-         keep such rows aside and go on",
-    )
 }
 
 /// Offsets that the files of a commit cover: since the last commit with a file of this output.

@@ -130,7 +130,7 @@ impl Session<'_> {
         let reading = self.reader.read(request)?;
         let summary = loop {
             match reading.next().map_err(|error| lost(version, error))? {
-                Part::Rows { source, rows } => {
+                Part::Rows { source, rows, .. } => {
                     for (flow, running) in &mut flows {
                         let ingested = running.ingest(flow, source, &rows, batch.watermark_before, version);
                         drop(ingested.transpose()?);

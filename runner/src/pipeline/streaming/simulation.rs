@@ -77,7 +77,16 @@ fn no_schedule_of_crashes_and_faults_changes_the_rows_of_a_job() {
         assert!(total.leaders_lost > 20, "{total:?}");
         assert!(total.late > 100, "{total:?}");
         // What a scenario is there for came in it.
-        for what in ["partly late", "cuts", "joined", "late of sessions", "groups of both sources"] {
+        for what in [
+            "partly late",
+            "cuts",
+            "joined",
+            "late of sessions",
+            "groups of both sources",
+            "records after a change",
+            "refused records",
+            "refused groups",
+        ] {
             assert!(total.seen.get(what).is_some_and(|times| *times > 20), "{what}: {total:?}");
         }
     }

@@ -3,5 +3,6 @@
 mod changes;
 mod flows;
 mod format_1;
+mod refused;
 mod sources;
 pub(crate) mod world;

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use data_platform_crds::problem::did_you_mean;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
     Distinct, Expr, Function, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
@@ -13,7 +14,6 @@ use super::parts::parts;
 use super::place;
 use crate::transform::error::QueryError;
 use crate::transform::planning_error::instead_of;
-use crate::transform::suggest;
 
 /// Functions that the planner itself knows.
 const OF_THE_PLANNER: [&str; 2] = ["unnest", "unnest_outer"];
@@ -126,7 +126,7 @@ impl Names<'_> {
             return Ok(());
         }
         let error = QueryError::new(format!("there is no table {wanted}")).at(place(name.span().start));
-        Err(match suggest::nearest(&wanted, self.tables.iter().copied()) {
+        Err(match did_you_mean(&wanted, self.tables.iter().copied()) {
             Some(nearest) => error.cure(format!("did you mean {nearest}?")),
             None => error.cure(format!("the query reads the inputs of the job: {}", self.tables.join(", "))),
         })

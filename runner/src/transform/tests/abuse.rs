@@ -20,10 +20,15 @@ fn abuse(name: &str, sql: &str) -> Result<(), String> {
                 })
                 .collect();
             let rows = batch(&query, &lines.join("\n"));
-            operator.ingest(0, &rows, None, 1).map_err(|error| {
+            let ingested = operator.ingest(0, &rows, None, 1).map_err(|error| {
                 std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
             })?;
-            operator.close(i64::MAX).map_err(|error| error.to_string())?;
+            if let Some(refused) = ingested.refused.into_iter().next() {
+                return Err(refused.why);
+            }
+            operator.close(i64::MAX).map_err(|error| {
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+            })?;
             Ok(())
         };
         std::thread::Builder::new().stack_size(2 << 20).spawn_scoped(scope, run).unwrap().join().unwrap()

@@ -29,7 +29,10 @@ fn of_stream(expr: &str, row: usize) -> Answer {
     let query = plan(&format!("SELECT {expr} AS v FROM app_events")).map_err(|error| error.to_string())?;
     let batch = rows_of(&query).slice(row, 1);
     let ingested = query.operator().ingest(0, &batch, None, 1).map_err(|error| error.to_string())?;
-    Ok(json_rows(&ingested.rows))
+    match ingested.refused.first() {
+        Some(refused) => Err(refused.why.clone()),
+        None => Ok(json_rows(&ingested.rows)),
+    }
 }
 
 fn table(row: usize) -> Arc<dyn TableProvider> {

@@ -14,6 +14,7 @@ use super::super::aggregation::{Aggregation, EVENT_TIME};
 use super::super::held_window::HeldWindow;
 use super::super::window::UTC;
 use super::{BatchTime, Closed, Emit, Grid, OpenPart, WindowState};
+use crate::engine::refusing::Refused;
 
 /// The open windows of a grid, by their start. A part of the state is a window.
 pub(in super::super) struct FixedWindows<G> {
@@ -104,13 +105,17 @@ impl<G: Grid> WindowState for FixedWindows<G> {
             Arc::new(TimestampMicrosecondArray::from_value(edge, rows).with_timezone(UTC))
         };
         let part = if whole { usize::MAX } else { window.part() };
-        while let Some(mut answers) = window.take_answers(&aggregation.answer_schema, part)? {
+        let mut refused = Refused::new();
+        while let Some(answers) = window.take_answers(&aggregation.answer_schema, part, &mut refused)? {
+            let rows = answers.num_rows();
+            let (starts, ends) = (edge(start, rows), edge(self.grid.end_of(start), rows));
+            let mut closed = Closed { starts, ends, answers, refused: None }.without_refused(&refused, emit)?;
+            refused.clear();
             if whole {
                 // Ties then fall the same way however the stream was cut into batches.
-                answers = sorted_by_keys(&answers, aggregation.key_count())?;
+                closed.answers = sorted_by_keys(&closed.answers, aggregation.key_count())?;
             }
-            let rows = answers.num_rows();
-            emit(Closed { starts: edge(start, rows), ends: edge(self.grid.end_of(start), rows), answers })?;
+            emit(closed)?;
         }
         Ok(true)
     }

@@ -41,14 +41,15 @@ impl Session<'_> {
             faults.reached(FaultStep::Close, Moment::Before);
             for (running, writer) in self.flows.iter_mut().zip(&mut writers.tables) {
                 writer.table.set_watermark(Some(watermark));
-                while let Some(rows) = running.operator.close_next(watermark)? {
-                    writer.write(rows).await?;
+                while let Some(closed) = running.operator.close_next(watermark)? {
+                    writer.refused.extend(closed.refused);
+                    writer.write(closed.rows).await?;
                 }
             }
             faults.reached(FaultStep::Close, Moment::After);
         }
         self.take_refused(plan, writers).await?;
-        let refused: u64 = writers.tables.iter().map(|flow| flow.counters.refused()).sum();
+        let refused: u64 = writers.tables.iter().map(|flow| flow.counters.letters()).sum();
         self.wait_for_dead_letters(summary.kept_most() + refused)?;
         let outputs = self.finish_files(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
@@ -173,9 +174,8 @@ impl Session<'_> {
         totals.add(&counters);
         let sources = || counters.sources.values();
         let before = if self.settings.reset_breaker && known.breaker.open { Default::default() } else { known.breaker };
-        let (read, bad) =
-            (sources().map(SourceCounters::evidence).sum(), sources().map(SourceCounters::dead_letters).sum());
-        let breaker = plan::breaker(before, plan.clock, read, bad, self.settings.max_bad_percent);
+        let read = sources().map(SourceCounters::evidence).sum();
+        let breaker = plan::breaker(before, plan.clock, read, counters.bad(), self.settings.max_bad_percent);
         let latest = self.settings.sources.iter();
         let latest = latest.map(|source| (source.name.clone(), source.latest_event_time(plan.clock)));
         let told = partitions.keys().filter_map(|name| Some((name, &self.identity.topics.get(name)?.id)));

@@ -105,6 +105,32 @@ pub(super) fn windows_of_a_query_that_changes(outcome: &Outcome<'_>) -> Result<S
     Ok(Seen::from([("records after a change", after as u64)]))
 }
 
+/// A value that a query divides by the distance from.
+const REFUSED: i64 = 3;
+
+/// Whether the query refuses a record.
+pub(super) fn is_refused(sent: &Sent) -> bool {
+    sent.value == REFUSED
+}
+
+/// Windows of a query that divides by the distance of a value from three, and by what a group has beyond one record.
+pub(super) fn windows_of_refused_values(outcome: &Outcome<'_>) -> Result<Seen, String> {
+    let mut expected = groups(outcome.good().filter(|sent| !is_refused(sent)), tumbling);
+    let all = expected.len();
+    expected.retain(|_, group| group.count > 1);
+    let refused = all - expected.len();
+    let letters: BTreeSet<&String> = outcome.row_letters.iter().collect();
+    if (letters.len(), outcome.row_letters.len()) != (refused, refused) {
+        return Err(format!("{refused} groups are refused: {:?}", outcome.row_letters));
+    }
+    same(&expected, &found(outcome.rows("table"))?)?;
+    let records = outcome.good().filter(|sent| is_refused(sent)).count();
+    if outcome.output("table").dead_letters() != records as u64 {
+        return Err(format!("{records} records are refused: {:?}", outcome.output("table")));
+    }
+    Ok(Seen::from([("refused records", records as u64), ("refused groups", refused as u64)]))
+}
+
 /// The same of two sources; some groups have records of both.
 pub(super) fn windows_of_two_sources(outcome: &Outcome<'_>) -> Result<Seen, String> {
     windows(outcome, "table")?;

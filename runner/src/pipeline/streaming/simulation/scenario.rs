@@ -45,6 +45,8 @@ pub(super) struct Outcome<'a> {
     pub(super) tables: BTreeMap<&'static str, Vec<Row>>,
     /// What became of the records.
     pub(super) totals: &'a Counters,
+    /// Dead letters that are a row of the result.
+    pub(super) row_letters: &'a [String],
 }
 
 impl Outcome<'_> {
@@ -80,6 +82,8 @@ pub(super) struct Scenario {
     pub(super) tables: &'static [&'static str],
     /// Whether some records come later than the job waits for.
     pub(super) has_late: bool,
+    /// Whether the query refuses a good record.
+    pub(super) refuses: fn(&Sent) -> bool,
     /// The fold: says what is wrong.
     pub(super) check: fn(&Outcome<'_>) -> Result<Seen, String>,
 }
@@ -114,6 +118,7 @@ const PLAIN: Scenario = Scenario {
     topics: &[FIRST],
     tables: &["table"],
     has_late: false,
+    refuses: |_| false,
     check: |outcome| folds::windows(outcome, "table"),
 };
 
@@ -141,6 +146,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "windows of a query that changes",
         becomes: Some(include_str!("changed.yaml")),
         check: folds::windows_of_a_query_that_changes,
+        ..PLAIN
+    },
+    Scenario {
+        name: "windows of values that the query refuses",
+        yaml: include_str!("refused.yaml"),
+        refuses: folds::is_refused,
+        check: folds::windows_of_refused_values,
         ..PLAIN
     },
     Scenario {

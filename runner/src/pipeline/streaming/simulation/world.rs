@@ -173,8 +173,9 @@ impl<'a> World<'a> {
         }
         self.story.late = totals.outputs.values().map(|output| output.late).sum();
         self.story.rows = tables.values().map(|rows| rows.len() as u64).sum();
-        self.story.seen = (self.scenario.check)(&Outcome { sent: &self.sent, tables, totals: &totals })?;
-        self.check_dead_letters()?;
+        let row_letters = self.check_dead_letters()?;
+        let outcome = Outcome { sent: &self.sent, tables, totals: &totals, row_letters: &row_letters };
+        self.story.seen = (self.scenario.check)(&outcome)?;
         let injected = self.disk.borrow().injected.clone();
         self.story.lost_replies = injected.lost_replies;
         self.story.failures = injected.failures;
@@ -364,19 +365,24 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Every bad record is a dead letter once, and nothing else is.
-    fn check_dead_letters(&self) -> Result<(), String> {
+    /// Every record that is bad or refused is a dead letter once, and no other. Gives those that are rows of the result.
+    fn check_dead_letters(&self) -> Result<Vec<String>, String> {
         let table = self.scenario.tables[0];
         let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/{table}_dead_letters"))?;
         let place = |sent: &Sent| (sent.topic.to_owned(), i64::from(sent.partition), sent.offset);
-        let expected: BTreeSet<_> = self.sent.iter().filter(|sent| sent.bad).map(place).collect();
-        let mut found = BTreeSet::new();
+        let expected: BTreeSet<_> =
+            self.sent.iter().filter(|sent| sent.bad || (self.scenario.refuses)(sent)).map(place).collect();
+        let (mut found, mut row_letters) = (BTreeSet::new(), Vec::new());
         for row in &rows {
+            if row.number("offset")? < 0 {
+                row_letters.push(row.text("value")?.to_owned());
+                continue;
+            }
             let place = (row.text("topic")?.to_owned(), row.number("partition")?, row.number("offset")?);
             if !found.insert(place.clone()) {
                 return Err(format!("the dead letter {place:?} is there twice"));
             }
         }
-        if expected == found { Ok(()) } else { Err(format!("dead letters {found:?} instead of {expected:?}")) }
+        if expected == found { Ok(row_letters) } else { Err(format!("dead letters {found:?} instead of {expected:?}")) }
     }
 }

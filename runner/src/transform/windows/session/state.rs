@@ -19,6 +19,7 @@ use super::buckets::Buckets;
 use super::keys::{Keys, NONE};
 use super::pieces::{Changes, Ended, Fragment, Piece, Pieces};
 use super::wheel::Wheel;
+use crate::engine::refusing::Refused;
 use crate::engine::slots::SlotAccumulator;
 
 /// Sessions that are emitted together.
@@ -367,8 +368,9 @@ impl WindowState for SessionWindows {
         let numbers: Vec<u32> = ended.iter().map(|ended| self.pieces.get(ended.piece).key).collect();
         let mut columns = keys.columns(&numbers)?;
         let slots: Vec<usize> = ended.iter().map(|ended| ended.piece as usize).collect();
+        let mut refused = Refused::new();
         for accumulator in &mut self.held.slots {
-            columns.push(accumulator.answers(&slots)?);
+            columns.push(accumulator.answers_or_refuse(&slots, &mut refused)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(ended.len()));
         let answers = RecordBatch::try_new_with_options(Arc::clone(&aggregation.answer_schema), columns, &options)?;
@@ -381,7 +383,8 @@ impl WindowState for SessionWindows {
         if self.ended.is_empty() {
             self.tidy()?;
         }
-        emit(Closed { starts, ends, answers })?;
+        let closed = Closed { starts, ends, answers, refused: None }.without_refused(&refused, emit)?;
+        emit(closed)?;
         Ok(true)
     }
 

@@ -1,0 +1,159 @@
+//! What the queries and the outputs of a micro-batch refuse becomes dead letters, with its commit.
+
+use data_platform_crds::source::BadRecordAction;
+use datafusion::arrow::array::RecordBatch;
+
+use crate::checkpoint::record::Partitions;
+use crate::pipeline::error::{JobError, Reason, without_values};
+use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
+use crate::pipeline::streaming::start::Session;
+use crate::sink::hive::RefusedRows;
+use crate::source::again::Refusals;
+use crate::source::dead_letter::{self, QUERY};
+use crate::source::places::Places;
+use crate::source::reader::{Part, ReadSummary};
+use crate::transform::{RefusedGroups, RefusedRow};
+
+/// Characters of a reason in a dead letter: some functions put long texts into their errors.
+const DETAIL_MAX: usize = 300;
+
+/// Records that are refused, of one batch of one flow.
+pub(super) struct RefusedRecords<'a> {
+    /// The name of the output, where the job has several.
+    pub(super) output: Option<&'a str>,
+    pub(super) places: &'a Places,
+    pub(super) rows: Vec<RefusedRow>,
+}
+
+impl RefusedRecords<'_> {
+    /// Counts them, and notes those that become dead letters.
+    pub(super) fn note(
+        self,
+        action: BadRecordAction,
+        counters: &mut crate::checkpoint::counters::OutputCounters,
+        refusals: &mut Refusals,
+    ) -> Result<(), JobError> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        *counters.dead_letter.entry(QUERY.to_owned()).or_default() += self.rows.len() as u64;
+        for RefusedRow { row, why } in self.rows {
+            let Some((topic, partition, offset)) = self.places.of(row) else { continue };
+            let why = detail(self.output, &why);
+            match action {
+                BadRecordAction::Drop => {}
+                BadRecordAction::Fail => {
+                    let place = format!("{topic} partition {partition} offset {offset}");
+                    return Err(refused_value(&format!("the record {place}"), &why));
+                }
+                BadRecordAction::DeadLetter => {
+                    let offsets = refusals.entry(topic.to_owned()).or_default().entry(partition).or_default();
+                    offsets.entry(offset).or_default().push(why);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Session<'_> {
+    /// Reads the records that a query refuses once more, and keeps them with the dead letters.
+    pub(super) async fn keep_refused_records(
+        &mut self,
+        plan: &BatchPlan,
+        summary: &ReadSummary,
+        writers: &mut Writers,
+    ) -> Result<(), JobError> {
+        let refused = std::mem::take(&mut writers.refused);
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let records: usize = refused.values().flat_map(|partitions| partitions.values()).map(|of| of.len()).sum();
+        tracing::debug!(records, "reading again what the query refuses");
+        let mut then: Partitions<i64> = self.positions.clone();
+        for (topic, partitions) in &plan.lost {
+            then.entry(topic.clone()).or_default().extend(partitions);
+        }
+        for (topic, partitions) in &summary.partitions {
+            let ends = partitions.iter().map(|(partition, read)| (*partition, read.end));
+            then.entry(topic.clone()).or_default().extend(ends);
+        }
+        let reading = self.reader.read_again(refused, then)?;
+        loop {
+            match reading.next().map_err(|error| self.read_error(error))? {
+                Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
+                Part::Rows { .. } => {}
+                Part::Done(_) => return Ok(()),
+            }
+        }
+    }
+
+    /// Rows of results that the query or the table does not take become what bad records become.
+    pub(super) async fn take_refused(&mut self, plan: &BatchPlan, writers: &mut Writers) -> Result<(), JobError> {
+        let mut letters = Vec::new();
+        let several = self.settings.flows.len() > 1;
+        let action = self.settings.bad_records.action();
+        for flow in &mut writers.tables {
+            let output = flow.table.output().to_owned();
+            for RefusedGroups { groups, why } in std::mem::take(&mut flow.refused) {
+                let why = detail(several.then_some(&output), &why);
+                if action == BadRecordAction::Fail {
+                    return Err(refused_value("a row of the result", &why));
+                }
+                letters.extend(flow.refuse(action, &groups, QUERY, &why)?);
+            }
+            for refused in flow.table.take_refused() {
+                flow.counters.rows -= refused.rows.num_rows() as u64;
+                if action == BadRecordAction::Fail {
+                    return Err(refused_row(&refused));
+                }
+                letters.extend(flow.refuse(action, &refused.rows, RefusedRows::REASON, &refused.why)?);
+            }
+        }
+        for letters in letters {
+            self.dead_letters(plan, &letters, writers).await?;
+        }
+        Ok(())
+    }
+}
+
+impl FlowWriter {
+    /// Counts rows that are refused, and makes dead letters of them if they are to be kept.
+    fn refuse(
+        &mut self,
+        action: BadRecordAction,
+        rows: &RecordBatch,
+        reason: &str,
+        why: &str,
+    ) -> Result<Vec<RecordBatch>, JobError> {
+        *self.counters.refused.entry(reason.to_owned()).or_default() += rows.num_rows() as u64;
+        if action == BadRecordAction::Drop {
+            return Ok(Vec::new());
+        }
+        Ok(dead_letter::of_rows(rows, reason, why).map_err(|error| self.table.encode_error(error))?)
+    }
+}
+
+/// What is said of a value that is refused, without the value.
+fn detail(output: Option<&str>, why: &str) -> String {
+    let why: String = without_values(why).chars().take(DETAIL_MAX).collect();
+    output.map_or_else(|| why.clone(), |output| format!("output {output}: {why}"))
+}
+
+fn refused_value(what: &str, why: &str) -> JobError {
+    JobError::user(
+        Reason::QueryFailed,
+        format!("the query refuses a value of {what}: {why}"),
+        "set badRecords.action to deadLetter, and such records are kept aside while the job goes on; or change the query so that it \
+         takes every value (a CASE, try_cast, a WHERE)",
+    )
+}
+
+fn refused_row(refused: &RefusedRows) -> JobError {
+    JobError::user(
+        Reason::BadRecord,
+        format!("a row of the result cannot be written: {}", refused.why),
+        "shorten the value in the query (left, substr) or partition by another column; or set badRecords.action to deadLetter to \
+         keep such rows aside and go on",
+    )
+}
