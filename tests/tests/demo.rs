@@ -39,21 +39,26 @@ struct Account {
     outputs: Vec<(String, u64, u64, u64)>,
 }
 
+/// The name in a line of the account and the numbers behind it: groups of digits have one blank between them, columns more.
+fn figures(line: &str) -> anyhow::Result<(&str, Vec<u64>)> {
+    let mut cells = line.trim().split("  ").map(str::trim).filter(|cell| !cell.is_empty());
+    let name = cells.next().context("a name")?;
+    let number = |cell: &str| cell.replace(' ', "").parse().with_context(|| format!("a number {cell:?} in {line:?}"));
+    Ok((name, cells.map(number).collect::<anyhow::Result<_>>()?))
+}
+
 fn account(shown: &str, job: &str) -> anyhow::Result<Account> {
-    let begins = |line: &&str| line.starts_with(&format!("{job}: ")) && line.contains("records were written");
-    let mut lines = shown.lines().skip_while(|line| !begins(line));
-    let line = lines.next().with_context(|| format!("an account of {job} in {shown}"))?;
-    let number = |word: &str| number_before(line, word);
-    let dead_letters = number(" dead letters")?;
-    let others = number(" tombstones")? + number(" control")? + number(" too far in the future")?;
+    let (_, table) = shown.split_once("What became of every record:\n").context("an account")?;
+    let mut lines = table.lines().skip_while(|line| line.trim().split("  ").next() != Some(job));
+    let (_, counted) = figures(lines.next().with_context(|| format!("an account of {job} in {shown}"))?)?;
+    let [produced, read, dead_letters, aside] = counted[..] else { anyhow::bail!("{job}: {counted:?}") };
     let mut outputs = Vec::new();
-    for line in lines.take_while(|line| line.starts_with("  ")) {
-        let (name, figures) = line.trim().split_once(": ").with_context(|| format!("an output in {line:?}"))?;
-        let number = |word: &str| number_before(figures, word);
-        outputs.push((name.to_owned(), number(" accepted")?, number(" late")?, number(" rows")?));
+    for line in lines.take_while(|line| line.starts_with("   ")) {
+        let (name, counted) = figures(line)?;
+        let [accepted, late, rows] = counted[..] else { anyhow::bail!("{name}: {counted:?}") };
+        outputs.push((name.to_owned(), accepted, late, rows));
     }
-    let (produced, read) = (number(" records were written")?, number(" were read")?);
-    Ok(Account { produced, read, dead_letters, aside: dead_letters + others, outputs })
+    Ok(Account { produced, read, dead_letters, aside, outputs })
 }
 
 #[test]
@@ -80,7 +85,10 @@ fn the_demo_shows_rows_of_every_job_and_accounts_for_every_record() -> anyhow::R
         let names: Vec<_> = account.outputs.iter().map(|(name, ..)| name.as_str()).collect();
         ensure!(names == tables, "{job} has {names:?}");
         for (table, accepted, late, rows) in &account.outputs {
-            ensure!(account.read == account.aside + accepted + late, "not every record is accounted for: {shown}");
+            ensure!(
+                account.read == account.dead_letters + account.aside + accepted + late,
+                "not every record is accounted for: {shown}"
+            );
             let found = query(&outputs, &format!("SELECT count(*) AS n FROM {table}"))?;
             ensure!(found == [rows.to_string()] && *rows > 0, "{table}: {found:?} for {rows}");
         }

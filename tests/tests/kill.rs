@@ -65,7 +65,7 @@ killed! {
     event_aggregation: EVENT_AGGREGATION, Step::ALL;
     sessions: CLICKSTREAM, SEAMS;
     two_outputs: CHANGES, SEAMS;
-    hop: TOP_PAGES, [Step::Replay, Step::Close, Step::State];
+    hop: TOP_PAGES, [Step::Restore, Step::Close, Step::State];
 }
 
 fn kill_at_steps(broker: Broker, shipped: &'static Shipped, steps: &[Step]) -> anyhow::Result<()> {

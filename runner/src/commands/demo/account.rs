@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use comfy_table::Table;
+
 use super::jobs::Done;
 use crate::app::{CommandError, print};
 use crate::args::QueryFormat;
 use crate::checkpoint::counters::SourceCounters;
-use crate::commands::{grouped, query};
+use crate::commands::{align_right, grouped, list, query};
 
 /// Shows it all; an error if a record is lost.
 pub(super) fn show(jobs: &[Done], folder: &Path) -> Result<u8, CommandError> {
@@ -14,39 +16,31 @@ pub(super) fn show(jobs: &[Done], folder: &Path) -> Result<u8, CommandError> {
         print(&format!("\n{}, the first rows:\n", done.job.name));
         query::run(&done.outputs, done.job.look, QueryFormat::Table)?;
     }
-    print("\n");
-    jobs.iter().for_each(|done| print(&account(done)));
+    print(&format!("\nWhat became of every record:\n{}\n", account(jobs)));
     print(&next(folder));
     jobs.iter().try_for_each(check)?;
     Ok(0)
 }
 
-/// Where every record of a job's topic went.
-fn account(done: &Done) -> String {
-    let sources = done.status.totals.sources.values();
-    let sum = |of: fn(&SourceCounters) -> u64| sources.clone().map(of).sum::<u64>();
-    let mut text = format!(
-        "{}: {} records were written to the broker, {} were read; {} dead letters, {} tombstones, {} control records, \
-         {} too far in the future\n",
-        done.job.name,
-        grouped(done.produced),
-        grouped(sum(|of| of.read)),
-        grouped(sum(|of| of.dead_letters())),
-        grouped(sum(|of| of.tombstone)),
-        grouped(sum(|of| of.control)),
-        grouped(sum(|of| of.future)),
-    );
-    for name in done.status.outputs.keys() {
-        let output = done.status.totals.outputs.get(name).cloned().unwrap_or_default();
-        text.push_str(&format!(
-            "  {name}: {} accepted, {} late, {} rows in {} files\n",
-            grouped(output.accepted),
-            grouped(output.late),
-            grouped(output.rows),
-            grouped(output.files)
-        ));
+/// Where the records of every topic went: a line for each job, and one for each of its outputs.
+fn account(jobs: &[Done]) -> Table {
+    let header = ["", "written", "read", "bad", "aside", "accepted", "late", "rows"];
+    let mut table = list(&header);
+    for done in jobs {
+        let sum = |of: fn(&SourceCounters) -> u64| done.status.totals.sources.values().map(of).sum::<u64>();
+        // Tombstones, records about the stream of changes, events ahead of the clock.
+        let aside = sum(|of| of.aside() - of.dead_letters());
+        let figures = [done.produced, sum(|of| of.read), sum(SourceCounters::dead_letters), aside].map(grouped);
+        table.add_row(std::iter::once(done.job.name.to_owned()).chain(figures).collect::<Vec<_>>());
+        for name in done.status.outputs.keys() {
+            let output = done.status.totals.outputs.get(name).cloned().unwrap_or_default();
+            let mut row = vec![format!("  {name}"), String::new(), String::new(), String::new(), String::new()];
+            row.extend([output.accepted, output.late, output.rows].map(grouped));
+            table.add_row(row);
+        }
     }
-    text
+    align_right(&mut table, &(1..header.len()).collect::<Vec<_>>());
+    table
 }
 
 /// Every record that was written was read, and has one fate in each output.
