@@ -57,8 +57,8 @@ use crate::streaming_job::{CheckpointSpec, LogLevel};
     validation = Rule::new("!has(self.inputs) || size(self.inputs) == 0 || self.inputs.exists(i, has(i.timeColumn))")
         .message("no input has a time to choose an interval by: set timeColumn of at least one input")
         .field_path(".inputs"),
-    validation = Rule::new("!has(self.sink) || self.sink.format != 'kafka'")
-        .message("a run replaces its interval and records of a topic cannot be replaced: write to a table")
+    validation = Rule::new("!has(self.sink) || !(self.sink.format in ['kafka', 'stdout'])")
+        .message("a run replaces its interval, and only files of a table can be replaced: write to a table")
         .field_path(".sink.format"),
     validation = Rule::new("has(self.schedule) || !has(self.startingDeadlineSeconds)")
         .message("startingDeadlineSeconds is about scheduled runs: set schedule, or leave it out")

@@ -181,12 +181,13 @@ reasons! {
     KafkaUnreachable, Retrying, "no broker answers", "check kafka.bootstrapServers and the brokers";
     ClockBehind, Retrying, "most records were written later than the runner's clock says it is",
         "set the clock of the node that runs the job; it tries again for 10 minutes, then goes on";
-    RecordTooLarge, Stalled, "a compressed record is larger than the client takes",
+    RecordTooLarge, Stalled, "a record is larger than the client, or the topic of a sink, takes",
         "raise receive.message.max.bytes in kafka.config";
     AuthenticationFailed, Stalled, "the brokers refuse the login, or their certificate is not trusted",
         "check kafka.sasl and kafka.tls";
-    TopicNotFound, Retrying, "a topic does not exist", "create it, or correct sources[].topics";
-    NotAuthorized, Stalled, "the job may not read a topic", "allow its user to READ and DESCRIBE it";
+    TopicNotFound, Retrying, "a topic does not exist", "create it, or correct sources[].topics or sink.topic";
+    NotAuthorized, Stalled, "the job may not read or write a topic",
+        "allow its user to READ (to WRITE, where the job writes) and DESCRIBE it";
     StartingOffsetsInvalid, Stalled, "startingOffsets names topics or partitions that are not there", "correct it";
     OffsetsGone, Stalled, "records expired before they were read", "set failOnDataLoss: false; longer retention";
     TopicTruncated, Stalled, "a topic ends before the job's position",
@@ -218,8 +219,8 @@ reasons! {
     StorageFailed, Retrying, "a store does not answer as it should", "look at the disk or the store";
     StorageUnsuitable, Stalled, "a store lacks what exactly-once needs", "choose another";
     OutputChanged, Stalled, "somebody touched the output folder", "put the file back, or data-platform checkpoint rewind JOB";
-    DeadLetterTopicFailed, Retrying, "the topic for dead letters does not take them",
-        "create it, allow the job to write to it";
+    OutputTopicFailed, Retrying, "a topic does not take what the job writes",
+        "look at the brokers: the batch waits, nothing is lost";
     QueryFailed, Stalled, "the query fails on a value", "make it take every value, or declare the column differently";
     SettingsRefused, Stalled, "the Kafka client does not accept its settings", "correct kafka.config or kafka.tls";
     InputIncomplete, Retrying, "the input of the interval is not complete yet",

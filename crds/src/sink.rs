@@ -1,4 +1,4 @@
-//! Where a job writes: tables of files, or a topic.
+//! Where a job writes: tables of files, a topic, or the screen.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -13,10 +13,14 @@ use crate::quantity::ByteSize;
 #[x_kube(
     validation = Rule::new("self.format != 'kafka' || (has(self.topic) && !has(self.path))")
         .message("a kafka sink writes to a topic: set topic and leave path out"),
-    validation = Rule::new("self.format == 'kafka' || (has(self.path) && !has(self.topic))")
+    validation = Rule::new("self.format in ['kafka', 'stdout'] || (has(self.path) && !has(self.topic))")
         .message("a table lies in a folder: set path and leave topic out, or write format: kafka"),
-    validation = Rule::new("self.format != 'kafka' || !has(self.partitionBy) || size(self.partitionBy) == 0")
-        .message("partitionBy makes directories and a topic has none: leave it out, keyColumn chooses the partition")
+    validation = Rule::new("self.format != 'stdout' || (!has(self.path) && !has(self.topic))")
+        .message("stdout keeps nothing: leave path and topic out, or write another format"),
+    validation = Rule::new(
+        "!(self.format in ['kafka', 'stdout']) || !has(self.partitionBy) || size(self.partitionBy) == 0"
+    )
+        .message("partitionBy makes directories and only tables have some: leave it out; keyColumn chooses a topic's partition")
         .field_path(".partitionBy"),
     validation = Rule::new("self.format == 'kafka' || !has(self.keyColumn)")
         .message("keyColumn is for topics: leave it out, or write format: kafka")
@@ -33,11 +37,11 @@ pub struct SinkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: Option<String>,
-    /// Topic, for format kafka. At least once.
+    /// Topic, for format kafka: it must exist. At least once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic: Option<String>,
-    /// Column whose text becomes the record's key, for format kafka. Without it records have no key.
+    /// Column whose text becomes the record's key, for format kafka. Without it, and where it is null, records have no key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub key_column: Option<String>,
@@ -87,6 +91,8 @@ pub enum SinkFormat {
     Csv,
     /// A topic, one JSON object per row, at least once.
     Kafka,
+    /// Standard output, to try a query on a laptop: a table on a terminal, else one JSON object per row. Keeps nothing.
+    Stdout,
 }
 
 /// Compression of Parquet files.

@@ -257,7 +257,11 @@ impl Validation {
                 format!("name the column differently in the query, such as {}", column.trim_start_matches(['_', '.']));
             self.error(path.field("partitionBy").index(i), message, cure);
         }
-        if sink.format != SinkFormat::Kafka {
+        if sink.format == SinkFormat::Stdout {
+            let message = "rows are shown and kept nowhere, and a cluster does not run such a job";
+            self.warning(path.field("format"), message, "write a table or a topic when the query is right");
+        }
+        if !matches!(sink.format, SinkFormat::Kafka | SinkFormat::Stdout) {
             self.size(path.field("targetFileSize"), sink.target_file_size, FILE_SIZE_MIN, FILE_SIZE_MAX);
         }
     }
@@ -325,6 +329,21 @@ impl Validation {
             self.error(path, format!("{size} is too {word}"), format!("write a size from {min} to {max}"));
         }
     }
+}
+
+/// What a cluster does not run, though a laptop does.
+pub fn for_a_cluster(spec: &StreamingJobSpec) -> Vec<Problem> {
+    let on_screen = sinks(&FieldPath::root().field("spec"), spec);
+    let on_screen = on_screen.into_iter().filter(|(_, sink)| sink.format == SinkFormat::Stdout);
+    let refuse = |(path, _): (FieldPath, _)| {
+        let message = "nobody looks at the standard output of a pod: the rows would be in its log, and lost with it";
+        Problem::error(
+            path.field("format"),
+            message,
+            "write a table or a topic; data-platform run shows rows on a laptop",
+        )
+    };
+    on_screen.map(refuse).collect()
 }
 
 /// `sink`, or those of `outputs`, with their paths.

@@ -3,7 +3,9 @@
 //! ```text
 //! record (formats)   job_state (fold of the records)   decide (pure decisions)   paths (names)
 //!         \                  |                          /
-//!          log (reads facts, carries decisions out)  ->  store (file system, object store)
+//!          log (reads facts, carries decisions out)  ->  output (what becomes visible: files, or nothing to do)
+//!                                        \              /
+//!                                         store (file system, object store)
 //! ```
 //!
 //! docs/job-log.md has the rules and the formats with an example.
@@ -13,6 +15,7 @@ pub mod decide;
 pub mod job_state;
 pub mod lock;
 pub mod log;
+pub mod output;
 pub mod owner;
 pub mod paths;
 pub mod places;

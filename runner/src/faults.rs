@@ -31,6 +31,8 @@ pub enum Step {
     SyncStaged,
     /// Dead letters are acknowledged by the broker.
     DeadLetters,
+    /// Rows are acknowledged by the broker.
+    Send,
     /// The commit record is created: the decision. After it the batch counts.
     Decide,
     /// The temporary file of a log record is synced and not yet linked.
@@ -69,7 +71,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of a job's life.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Start,
         Self::Own,
         Self::Claim,
@@ -83,6 +85,7 @@ impl Step {
         Self::State,
         Self::SyncStaged,
         Self::DeadLetters,
+        Self::Send,
         Self::LinkRecord,
         Self::SyncLog,
         Self::Decide,

@@ -23,3 +23,4 @@ mod shipped;
 mod sources;
 mod state;
 mod tidy;
+mod topics;

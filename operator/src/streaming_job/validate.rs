@@ -30,7 +30,8 @@ pub fn check(job: &StreamingJob) -> Result<(), Refusal> {
         Ok(expanded) => data_platform_crds::validate::validate(&expanded),
         Err(problems) => problems,
     };
-    judge(problems)
+    let for_a_cluster = data_platform_crds::validate::for_a_cluster(spec);
+    judge(problems.into_iter().chain(for_a_cluster).collect())
 }
 
 #[cfg(test)]
@@ -71,6 +72,8 @@ mod tests {
         }
         assert_eq!(refused("pod", volume("x", "/lookup")), None);
         assert!(refused("trigger", json!({"interval": "9d"})).unwrap().contains("spec.trigger.interval"));
+        let on_screen = refused("sink", json!({"format": "stdout"})).unwrap();
+        assert!(on_screen.contains("spec.sink.format") && on_screen.contains("lost with it"), "{on_screen}");
     }
 
     #[test]

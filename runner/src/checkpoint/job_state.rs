@@ -204,6 +204,12 @@ impl JobState {
         Ok(())
     }
 
+    /// Staged files that commits need which are not published yet.
+    pub fn pending_stages(&self) -> BTreeSet<String> {
+        let written = self.pending.values().flat_map(BTreeMap::values);
+        written.flat_map(|written| &written.files).map(|file| file.stage.clone()).collect()
+    }
+
     fn apply_commit(&mut self, version: u64, commit: &Commit) -> Result<(), String> {
         if commit.watermark < self.watermark {
             return Err(format!("its watermark {:?} is before {:?}", commit.watermark, self.watermark));
@@ -215,7 +221,7 @@ impl JobState {
         }
         self.topics.extend(commit.new_topics.clone());
         self.apply_published(commit.published);
-        if commit.outputs.values().any(|output| !output.files.is_empty()) {
+        if commit.outputs.values().any(OutputCommit::is_to_publish) {
             self.pending.insert(version, commit.outputs.clone());
         }
         self.replay.insert(version, ReplayBatch::new(version, self.watermark, commit));
@@ -243,7 +249,7 @@ impl JobState {
             let known = self.outputs.entry(name.clone()).or_default();
             known.root.clone_from(&output.root);
             known.complete_until = known.complete_until.max(output.complete_until);
-            if !output.files.is_empty() {
+            if output.is_to_publish() {
                 known.last_file = version;
                 known.covered.clone_from(&positions);
             }
@@ -493,7 +499,7 @@ mod tests {
     fn files_are_pending_until_they_are_published() {
         let mut state = started();
         let file = FileCommit { stage: String::new(), path: String::new(), bytes: 0, xxh3: String::new(), rows: 0 };
-        let output = OutputCommit { root: "r".to_owned(), files: vec![file], complete_until: None };
+        let output = OutputCommit { root: "r".to_owned(), files: vec![file], ..OutputCommit::default() };
         let outputs = BTreeMap::from([("o".to_owned(), output)]);
         apply(&mut state, Commit { outputs: outputs.clone(), ..commit(1, 5, 8) }).unwrap();
         apply(&mut state, Commit { outputs, ..commit(1, 8, 9) }).unwrap();

@@ -21,14 +21,15 @@ use bytes::Bytes;
 
 use crate::checkpoint::decide::{self, BaseCheck, Candidate, SlotDecision, TakeOver};
 use crate::checkpoint::job_state::{FoldError, JobState};
+use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::owner::Owner;
 use crate::checkpoint::paths;
-use crate::checkpoint::record::{self, Commit, Own, Plan, Record, RecordError, Start};
+use crate::checkpoint::record::{self, Commit, OutputCommit, Own, Plan, Record, RecordError, Start};
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::faults::{Faults, Guard, Step, step};
 
 /// Opens an output by the root URL that stands in the log.
-pub type OpenOutput = Rc<dyn Fn(&str) -> Result<SharedStore, StoreError>>;
+pub type OpenOutput = Rc<dyn Fn(&str) -> Result<SharedOutput, StoreError>>;
 
 /// What a process brings to a log, and keeps when it has to read the log again.
 #[derive(Clone)]
@@ -65,16 +66,16 @@ const UNKNOWN_OUTCOMES_MAX: u32 = 10;
 /// The log of one job, owned by this process.
 pub struct JobLog {
     access: LogAccess,
-    outputs: BTreeMap<String, SharedStore>,
+    outputs: BTreeMap<String, SharedOutput>,
     /// Where the outputs are to lie now, by name. The log may still say where they lay before.
     places: BTreeMap<String, String>,
     /// Numbers of our owner files, by root.
     claims: BTreeMap<String, u64>,
-    /// Versions whose files this process has staged itself, so that their content is known without reading them.
+    /// Versions that this process has written itself, so that their content is known without reading it.
     staged_here: BTreeSet<u64>,
     state: JobState,
-    /// Staged files that may go once `published` covers their version.
-    staged: BTreeMap<u64, Vec<(String, String)>>,
+    /// What is published, by version, with its root: it may be released once `published` covers it.
+    unreleased: BTreeMap<u64, Vec<(String, OutputCommit)>>,
     /// Every commit up to this version is visible; the log may not say so yet.
     published: u64,
     newest_base: Option<u64>,
@@ -232,7 +233,7 @@ impl JobLog {
             claims: BTreeMap::new(),
             staged_here: BTreeSet::new(),
             state,
-            staged: BTreeMap::new(),
+            unreleased: BTreeMap::new(),
             published,
             newest_base,
         }
@@ -296,17 +297,17 @@ impl JobLog {
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn output(&mut self, root: &str) -> Result<SharedStore, StoreError> {
-        if let Some(store) = self.outputs.get(root) {
-            return Ok(SharedStore::clone(store));
+    pub fn output(&mut self, root: &str) -> Result<SharedOutput, StoreError> {
+        if let Some(output) = self.outputs.get(root) {
+            return Ok(SharedOutput::clone(output));
         }
-        let store = (self.access.open_output)(root)?;
-        self.outputs.insert(root.to_owned(), SharedStore::clone(&store));
-        Ok(store)
+        let output = (self.access.open_output)(root)?;
+        self.outputs.insert(root.to_owned(), SharedOutput::clone(&output));
+        Ok(output)
     }
 
-    /// Decides a micro-batch: after this returns it counts, and nothing before it can be undone. Every staged file and
-    /// state object that `commit` names must be finished.
+    /// Decides a micro-batch: after this returns it counts, and nothing before it can be undone. What the stages
+    /// wrote and the state objects that `commit` names must be finished.
     ///
     /// # Errors
     /// [`LogError::Fenced`] when another process owns the job; [`LogError::Reload`] when the log is not what this process
@@ -319,19 +320,18 @@ impl JobLog {
         commit.published = self.published;
         step(&*faults, Step::SyncStaged, self.sync_staged(&commit)).await?;
         if !faults.guard(Guard::Staging) {
-            self.publish_files(self.state.version + 1, &commit.outputs).await?;
+            self.publish(self.state.version + 1, &commit.outputs).await?;
         }
         let (version, covered) = (self.state.version + 1, commit.published);
         step(&*faults, Step::Decide, self.append(&Record::Commit(Box::new(commit)))).await?;
         self.staged_here.insert(version);
-        self.unstage(covered).await?;
+        self.release(covered).await?;
         Ok(version)
     }
 
     async fn sync_staged(&mut self, commit: &Commit) -> Result<(), LogError> {
-        for output in commit.outputs.values() {
-            let stages: Vec<_> = output.files.iter().map(|file| file.stage.clone()).collect();
-            self.output(&output.root)?.sync_entries(&stages).await?;
+        for written in commit.outputs.values() {
+            self.output(&written.root)?.settle(written).await?;
         }
         let objects: Vec<_> = commit.state.iter().flatten().map(|object| object.path.clone()).collect();
         self.access.store.sync_entries(&objects).await?;
@@ -352,7 +352,7 @@ impl JobLog {
                 }
                 self.state.version = version - 1;
                 if let Record::Commit(commit) = record {
-                    self.publish_files(version, &commit.outputs).await?;
+                    self.publish(version, &commit.outputs).await?;
                 }
                 self.state.version = version;
                 return Ok(());

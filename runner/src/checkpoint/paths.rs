@@ -101,27 +101,40 @@ fn short(log_id: &str) -> String {
     log_id.chars().filter(char::is_ascii_hexdigit).take(8).collect()
 }
 
-/// Final name of the `number`-th file of a commit. It carries the log id, so that a new log over old output never gives
-/// two files one name.
-pub fn final_file(job: &str, log_id: &str, version: u64, number: usize) -> String {
-    format!("{job}-{}-{version}-{number}.parquet", short(log_id))
+/// Final name of the `number`-th file of a commit, which ends in `ending`. It carries the log id, so that a new log over old
+/// output never gives two files one name.
+pub fn final_file(job: &str, log_id: &str, version: u64, number: usize, ending: &str) -> String {
+    format!("{job}-{}-{version}-{number}.{ending}", short(log_id))
 }
 
 /// Version of the commit that wrote a file, if its name says that this log wrote it and readers see it.
 pub fn final_version(path: &str, log_id: &str) -> Option<u64> {
-    if !is_visible(path) {
-        return None;
-    }
-    let name = path.rsplit('/').next()?.strip_suffix(".parquet")?;
+    let name = path.rsplit('/').next()?.strip_suffix(visible_ending(path)?)?.strip_suffix('.')?;
     let mut parts = name.rsplitn(4, '-');
     let (_number, version, written_by) = (parts.next()?.parse::<u64>().ok()?, parts.next()?, parts.next()?);
     if written_by == short(log_id) { version.parse().ok() } else { None }
 }
 
-/// Whether plain readers (`**/*.parquet`) take an object below an output's root for a file of the table.
+/// Whether plain readers (`**/*.parquet`, `**/*.csv`) take an object below an output's root for a file of the table.
 pub fn is_visible(path: &str) -> bool {
-    path.ends_with(".parquet") && !path.split('/').any(|part| part.starts_with(['_', '.']))
+    visible_ending(path).is_some()
 }
+
+/// How the name of a file ends that plain readers take for a file of the table.
+pub fn visible_ending(path: &str) -> Option<&'static str> {
+    let is_hidden = path.split('/').any(|part| part.starts_with(['_', '.']));
+    let (_, ending) = path.rsplit_once('.')?;
+    ENDINGS.into_iter().find(|known| *known == ending && !is_hidden)
+}
+
+/// How names of published files end.
+const ENDINGS: [&str; 2] = [PARQUET, CSV];
+
+/// How names of Parquet files end.
+pub const PARQUET: &str = "parquet";
+
+/// How names of CSV files end.
+pub const CSV: &str = "csv";
 
 /// Where a rewind puts a file that readers must not see any more. `version` is that of the `rewind` record.
 pub fn rewound_file(log_id: &str, version: u64, path: &str) -> String {
@@ -178,9 +191,12 @@ mod tests {
     #[test]
     fn a_final_name_tells_its_version_to_its_own_log_only() {
         let (log, other) = ("0f8fad5b-d9cb-469f-a165-70867728950e", "1f8fad5b-d9cb-469f-a165-70867728950e");
-        let path = format!("date=2026-01-01/{}", final_file("a-job-7", log, 17, 2));
+        let path = format!("date=2026-01-01/{}", final_file("a-job-7", log, 17, 2, "parquet"));
         assert_eq!(final_version(&path, log), Some(17));
         assert_eq!(final_version(&path, other), None);
+        let csv = final_file("a-job-7", log, 17, 2, CSV);
+        assert_eq!((final_version(&csv, log), visible_ending(&csv)), (Some(17), Some(CSV)));
+        assert_eq!(visible_ending(&format!("_dataplatform/rewound/{csv}")), None);
         for foreign in
             ["part-0.parquet", "a-0f8fad5b-x-0.parquet", "a-0f8fad5b-17.parquet", "a-0f8fad5b-17-0.parquet.rewound"]
         {
@@ -194,7 +210,7 @@ mod tests {
 
     #[test]
     fn a_final_name_carries_the_log_and_the_version() {
-        let name = final_file("event-aggregation", "0f8fad5b-d9cb-469f-a165-70867728950e", 17, 2);
+        let name = final_file("event-aggregation", "0f8fad5b-d9cb-469f-a165-70867728950e", 17, 2, "parquet");
         assert_eq!(name, "event-aggregation-0f8fad5b-17-2.parquet");
     }
 }

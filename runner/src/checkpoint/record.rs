@@ -298,11 +298,41 @@ pub struct ReferenceVersion {
 pub struct OutputCommit {
     /// Root URL of the output when the commit was made.
     pub root: String,
-    /// Its files.
+    /// Its files, which become visible when they are published.
+    #[serde(default)]
     pub files: Vec<FileCommit>,
+    /// What a topic has acknowledged before the decision: it is out, and may come again after a crash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent: Option<Sent>,
     /// No row of windows that begin before this time comes any more; `None` without windows, or before the first watermark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete_until: Option<i64>,
+}
+
+/// Rows that are out before the commit is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sent {
+    /// Their number.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl OutputCommit {
+    /// Whether something becomes visible only after the decision.
+    pub fn is_to_publish(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Rows written.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum::<u64>() + self.sent.map_or(0, |sent| sent.rows)
+    }
+
+    /// Bytes written.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum::<u64>() + self.sent.map_or(0, |sent| sent.bytes)
+    }
 }
 
 /// A staged file and the name under which readers will see it.

@@ -16,13 +16,14 @@ use bytes::Bytes;
 
 use crate::checkpoint::decide::{self, Candidate};
 use crate::checkpoint::log::{JobLog, LogAccess, LogError, read};
+use crate::checkpoint::output::files::Files;
 use crate::checkpoint::paths;
 use crate::checkpoint::progress::Progress;
 use crate::checkpoint::record::{
     Commit, FileCommit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject, checksum,
 };
+use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::simulated::{Disk, Injected, SimulatedStore, pause};
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::faults::{Faults, Guard, Moment, Step};
 use crate::random::Random;
 
@@ -64,7 +65,8 @@ async fn run_process(
 ) -> Result<End, String> {
     let faults: Arc<dyn Faults> = Arc::new(Without(without));
     let outputs = Rc::clone(&disk);
-    let open = move |root: &str| -> Result<SharedStore, StoreError> { Ok(SimulatedStore::open(&outputs, root)) };
+    let of_outputs = Arc::clone(&faults);
+    let open = move |root: &str| Ok(Files::shared(SimulatedStore::open(&outputs, root), Arc::clone(&of_outputs)));
     let (owner, place) = (format!("owner-{number}"), format!("process {number}"));
     let candidate = Candidate { owner, rank: Rank::default(), pod, place };
     let store: SharedStore = SimulatedStore::open(&disk, "job");
@@ -136,6 +138,7 @@ fn next_ranges(log: &JobLog, random: &mut Random) -> Option<BTreeMap<i32, Range>
 async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Random) -> Result<Commit, LogError> {
     let attempt = log.begin_attempt();
     let output = log.output(OUTPUT)?;
+    let output = output.files().expect("a table");
     let mut files = Vec::new();
     for (number, (partition, range)) in ranges.iter().enumerate() {
         let stage =
@@ -146,7 +149,7 @@ async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Rand
         }
         file.write(Bytes::from_static(b"end\n")).await?;
         let facts = file.finish().await?;
-        let path = paths::final_file("job", &log.state().start.log_id, attempt.version, number);
+        let path = paths::final_file("job", &log.state().start.log_id, attempt.version, number, paths::PARQUET);
         files.push(FileCommit { stage, path, bytes: facts.bytes, xxh3: facts.xxh3, rows: range.records });
     }
     let state = if random.one_in(2) { Some(vec![write_state(log, attempt).await?]) } else { None };
@@ -154,7 +157,7 @@ async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Rand
         partitions: Partitions::from([(TOPIC.to_owned(), ranges)]),
         outputs: BTreeMap::from([(
             OUTPUT.to_owned(),
-            OutputCommit { root: OUTPUT.to_owned(), files, complete_until: None },
+            OutputCommit { root: OUTPUT.to_owned(), files, ..OutputCommit::default() },
         )]),
         replay_from: Some(ReplayFrom { version: attempt.version.saturating_sub(3), ..ReplayFrom::default() }),
         state,

@@ -199,6 +199,36 @@ pub trait StagedFile {
 /// A store that several parts of one job share.
 pub type SharedStore = Rc<dyn Store>;
 
+/// Gives objects another name, durably, and never overwrites or loses one.
+///
+/// # Errors
+/// When the store does not answer, or another object has the name.
+pub async fn move_aside(
+    store: &SharedStore,
+    from: &[String],
+    aside: impl Fn(&String) -> String,
+) -> Result<(), StoreError> {
+    let mut targets = Vec::with_capacity(from.len());
+    for path in from {
+        let target = aside(path);
+        if store.publish(path, &target).await? == Published::AlreadyExists {
+            let (here, there) = (store.facts(path).await?, store.facts(&target).await?);
+            if here.is_some() && here != there {
+                let path = format!("{}/{target}", store.root());
+                return Err(StoreError::Unsuitable(format!(
+                    "{path} exists already and is another object: move it away"
+                )));
+            }
+        }
+        targets.push(target);
+    }
+    store.sync_entries(&targets).await?;
+    for path in from {
+        store.delete(path).await?;
+    }
+    store.sync_entries(from).await
+}
+
 impl StoreError {
     /// Of an I/O error, by what can be done about it.
     pub fn io(operation: &'static str, path: &str, source: std::io::Error) -> Self {

@@ -32,6 +32,7 @@ use crate::faults::{Faults, NoFaults};
 use crate::pipeline::batch::log::{BASES, RECORDS};
 
 pub(crate) use files::{FileState, check_file, read_facts};
+pub(crate) use outputs::files as files_of;
 pub(crate) use retention::Retention;
 
 /// Runs a subcommand.

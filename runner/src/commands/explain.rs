@@ -11,6 +11,7 @@ use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::load_one;
 use crate::pipeline::job_plan::Flow;
+use crate::sink::SinkPlan;
 
 /// Shows a job.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, CommandError> {
@@ -72,7 +73,7 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
         writes(&mut out, planned, flow, options)?;
     }
     if several {
-        line(&mut out, "together", "one commit decides all outputs; each publishes its own files");
+        line(&mut out, "together", "one commit decides all outputs");
     }
     line(&mut out, "checkpoint", &planned.checkpoint_location(options).to_string());
 
@@ -129,12 +130,24 @@ fn computes(out: &mut String, flow: &Flow) {
 }
 
 fn writes(out: &mut String, planned: &PlannedJob, flow: &Flow, options: &RunOptions) -> Result<(), CommandError> {
-    line(out, "table", &planned.location(flow, options)?.to_string());
-    line(out, "directories", &flow.sink.partition_by.join(", "));
+    let place = planned.place(flow, options)?;
+    match &flow.writes {
+        SinkPlan::Table(_) => {
+            line(out, "table", &place);
+            line(out, "directories", &flow.sink.partition_by.join(", "));
+        }
+        SinkPlan::Topic(settings) => {
+            line(out, "topic", &settings.topic);
+            line(out, "key", settings.key_column.as_deref().unwrap_or("none"));
+            line(out, "value", "one JSON object for each row");
+        }
+        SinkPlan::DeadLetterTopic { topic, .. } => line(out, "topic", topic),
+        SinkPlan::Stdout { .. } => line(out, "screen", "a table on a terminal, else one JSON object for each row"),
+    }
     for (name, data_type) in &flow.query.explain().output {
         line(out, name, data_type);
     }
-    line(out, "guarantee", "exactly once, for any reader of the files");
+    line(out, "guarantee", flow.writes.promise().in_words());
     Ok(())
 }
 

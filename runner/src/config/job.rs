@@ -1,15 +1,17 @@
 //! A checked job, planned: its queries compiled, its fingerprints taken, its outputs placed.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::kafka::{KafkaSpec, StartingOffsets};
 use data_platform_crds::problem::Problem;
-use data_platform_crds::sink::{OutputSpec, SinkSpec};
+use data_platform_crds::sink::{OutputSpec, SinkFormat, SinkSpec};
 use data_platform_crds::source::{BadRecordAction, SourceSpec};
 use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJobSpec};
+use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::decide::Candidate;
@@ -20,8 +22,10 @@ use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::streaming::{BadRecords, RunMode, StreamingSettings};
-use crate::sink::table::TableSettings;
-use crate::sink::topic::DeadLetterTopic;
+use crate::sink::table::{FileFormat, TableSettings};
+use crate::sink::topic::producer::{KafkaProducer, MakeProducer};
+use crate::sink::topic::rows::TopicSettings;
+use crate::sink::{SinkError, SinkPlan};
 use crate::source::dead_letter;
 use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
@@ -137,21 +141,40 @@ impl PlannedJob {
         options.checkpoints.join(&options.namespace).join(self.checkpoint())
     }
 
-    /// Where the table of an output lies.
+    /// The root of an output, as it stands in the job log.
+    ///
+    /// # Errors
+    /// When its path cannot be read.
+    fn root(&self, flow: &Flow, options: &RunOptions) -> Result<String, JobError> {
+        match flow.writes.root() {
+            Some(root) => Ok(root),
+            None => root_url(&self.location(flow, options)?),
+        }
+    }
+
+    /// Where the rows of an output go, for people.
+    ///
+    /// # Errors
+    /// When its path cannot be read.
+    pub fn place(&self, flow: &Flow, options: &RunOptions) -> Result<String, JobError> {
+        flow.writes.root().map_or_else(|| Ok(self.location(flow, options)?.to_string()), Ok)
+    }
+
+    /// The folder of the table of an output.
     ///
     /// # Errors
     /// When the path cannot be read.
-    pub fn location(&self, flow: &Flow, options: &RunOptions) -> Result<Location, JobError> {
+    fn location(&self, flow: &Flow, options: &RunOptions) -> Result<Location, JobError> {
         let path = flow.sink.path.as_deref().unwrap_or_default();
         Ok(Location::resolve(path, &options.outputs)?)
     }
 
-    /// The first output: dead letters lie beside its table.
+    /// The first output: dead letters are called by it, and lie beside its table.
     pub fn first(&self) -> &Flow {
         self.flows.first().expect("a job without an output is refused")
     }
 
-    /// Name of the dead letter table.
+    /// Name of the output for dead letters.
     pub fn dead_letters_name(&self) -> String {
         format!("{}_dead_letters", self.first().output)
     }
@@ -160,9 +183,12 @@ impl PlannedJob {
         if let Some(path) = &self.loaded.job.spec.bad_records.path {
             return Ok(Location::resolve(path, &options.outputs)?);
         }
-        let first = self.first();
-        let folder = folder_name(&first.sink);
-        Ok(self.location(first, options)?.beside(&format!("{folder}_dead_letters")))
+        // Beside the first table; of a job without one, where tables lie.
+        let name = format!("{}_dead_letters", folder_name(&self.first().sink));
+        match self.flows.iter().find(|flow| flow.writes.root().is_none()) {
+            Some(table) => Ok(self.location(table, options)?.beside(&name)),
+            None => Ok(Location::resolve(&name, &options.outputs)?),
+        }
     }
 
     /// Hashes of the job, its queries, and its outputs.
@@ -170,19 +196,19 @@ impl PlannedJob {
     /// # Errors
     /// When a path cannot be read, or two outputs lie at one place.
     pub fn plan(&self, options: &RunOptions) -> Result<Plan, JobError> {
-        let bad_records = &self.loaded.job.spec.bad_records;
         let mut outputs = BTreeMap::new();
         for flow in &self.flows {
-            outputs.insert(flow.output.clone(), root_url(&self.location(flow, options)?)?);
+            outputs.insert(flow.output.clone(), self.root(flow, options)?);
         }
         let mut dead_letters = None;
-        if bad_records.action == BadRecordAction::DeadLetter && bad_records.topic.is_none() {
+        if let BadRecords::Keep(plan) = self.bad_records() {
             let name = self.dead_letters_name();
             if outputs.contains_key(&name) {
-                let problem = format!("the output {name} has the name of the job's dead letter table");
+                let problem = format!("the output {name} has the name of the job's dead letters");
                 return Err(JobError::user(Reason::InvalidSpec, problem, "give the output another name"));
             }
-            outputs.insert(name.clone(), root_url(&self.dead_letters_location(options)?)?);
+            let root = plan.root().map_or_else(|| root_url(&self.dead_letters_location(options)?), Ok)?;
+            outputs.insert(name.clone(), root);
             dead_letters = Some(name);
         }
         two_at_one_place(&outputs)?;
@@ -265,7 +291,8 @@ impl PlannedJob {
             routes: TopicRoutes::new(&spec.sources)?,
             flows: self.flows.clone(),
             batch_clock: self.batch_clock.clone(),
-            bad_records: self.bad_records(options)?,
+            bad_records: self.bad_records(),
+            producers: self.producers(options),
             max_bad_percent: u64::try_from(spec.bad_records.max_percent).unwrap_or(100),
             starting_offsets: starting_offsets(&kafka, options)?,
             fail_on_data_loss: kafka.fail_on_data_loss,
@@ -285,10 +312,10 @@ impl PlannedJob {
         })
     }
 
-    /// Compiles what an earlier plan of the job computed, without its tables: a rebuild writes none.
+    /// Compiles what an earlier plan of the job computed, without its outputs: a rebuild writes none.
     fn compile_earlier(&self) -> CompileEarlier {
         let (loaded, clock) = (self.loaded.clone(), self.batch_clock.clone());
-        let sink = SinkSpec { partition_by: Vec::new(), ..self.first().sink.clone() };
+        let sink = SinkSpec::parquet("");
         Box::new(move |computed| {
             let mut loaded = loaded.clone();
             let spec = &mut loaded.job.spec;
@@ -310,32 +337,31 @@ impl PlannedJob {
         })
     }
 
-    fn bad_records(&self, options: &RunOptions) -> Result<BadRecords, JobError> {
+    fn bad_records(&self) -> BadRecords {
         let spec = &self.loaded.job.spec.bad_records;
-        Ok(match (spec.action, &spec.topic) {
+        match (spec.action, &spec.topic) {
             (BadRecordAction::Fail, _) => BadRecords::Fail,
             (BadRecordAction::Drop, _) => BadRecords::Drop,
-            (BadRecordAction::DeadLetter, None) => {
-                let settings = TableSettings {
-                    output: self.dead_letters_name(),
-                    partition_by: Vec::new(),
-                    schema: dead_letter::schema(),
-                    ..(*self.first().table).clone()
-                };
-                BadRecords::Table(Arc::new(settings))
-            }
+            (BadRecordAction::DeadLetter, None) => BadRecords::Keep(SinkPlan::Table(Arc::new(TableSettings {
+                partition_by: Vec::new(),
+                format: FileFormat::Parquet(self.first().sink.compression),
+                ..table_settings(self.name(), &self.dead_letters_name(), &self.first().sink, dead_letter::schema())
+            }))),
             (BadRecordAction::DeadLetter, Some(topic)) => {
-                let (topic, kafka, secrets) = (topic.clone(), self.kafka(), options.secrets.clone());
-                let (servers, job) = (self.bootstrap_servers(options), self.name().to_owned());
-                BadRecords::Topic(Box::new(move || {
-                    let purpose =
-                        ClientPurpose { job: &job, bootstrap_servers: &servers, queue_bytes: 0, partitions: 1 };
-                    let settings = client_settings(&kafka, &purpose, &secrets).map_err(|error| {
-                        JobError::user(Reason::SecretMissing, error.to_string(), "create the file or the Secret")
-                    })?;
-                    Ok(DeadLetterTopic::new(&topic, settings)?)
-                }))
+                BadRecords::Keep(SinkPlan::DeadLetterTopic { output: self.dead_letters_name(), topic: topic.clone() })
             }
+        }
+    }
+
+    /// What sends to topics, with the settings of all the job's clients.
+    fn producers(&self, options: &RunOptions) -> Box<MakeProducer> {
+        let (kafka, secrets) = (self.kafka(), options.secrets.clone());
+        let (servers, job) = (self.bootstrap_servers(options), self.name().to_owned());
+        Box::new(move |topic, too_large| {
+            let purpose = ClientPurpose { job: &job, bootstrap_servers: &servers, queue_bytes: 0, partitions: 1 };
+            let settings = client_settings(&kafka, &purpose, &secrets);
+            let settings = settings.map_err(|error| SinkError::Secret(error.to_string()))?;
+            Ok(Rc::new(KafkaProducer::new(topic, too_large, settings)?))
         })
     }
 }
@@ -395,6 +421,8 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
     let mut problems = Vec::new();
     let mut compiled = Vec::new();
     for output in &asked {
+        let tell_origins = output.sink.format == SinkFormat::Kafka;
+        let inputs = QueryInputs { tell_origins, ..inputs.clone() };
         match StreamQuery::plan(output.sql, &inputs, clock.clone()) {
             Ok(query) => compiled.push((output, query)),
             Err(error) => problems.push(query_problem(loaded, &output.query_place, &error)),
@@ -420,15 +448,16 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
     }
     let mut flows = Vec::new();
     for (output, query) in compiled {
-        let table = table_settings(loaded, output, &query);
-        if let Err(error) = table.check() {
-            let place = output.sink_place.field("partitionBy");
-            problems.push(Problem::error(place, error.to_string(), "correct partitionBy or the query"));
+        let job = loaded.job.metadata.name.as_deref().unwrap_or_default();
+        let writes = sink_plan(job, &output.name, output.sink, query.output_schema());
+        if let Err((field, problem)) = writes.check() {
+            let place = output.sink_place.field(field);
+            problems.push(Problem::error(place, problem, format!("correct {field} or the query")));
         }
         let of = |(index, built): (usize, &Vec<usize>)| FlowInput::new(query.input_columns(index), built);
         let inputs = built.iter().enumerate().map(|source| query.reads(source.0).then(|| of(source))).collect();
         let (output, sql, sink) = (output.name.clone(), output.sql.to_owned(), output.sink.clone());
-        flows.push(Flow { output, sql, query, inputs, sink, table: Arc::new(table) });
+        flows.push(Flow { output, sql, query, inputs, sink, writes });
     }
     if problems.is_empty() { Ok((sources, flows)) } else { Err(problems) }
 }
@@ -441,21 +470,41 @@ fn source_table(source: &SourceSpec) -> SourceTable {
     }
 }
 
-fn table_settings(loaded: &LoadedJob, output: &AskedOutput<'_>, query: &StreamQuery) -> TableSettings {
-    let sink = output.sink;
-    TableSettings {
-        output: output.name.clone(),
-        job: loaded.job.metadata.name.clone().unwrap_or_default(),
-        partition_by: sink.partition_by.clone(),
-        target_file_bytes: sink.target_file_size.as_bytes(),
-        compression: sink.compression,
-        schema: query.output_schema(),
+/// What becomes of the rows of a query.
+fn sink_plan(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> SinkPlan {
+    match sink.format {
+        SinkFormat::Kafka => SinkPlan::Topic(Arc::new(TopicSettings {
+            output: output.to_owned(),
+            topic: sink.topic.clone().unwrap_or_default(),
+            key_column: sink.key_column.clone(),
+            schema,
+        })),
+        SinkFormat::Stdout => SinkPlan::Stdout { output: output.to_owned() },
+        // Delta is refused before.
+        SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Delta => {
+            SinkPlan::Table(Arc::new(table_settings(job, output, sink, schema)))
+        }
     }
 }
 
-/// Name of the folder of a table.
+fn file_format(sink: &SinkSpec) -> FileFormat {
+    if sink.format == SinkFormat::Csv { FileFormat::Csv } else { FileFormat::Parquet(sink.compression) }
+}
+
+fn table_settings(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> TableSettings {
+    TableSettings {
+        output: output.to_owned(),
+        job: job.to_owned(),
+        partition_by: sink.partition_by.clone(),
+        target_file_bytes: sink.target_file_size.as_bytes(),
+        format: file_format(sink),
+        schema,
+    }
+}
+
+/// Name of the folder of a table, or of the topic; what goes to the screen is called `stdout`.
 fn folder_name(sink: &SinkSpec) -> &str {
-    let path = sink.path.as_deref().unwrap_or_default();
+    let path = sink.path.as_deref().or(sink.topic.as_deref()).unwrap_or("stdout");
     path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
@@ -465,7 +514,7 @@ fn two_at_one_place(outputs: &BTreeMap<String, String>) -> Result<(), JobError> 
     for (name, root) in outputs {
         if let Some(other) = names.insert(root, name) {
             let problem = format!("the outputs {other} and {name} lie at one place: {root}");
-            return Err(JobError::user(Reason::InvalidSpec, problem, "give each table a folder of its own"));
+            return Err(JobError::user(Reason::InvalidSpec, problem, "give each output a folder or topic of its own"));
         }
     }
     Ok(())

@@ -43,10 +43,8 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     for (place, sink) in sinks(job) {
         let place = place.field("format");
         match sink.format {
-            SinkFormat::Parquet => {}
+            SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Kafka | SinkFormat::Stdout => {}
             SinkFormat::Delta => refuse(place, "format delta", "use format: parquet"),
-            SinkFormat::Csv => refuse(place, "format csv", "use format: parquet"),
-            SinkFormat::Kafka => refuse(place, "format kafka", "use format: parquet with a path"),
         }
     }
     if job.late_rows.action != LateRowAction::Drop {
@@ -91,8 +89,8 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     if let Some(sink) = &job.sink {
         let place = spec().field("sink");
         match sink.format {
-            // The schema refuses a topic.
-            SinkFormat::Parquet | SinkFormat::Kafka => {}
+            // The schema refuses what cannot be replaced.
+            SinkFormat::Parquet | SinkFormat::Kafka | SinkFormat::Stdout => {}
             SinkFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
             SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
         }
@@ -161,13 +159,13 @@ mod tests {
         );
         let outputs = json!([
             {"name": "a", "query": "SELECT a FROM s", "sink": {"path": "a"}},
-            {"name": "b", "query": "SELECT a FROM s", "sink": {"format": "csv", "path": "s3://b/t"}},
+            {"name": "b", "query": "SELECT a FROM s", "sink": {"format": "delta", "path": "s3://b/t"}},
         ]);
         let named = problems(json!({"query": null, "sink": null, "outputs": outputs}));
         assert_eq!(
             named,
             [
-                "spec.outputs[1].sink.format: format csv comes in a later version",
+                "spec.outputs[1].sink.format: format delta comes in a later version",
                 "spec.outputs[1].sink.path: writing to s3:// comes in a later version",
             ]
         );

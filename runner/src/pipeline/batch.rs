@@ -36,7 +36,8 @@ use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::places;
 use crate::pipeline::status::{BatchStatus, CommitStatus, Phase, SharedStatus};
-use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
+use crate::sink::Stage;
+use crate::sink::table::{FileFormat, FileNames, Footer, TableSettings, TableWriter};
 use crate::stop::StopSignal;
 use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
 
@@ -409,7 +410,7 @@ impl Session<'_> {
             job: settings.job.clone(),
             partition_by: settings.sink.partition_by.clone(),
             target_file_bytes: ONE_FILE,
-            compression: settings.sink.compression,
+            format: FileFormat::Parquet(settings.sink.compression),
             schema: Arc::clone(&schema),
         });
         let footer = Footer {

@@ -12,7 +12,7 @@ use crate::checkpoint::lock::LockError;
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::record::Own;
 use crate::checkpoint::store::StoreError;
-use crate::sink::SinkError;
+use crate::sink::{SinkError, TopicProblem};
 use crate::source::SourceError;
 
 /// Whether trying again helps.
@@ -276,13 +276,48 @@ impl From<SinkError> for JobError {
             SinkError::Encode { .. } => {
                 Self::user(Reason::QueryFailed, message, "correct the query or sink.partitionBy")
             }
-            SinkError::Topic { .. } => Self::passing(
-                Reason::DeadLetterTopicFailed,
+            SinkError::Secret(_) => Self::user(
+                Reason::SecretMissing,
                 message,
-                "create the topic, let this job write to it, and raise its max.message.bytes if a record is too large; until \
-                 then the batch waits and nothing is lost",
+                "create the file or the Secret; a job in a pod takes it up by itself",
             ),
+            SinkError::Topic { topic, problem, .. } => of_topic(message, &topic, problem),
         }
+    }
+}
+
+/// A topic that does not take what the job writes: the batch waits, and nothing is lost.
+fn of_topic(message: String, topic: &str, problem: TopicProblem) -> JobError {
+    match problem {
+        TopicProblem::Missing => JobError::passing(
+            Reason::TopicNotFound,
+            message,
+            "create the topic, or correct sink.topic or badRecords.topic; until then the batch waits and nothing is lost",
+        ),
+        TopicProblem::Forbidden => JobError::user(
+            Reason::NotAuthorized,
+            message,
+            format!("allow the user of this job to WRITE and DESCRIBE the topic {topic}"),
+        ),
+        TopicProblem::Unauthenticated => JobError::user(
+            Reason::AuthenticationFailed,
+            message,
+            "check kafka.sasl (mechanism, user name, password) and kafka.tls (ca, certificate, key)",
+        ),
+        TopicProblem::TooLarge => JobError::user(
+            Reason::RecordTooLarge,
+            message,
+            format!(
+                "raise max.message.bytes of the topic {topic} (and message.max.bytes in kafka.config, if it is set), or let \
+                 the query give less; until then the batch waits and nothing is lost"
+            ),
+        ),
+        TopicProblem::Settings => JobError::user(Reason::SettingsRefused, message, "correct kafka.config or kafka.tls"),
+        TopicProblem::Silent => JobError::passing(
+            Reason::OutputTopicFailed,
+            message,
+            "look at the brokers; it is tried again, the batch waits and nothing is lost",
+        ),
     }
 }
 

@@ -8,14 +8,13 @@
 //! ```
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::EventTimeSpec;
 use datafusion::arrow::array::RecordBatch;
 
 use crate::checkpoint::job_state::Computed;
-use crate::sink::table::TableSettings;
+use crate::sink::SinkPlan;
 use crate::source::decode::DecodePlan;
 use crate::source::routes::TopicRoutes;
 use crate::transform::StreamQuery;
@@ -57,8 +56,8 @@ pub struct Flow {
     pub inputs: Vec<Option<FlowInput>>,
     /// What the user says of the output.
     pub sink: SinkSpec,
-    /// The table that it writes.
-    pub table: Arc<TableSettings>,
+    /// What becomes of its rows.
+    pub writes: SinkPlan,
 }
 
 impl Flow {
@@ -124,6 +123,8 @@ pub fn union<'a>(wanted: impl IntoIterator<Item = &'a [usize]>) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use datafusion::arrow::array::{ArrayRef, Int64Array};
 

@@ -81,7 +81,7 @@ impl NoOutput {
             Reason::StorageFailed,
             Reason::StorageUnsuitable,
             Reason::OutputChanged,
-            Reason::DeadLetterTopicFailed,
+            Reason::OutputTopicFailed,
         ];
         blocks.contains(&reason).then_some(Self::SinkBlocked)
     }

@@ -35,8 +35,8 @@ use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::job_plan::{CompileEarlier, Flow, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
-use crate::sink::table::TableSettings;
-use crate::sink::topic::DeadLetterTopic;
+use crate::sink::SinkPlan;
+use crate::sink::topic::producer::MakeProducer;
 use crate::source::routes::TopicRoutes;
 use crate::source::{Source, SourceError};
 use crate::stop::StopSignal;
@@ -68,10 +68,8 @@ pub enum RunMode {
 
 /// What happens to bad records.
 pub enum BadRecords {
-    /// A table beside the first output.
-    Table(Arc<TableSettings>),
-    /// A topic.
-    Topic(Box<dyn Fn() -> Result<DeadLetterTopic, JobError>>),
+    /// They are rows of an output of their own.
+    Keep(SinkPlan),
     /// The job stops at the first.
     Fail,
     /// They are only counted.
@@ -81,7 +79,7 @@ pub enum BadRecords {
 impl BadRecords {
     fn action(&self) -> BadRecordAction {
         match self {
-            Self::Table(_) | Self::Topic(_) => BadRecordAction::DeadLetter,
+            Self::Keep(_) => BadRecordAction::DeadLetter,
             Self::Fail => BadRecordAction::Fail,
             Self::Drop => BadRecordAction::Drop,
         }
@@ -112,6 +110,8 @@ pub struct StreamingSettings {
     pub batch_clock: BatchClock,
     /// What happens to bad records.
     pub bad_records: BadRecords,
+    /// Makes what sends to outputs that are topics.
+    pub producers: Box<MakeProducer>,
     /// Share of bad records, in percent, that opens the circuit breaker.
     pub max_bad_percent: u64,
     /// Where a job without a log begins.

@@ -1,4 +1,5 @@
-//! What a published file says of itself, read back: how many rows, and the [`Footer`] that `table` wrote.
+//! What a published file says of itself, read back: how many rows, and the [`Footer`] that `table` wrote. A CSV file has
+//! none.
 
 use datafusion::parquet::file::metadata::ParquetMetaDataReader;
 use datafusion::parquet::file::reader::ChunkReader;

@@ -92,6 +92,15 @@ pub enum PartitionError {
         /// The column.
         column: String,
     },
+    /// A row without a value would be an empty line.
+    #[error(
+        "files would hold only the column {column:?}, and to most readers of CSV a row of one null is no row at all: give the \
+         query a second column, or use format: parquet"
+    )]
+    OneColumn {
+        /// The column.
+        column: String,
+    },
     /// Nothing would be left for the files.
     #[error("partitionBy names every column of the query; at least one must be left for the files")]
     NothingLeft,

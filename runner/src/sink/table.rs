@@ -1,36 +1,37 @@
-//! A table of Parquet files: rows in, staged files out, each named by the commit that will decide it.
+//! A table of files: rows in, staged files out, each named by the commit that will decide it.
 //!
 //! ```text
-//! batch -> hive::Partitioner -> one open file per directory -> row groups -> staged file -> FileCommit
+//! batch -> hive::Partitioner -> one open file per directory -> encoder -> staged file -> FileCommit
 //! ```
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
+mod csv;
+mod parquet;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use bytes::Bytes;
-use data_platform_crds::sink::Compression as SinkCompression;
+use data_platform_crds::sink::Compression;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
-use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
-use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::KeyValue;
-use datafusion::parquet::file::properties::WriterProperties;
 
 use crate::checkpoint::log::Attempt;
+use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{FileCommit, OutputCommit, Partitions};
 use crate::checkpoint::store::{Limits, SharedStore, StagedFile, StoreError};
 use crate::faults::{Faults, Moment, Step};
-use crate::sink::SinkError;
 use crate::sink::hive::{PartitionError, Partitioner, RefusedRows};
 use crate::sink::table_schema::TableSchema;
+use crate::sink::{Batch, Sink, SinkError, Stage};
 
-/// Rows of a row group: what readers of columns like; more would only cost memory while writing.
-const ROW_GROUP_ROWS: usize = 262_144;
-/// Encoded bytes that one open file may hold before a row group is closed.
-const ROW_GROUP_BYTES: usize = 16 << 20;
+pub(crate) use self::csv::count_rows as csv_rows;
+
+use self::csv::CsvEncoder;
+use self::parquet::{ParquetEncoder, ROW_GROUP_BYTES};
+
 /// Files that are open at once. One more closes the oldest: a job that partitions by a column of many values writes more
 /// and smaller files rather than filling the memory.
 const OPEN_FILES_MAX: usize = 32;
@@ -83,6 +84,42 @@ impl Footer {
     }
 }
 
+/// What the files of a table are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileFormat {
+    /// Parquet.
+    Parquet(Compression),
+    /// CSV.
+    Csv,
+}
+
+impl FileFormat {
+    /// How the names of files end.
+    pub fn ending(self) -> &'static str {
+        match self {
+            Self::Parquet(_) => paths::PARQUET,
+            Self::Csv => paths::CSV,
+        }
+    }
+}
+
+/// Encodes the rows of one file.
+trait Encoder {
+    fn write(&mut self, rows: &RecordBatch) -> Result<(), String>;
+
+    /// Takes the bytes that are ready.
+    fn take(&mut self) -> Vec<u8>;
+
+    /// About how many bytes are still to come of what it holds.
+    fn to_come(&self) -> u64;
+
+    /// Bytes of memory that it holds.
+    fn memory(&self) -> usize;
+
+    /// Ends the file; its last bytes are ready then.
+    fn finish(&mut self, footer: &Footer) -> Result<(), String>;
+}
+
 /// What stays the same for all commits of a table.
 #[derive(Clone, Debug)]
 pub struct TableSettings {
@@ -94,8 +131,8 @@ pub struct TableSettings {
     pub partition_by: Vec<String>,
     /// A file is closed when it has about this size.
     pub target_file_bytes: u64,
-    /// Compression.
-    pub compression: SinkCompression,
+    /// What its files are.
+    pub format: FileFormat,
     /// Schema of the rows.
     pub schema: SchemaRef,
 }
@@ -106,7 +143,12 @@ impl TableSettings {
     /// # Errors
     /// When a partition column does not fit.
     pub fn check(&self) -> Result<(), PartitionError> {
-        Partitioner::new(&self.schema, &self.partition_by).map(drop)
+        let partitioner = Partitioner::new(&self.schema, &self.partition_by)?;
+        let columns = partitioner.file_schema(&self.schema);
+        match &columns.fields()[..] {
+            [only] if self.format == FileFormat::Csv => Err(PartitionError::OneColumn { column: only.name().clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Bytes that the name of a file may take behind its directories.
@@ -147,10 +189,59 @@ impl FileNames {
     /// `before`: files of this attempt in the same directory.
     fn last(&self, settings: &TableSettings, footer: &Footer, number: usize, before: usize) -> String {
         match (self, before) {
-            (Self::Commit(attempt), _) => paths::final_file(&settings.job, &footer.log_id, attempt.version, number),
-            (Self::Interval { name, .. }, 0) => format!("{name}.parquet"),
-            (Self::Interval { name, .. }, _) => format!("{name}-{before}.parquet"),
+            (Self::Commit(attempt), _) => {
+                paths::final_file(&settings.job, &footer.log_id, attempt.version, number, settings.format.ending())
+            }
+            (Self::Interval { name, .. }, 0) => format!("{name}.{}", settings.format.ending()),
+            (Self::Interval { name, .. }, _) => format!("{name}-{before}.{}", settings.format.ending()),
         }
+    }
+}
+
+/// A table that a job writes.
+pub struct TableSink {
+    settings: Arc<TableSettings>,
+    output: SharedOutput,
+    store: SharedStore,
+    faults: Arc<dyn Faults>,
+}
+
+impl TableSink {
+    /// The table at an output that is made of files.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn new(
+        settings: Arc<TableSettings>,
+        output: SharedOutput,
+        faults: Arc<dyn Faults>,
+    ) -> Result<Self, StoreError> {
+        let Some(store) = output.files().map(SharedStore::clone) else {
+            return Err(StoreError::Unsuitable(format!("{} is no place for the files of a table", output.root())));
+        };
+        Ok(Self { settings, output, store, faults })
+    }
+}
+
+#[async_trait(?Send)]
+impl Sink for TableSink {
+    fn name(&self) -> &str {
+        &self.settings.output
+    }
+
+    async fn probe(&self) -> Result<(), SinkError> {
+        Ok(self.output.probe().await?)
+    }
+
+    async fn describe(&self) -> Result<(), SinkError> {
+        Ok(self.settings.columns().tell(&self.store).await?)
+    }
+
+    fn begin(&self, batch: Batch) -> Result<Box<dyn Stage>, SinkError> {
+        let Batch { attempt, footer } = batch;
+        let (settings, store) = (Arc::clone(&self.settings), SharedStore::clone(&self.store));
+        let names = FileNames::Commit(attempt);
+        Ok(Box::new(TableWriter::new(settings, store, names, footer, Arc::clone(&self.faults))?))
     }
 }
 
@@ -172,8 +263,7 @@ pub struct TableWriter {
 }
 
 struct OpenFile {
-    writer: ArrowWriter<Buffer>,
-    buffer: Buffer,
+    encoder: Box<dyn Encoder>,
     staged: Box<dyn StagedFile>,
     stage: String,
     path: String,
@@ -182,29 +272,8 @@ struct OpenFile {
     order: u64,
 }
 
-/// Bytes that the encoder gave up and the staged file has not taken yet.
-#[derive(Clone, Default)]
-struct Buffer(Arc<Mutex<Vec<u8>>>);
-
-impl Buffer {
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Buffer {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 impl TableWriter {
-    /// A writer for one attempt; `footer` is completed by [`TableWriter::set_watermark`] and [`TableWriter::set_offsets`].
+    /// A writer for one attempt; `footer` is completed by [`Stage::set_watermark`] and [`Stage::set_offsets`].
     ///
     /// # Errors
     /// When a partition column does not fit.
@@ -238,50 +307,7 @@ impl TableWriter {
         })
     }
 
-    /// Name of the output.
-    pub fn output(&self) -> &str {
-        &self.settings.output
-    }
-
-    /// The offsets that the files of this attempt carry, other ones than it began with. `false` if there is a file that
-    /// is finished: then this attempt is to be given up.
-    #[must_use]
-    pub fn set_offsets(&mut self, offsets: Partitions<(i64, i64)>) -> bool {
-        self.footer.offsets = offsets;
-        self.files.is_empty()
-    }
-
-    /// The watermark that the files of this attempt carry.
-    pub fn set_watermark(&mut self, watermark: Option<i64>) {
-        self.footer.watermark = watermark;
-    }
-
-    /// Names of staged files so far, for an attempt that is given up.
-    pub fn staged(&self) -> Vec<String> {
-        let open = self.open.values().map(|file| file.stage.clone());
-        self.files.iter().map(|file| file.stage.clone()).chain(open).collect()
-    }
-
-    /// Adds rows.
-    ///
-    /// # Errors
-    /// When they cannot be encoded or stored; the attempt is then to be given up.
-    pub async fn write(&mut self, batch: &RecordBatch) -> Result<(), SinkError> {
-        let parts = self.partitioner.split(batch).map_err(|error| self.encode_error(error))?;
-        for (directory, rows) in parts.rows {
-            self.write_part(directory, &rows).await?;
-        }
-        self.refused.extend(parts.refused);
-        Ok(())
-    }
-
-    /// Takes the rows that were written since and that this table does not take: no directory can be made for them.
-    pub fn take_refused(&mut self) -> Vec<RefusedRows> {
-        std::mem::take(&mut self.refused)
-    }
-
-    /// Rows of this table that cannot be encoded.
-    pub fn encode_error(&self, error: impl std::fmt::Display) -> SinkError {
+    fn encode_error(&self, error: impl std::fmt::Display) -> SinkError {
         SinkError::Encode { output: self.settings.output.clone(), problem: error.to_string() }
     }
 
@@ -296,10 +322,10 @@ impl TableWriter {
             self.open.insert(directory.clone(), file);
         }
         let file = self.open.get_mut(&directory).expect("it was opened above");
-        let encoded = file.writer.write(rows);
+        let encoded = file.encoder.write(rows);
         file.rows += rows.num_rows() as u64;
         let drained = file.drain().await;
-        let size = file.written + file.writer.in_progress_size() as u64;
+        let size = file.written + file.encoder.to_come();
         encoded.map_err(|error| self.encode_error(error))?;
         drained?;
         if size >= self.settings.target_file_bytes {
@@ -309,7 +335,7 @@ impl TableWriter {
     }
 
     async fn limit_memory(&mut self) -> Result<(), SinkError> {
-        let held = |file: &OpenFile| file.writer.memory_size();
+        let held = |file: &OpenFile| file.encoder.memory();
         if self.open.len() < 2 || self.open.values().map(held).sum::<usize>() <= OPEN_BYTES_MAX {
             return Ok(());
         }
@@ -326,41 +352,23 @@ impl TableWriter {
         self.opened += 1;
         self.faults.reached(Step::StageOpen, Moment::Before);
         let staged = self.store.stage(&stage).await?;
-        let buffer = Buffer::default();
-        // Without the Arrow schema in the file every reader sees the plain Parquet types, whatever Arrow we use.
-        let options = ArrowWriterOptions::new().with_properties(self.properties()).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(buffer.clone(), Arc::clone(&self.schema), options)
-            .map_err(|error| self.encode_error(error))?;
+        let encoder: Box<dyn Encoder> = match self.settings.format {
+            FileFormat::Parquet(compression) => {
+                let encoder = ParquetEncoder::new(&self.schema, compression);
+                Box::new(encoder.map_err(|error| self.encode_error(error))?)
+            }
+            FileFormat::Csv => Box::new(CsvEncoder::new(&self.schema)),
+        };
         let path = format!("{directory}{name}");
-        let mut file = OpenFile { writer, buffer, staged, stage, path, rows: 0, written: 0, order: self.opened };
+        let mut file = OpenFile { encoder, staged, stage, path, rows: 0, written: 0, order: self.opened };
         file.drain().await?;
         self.faults.reached(Step::StageOpen, Moment::After);
         Ok(file)
     }
 
-    fn properties(&self) -> WriterProperties {
-        let compression = match self.settings.compression {
-            // Level 1: half the size of snappy at its speed; level 3 was larger and slower (own measurement).
-            SinkCompression::Zstd => Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level")),
-            SinkCompression::Snappy => Compression::SNAPPY,
-            SinkCompression::None => Compression::UNCOMPRESSED,
-        };
-        WriterProperties::builder()
-            .set_compression(compression)
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-            // The format's words for what lies in lists and maps.
-            .set_coerce_types(true)
-            .set_created_by(concat!("data-platform version ", env!("CARGO_PKG_VERSION")).to_owned())
-            .build()
-    }
-
     async fn close(&mut self, directory: &str) -> Result<(), SinkError> {
         let Some(mut file) = self.open.remove(directory) else { return Ok(()) };
-        for pair in self.footer.key_values() {
-            file.writer.append_key_value_metadata(pair);
-        }
-        file.writer.finish().map_err(|error| self.encode_error(error))?;
+        file.encoder.finish(&self.footer).map_err(|error| self.encode_error(error))?;
         file.drain().await?;
         self.faults.reached(Step::StageFinish, Moment::Before);
         let OpenFile { staged, stage, path, rows, .. } = file;
@@ -373,29 +381,60 @@ impl TableWriter {
     /// Adds a file without rows.
     ///
     /// # Errors
-    /// As [`TableWriter::write`].
+    /// As [`Stage::write`].
     pub async fn write_empty(&mut self, directory: &str) -> Result<(), SinkError> {
         let file = self.open_file(directory).await?;
         self.open.insert(directory.to_owned(), file);
         self.close(directory).await
     }
+}
 
-    /// Finishes every file. No rows, no files.
-    ///
-    /// # Errors
-    /// As [`TableWriter::write`].
-    pub async fn finish(&mut self) -> Result<OutputCommit, SinkError> {
+#[async_trait(?Send)]
+impl Stage for TableWriter {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<(), SinkError> {
+        let parts = self.partitioner.split(rows).map_err(|error| self.encode_error(error))?;
+        for (directory, rows) in parts.rows {
+            self.write_part(directory, &rows).await?;
+        }
+        self.refused.extend(parts.refused);
+        Ok(())
+    }
+
+    /// No directory can be made for them.
+    fn take_refused(&mut self) -> Vec<RefusedRows> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Too late once a file is finished: its footer names them.
+    fn set_offsets(&mut self, offsets: Partitions<(i64, i64)>) -> bool {
+        self.footer.offsets = offsets;
+        self.files.is_empty()
+    }
+
+    fn set_watermark(&mut self, watermark: Option<i64>) {
+        self.footer.watermark = watermark;
+    }
+
+    /// No rows, no files.
+    async fn finish(&mut self) -> Result<OutputCommit, SinkError> {
         let directories: Vec<_> = self.open.keys().cloned().collect();
         for directory in directories {
             self.close(&directory).await?;
         }
-        Ok(OutputCommit { root: self.store.root().to_owned(), files: self.files.clone(), complete_until: None })
+        Ok(OutputCommit { root: self.store.root().to_owned(), files: self.files.clone(), ..OutputCommit::default() })
+    }
+
+    async fn abandon(self: Box<Self>) {
+        let open = self.open.values().map(|file| &file.stage);
+        for stage in self.files.iter().map(|file| &file.stage).chain(open) {
+            let _ = self.store.delete(stage).await;
+        }
     }
 }
 
 impl OpenFile {
     async fn drain(&mut self) -> Result<(), StoreError> {
-        let bytes = self.buffer.take();
+        let bytes = self.encoder.take();
         if bytes.is_empty() {
             return Ok(());
         }

@@ -11,6 +11,7 @@ use super::output::type_name;
 use super::split::{Names, WindowIn};
 use super::window::Edge;
 use super::windows::WindowSpec;
+use crate::source::record::IDENTITY_COLUMNS;
 
 /// How a query runs. Each list is in the order in which rows go through it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,6 +109,7 @@ fn event_times(parts: &Parts, inputs: &QueryInputs) -> String {
 
 fn output(parts: &Parts) -> Vec<(String, String)> {
     let fields = parts.output.schema.fields().iter();
+    let fields = fields.filter(|field| !IDENTITY_COLUMNS.contains(&field.name().as_str()));
     fields.map(|field| (field.name().clone(), type_name(field.data_type()))).collect()
 }
 

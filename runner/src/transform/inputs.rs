@@ -47,6 +47,9 @@ pub struct QueryInputs {
     pub references: Vec<ReferenceTable>,
     /// Late records are told one by one, as [`Ingested::late_records`](super::Ingested::late_records).
     pub tell_late_records: bool,
+    /// Rows of a query without a window are told with the identity of their record, as three more columns behind the others
+    /// ([`IDENTITY_COLUMNS`](crate::source::record::IDENTITY_COLUMNS)).
+    pub tell_origins: bool,
 }
 
 impl From<SourceTable> for QueryInputs {

@@ -15,7 +15,7 @@ use super::refuse::Context;
 use super::session::Session;
 use super::window::{Edge, WindowKind};
 use super::windows::{WindowSpec, window_of};
-use super::{branches, explain, split, syntax};
+use super::{branches, explain, identity, split, syntax};
 use crate::engine::BatchClock;
 use crate::engine::refusing::describe;
 
@@ -147,8 +147,9 @@ fn plan_here(sql: &str, inputs: &QueryInputs, clock: &BatchClock) -> Result<Stre
         context.check_rows(&plan, false)?;
         context.check_uses(&plan, None)?;
         context.check_made(&plan, &evaluate)?;
-        let output = Output::of_plan(&plan)?;
-        let parts = split::compile_rows(&plan, inputs, output, &session).map_err(failed)?;
+        let with_origin = if inputs.tell_origins { identity::carry(&plan).map_err(failed)? } else { plan.clone() };
+        let output = Output::of_plan(&with_origin)?;
+        let parts = split::compile_rows(&with_origin, inputs, output, &session).map_err(failed)?;
         let explanation = explain::rows(&plan, &parts, inputs);
         let (normal_form, state_form) = (syntax.normal_form, None);
         return Ok(StreamQuery { parts: Arc::new(parts), normal_form, state_form, explanation });

@@ -129,6 +129,11 @@ impl Numbers {
         Ok(command.env("LOG_LEVEL", "debug").broker(&self.broker).folders(&self.folders))
     }
 
+    /// What `explain` says of the job.
+    pub(crate) fn explain(&self) -> anyhow::Result<String> {
+        self.ask(&["explain", "-f", &self.file()?.display().to_string()])
+    }
+
     /// Processes what is there; gives the summary.
     pub(crate) fn drain(&self) -> anyhow::Result<Value> {
         finish(self.job()?.arg("--drain"))

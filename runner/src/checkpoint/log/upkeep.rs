@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::{JobLog, LogError, read};
+use crate::checkpoint::output::Sweep;
 use crate::checkpoint::record::{self, BaseReference, Record};
 use crate::checkpoint::store::Created;
 use crate::checkpoint::{decide, paths};
@@ -92,33 +93,17 @@ impl JobLog {
         Ok(Some(kept))
     }
 
-    /// Removes staged files of superseded epochs, once `published` covers everything they could be needed for, and what
-    /// format 1 left in the tables' folders.
+    /// Removes what owners before left in the outputs, once `published` covers everything it could be needed for.
     ///
     /// # Errors
-    /// When an output cannot be listed.
+    /// When an output cannot be looked at.
     pub async fn collect_staging(&mut self) -> Result<(), LogError> {
-        let faults = self.faults();
-        let named = self.state.pending.values().flat_map(|outputs| outputs.values()).flat_map(|output| &output.files);
-        let pending: BTreeSet<_> = named.map(|file| file.stage.clone()).collect();
-        let epoch = self.state.epoch();
-        let log_id = self.state.start.log_id.clone();
+        let pending = self.state.pending_stages();
+        let (log_id, epoch) = (self.state.start.log_id.clone(), self.state.epoch());
         for root in self.places.clone().into_values() {
-            let store = self.output(&root)?;
-            let listed = store.list(paths::STAGING).await?;
-            let mut garbage = decide::garbage_staging(&listed, &log_id, epoch, &pending);
-            if self.owns(&root).await? {
-                garbage.extend(decide::garbage_of_others(&listed, &log_id));
-            }
-            step(&*faults, Step::CollectStaging, async {
-                for path in garbage {
-                    store.delete(&path).await?;
-                }
-                store.delete_empty_folders(paths::STAGING).await?;
-                Ok::<_, LogError>(())
-            })
-            .await?;
-            self.adopt_format1(&root, &pending).await?;
+            let is_owned = self.owns(&root).await?;
+            let sweep = Sweep { log_id: &log_id, epoch, is_owned, pending: &pending };
+            self.output(&root)?.sweep(sweep).await?;
         }
         Ok(())
     }

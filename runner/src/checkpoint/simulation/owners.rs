@@ -21,11 +21,13 @@ async fn run_job(
     seed: u64,
 ) -> Result<Outcome, String> {
     let outputs = Rc::clone(&disk);
-    let open = move |root: &str| -> Result<SharedStore, StoreError> { Ok(SimulatedStore::open(&outputs, root)) };
+    let faults: Arc<dyn Faults> = Arc::new(Without(without));
+    let of_outputs = Arc::clone(&faults);
+    let open = move |root: &str| Ok(Files::shared(SimulatedStore::open(&outputs, root), Arc::clone(&of_outputs)));
     let (owner, pod) = (format!("owner-{number}"), format!("pod-{number}"));
     let candidate = Candidate { owner, rank: Rank::default(), pod, place: job.to_owned() };
     let store: SharedStore = SimulatedStore::open(&disk, job);
-    let access = LogAccess::new(store, Rc::new(open), candidate, Arc::new(Without(without)));
+    let access = LogAccess::new(store, Rc::new(open), candidate, faults);
     access.attempts.set(number << 32);
     let mut random = Random::new(seed ^ number << 32);
     loop {

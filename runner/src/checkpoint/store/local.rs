@@ -11,7 +11,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,7 +56,6 @@ pub struct LocalStore {
     naming_beside: OnceCell<Naming>,
     /// Folders whose own entry is durable, so that only the folder that changed needs a sync.
     durable: RefCell<BTreeSet<PathBuf>>,
-    temporary: AtomicU64,
 }
 
 /// How a file gets a name only if that is free.
@@ -97,7 +95,7 @@ impl LocalStore {
     fn over(root: PathBuf, beside: Option<PathBuf>, faults: Arc<dyn Faults>) -> Self {
         let url = url::Url::from_file_path(&root).map_or_else(|()| format!("file://{}", root.display()), String::from);
         let (naming, naming_beside, durable) = (OnceCell::new(), OnceCell::new(), RefCell::default());
-        Self { root, beside, url, faults, naming, naming_beside, durable, temporary: AtomicU64::new(0) }
+        Self { root, beside, url, faults, naming, naming_beside, durable }
     }
 
     /// Makes the folder in which `path` lies, the table's or the one beside it, and finds out how names are given there.
@@ -171,13 +169,13 @@ impl LocalStore {
         self.sync(&File::open(folder)?)
     }
 
-    /// Writes a temporary file beside `path` and syncs it.
+    /// Writes a temporary file beside `path` and syncs it. Its name is random: in a container every process has the same
+    /// number, and what one left that was killed may be a link to a record.
     fn write_temporary(&self, path: &Path, content: &[u8]) -> std::io::Result<PathBuf> {
-        let number = self.temporary.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{TEMPORARY}{}-{number}", std::process::id());
+        let name = format!("{TEMPORARY}{}-{}", std::process::id(), uuid::Uuid::new_v4());
         let temporary = path.with_file_name(name);
         self.make_parent(path)?;
-        let written = File::create(&temporary).and_then(|mut file| {
+        let written = File::create_new(&temporary).and_then(|mut file| {
             file.write_all(content)?;
             self.sync(&file)
         });
@@ -563,6 +561,20 @@ mod tests {
         let mut file = store.stage(path).await.unwrap();
         file.write(Bytes::from_static(content)).await.unwrap();
         file.finish().await.unwrap()
+    }
+
+    /// A process that is killed between the link and its removal leaves the temporary name; the next one has its number.
+    #[tokio::test]
+    async fn what_a_killed_process_left_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || LocalStore::open(folder.path(), Arc::new(NoFaults)).unwrap();
+        open().create("log/0", "first".into()).await.unwrap();
+        for number in 0..3 {
+            let left = folder.path().join(format!("log/{TEMPORARY}{}-{number}", std::process::id()));
+            fs::hard_link(folder.path().join("log/0"), left).unwrap();
+        }
+        open().create("log/1", "second".into()).await.unwrap();
+        assert_eq!(open().get("log/0").await.unwrap().unwrap(), "first");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::paths;
 use crate::checkpoint::store::{SharedStore, StoreError};
-use crate::commands::checkpoint::{FileState, Retention, check_file, read_facts};
+use crate::commands::checkpoint::{FileState, Retention, check_file, files_of, read_facts};
 use crate::sink::footer::FileFacts;
 
 use super::chain::Chains;
@@ -44,7 +44,7 @@ pub(super) fn places(
     let current = log.end.plan.outputs.get(name).or(log.end.outputs.get(name).map(|output| &output.root));
     let mut places: Vec<SharedStore> = Vec::new();
     for root in current.into_iter().chain(roots) {
-        let store = open(root)?;
+        let Some(store) = files_of(open, root)? else { continue };
         if !places.iter().any(|known| known.root() == store.root()) {
             places.push(store);
         }
@@ -61,7 +61,7 @@ pub(super) async fn look(
 ) -> Result<(AuditedTable, Vec<String>), StoreError> {
     let root = places.first().map_or("", |store| store.root()).to_owned();
     let (table, problems, older) = (AuditedTable::default(), Vec::new(), BTreeMap::new());
-    let mut look = Look { log, root, retention, table, problems, older };
+    let mut look = Look { log, root, retention, table, problems, older, is_csv: false };
     let expected: BTreeMap<&str, &ExpectedFile> =
         log.files.iter().filter(|file| file.output == name).map(|file| (file.file.path.as_str(), file)).collect();
     for expected in expected.values() {
@@ -73,7 +73,17 @@ pub(super) async fn look(
     let mut seen: BTreeSet<String> = BTreeSet::new();
     for store in places {
         store.root().clone_into(&mut look.root);
-        for entry in store.list("").await?.into_iter().filter(|entry| paths::is_visible(&entry.path)) {
+        let listed = store.list("").await?;
+        let is_ours = |path: &&str| paths::final_version(path, &log.end.start.log_id).is_some();
+        let ours = listed.iter().map(|entry| entry.path.as_str()).filter(is_ours).chain(expected.keys().copied());
+        // Readers of CSV do not see Parquet files, and the other way round.
+        let mut endings: BTreeSet<_> = ours.filter_map(paths::visible_ending).collect();
+        look.is_csv |= endings.contains(paths::CSV);
+        if endings.is_empty() {
+            endings.insert(paths::PARQUET);
+        }
+        let is_seen = |path: &str| paths::visible_ending(path).is_some_and(|ending| endings.contains(ending));
+        for entry in listed.iter().filter(|entry| is_seen(&entry.path)) {
             if !expected.contains_key(entry.path.as_str()) && seen.insert(entry.path.clone()) {
                 look.not_named_by_records(store, &entry.path, entry.bytes).await?;
             }
@@ -84,6 +94,11 @@ pub(super) async fn look(
     }
     look.older_ranges(name);
     Ok((look.table, look.problems))
+}
+
+/// A file that does not say who wrote it.
+fn is_csv(path: &str) -> bool {
+    paths::visible_ending(path) == Some(paths::CSV)
 }
 
 /// The first place that has a file.
@@ -105,6 +120,8 @@ struct Look<'a> {
     retention: Retention,
     table: AuditedTable,
     problems: Vec<String>,
+    /// There are files that do not say who wrote them.
+    is_csv: bool,
     /// Files whose records are gone, by version.
     older: BTreeMap<u64, Vec<(String, FileFacts)>>,
 }
@@ -133,7 +150,8 @@ impl Look<'_> {
             return Ok(());
         }
         let is_staged = state == FileState::Staged;
-        let facts = match read_facts(store, if is_staged { &file.stage } else { &file.path }).await? {
+        let found = read_facts(store, if is_staged { &file.stage } else { &file.path }, &file.path).await?;
+        let facts = match found {
             Ok(facts) => facts,
             Err(problem) => {
                 self.problem(&file.path, format!("it is not a Parquet file: {problem}"));
@@ -148,6 +166,9 @@ impl Look<'_> {
         }
         if facts.rows != file.rows {
             self.problem(&file.path, format!("it has {} rows, the log says {}", facts.rows, file.rows));
+        }
+        if is_csv(&file.path) {
+            return Ok(());
         }
         self.footer(&file.path, &facts, expected);
         if expected.offsets.is_none() {
@@ -173,7 +194,7 @@ impl Look<'_> {
 
     /// A file of an older commit, or one that does not belong here.
     async fn not_named_by_records(&mut self, store: &SharedStore, path: &str, bytes: u64) -> Result<(), StoreError> {
-        let facts = match read_facts(store, path).await? {
+        let facts = match read_facts(store, path, path).await? {
             Ok(facts) => facts,
             Err(problem) => {
                 self.table.foreign += 1;
@@ -182,6 +203,17 @@ impl Look<'_> {
             }
         };
         let log_id = self.log.end.start.log_id.clone();
+        if is_csv(path) {
+            // Only its name says who wrote it.
+            match paths::final_version(path, &log_id).filter(|version| *version <= self.log.begin.version) {
+                Some(_) => self.count(bytes, facts.rows),
+                None => {
+                    self.table.foreign += 1;
+                    self.problem(path, format!("it is not a file of this log; readers see its {} rows", facts.rows));
+                }
+            }
+            return Ok(());
+        }
         let Some(footer) = facts.footer.clone() else {
             self.table.foreign += 1;
             self.problem(path, format!("it is not a file of this log; readers see its {} rows", facts.rows));
@@ -219,7 +251,7 @@ impl Look<'_> {
     /// Before the first record that is kept: the footers follow each other from record 0 on.
     fn older_ranges(&mut self, name: &str) {
         let begin = &self.log.begin;
-        if begin.version == 0 {
+        if begin.version == 0 || self.is_csv {
             return;
         }
         let was_there = begin.start.plan.outputs.contains_key(name);

@@ -113,7 +113,7 @@ async fn a_gap_an_overlap_and_a_wrong_sum_in_the_log_are_named() {
     let rows = Fixture::with_commits(5).await;
     forge(&rows, |commit| commit.outputs.get_mut(TABLE).unwrap().files[0].rows += 1).await;
     let found = problems(&rows).await;
-    assert!(found.contains("its files have 7 rows, 6 are counted"), "{found}");
+    assert!(found.contains("7 rows were written, 6 are counted"), "{found}");
     assert!(found.contains("it has 3 rows, the log says 4"), "{found}");
 }
 

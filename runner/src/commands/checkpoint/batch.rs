@@ -194,7 +194,7 @@ async fn presence(
 ) -> Result<String, StoreError> {
     let root = &decision.replace.root;
     if !stores.contains_key(root) {
-        stores.insert(root.clone(), open(root)?);
+        stores.insert(root.clone(), outputs::table(open, root)?);
     }
     let store = &stores[root];
     let (mut missing, mut other, mut staged) = (0, 0, 0);

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 
+use crate::checkpoint::paths;
 use crate::checkpoint::record::FileCommit;
 use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::sink::footer::{self, FileFacts};
+use crate::sink::table::csv_rows;
 
 /// A file that a commit names, as it lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,8 +66,18 @@ fn open_file(output: &SharedStore, path: &str) -> Option<File> {
     File::open(output.file(path)?).ok()
 }
 
-/// Rows and footer of a file; the inner error says why it is not a Parquet file. Of a local file only the end is read.
-pub(crate) async fn read_facts(output: &SharedStore, path: &str) -> Result<Result<FileFacts, String>, StoreError> {
+/// Rows and footer of a file that is called `name` for readers; the inner error says why it is none. Of a local Parquet file
+/// only the end is read.
+pub(crate) async fn read_facts(
+    output: &SharedStore,
+    path: &str,
+    name: &str,
+) -> Result<Result<FileFacts, String>, StoreError> {
+    if paths::visible_ending(name) == Some(paths::CSV) {
+        let content = output.get(path).await?;
+        let facts = content.map(|content| FileFacts { rows: csv_rows(&content), footer: None });
+        return Ok(facts.ok_or_else(|| "it is gone".to_owned()));
+    }
     if let Some(file) = open_file(output, path) {
         return Ok(footer::read(&file));
     }

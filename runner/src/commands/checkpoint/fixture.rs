@@ -17,11 +17,11 @@ use crate::checkpoint::record::{
     Commit, OutputCommit, Partitions, Plan, QueryPlan, Range, Rank, ReplayFrom, Start, StateObject, WindowEnds,
 };
 use crate::checkpoint::store::local::LocalStore;
-use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, Store};
 use crate::faults::{Faults, NoSync};
 use crate::pipeline::snapshot;
-use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
+use crate::sink::table::{FileFormat, Footer, TableSettings, TableSink};
+use crate::sink::{self, Batch, Sink};
 
 pub(crate) const JOB: &str = "clicks";
 pub(crate) const TABLE: &str = "clicks_by_day";
@@ -107,8 +107,7 @@ impl Fixture {
     pub(crate) async fn start(&self, number: i64) -> JobLog {
         let (owner, pod) = (format!("owner-{number}"), format!("pod-{number}"));
         let candidate = Candidate { owner, rank: Rank::default(), pod, place: format!("process {number} on laptop") };
-        let open: OpenOutput =
-            Rc::new(|root| Location::of_root(root)?.open_table(&(Arc::new(NoSync) as Arc<dyn Faults>)));
+        let open: OpenOutput = Rc::new(|root| sink::open_output(root, &(Arc::new(NoSync) as Arc<dyn Faults>)));
         let access = LogAccess::new(self.store(), open, candidate, Arc::new(NoSync));
         let mut log = match read::read(&access.store).await.unwrap() {
             Some(recovered) => JobLog::resume(access, recovered),
@@ -204,14 +203,14 @@ impl Fixture {
             job: JOB.to_owned(),
             partition_by: if output == TABLE { vec!["day".to_owned()] } else { Vec::new() },
             target_file_bytes: 1 << 20,
-            compression: Compression::Zstd,
+            format: FileFormat::Parquet(Compression::Zstd),
             schema: batch.schema(),
         };
-        let store = log.output(&self.root(output)).unwrap();
-        let mut writer =
-            TableWriter::new(Arc::new(settings), store, FileNames::Commit(attempt), footer, Arc::new(NoSync)).unwrap();
-        writer.write(&batch).await.unwrap();
-        writer.finish().await.unwrap()
+        let output = log.output(&self.root(output)).unwrap();
+        let sink = TableSink::new(Arc::new(settings), output, Arc::new(NoSync)).unwrap();
+        let mut stage = sink.begin(Batch { attempt, footer }).unwrap();
+        stage.write(&batch).await.unwrap();
+        stage.finish().await.unwrap()
     }
 }
 

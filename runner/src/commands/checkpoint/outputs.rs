@@ -9,9 +9,10 @@ use std::rc::Rc;
 
 use crate::app::CommandError;
 use crate::checkpoint::log::OpenOutput;
-use crate::checkpoint::owner;
+use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::sink;
 
 use super::no_faults;
 
@@ -33,9 +34,19 @@ pub(crate) async fn opener(
     Rc::new(move |root: &str| open(places.get(root).map_or(root, String::as_str)))
 }
 
-/// Opens a table at its root.
-pub(crate) fn open(root: &str) -> Result<SharedStore, StoreError> {
-    Location::of_root(root)?.open_table(&no_faults())
+/// Opens an output at its root.
+pub(crate) fn open(root: &str) -> Result<SharedOutput, StoreError> {
+    sink::open_output(root, &no_faults())
+}
+
+/// The files of an output; `None` if it is not made of files.
+pub(crate) fn files(open: &OpenOutput, root: &str) -> Result<Option<SharedStore>, StoreError> {
+    Ok(open(root)?.files().map(SharedStore::clone))
+}
+
+/// The files of an output that is a table.
+pub(crate) fn table(open: &OpenOutput, root: &str) -> Result<SharedStore, StoreError> {
+    files(open, root)?.ok_or_else(|| StoreError::Unsuitable(format!("{root} is not a table of files")))
 }
 
 /// Tables of a log that hold files, and where the log says that each lies; and where else to look for them.
@@ -86,9 +97,9 @@ async fn find(log_id: &str, root: &str, current: &[String], outputs: Option<&Loc
     }
     for candidate in candidates {
         // A place that cannot be looked at is none.
-        let Ok(store) = open(&candidate) else { continue };
-        if matches!(owner::newest(&store).await, Ok(Some(owned)) if owned.owner.log_id == log_id) {
-            return Some(store.root().to_owned());
+        let Ok(output) = open(&candidate) else { continue };
+        if matches!(output.owner().await, Ok(Some(owned)) if owned.owner.log_id == log_id) {
+            return Some(output.root().to_owned());
         }
     }
     None

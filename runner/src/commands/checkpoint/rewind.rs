@@ -7,8 +7,9 @@ use crate::app::{CommandError, print};
 use crate::args::RewindArgs;
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::lock::FolderLock;
-use crate::checkpoint::log::rewind::{VoidFile, carry_out, void_files};
+use crate::checkpoint::log::rewind::carry_out;
 use crate::checkpoint::log::{LogError, OpenOutput};
+use crate::checkpoint::output::files::{VoidFile, void_files};
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{Partitions, Rank, Record};
 use crate::checkpoint::rewind::{
@@ -30,7 +31,7 @@ use crate::source::routes::TopicRoutes;
 use crate::source::{Source, Trouble};
 
 use super::verify::object_problem;
-use super::{JobPlace, block_on, output_opener, read_facts, store_failed};
+use super::{JobPlace, block_on, output_opener, outputs, read_facts, store_failed};
 
 /// Fetch queue of the client that only asks questions.
 const QUEUE_BYTES: usize = 1 << 20;
@@ -108,7 +109,8 @@ async fn highest_file(survey: &Survey, open: &OpenOutput) -> Result<u64, StoreEr
     let Some(state) = survey.head().state else { return Ok(0) };
     let mut highest = 0;
     for output in state.outputs.values().filter(|output| !output.root.is_empty()) {
-        for entry in open(&output.root)?.list("").await? {
+        let Some(files) = outputs::files(open, &output.root)? else { continue };
+        for entry in files.list("").await? {
             highest = highest.max(paths::final_version(&entry.path, &state.start.log_id).unwrap_or_default());
         }
     }
@@ -143,7 +145,7 @@ async fn files_with_rows(survey: &Survey, open: &OpenOutput, plan: &RewindPlan) 
     let mut vanishing = Vec::new();
     let mut places = BTreeSet::new();
     for root in &plan.outputs {
-        let store = open(root)?;
+        let Some(store) = outputs::files(open, root)? else { continue };
         // A table that was moved has several roots in the log.
         if !places.insert(store.root().to_owned()) {
             continue;
@@ -152,7 +154,7 @@ async fn files_with_rows(survey: &Survey, open: &OpenOutput, plan: &RewindPlan) 
             let rows = match known.get(&file.path) {
                 Some(rows) => Some(*rows),
                 // Its record cannot be read; the file tells as well.
-                None => read_facts(&store, &file.path).await?.ok().map(|facts| facts.rows),
+                None => read_facts(&store, &file.path, &file.path).await?.ok().map(|facts| facts.rows),
             };
             vanishing.push(Vanishing { root: store.root().to_owned(), file, rows });
         }

@@ -21,6 +21,7 @@ use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::checkpoint::survey::Survey;
 use crate::commands::{bytes, grouped, list};
 
+use super::outputs::{files as files_of, table};
 use super::{FileState, JobPlace, Retention, check_file, output_opener, sees_tables, store_failed};
 
 /// How often everything is read again when the job went on meanwhile.
@@ -310,7 +311,7 @@ async fn files(
     for (version, (clock, outputs)) in reachable_files(survey) {
         let may_be_staged = state.pending.contains_key(&version);
         for output in outputs.values().filter(|output| !output.files.is_empty()) {
-            let store = open(&output.root)?;
+            let store = table(open, &output.root)?;
             for file in &output.files {
                 let found = check_file(&store, file, may_be_staged).await?;
                 number += 1;
@@ -381,7 +382,7 @@ async fn outputs(open: &OpenOutput, state: &JobState) -> Result<(Check, Check), 
     let mut told_by = 0;
     let mut staged = 0;
     for (name, root) in &state.plan.outputs {
-        let store = open(root)?;
+        let Some(store) = files_of(open, root)? else { continue };
         let has_files = state.outputs.get(name).is_some_and(|output| output.last_file > 0);
         let path = shown(&store, paths::PROGRESS);
         if let Some(owned) = owner::newest(&store).await?.filter(|owned| owned.owner.log_id != state.start.log_id) {
@@ -413,13 +414,7 @@ async fn outputs(open: &OpenOutput, state: &JobState) -> Result<(Check, Check), 
             }
             Some(_) => told_by += 1,
         }
-        let pending: BTreeSet<_> = state
-            .pending
-            .values()
-            .flat_map(|outputs| outputs.values())
-            .flat_map(|output| &output.files)
-            .map(|file| &file.stage)
-            .collect();
+        let pending = state.pending_stages();
         for folder in [paths::STAGING, paths::format1::STAGING] {
             let left = store.list(folder).await?;
             staged += left.iter().filter(|entry| !pending.contains(&entry.path)).count();

@@ -83,5 +83,5 @@ fn counted(flow: &Flow, status: &JobStatus) -> OutputCounters {
 }
 
 fn path(planned: &PlannedJob, flow: &Flow, options: &RunOptions) -> String {
-    planned.location(flow, options).map(|location| location.to_string()).unwrap_or_default()
+    planned.place(flow, options).unwrap_or_default()
 }

@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 use crate::checkpoint::decide;
 use crate::checkpoint::log::LogError;
-use crate::checkpoint::log::claims::{self, adopt_format1};
+use crate::checkpoint::log::claims;
+use crate::checkpoint::output::SharedOutput;
+use crate::checkpoint::output::files::{Files, adopt_format1};
 use crate::checkpoint::owner::{self, Claim, Owner};
 use crate::checkpoint::paths::{self, format1};
 use crate::checkpoint::progress::{Progress, progress_beside, write_progress as tell};
 use crate::checkpoint::record::FileCommit;
 use crate::checkpoint::store::open::Location;
 use crate::checkpoint::store::{SharedStore, StagedFacts, StoreError, Superseded};
-use crate::faults::{Faults, Guard, Moment, Step, step};
+use crate::faults::{Faults, Guard, Moment, NoFaults, Step, step};
 use crate::pipeline::batch::log::{BatchLog, Record, Replace};
 use crate::pipeline::error::{JobError, Reason};
 use crate::sink::footer;
@@ -31,7 +33,11 @@ const OTHER_PATH: &str = "give one of the two jobs another sink.path; if the oth
 
 /// Whether the output is free for a job that has no log yet.
 pub(super) async fn check_free(output: &SharedStore, ours: &str) -> Result<(), JobError> {
-    claims::check_free(output, output.root(), None, ours).await.map_err(owned)
+    claims::check_free(&shared(output), None, ours).await.map_err(owned)
+}
+
+fn shared(output: &SharedStore) -> SharedOutput {
+    Files::shared(SharedStore::clone(output), Arc::new(NoFaults))
 }
 
 /// Claims the output, before the first file is staged there.
@@ -46,7 +52,7 @@ pub(crate) async fn claim(
         return Ok(());
     }
     if !take_over {
-        claims::check_free(output, output.root(), Some(&us.log_id), &us.job).await.map_err(owned)?;
+        claims::check_free(&shared(output), Some(&us.log_id), &us.job).await.map_err(owned)?;
     }
     match step(faults, Step::Claim, owner::claim(output, &us, take_over)).await? {
         Claim::Ours { .. } => Ok(()),

@@ -20,11 +20,11 @@ use crate::checkpoint::record::Partitions;
 use crate::clock::show_time;
 use crate::faults::{Guard, Moment, Step as FaultStep};
 use crate::pipeline::error::{JobError, Reason, Retry};
+use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::start::Session;
-use crate::pipeline::streaming::{BadRecords, RunMode};
 use crate::pipeline::watermark;
-use crate::sink::SinkError;
-use crate::sink::table::{FileNames, Footer, TableSettings, TableWriter};
+use crate::sink::table::Footer;
+use crate::sink::{Batch, SinkError, Stage};
 use crate::source::again::Refusals;
 use crate::source::places::Places;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
@@ -71,21 +71,21 @@ impl BatchPlan {
     }
 }
 
-/// Files that one attempt writes.
+/// What one attempt writes.
 struct Writers {
     attempt: Attempt,
     /// In the order of the job's flows.
-    tables: Vec<FlowWriter>,
-    dead_letters: Option<TableWriter>,
+    flows: Vec<FlowWriter>,
+    dead_letters: Option<Box<dyn Stage>>,
     /// Records that a query refuses, to be read again for the dead letters.
     refused: Refusals,
-    /// The log was asked to decide: from then on only the log knows whether these files count.
+    /// The log was asked to decide: from then on only the log knows whether what was written counts.
     submitted: bool,
 }
 
-/// The table of a flow, and what became of its records.
+/// The stage of a flow, and what became of its records.
 struct FlowWriter {
-    table: TableWriter,
+    stage: Box<dyn Stage>,
     counters: OutputCounters,
     /// Groups of closed windows that the query refuses.
     refused: Vec<RefusedGroups>,
@@ -95,7 +95,7 @@ impl FlowWriter {
     async fn write(&mut self, batches: Vec<RecordBatch>) -> Result<(), SinkError> {
         for rows in batches {
             self.counters.rows += rows.num_rows() as u64;
-            self.table.write(&rows).await?;
+            self.stage.write(&rows).await?;
         }
         Ok(())
     }
@@ -150,25 +150,16 @@ impl Session<'_> {
 
     fn writers(&mut self, plan: &BatchPlan) -> Result<Writers, JobError> {
         let attempt = self.log.begin_attempt();
-        let mut tables = Vec::with_capacity(self.settings.flows.len());
-        let settings = self.settings;
-        for flow in &settings.flows {
-            let table = self.table_writer(&flow.table, plan, attempt)?;
-            tables.push(FlowWriter { table, counters: OutputCounters::default(), refused: Vec::new() });
+        let mut flows = Vec::with_capacity(self.sinks.flows.len());
+        for sink in &self.sinks.flows {
+            let stage = sink.begin(self.batch(sink.name(), attempt, plan))?;
+            flows.push(FlowWriter { stage, counters: OutputCounters::default(), refused: Vec::new() });
         }
-        Ok(Writers { attempt, tables, dead_letters: None, refused: Refusals::new(), submitted: false })
+        Ok(Writers { attempt, flows, dead_letters: None, refused: Refusals::new(), submitted: false })
     }
 
-    fn table_writer(
-        &mut self,
-        table: &Arc<TableSettings>,
-        plan: &BatchPlan,
-        attempt: Attempt,
-    ) -> Result<TableWriter, JobError> {
-        let footer = self.footer(&table.output, attempt, plan);
-        let store = self.log.output(&self.settings.plan.outputs[&table.output])?;
-        let faults = Arc::clone(&self.environment.faults);
-        Ok(TableWriter::new(Arc::clone(table), store, FileNames::Commit(attempt), footer, faults)?)
+    fn batch(&self, output: &str, attempt: Attempt, plan: &BatchPlan) -> Batch {
+        Batch { attempt, footer: self.footer(output, attempt, plan) }
     }
 
     fn footer(&self, output: &str, attempt: Attempt, plan: &BatchPlan) -> Footer {
@@ -264,11 +255,10 @@ impl Session<'_> {
             return Ok(());
         }
         plan.ranges = read;
-        let of = |output: &str| self.footer_offsets(output, plan);
-        let letters = writers.dead_letters.iter_mut();
-        for table in writers.tables.iter_mut().map(|flow| &mut flow.table).chain(letters) {
-            let offsets = of(table.output());
-            if !table.set_offsets(offsets) {
+        let flows = self.sinks.flows.iter().zip(writers.flows.iter_mut().map(|flow| &mut flow.stage));
+        let letters = self.sinks.dead_letters.iter().zip(writers.dead_letters.iter_mut());
+        for (sink, stage) in flows.chain(letters) {
+            if !stage.set_offsets(self.footer_offsets(sink.name(), plan)) {
                 let detail =
                     "a partition lost its leader in a batch that has finished files; it is read again".to_owned();
                 return Err(SourceError::Failed { operation: "read", detail });
@@ -289,7 +279,7 @@ impl Session<'_> {
             watermark = watermark.max(self.running_watermark(source, rows));
         }
         let (several, action) = (self.settings.flows.len() > 1, self.settings.bad_records.action());
-        let flows = self.settings.flows.iter().zip(&mut self.flows).zip(&mut writers.tables);
+        let flows = self.settings.flows.iter().zip(&mut self.flows).zip(&mut writers.flows);
         for ((flow, running), writer) in flows {
             let Some(ingested) = running.ingest(flow, source, rows, watermark, writers.attempt.version) else {
                 continue;
@@ -319,28 +309,23 @@ impl Session<'_> {
         letters: &RecordBatch,
         writers: &mut Writers,
     ) -> Result<(), JobError> {
-        if let Some(topic) = &self.dead_letter_topic {
-            return Ok(topic.send(letters)?);
+        if let (None, Some(sink)) = (&writers.dead_letters, &self.sinks.dead_letters) {
+            writers.dead_letters = Some(sink.begin(self.batch(sink.name(), writers.attempt, plan))?);
         }
-        let settings = self.settings;
-        if let (None, BadRecords::Table(table)) = (&writers.dead_letters, &settings.bad_records) {
-            writers.dead_letters = Some(self.table_writer(table, plan, writers.attempt)?);
-        }
-        if let Some(writer) = &mut writers.dead_letters {
-            writer.write(letters).await?;
+        if let Some(stage) = &mut writers.dead_letters {
+            stage.write(letters).await?;
         }
         Ok(())
     }
 
-    /// Removes what an attempt staged that was certainly not decided.
+    /// Removes what an attempt wrote that was certainly not decided.
     async fn give_up(&mut self, writers: Writers) {
         if writers.submitted {
             return;
         }
-        let tables = writers.tables.iter().map(|flow| &flow.table).chain(&writers.dead_letters);
-        let root = |table: &TableWriter| self.settings.plan.outputs[table.output()].clone();
-        let staged: Vec<_> = tables.map(|table| (root(table), table.staged())).collect();
-        self.log.abandon(&staged).await;
+        for stage in writers.flows.into_iter().map(|flow| flow.stage).chain(writers.dead_letters) {
+            stage.abandon().await;
+        }
     }
 
     /// Caught up: everything published is noted as such, so that stages can go.

@@ -1,20 +1,19 @@
 //! The outputs of a job when it starts: that they are places of their own, nobody else's, and can be written.
 
-use std::sync::Arc;
-
 use crate::checkpoint::log::{JobLog, LogAccess, LogError, claims};
-use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::open::Location;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::places;
-use crate::pipeline::streaming::{BadRecords, StreamingSettings};
-use crate::sink::table::TableSettings;
+use crate::pipeline::streaming::{BadRecords, Environment, StreamingSettings};
+use crate::sink::{Sink, SinkPlan};
 
-/// No two outputs at one place, and none where the checkpoint lies.
-pub(super) fn check_places(settings: &StreamingSettings) -> Result<(), JobError> {
+/// No two outputs in one folder, and none where the checkpoint lies.
+pub(super) fn check_places(settings: &StreamingSettings, access: &LogAccess) -> Result<(), JobError> {
     let mut all = vec![("the checkpoint".to_owned(), settings.checkpoint_location.clone())];
     for (name, root) in &settings.plan.outputs {
-        all.push((format!("the table {name}"), Location::of_root(root)?));
+        if (access.open_output)(root)?.files().is_some() {
+            all.push((format!("the table {name}"), Location::of_root(root)?));
+        }
     }
     places::refuse_overlaps(&all)
 }
@@ -26,40 +25,55 @@ pub(super) async fn check_free(settings: &StreamingSettings, access: &LogAccess)
     }
     let ours = format!("{}/{}", settings.namespace, settings.checkpoint);
     for root in settings.plan.outputs.values() {
-        let store = (access.open_output)(root)?;
-        let checked = claims::check_free(&store, root, None, &ours).await;
+        let output = (access.open_output)(root)?;
+        let checked = claims::check_free(&output, None, &ours).await;
         checked.map_err(|error| owned(settings, error))?;
     }
     Ok(())
 }
 
-/// Every table that has its files at once, and what lies beside the others, can be written.
-pub(super) async fn probe(settings: &StreamingSettings, log: &mut JobLog) -> Result<(), JobError> {
-    for (name, root) in &settings.plan.outputs {
-        // A dead letter table comes into being with the first dead letter.
-        if settings.plan.dead_letters.as_ref() != Some(name) {
-            log.output(root)?.probe().await?;
+/// What becomes of the rows of a job that runs.
+pub(super) struct Sinks {
+    /// In the order of the job's flows.
+    pub(super) flows: Vec<Box<dyn Sink>>,
+    /// Where dead letters go, if they are kept.
+    pub(super) dead_letters: Option<Box<dyn Sink>>,
+}
+
+impl Sinks {
+    /// Begins to use them.
+    pub(super) fn open(
+        settings: &StreamingSettings,
+        environment: &Environment,
+        log: &mut JobLog,
+    ) -> Result<Self, JobError> {
+        let mut open = |name: &str, plan: &SinkPlan| -> Result<Box<dyn Sink>, JobError> {
+            let output = log.output(&settings.plan.outputs[name])?;
+            Ok(plan.open(output, &*settings.producers, &environment.faults)?)
+        };
+        let flows = settings.flows.iter().map(|flow| open(&flow.output, &flow.writes)).collect::<Result<_, _>>()?;
+        let dead_letters = match (&settings.bad_records, &settings.plan.dead_letters) {
+            (BadRecords::Keep(plan), Some(name)) => Some(open(name, plan)?),
+            _ => None,
+        };
+        Ok(Self { flows, dead_letters })
+    }
+
+    /// Every output that has its rows at once can be written. One for dead letters comes into being with the first letter.
+    pub(super) async fn probe(&self) -> Result<(), JobError> {
+        for sink in &self.flows {
+            sink.probe().await?;
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Tells the columns of each table beside it.
-pub(super) async fn tell_columns(settings: &StreamingSettings, log: &mut JobLog) -> Result<(), JobError> {
-    let dead_letters = match &settings.bad_records {
-        BadRecords::Table(table) => Some(table),
-        _ => None,
-    };
-    for table in settings.flows.iter().map(|flow| &flow.table).chain(dead_letters) {
-        tell(settings, log, table).await?;
+    /// Tells the readers of each output what its columns are.
+    pub(super) async fn describe(&self) -> Result<(), JobError> {
+        for sink in self.flows.iter().chain(&self.dead_letters) {
+            sink.describe().await?;
+        }
+        Ok(())
     }
-    Ok(())
-}
-
-async fn tell(settings: &StreamingSettings, log: &mut JobLog, table: &Arc<TableSettings>) -> Result<(), JobError> {
-    let Some(root) = settings.plan.outputs.get(&table.output) else { return Ok(()) };
-    let store: SharedStore = log.output(root)?;
-    Ok(table.columns().tell(&store).await?)
 }
 
 /// An output of another log is not continued by accident: its rows would come twice or be missing.

@@ -9,9 +9,8 @@ use crate::checkpoint::decide::{self, ClusterCheck, PlanChange};
 use crate::checkpoint::job_state::{PartitionState, map_partitions};
 use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::log::{JobLog, LogAccess, read};
+use crate::checkpoint::paths;
 use crate::checkpoint::record::{Partitions, Plan, Start};
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::{paths, store};
 use crate::faults::Guard;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::job_plan::Flow;
@@ -21,9 +20,10 @@ use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{OutputStatus, PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
 use crate::pipeline::streaming::flows::RunningFlow;
+use crate::pipeline::streaming::outputs::{self, Sinks};
 use crate::pipeline::streaming::rebuild::earlier::Earlier;
-use crate::pipeline::streaming::{BadRecords, Environment, StreamingJob, StreamingSettings, outputs};
-use crate::sink::topic::DeadLetterTopic;
+use crate::pipeline::streaming::{Environment, StreamingJob, StreamingSettings};
+use crate::sink;
 use crate::source::Identity;
 use crate::source::reader::{Decoders, Reader};
 
@@ -42,7 +42,7 @@ pub(super) struct Session<'a> {
     pub(super) bounds_age: Option<Instant>,
     /// Where a bounded run ends.
     pub(super) target: Option<Partitions<i64>>,
-    pub(super) dead_letter_topic: Option<DeadLetterTopic>,
+    pub(super) sinks: Sinks,
     pub(super) records_since_snapshot: u64,
     pub(super) snapshot_clock: i64,
     /// When the ends in `bounds` were asked for, in microseconds.
@@ -69,7 +69,7 @@ impl<'a> Session<'a> {
         let access = open_checkpoint(job).await?;
         let StreamingJob { settings, environment, .. } = job;
         let (settings, environment): (&StreamingSettings, &Environment) = (settings, environment);
-        outputs::check_places(settings)?;
+        outputs::check_places(settings, &access)?;
         let mut recovered = read::read(&access.store).await?;
         if !environment.faults.guard(Guard::RecordZero) {
             recovered = forget_start(&access, recovered).await?;
@@ -126,17 +126,14 @@ impl<'a> Session<'a> {
     fn over(
         settings: &'a StreamingSettings,
         environment: &'a Environment,
-        log: JobLog,
+        mut log: JobLog,
         reader: Reader,
         identity: Identity,
     ) -> Result<Self, JobError> {
         let positions = map_partitions(&log.state().partitions, |partition| partition.position);
         let start_clock = log.state().start.clock;
         let activity = map_partitions(&log.state().partitions, |known| known.active.unwrap_or(start_clock));
-        let dead_letter_topic = match &settings.bad_records {
-            BadRecords::Topic(make) => Some(make()?),
-            _ => None,
-        };
+        let sinks = Sinks::open(settings, environment, &mut log)?;
         Ok(Self {
             settings,
             environment,
@@ -148,7 +145,7 @@ impl<'a> Session<'a> {
             bounds: Partitions::new(),
             bounds_age: None,
             target: None,
-            dead_letter_topic,
+            sinks,
             records_since_snapshot: 0,
             snapshot_clock: environment.clock.now(),
             bounds_clock: i64::MIN,
@@ -193,7 +190,7 @@ impl<'a> Session<'a> {
             // Nobody is fenced for a job that then cannot run.
             self.log.check_outputs().await.map_err(|error| outputs::owned(self.settings, error))?;
         }
-        outputs::probe(self.settings, &mut self.log).await?;
+        self.sinks.probe().await?;
         self.log.take_over(self.environment.clock.now()).await?;
         let claimed = self.log.claim_outputs(take_over_outputs).await;
         claimed.map_err(|error| outputs::owned(self.settings, error))?;
@@ -208,7 +205,7 @@ impl<'a> Session<'a> {
             self.log.change_plan(Plan { rebuild, ..plan.clone() }).await?;
         }
         self.log.collect_staging().await?;
-        outputs::tell_columns(self.settings, &mut self.log).await?;
+        self.sinks.describe().await?;
         if self.log.state().breaker.open && change == PlanChange::Same && !self.settings.reset_breaker {
             return Err(too_many_bad(self.log.state().breaker));
         }
@@ -338,8 +335,7 @@ async fn open_checkpoint(job: &mut StreamingJob) -> Result<LogAccess, JobError> 
         job.lock = Some(FolderLock::take(folder)?);
     }
     let opener = Arc::clone(&faults);
-    let open_output =
-        move |root: &str| -> Result<_, store::StoreError> { Location::of_root(root)?.open_table(&opener) };
+    let open_output = move |root: &str| sink::open_output(root, &opener);
     let access = LogAccess::new(store, Rc::new(open_output), job.settings.candidate.clone(), faults);
     job.access = Some(access.clone());
     Ok(access)

@@ -3,6 +3,7 @@
 mod changes;
 mod flows;
 mod format_1;
+mod outputs;
 mod refused;
 mod sources;
 pub(crate) mod world;

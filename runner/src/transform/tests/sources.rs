@@ -213,3 +213,36 @@ fn late_records_are_told_one_by_one() {
         assert!(!close_all(&mut operator).is_empty());
     }
 }
+
+#[test]
+fn rows_are_told_with_their_record_if_somebody_asks() {
+    let inputs = QueryInputs { tell_origins: true, ..inputs() };
+    let click = |offset: i64| {
+        serde_json::json!({"clicked": 1, "userId": "a", "page": "/", "x": offset,
+            "__topic": "topic_clickstream", "__partition": 3, "__offset": offset})
+    };
+    for (sql, offsets) in [
+        ("SELECT page FROM clicks WHERE x <> 8", vec![7, 9]),
+        ("SELECT unnest(make_array(page, userId)) AS v FROM clicks WHERE x > 7", vec![8, 8, 9, 9]),
+        ("SELECT upper(page) AS p FROM clicks UNION ALL SELECT user_id FROM events", vec![7, 8, 9]),
+    ] {
+        let query = plan_over(&inputs, sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let schema = query.output_schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        assert!(names.len() == 4 && names.ends_with(&IDENTITY_COLUMNS), "{sql}: {names:?}");
+        assert_eq!(query.explain().output.len(), 1, "people are told of what they wrote");
+        let ingested =
+            query.operator().ingest(1, &rows_of(&query, 1, &[click(7), click(8), click(9)]), None, 1).unwrap();
+        let mut told: Vec<i64> = Vec::new();
+        for row in json_rows(&ingested.rows) {
+            let row: serde_json::Value = serde_json::from_str(&row).unwrap();
+            assert_eq!((row["__topic"].as_str(), row["__partition"].as_i64()), (Some("topic_clickstream"), Some(3)));
+            told.extend(row["__offset"].as_i64());
+        }
+        told.sort_unstable();
+        assert_eq!(told, offsets, "{sql}");
+    }
+    // A row of a window is of many records.
+    let windowed = plan_over(&inputs, COUNT_BOTH).unwrap();
+    assert!(!windowed.output_schema().fields().iter().any(|field| IDENTITY_COLUMNS.contains(&field.name().as_str())));
+}

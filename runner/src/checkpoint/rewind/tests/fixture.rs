@@ -12,6 +12,7 @@ use super::super::*;
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::rewind::carry_out;
 use crate::checkpoint::log::{JobLog, LogAccess, LogError, OpenOutput, read};
+use crate::checkpoint::output::files::Files;
 use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, FileCommit, OutputCommit, Plan, Range, ReplayFrom, Start, StateObject};
 use crate::checkpoint::store::local::LocalStore;
@@ -61,7 +62,8 @@ impl Job {
         Rc::new(move |root| {
             let relative = Path::new(root.strip_prefix("file://").unwrap()).strip_prefix(&folder).unwrap();
             let store = LocalStore::open_table(&folder.join(relative), Arc::new(NoSync))?;
-            Ok(Rc::new(Limited { store, budget: Rc::clone(&budget), reply_is_lost }))
+            let store = Rc::new(Limited { store, budget: Rc::clone(&budget), reply_is_lost });
+            Ok(Files::shared(store, Arc::new(NoSync)))
         })
     }
 
@@ -130,19 +132,22 @@ impl Job {
         let start = log.state().partitions[TOPIC][&0].position;
         let attempt = log.begin_attempt();
         let output = log.output(&self.root())?;
+        let output = output.files().expect("a table");
         let stage = paths::staged_file(LOG_ID, attempt.epoch, attempt.version, attempt.number, 0);
         let mut file = output.stage(&stage).await?;
         let rows: String = (start..start + STEP).map(|offset| format!("{offset}\n")).collect();
         file.write(Bytes::from(rows)).await?;
         let facts = file.finish().await?;
-        let path = format!("day={}/{}", start / 20, paths::final_file("job", LOG_ID, attempt.version, 0));
+        let path =
+            format!("day={}/{}", start / 20, paths::final_file("job", LOG_ID, attempt.version, 0, paths::PARQUET));
         let file = FileCommit { stage, path, bytes: facts.bytes, xxh3: facts.xxh3, rows: STEP as u64 };
         let known = &log.state().replay;
         let from = known.keys().rev().nth(WINDOW_COMMITS).or(known.keys().next()).copied().unwrap_or(attempt.version);
         let state = if start / STEP % 3 == 0 { Some(vec![state_object(log, attempt.version).await?]) } else { None };
         let range = Range { start, end: start + STEP, records: STEP as u64, ..Range::default() };
         let watermark = log.state().watermark.max(Some(start));
-        let output = OutputCommit { root: self.root(), files: vec![file], complete_until: watermark };
+        let output =
+            OutputCommit { root: self.root(), files: vec![file], complete_until: watermark, ..OutputCommit::default() };
         Ok(Commit {
             partitions: one(range),
             watermark,

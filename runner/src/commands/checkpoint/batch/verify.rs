@@ -66,7 +66,7 @@ async fn all_checks(place: &JobPlace, survey: &BatchSurvey, retention: Retention
     let open = outputs::opener(&state.start.log_id, &roots, &current, place.outputs.as_ref()).await;
     checks.push(files(&open, &replacements, &state, retention).await?);
     if let Some(newest) = newest {
-        checks.push(progress(&open(&newest.replace.root)?, &state).await?);
+        checks.push(progress(&outputs::table(&open, &newest.replace.root)?, &state).await?);
     }
     checks.push(staging(&open, &roots, &state).await?);
     Ok(checks)
@@ -159,7 +159,7 @@ async fn files(
     let files = visible_files(replacements);
     for (decision, file) in &files {
         let root = &decision.replace.root;
-        let output = open(root)?;
+        let output = outputs::table(open, root)?;
         let mut found = check_file(&output, file, decision.is_pending).await?;
         if decision.is_pending && !matches!(found, FileState::Good | FileState::Staged) {
             // The file that it replaces lies in its place.
@@ -240,7 +240,7 @@ async fn staging(open: &OpenOutput, roots: &BTreeSet<String>, state: &State) -> 
     let mut left = 0;
     for root in roots {
         for folder in [paths::STAGING, paths::format1::STAGING] {
-            let entries = open(root)?.list(folder).await?;
+            let entries = outputs::table(open, root)?.list(folder).await?;
             left += entries.iter().filter(|entry| !pending.contains(&entry.path)).count();
         }
     }

@@ -39,8 +39,8 @@ impl Session<'_> {
         let commit_began = Instant::now();
         if let Some(watermark) = watermark {
             faults.reached(FaultStep::Close, Moment::Before);
-            for (running, writer) in self.flows.iter_mut().zip(&mut writers.tables) {
-                writer.table.set_watermark(Some(watermark));
+            for (running, writer) in self.flows.iter_mut().zip(&mut writers.flows) {
+                writer.stage.set_watermark(Some(watermark));
                 while let Some(closed) = running.operator.close_next(watermark)? {
                     writer.refused.extend(closed.refused);
                     writer.write(closed.rows).await?;
@@ -49,9 +49,7 @@ impl Session<'_> {
             faults.reached(FaultStep::Close, Moment::After);
         }
         self.take_refused(plan, writers).await?;
-        let refused: u64 = writers.tables.iter().map(|flow| flow.counters.letters()).sum();
-        self.wait_for_dead_letters(summary.kept_most() + refused)?;
-        let outputs = self.finish_files(writers, watermark).await?;
+        let outputs = self.finish_stages(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
         let records = summary.read();
         let latest =
@@ -65,7 +63,7 @@ impl Session<'_> {
             None
         };
         let commit = self.commit_record(plan, ranges, watermark, state, outputs, counters, drained);
-        let rows = writers.tables.iter().map(|flow| flow.counters.rows).sum();
+        let rows = writers.flows.iter().map(|flow| flow.counters.rows).sum();
         let files = commit.outputs.values().map(|output| output.files.len() as u64).sum();
         let has_snapshot = commit.state.is_some();
         writers.submitted = true;
@@ -92,31 +90,23 @@ impl Session<'_> {
         if breaker.open { Err(too_many_bad(breaker)) } else { Ok(()) }
     }
 
-    fn wait_for_dead_letters(&self, letters: u64) -> Result<(), JobError> {
-        let Some(topic) = self.dead_letter_topic.as_ref().filter(|_| letters > 0) else {
-            return Ok(());
-        };
-        self.environment.faults.reached(FaultStep::DeadLetters, Moment::Before);
-        topic.wait()?;
-        self.environment.faults.reached(FaultStep::DeadLetters, Moment::After);
-        Ok(())
-    }
-
-    async fn finish_files(
+    /// Ends what was written to each output. Dead letters first: without them nothing is decided.
+    async fn finish_stages(
         &mut self,
         writers: &mut Writers,
         watermark: Option<i64>,
     ) -> Result<BTreeMap<String, OutputCommit>, JobError> {
         let mut outputs = BTreeMap::new();
-        for (running, FlowWriter { table, .. }) in self.flows.iter().zip(&mut writers.tables) {
-            let written = table.finish().await?;
-            let complete_until = running.complete_until(watermark);
-            outputs.insert(table.output().to_owned(), OutputCommit { complete_until, ..written });
+        if let (Some(sink), Some(stage)) = (&self.sinks.dead_letters, &mut writers.dead_letters) {
+            stage.set_watermark(watermark);
+            let written = stage.finish().await?;
+            outputs.insert(sink.name().to_owned(), OutputCommit { complete_until: watermark, ..written });
         }
-        if let Some(letters) = &mut writers.dead_letters {
-            letters.set_watermark(watermark);
-            let written = letters.finish().await?;
-            outputs.insert(letters.output().to_owned(), OutputCommit { complete_until: watermark, ..written });
+        let flows = self.flows.iter().zip(&self.sinks.flows).zip(&mut writers.flows);
+        for ((running, sink), FlowWriter { stage, .. }) in flows {
+            let written = stage.finish().await?;
+            let complete_until = running.complete_until(watermark);
+            outputs.insert(sink.name().to_owned(), OutputCommit { complete_until, ..written });
         }
         Ok(outputs)
     }
@@ -141,12 +131,12 @@ impl Session<'_> {
             }
         }
         for (name, output) in outputs {
-            let flow = writers.tables.iter().find(|flow| flow.table.output() == name);
-            let rows = output.files.iter().map(|file| file.rows).sum();
-            let counted = || OutputCounters { rows, ..OutputCounters::default() };
-            let mut output_counters = flow.map_or_else(counted, |flow| flow.counters.clone());
+            let mut flows = self.sinks.flows.iter().zip(&writers.flows);
+            let flow = flows.find(|(sink, _)| sink.name() == name);
+            let counted = || OutputCounters { rows: output.rows(), ..OutputCounters::default() };
+            let mut output_counters = flow.map_or_else(counted, |(_, flow)| flow.counters.clone());
             output_counters.files = output.files.len() as u64;
-            output_counters.bytes = output.files.iter().map(|file| file.bytes).sum();
+            output_counters.bytes = output.bytes();
             counters.outputs.insert(name.clone(), output_counters);
         }
         debug_assert!(

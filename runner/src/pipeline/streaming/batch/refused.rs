@@ -2,11 +2,13 @@
 
 use data_platform_crds::source::BadRecordAction;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
 
 use crate::checkpoint::record::Partitions;
 use crate::pipeline::error::{JobError, Reason, without_values};
 use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
 use crate::pipeline::streaming::start::Session;
+use crate::sink::SinkError;
 use crate::sink::hive::RefusedRows;
 use crate::source::again::Refusals;
 use crate::source::dead_letter::{self, QUERY};
@@ -88,26 +90,26 @@ impl Session<'_> {
         }
     }
 
-    /// Rows of results that the query or the table does not take become what bad records become.
+    /// Rows of results that the query or the output does not take become what bad records become.
     pub(super) async fn take_refused(&mut self, plan: &BatchPlan, writers: &mut Writers) -> Result<(), JobError> {
         let mut letters = Vec::new();
         let several = self.settings.flows.len() > 1;
         let action = self.settings.bad_records.action();
-        for flow in &mut writers.tables {
-            let output = flow.table.output().to_owned();
+        for (sink, flow) in self.sinks.flows.iter().zip(&mut writers.flows) {
+            let output = sink.name();
             for RefusedGroups { groups, why } in std::mem::take(&mut flow.refused) {
-                let why = detail(several.then_some(&output), &why);
+                let why = detail(several.then_some(output), &why);
                 if action == BadRecordAction::Fail {
                     return Err(refused_value("a row of the result", &why));
                 }
-                letters.extend(flow.refuse(action, &groups, QUERY, &why)?);
+                letters.extend(flow.refuse((action, output), &groups, QUERY, &why)?);
             }
-            for refused in flow.table.take_refused() {
+            for refused in flow.stage.take_refused() {
                 flow.counters.rows -= refused.rows.num_rows() as u64;
                 if action == BadRecordAction::Fail {
                     return Err(refused_row(&refused));
                 }
-                letters.extend(flow.refuse(action, &refused.rows, RefusedRows::REASON, &refused.why)?);
+                letters.extend(flow.refuse((action, output), &refused.rows, RefusedRows::REASON, &refused.why)?);
             }
         }
         for letters in letters {
@@ -121,7 +123,7 @@ impl FlowWriter {
     /// Counts rows that are refused, and makes dead letters of them if they are to be kept.
     fn refuse(
         &mut self,
-        action: BadRecordAction,
+        (action, output): (BadRecordAction, &str),
         rows: &RecordBatch,
         reason: &str,
         why: &str,
@@ -130,7 +132,8 @@ impl FlowWriter {
         if action == BadRecordAction::Drop {
             return Ok(Vec::new());
         }
-        Ok(dead_letter::of_rows(rows, reason, why).map_err(|error| self.table.encode_error(error))?)
+        let failed = |error: ArrowError| SinkError::Encode { output: output.to_owned(), problem: error.to_string() };
+        Ok(dead_letter::of_rows(rows, reason, why).map_err(failed)?)
     }
 }
 

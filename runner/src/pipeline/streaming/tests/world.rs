@@ -12,6 +12,7 @@ use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::{Partitions, Rank};
+use crate::checkpoint::store::SharedStore;
 use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, ManualClock};
 use crate::config::job::{PlannedJob, RunOptions};
@@ -22,6 +23,7 @@ use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{JobStatus, SharedStatus};
 use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
+use crate::sink::topic::memory::MemoryTopics;
 use crate::source::kafka::config::Secrets;
 use crate::source::memory::{MemoryCluster, MemoryRecord, MemorySource};
 use crate::source::record::Record;
@@ -49,6 +51,9 @@ impl Run {
     }
 }
 
+/// What a process unwinds with that a test kills.
+pub(crate) struct Killed;
+
 /// One cluster, one clock, one folder.
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -60,13 +65,23 @@ pub(crate) struct World {
     pub(crate) called: Option<Identity>,
     /// Log records between two bases.
     pub(crate) records_per_base: u64,
+    /// Topics that jobs write to.
+    pub(crate) topics: MemoryTopics,
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (cluster, clock) = (MemoryCluster::default(), Arc::new(ManualClock::at(0)));
-        Self { folder, cluster, clock, starts: Cell::new(100), called: None, records_per_base: 500 }
+        Self {
+            folder,
+            cluster,
+            clock,
+            starts: Cell::new(100),
+            called: None,
+            records_per_base: 500,
+            topics: MemoryTopics::default(),
+        }
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -97,30 +112,50 @@ impl World {
         }
     }
 
+    /// The store of a job's log.
+    pub(crate) fn checkpoint(&self, job: &str) -> SharedStore {
+        let faults: Arc<dyn Faults> = Arc::new(NoSync);
+        Location::Folder(self.path("checkpoints/local").join(job)).open(&faults).unwrap()
+    }
+
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    }
+
+    /// Runs a job until it has read what is there; `None` if it was killed before.
+    pub(crate) fn run_with(&self, yaml: &str, faults: Arc<dyn Faults>) -> Option<Run> {
+        let run = || self.run_as(yaml, RunMode::TestMode, None, faults);
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            Ok(run) => Some(run),
+            Err(payload) if payload.is::<Killed>() => None,
+            Err(payload) => std::panic::resume_unwind(payload),
+        }
+    }
+
     /// Runs a job until it has read what is there.
     pub(crate) fn run(&self, yaml: &str) -> Run {
-        self.run_as(yaml, RunMode::TestMode, None)
+        self.run_as(yaml, RunMode::TestMode, None, Arc::new(NoSync))
     }
 
     /// The same, and closes all windows.
     pub(crate) fn drain(&self, yaml: &str) -> Run {
-        self.run_as(yaml, RunMode::Drain, None)
+        self.run_as(yaml, RunMode::Drain, None, Arc::new(NoSync))
     }
 
     /// Runs a job until it has made so many commits, and then tells it to stop.
     pub(crate) fn run_for(&self, yaml: &str, commits: u64) -> Run {
-        self.run_as(yaml, RunMode::Continuous, Some(commits))
+        self.run_as(yaml, RunMode::Continuous, Some(commits), Arc::new(NoSync))
     }
 
-    fn run_as(&self, yaml: &str, mode: RunMode, stop_after: Option<u64>) -> Run {
+    fn run_as(&self, yaml: &str, mode: RunMode, stop_after: Option<u64>, faults: Arc<dyn Faults>) -> Run {
         let planned = planned(yaml);
         let options = self.options(mode);
-        let settings = planned.settings(&options).unwrap();
+        let mut settings = planned.settings(&options).unwrap();
+        settings.producers = self.topics.producers();
         let (status, stop) = (SharedStatus::default(), StopSignal::new());
         let topics: Vec<String> =
             planned.loaded.job.spec.sources.iter().flat_map(|source| source.topics.clone()).collect();
         let (cluster, stopper, made) = (self.cluster.clone(), stop.clone(), Rc::new(Cell::new(0)));
-        let faults: Arc<dyn Faults> = Arc::new(NoSync);
         let (called, seed) = (self.called.clone(), self.starts.get().unsigned_abs());
         let environment = Environment {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
@@ -141,8 +176,7 @@ impl World {
                 }
             }),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let ended = runtime.block_on(StreamingJob::new(settings, environment).run());
+        let ended = self.block_on(StreamingJob::new(settings, environment).run());
         Run { ended, status: status.get() }
     }
 
