@@ -232,6 +232,18 @@ fn wrong_files() -> Vec<Wrong> {
             &["spec.sink.partitionBy", "gives no column \"day\"", "window_start, team, n"],
         ),
         with(
+            "a key that the query does not give",
+            "{format: parquet, path: counts}",
+            "{format: kafka, topic: out, keyColumn: id}",
+            &["spec.sink.keyColumn", "gives no column \"id\"; it gives window_start, team, n"],
+        ),
+        with(
+            "a folder for what is only shown",
+            "{format: parquet, path: counts}",
+            "{format: stdout, path: counts}",
+            &["stdout keeps nothing", "leave path and topic out"],
+        ),
+        with(
             "a parameter that is not declared",
             "'1 minute'",
             "'${window}'",
@@ -263,18 +275,6 @@ fn later_files() -> Vec<Wrong> {
             "format: parquet",
             "format: delta",
             &["job.yaml:19:18: spec.sink.format: format delta comes in a later version", "use format: parquet"],
-        ),
-        with(
-            "a CSV table",
-            "format: parquet",
-            "format: csv",
-            &["job.yaml:19:18: spec.sink.format: format csv comes in a later version", "use format: parquet"],
-        ),
-        with(
-            "a topic as output",
-            "{format: parquet, path: counts}",
-            "{format: kafka, topic: out}",
-            &["job.yaml:19:18: spec.sink.format: format kafka comes in a later version"],
         ),
         with(
             "a bucket as output",
