@@ -88,6 +88,10 @@ impl Tables<'_> {
 
 /// The first place that is the log's; `None` if none is.
 async fn find(log_id: &str, root: &str, current: &[String], outputs: Option<&Location>) -> Option<String> {
+    // Only tables are moved.
+    if open(root).is_ok_and(|output| output.files().is_none()) {
+        return None;
+    }
     let mut candidates = below(root, outputs);
     candidates.push(root.to_owned());
     let name = root.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -136,6 +140,15 @@ mod tests {
         assert_eq!(open(&old).unwrap().root(), copy);
         let open = opener("a", [&old], &[], Some(&Location::Folder(base.join("outputs")))).await;
         assert_eq!(open(&old).unwrap().root(), old);
+    }
+
+    #[tokio::test]
+    async fn a_topic_is_never_taken_for_a_table_of_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let base = folder.path().canonicalize().unwrap();
+        let current = [table(&base.join("outputs/t"), "a").await, "kafka://t".to_owned()];
+        let open = opener("a", &current, &current, Some(&Location::Folder(base.join("outputs")))).await;
+        assert_eq!(open("kafka://t").unwrap().root(), "kafka://t");
     }
 
     #[tokio::test]
