@@ -222,6 +222,12 @@ reasons! {
     OutputTopicFailed, Retrying, "a topic does not take what the job writes",
         "look at the brokers: the batch waits, nothing is lost";
     QueryFailed, Stalled, "the query fails on a value", "make it take every value, or declare the column differently";
+    ReferenceMissing, Stalled, "the files of a reference are not there",
+        "put them there, or correct references[].path; the job takes them up by itself";
+    ReferenceUnusable, Stalled, "a reference cannot be read, or has other columns than the query needs",
+        "replace its files; they are read again when they change";
+    ReferenceTooLarge, Stalled, "a reference takes more memory than there is for it",
+        "keep fewer rows and columns in it, or raise pod.resources.limits.memory";
     SettingsRefused, Stalled, "the Kafka client does not accept its settings", "correct kafka.config or kafka.tls";
     InputIncomplete, Retrying, "the input of the interval is not complete yet",
         "look at the job that writes it: the run waits and tries again";

@@ -91,7 +91,7 @@ impl Expansion<'_> {
         }
         for (i, output) in spec.outputs.iter_mut().enumerate() {
             let path = root.field("outputs").index(i);
-            self.text(&path.field("query"), &mut output.query);
+            self.optional(&path.field("query"), &mut output.query);
             self.sink(&path.field("sink"), &mut output.sink);
         }
         for (i, source) in spec.sources.iter_mut().enumerate() {

@@ -50,6 +50,12 @@ pub struct RunnerStatus {
     pub state_groups: u64,
     /// Their memory.
     pub state_bytes: u64,
+    /// What is remembered to recognise duplicates, if the job leaves them out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<DeduplicateStatus>,
+    /// The references that queries join with, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub references: BTreeMap<String, ReferenceStatus>,
     /// The last commit.
     pub last_commit: Option<CommitStatus>,
     /// The last commits of this process, newest last.
@@ -118,6 +124,45 @@ pub struct OutputStatus {
     pub state_bytes: u64,
     /// Why it has no rows, if the job runs and writes none there.
     pub no_output: Option<String>,
+}
+
+/// What is remembered to recognise duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeduplicateStatus {
+    /// Records.
+    pub keys: u64,
+    /// Their memory.
+    pub bytes: u64,
+}
+
+/// A reference that queries join with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReferenceStatus {
+    /// Hash of its content: the version that is used.
+    pub version: String,
+    /// Rows.
+    pub rows: u64,
+    /// Memory, what rows are looked up by included.
+    pub bytes: u64,
+    /// When this version was loaded, in microseconds.
+    pub loaded: i64,
+    /// Why a newer version is not used, if there is one that cannot be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<ReferenceTrouble>,
+}
+
+/// Why a newer version of a reference is not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReferenceTrouble {
+    /// From the closed list.
+    pub reason: String,
+    /// What and where.
+    pub message: String,
+    /// What to do.
+    pub cure: String,
 }
 
 /// A partition.
@@ -229,6 +274,9 @@ pub struct SourceTotals {
     /// Seen before.
     #[serde(skip_serializing_if = "is_zero")]
     pub duplicate: u64,
+    /// Late for some output, and kept with the dead letters.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub late_kept: u64,
     /// Offsets that Kafka no longer had.
     #[serde(skip_serializing_if = "is_zero")]
     pub lost_offsets: u64,
@@ -333,6 +381,7 @@ mod tests {
             dead_letter: by_reason(),
             future: 1,
             duplicate: 1,
+            late_kept: 1,
             lost_offsets: 1,
         };
         let output = OutputTotals {
@@ -354,6 +403,8 @@ mod tests {
             errors: vec![ErrorReport::default()],
             outputs: [("o".to_owned(), OutputStatus::default())].into(),
             batch: Some(BatchRunStatus::default()),
+            deduplicate: Some(DeduplicateStatus::default()),
+            references: [("r".to_owned(), ReferenceStatus::default())].into(),
             totals,
             ..RunnerStatus::default()
         };

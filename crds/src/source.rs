@@ -164,7 +164,8 @@ pub struct ReferenceSpec {
     /// File, folder or URL; a relative path lies below the outputs folder. `${name}` stands for a parameter.
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// Types of the columns of a CSV file; a column that is not named here is text. Parquet and Delta know theirs.
+    /// Columns that the files have, with their types. Of a CSV file a column that is not named here is text; other files
+    /// know their types. A job whose references name their columns can be checked before the files are there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]

@@ -82,7 +82,8 @@ impl StreamingJobSpec {
     /// The queries of the job by output; one that is not among `outputs` has no name.
     pub fn queries(&self) -> Vec<(Option<&str>, &str)> {
         let only = self.query.iter().map(|query| (None, query.as_str()));
-        only.chain(self.outputs.iter().map(|output| (Some(output.name.as_str()), output.query.as_str()))).collect()
+        let several = self.outputs.iter();
+        only.chain(several.filter_map(|output| Some((Some(output.name.as_str()), output.query.as_deref()?)))).collect()
     }
 }
 

@@ -63,9 +63,12 @@ use crate::source::{BadRecordsSpec, DeduplicateSpec, LateRowsSpec, ReferenceSpec
         .message("query and sink stand together: set both, or outputs instead"),
     validation = Rule::new(
         "!has(self.template) || \
-         (!has(self.query) && (!has(self.outputs) || size(self.outputs) == 0))"
+         (!has(self.query) && (!has(self.outputs) || self.outputs.all(o, !has(o.query))))"
     )
-        .message("a template brings its own query: leave query and outputs out, or write the job without template"),
+        .message("a template brings its own query: leave every query out, or write the job without template"),
+    validation = Rule::new("has(self.template) || !has(self.outputs) || self.outputs.all(o, has(o.query))")
+        .message("an output has no query: write one; only a template brings its own")
+        .field_path(".outputs"),
     validation = Rule::new("!has(self.sources) || self.sources.all(a, self.sources.exists_one(b, a.name == b.name))")
         .message("two sources have the same name: give each its own, it is its table in the query")
         .field_path(".sources"),
@@ -114,7 +117,8 @@ pub struct StreamingJobSpec {
     /// Where the rows of `query` go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<SinkSpec>,
-    /// Several queries over the same sources, each with its own sink, instead of `query` and `sink`.
+    /// Several queries over the same sources, each with its own sink, instead of `query` and `sink`. With a template: where
+    /// the rows of its query go, to each of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub outputs: Vec<OutputSpec>,

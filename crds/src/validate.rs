@@ -16,7 +16,7 @@ use crate::quantity::{ByteSize, Period};
 use crate::resources::StorageSpec;
 use crate::schedule::{Schedule, ScheduleError};
 use crate::sink::{SinkFormat, SinkSpec};
-use crate::source::{BadRecordAction, LateRowAction, ReferenceFormat, ReferenceSpec, SourceSpec};
+use crate::source::{BadRecordAction, LateRowAction, ReferenceSpec, SourceSpec};
 use crate::streaming_job::StreamingJobSpec;
 
 pub mod kafka;
@@ -186,10 +186,6 @@ impl Validation {
         if sources.iter().any(|source| source.name == reference.name) {
             let message = format!("{} is also the name of a source", reference.name);
             self.error(path.field("name"), message, "give each table of the query its own name");
-        }
-        if !reference.columns.is_empty() && reference.format != ReferenceFormat::Csv {
-            let message = "columns are for CSV files, the others know their types";
-            self.error(path.field("columns"), message, "leave columns out");
         }
         self.table_path(path.field("path"), &reference.path);
         self.period(&path.field("reloadInterval"), reference.reload_interval, Duration::from_secs(1), STATE_PERIOD_MAX);

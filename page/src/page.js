@@ -107,6 +107,7 @@ function jobPage(job) {
     card("lag, records", number(job.lag), `${number(job.lagSeconds)} s, ${partitions.length === 1 ? "1 partition" : `${partitions.length} partitions`}`, curve(samples.lag)),
     card("watermark", age(job.watermark), holder ? `held by ${holder.topic} ${holder.partition}` : at(job.watermark)),
     card("last checkpoint", last ? age(last.clock) : "–", last ? `version ${number(last.version)}, ${number(last.batchMs)} ms` : "none yet"),
+    ...(job.deduplicate ? [card("remembered records", number(job.deduplicate.keys), `${bytes(job.deduplicate.bytes)}, to recognise duplicates`)] : []),
     card("open windows", number(job.openWindows), `${number(job.stateGroups)} groups, ${bytes(job.stateBytes ?? 0)}`),
     card("rows written", number(rows), `${number(job.rowsPerSecond)} per second, ${number(files)} files`)));
   if (sources.length) page.push(section("Sources, since the log began", sourceTable(sources)));
@@ -123,6 +124,14 @@ function jobPage(job) {
       ["watermark", (row) => age(row.watermark), "number"],
       ["", (row) => (row.holdsWatermark ? pill("warn", "holds the watermark") : "")],
     ], partitions)));
+  }
+  const references = Object.entries(job.references ?? {});
+  if (references.length) {
+    page.push(section("References", table([
+      ["reference", ([name]) => name, "words"], ["rows", ([, one]) => number(one.rows), "number"], ["memory", ([, one]) => bytes(one.bytes), "number"],
+      ["loaded", ([, one]) => age(one.loaded), "short"], ["version", ([, one]) => one.version],
+      ["", ([, one]) => (one.trouble ? `${one.trouble.message}; ${one.trouble.cure}` : ""), "words"],
+    ], references)));
   }
   const commits = [...(job.lastCommits ?? (last ? [last] : []))].reverse();
   const errors = [...(job.errors ?? [])].reverse();

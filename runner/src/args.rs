@@ -249,6 +249,9 @@ pub struct ValidateArgs {
     /// Which job.
     #[command(flatten)]
     pub job: JobArgs,
+    /// Where references with relative paths lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Arguments of `explain`.

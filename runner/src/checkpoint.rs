@@ -12,6 +12,7 @@
 
 pub mod counters;
 pub mod decide;
+pub mod duplicates;
 pub mod job_state;
 pub mod lock;
 pub mod log;

@@ -236,7 +236,7 @@ fn built_in(source: &JobSource) -> Result<(String, String), ConfigError> {
     let Some(name) = &source.name else {
         return Err(ConfigError::usage(format!(
             "say which job: -f FILE, or one of the built-in jobs: {}",
-            templates::available().collect::<Vec<_>>().join(", ")
+            templates::TEMPLATES.map(|(known, ..)| known).join(", ")
         )));
     };
     let template = templates::find(name).map_err(ConfigError::Usage)?;

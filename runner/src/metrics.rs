@@ -43,6 +43,12 @@ pub struct JobMetrics {
     state_groups: IntGauge,
     state_bytes: IntGauge,
     open_windows: IntGauge,
+    reference_rows: IntGaugeVec,
+    reference_bytes: IntGaugeVec,
+    reference_loaded: GaugeVec,
+    reference_broken: IntGaugeVec,
+    deduplicate_keys: IntGauge,
+    deduplicate_bytes: IntGauge,
     checkpoints: GenericCounter<AtomicU64>,
     last_checkpoint: Gauge,
     checkpoint_version: IntGauge,
@@ -150,6 +156,23 @@ impl JobMetrics {
             state_groups: make.number("state_groups", "Groups in open windows."),
             state_bytes: make.number("state_bytes", "Memory of open windows."),
             open_windows: make.number("open_windows", "Windows that are open."),
+            reference_rows: make.numbers("reference_rows", "Rows of a reference.", &["reference"]),
+            reference_bytes: make.numbers(
+                "reference_bytes",
+                "Memory of a reference and of what its rows are looked up by.",
+                &["reference"],
+            ),
+            reference_loaded: make.register(GaugeVec::new(
+                make.options("reference_loaded_timestamp_seconds", "When the version that is used was loaded."),
+                &["reference"],
+            )),
+            reference_broken: make.numbers(
+                "reference_broken",
+                "1 while a newer version of a reference cannot be used.",
+                &["reference"],
+            ),
+            deduplicate_keys: make.number("deduplicate_keys", "Records that are remembered to recognise duplicates."),
+            deduplicate_bytes: make.number("deduplicate_bytes", "Memory of these."),
             checkpoints: make.counter("checkpoints_total", "Commits since the job log began."),
             last_checkpoint: make.gauge("last_checkpoint_timestamp_seconds", "Batch clock of the last commit."),
             checkpoint_version: make.number("checkpoint_version", "Version of the last commit in the job log."),
@@ -283,6 +306,15 @@ impl JobMetrics {
         self.state_groups.set(number(status.state_groups));
         self.state_bytes.set(number(status.state_bytes));
         self.open_windows.set(number(status.open_windows));
+        for (name, reference) in &status.references {
+            self.reference_rows.with_label_values(&[name]).set(number(reference.rows));
+            self.reference_bytes.with_label_values(&[name]).set(number(reference.bytes));
+            self.reference_loaded.with_label_values(&[name]).set(reference.loaded as f64 / 1e6);
+            self.reference_broken.with_label_values(&[name]).set(i64::from(reference.trouble.is_some()));
+        }
+        let remembered = status.deduplicate.unwrap_or_default();
+        self.deduplicate_keys.set(number(remembered.keys));
+        self.deduplicate_bytes.set(number(remembered.bytes));
         if let Some(commit) = &status.last_commit {
             self.last_checkpoint.set(commit.clock as f64 / 1e6);
             self.checkpoint_version.set(number(commit.version));
@@ -291,7 +323,7 @@ impl JobMetrics {
         let kinds = [
             ("rss", resident_bytes()),
             ("limit", memory.limit),
-            ("state", status.state_bytes),
+            ("state", status.state_bytes + remembered.bytes),
             ("queue", memory.queue),
         ];
         for (kind, bytes) in kinds {
@@ -310,7 +342,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
     use crate::clock::SystemClock;
-    use crate::pipeline::status::PartitionStatus;
+    use crate::pipeline::status::{DeduplicateStatus, PartitionStatus, ReferenceStatus};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn busy() -> JobStatus {
@@ -331,7 +363,11 @@ mod tests {
             PartitionStatus { topic, position: 7, end, watermark, lag_seconds, ..PartitionStatus::default() };
         let last_commit = Some(CommitStatus { version: 9, clock: 2_000_000, ..CommitStatus::default() });
         let partitions = vec![partition];
-        JobStatus { ready: true, totals, partitions, watermark, last_commit, commits: 5, ..JobStatus::default() }
+        let reference = ReferenceStatus { rows: 6, ..ReferenceStatus::default() };
+        let references = BTreeMap::from([("r".to_owned(), reference)]);
+        let deduplicate = Some(DeduplicateStatus { keys: 8, bytes: 256 });
+        let known = JobStatus { references, deduplicate, ..JobStatus::default() };
+        JobStatus { ready: true, totals, partitions, watermark, last_commit, commits: 5, ..known }
     }
 
     #[test]
@@ -353,6 +389,8 @@ mod tests {
             "dataplatform_output_records_total{fate=\"late\",job=\"j\",namespace=\"n\",output=\"o\"} 3",
             "dataplatform_consumer_lag_records{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 5",
             "dataplatform_consumer_lag_seconds{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 3",
+            "dataplatform_reference_rows{job=\"j\",namespace=\"n\",reference=\"r\"} 6",
+            "dataplatform_deduplicate_keys{job=\"j\",namespace=\"n\"} 8",
             "dataplatform_checkpoint_version{job=\"j\",namespace=\"n\"} 9",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

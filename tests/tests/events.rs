@@ -249,7 +249,7 @@ fn by_user(partitions: i32) -> impl Fn(u64) -> i32 {
 /// Every record is in exactly one of the summary's counts, and those are what the independent computation counts.
 pub(crate) fn check_counts(summary: &serde_json::Value, expected: &serde_json::Value) -> anyhow::Result<()> {
     let count = |of: &serde_json::Value, name: &str| of[name].as_u64().with_context(|| format!("{name} in {of}"));
-    let aside = ["tombstones", "control", "dead_letters", "future"];
+    let aside = ["tombstones", "control", "dead_letters", "future", "duplicates"];
     let aside = aside.iter().map(|name| count(summary, name)).sum::<anyhow::Result<u64>>()?;
     // A job of one output has its figures at the top.
     let outputs = summary["outputs"].as_object().map_or_else(|| vec![summary], |outputs| outputs.values().collect());

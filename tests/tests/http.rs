@@ -55,10 +55,11 @@ fn sum(values: &BTreeMap<String, f64>, name: &str) -> f64 {
     values.iter().filter(|(key, _)| is_of(key)).map(|(_, value)| value).sum()
 }
 
-/// The metrics that docs/metrics.md lists.
+/// The metrics that docs/metrics.md lists, but for those of references: this job has none.
 fn listed_metrics() -> BTreeSet<String> {
     let page = include_str!("../../docs/metrics.md");
-    page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).map(str::to_owned).collect()
+    let listed = page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    listed.filter(|name| !name.starts_with("dataplatform_reference_")).map(str::to_owned).collect()
 }
 
 fn check_status(status: &Value, stream: &Stream) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use data_platform_crds::condition::{Health, Reason, conditions, joined, shortened, told, whole_seconds};
-use data_platform_crds::runner_status::{PartitionStatus, Phase, RunnerStatus};
+use data_platform_crds::runner_status::{PartitionStatus, Phase, ReferenceTrouble, RunnerStatus};
 use data_platform_crds::streaming_job::{
     CheckpointStatus, DeadLetterStatus, ErrorStatus, ExitStatus, LagStatus, PartitionLag, StreamingJobStatus,
     ThroughputStatus,
@@ -131,6 +131,10 @@ fn working(report: &RunnerStatus, pod: &PodFacts, now: Timestamp) -> Verdict {
             let hint = "bring the partition's leader back";
             Verdict::new(Reason::KafkaUnreachable, message).as_(Health::Degraded).with_hint(hint)
         }
+    } else if let Some((name, trouble)) = reference_in_trouble(report) {
+        let reason = Reason::from_name(&trouble.reason).unwrap_or(Reason::ReferenceUnusable);
+        let message = format!("the job goes on with the last good version of {name}: {}", trouble.message);
+        Verdict::new(reason, message).as_(Health::Degraded).with_hint(trouble.cure.clone())
     } else if let Some(exit) =
         pod.last_exit.as_ref().filter(|exit| exit.reason == Reason::OutOfMemory).filter(is_recent)
     {
@@ -140,6 +144,10 @@ fn working(report: &RunnerStatus, pod: &PodFacts, now: Timestamp) -> Verdict {
     } else {
         Verdict::new(Reason::Running, "")
     }
+}
+
+fn reference_in_trouble(report: &RunnerStatus) -> Option<(&String, &ReferenceTrouble)> {
+    report.references.iter().find_map(|(name, reference)| Some((name, reference.trouble.as_ref()?)))
 }
 
 /// Why nothing of what is read becomes part of a result, if that is so: the job runs, but not for what it is there for.

@@ -36,9 +36,12 @@ pub struct SourceCounters {
     /// Too far ahead of the clock. Kept with the dead letters, but no evidence that a schema broke.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub future: u64,
-    /// Seen before. Reserved for `deduplicate`.
+    /// Seen before: what `deduplicate` left out.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub duplicate: u64,
+    /// Late for some output, and kept with the dead letters (`lateRows`). What became of them stands with the outputs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late_kept: u64,
     /// Offsets that Kafka no longer had (not records: nobody knows how many those were).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lost_offsets: u64,
@@ -103,7 +106,8 @@ impl SourceCounters {
 
     /// How many records may be among the dead letters. Commits of older versions kept no records of the future.
     pub fn kept(&self) -> std::ops::RangeInclusive<u64> {
-        self.dead_letters()..=self.dead_letters() + self.future
+        let least = self.dead_letters() + self.late_kept;
+        least..=least + self.future
     }
 
     fn add(&mut self, other: &Self) {
@@ -113,6 +117,7 @@ impl SourceCounters {
         self.control += other.control;
         self.future += other.future;
         self.duplicate += other.duplicate;
+        self.late_kept += other.late_kept;
         self.lost_offsets += other.lost_offsets;
         for (reason, number) in &other.dead_letter {
             *self.dead_letter.entry(reason.clone()).or_default() += number;

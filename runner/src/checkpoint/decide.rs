@@ -267,7 +267,7 @@ pub fn garbage_versions(bases: &[u64], log: &[u64]) -> (Vec<u64>, Vec<u64>) {
     (below(bases, *oldest_kept), below(log, oldest_kept + 1))
 }
 
-/// State objects that no kept record names. Only those of versions that the newest base covers: a newer owner, of whom a
+/// State objects, and those of references, that no kept record names. Only those of versions that the newest base covers: a newer owner, of whom a
 /// sleeping process knows nothing, may have written later ones, and never names an older one again.
 pub fn garbage_state(listed: &[ObjectEntry], kept: &BTreeSet<String>, newest_base: u64) -> Vec<String> {
     let covered = |path: &str| paths::state_version(path).is_some_and(|version| version <= newest_base);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::counters::Counters;
 use crate::checkpoint::decide;
 use crate::checkpoint::record::{
-    Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReplayFrom, Rewind, Start, StateObject,
-    TopicMove,
+    Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReferenceVersion, ReplayFrom, Rewind, Start,
+    StateObject, TopicMove,
 };
 
 pub use computed::Computed;
@@ -61,7 +61,10 @@ pub struct JobState {
     pub snapshot: Option<Snapshot>,
     /// What is known of each output.
     pub outputs: BTreeMap<String, OutputState>,
-    /// State objects that a record since the last base named.
+    /// The versions of references that the last commit used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceVersion>,
+    /// State objects, and those of references, that a record since the last base named.
     pub referenced: BTreeSet<String>,
     /// Evidence of the circuit breaker.
     pub breaker: Breaker,
@@ -161,6 +164,7 @@ impl JobState {
             computed: BTreeMap::new(),
             snapshot: None,
             outputs: start.plan.outputs.iter().map(|(name, root)| (name.clone(), covered(root))).collect(),
+            references: Vec::new(),
             referenced: BTreeSet::new(),
             breaker: Breaker::default(),
             commits: 0,
@@ -234,6 +238,8 @@ impl JobState {
             self.snapshot = Some(Snapshot { version, objects: objects.clone() });
         }
         computed::forget(self);
+        self.referenced.extend(paths_of(&commit.references).map(str::to_owned));
+        self.references.clone_from(&commit.references);
         if let Some(ends) = &self.plan.window_ends {
             let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.version);
             let plan = self.computed.keys().next_back().copied();
@@ -283,6 +289,9 @@ impl JobState {
             self.snapshot = None;
             self.computed.clear();
         }
+        if before.deduplicate != plan.deduplicate {
+            self.remember_otherwise(plan.deduplicate.is_some());
+        }
         let covered = map_partitions(&self.partitions, |partition| partition.position);
         for (name, root) in &plan.outputs {
             let fresh = || OutputState { root: root.clone(), covered: covered.clone(), ..OutputState::default() };
@@ -301,6 +310,23 @@ impl JobState {
         }
         for computed in self.computed.values_mut() {
             *computed = computed.renamed(name);
+        }
+    }
+
+    /// Duplicates are recognised by other keys from here on, or not at all. What was kept before is remembered by the new
+    /// keys, once it was read again.
+    fn remember_otherwise(&mut self, goes_on: bool) {
+        let Some(from) = self.replay_from.as_mut().filter(|from| from.deduplicate.is_some()) else { return };
+        if goes_on {
+            self.snapshot = None;
+            return;
+        }
+        from.deduplicate = None;
+        if from.outputs.is_empty() {
+            self.replay_from = None;
+        }
+        if let Some(snapshot) = &mut self.snapshot {
+            snapshot.objects.retain(|object| object.source.is_none());
         }
     }
 
@@ -415,10 +441,19 @@ impl JobState {
         self.snapshot.iter().flat_map(|snapshot| &snapshot.objects).map(|object| object.path.as_str())
     }
 
+    /// Paths of the references' objects that a rebuild needs, or the next commit may name again.
+    pub fn live_references(&self) -> impl Iterator<Item = &str> {
+        self.replay.values().flat_map(|batch| paths_of(&batch.references)).chain(paths_of(&self.references))
+    }
+
     /// Epoch of the owner; 0 before the first.
     pub fn epoch(&self) -> u64 {
         self.owner.as_ref().map_or(0, |owner| owner.epoch)
     }
+}
+
+fn paths_of(references: &[ReferenceVersion]) -> impl Iterator<Item = &str> {
+    references.iter().filter_map(|reference| Some(reference.object.as_ref()?.path.as_str()))
 }
 
 /// Applies a function to every value.
@@ -539,7 +574,15 @@ mod tests {
         let mut state = started();
         let from = |version| Some(ReplayFrom { version, ..ReplayFrom::default() });
         let (output, path) = ("o".to_owned(), "state/2".to_owned());
-        let object = StateObject { output, part: 0, first_version: 2, path, bytes: 1, xxh3: String::new() };
+        let object = StateObject {
+            output,
+            part: 0,
+            first_version: 2,
+            path,
+            bytes: 1,
+            xxh3: String::new(),
+            ..StateObject::default()
+        };
         let with_state = Commit { state: Some(vec![object]), replay_from: from(2), ..commit(1, 5, 8) };
         apply(&mut state, with_state).unwrap();
         apply(&mut state, Commit { replay_from: from(2), ..commit(1, 8, 9) }).unwrap();

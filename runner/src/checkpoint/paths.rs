@@ -8,6 +8,8 @@ pub const LOG: &str = "log";
 pub const BASE: &str = "base";
 /// State objects.
 pub const STATE: &str = "state";
+/// Objects of references.
+pub const REFERENCE: &str = "reference";
 /// A table's bookkeeping. A path of an output's store that begins with it lies beside the table's folder, in
 /// `<parent>/_dataplatform/<table>`, and never in it: readers take every file of a table's folder for a part of the table.
 pub const BESIDE: &str = "_dataplatform";
@@ -60,9 +62,16 @@ pub fn state_object(version: u64, epoch: u64, attempt: u64, number: usize) -> St
     format!("{STATE}/{version:020}-{epoch}-{attempt}-{number}.arrow")
 }
 
-/// Version in the path of a state object.
+/// Path of the object of a reference, which the commit of this version is the first to use. What has this name has this
+/// content.
+pub fn reference_object(version: u64, epoch: u64, hash: &str) -> String {
+    format!("{REFERENCE}/{version:020}-{epoch}-{hash}.arrow")
+}
+
+/// Version in the path of a state object, or of one of a reference.
 pub fn state_version(path: &str) -> Option<u64> {
-    path.strip_prefix(STATE)?.strip_prefix('/')?.split('-').next()?.parse().ok()
+    let name = path.strip_prefix(STATE).or_else(|| path.strip_prefix(REFERENCE))?;
+    name.strip_prefix('/')?.split('-').next()?.parse().ok()
 }
 
 /// The part of a path of an output's store that lies beside the table; `None` for a part of the table.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::checkpoint::counters::Counters;
+use crate::checkpoint::duplicates::Duplicates;
 
 /// Version of the format that this program writes. It reads this one and the one before.
 pub const FORMAT: u32 = 2;
@@ -86,6 +87,9 @@ pub struct Plan {
     /// late: ends lie at `offset` and every `step` before and after it, in microseconds since 1970.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_ends: Option<WindowEnds>,
+    /// Hash of what makes two records one, for a job that counts such records once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<String>,
     /// The windows that are open here are computed anew, from Kafka: another query made the snapshots before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub rebuild: bool,
@@ -219,7 +223,10 @@ pub struct Commit {
     /// The whole state after this batch, if this batch wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Vec<StateObject>>,
-    /// Versions of the reference tables that this batch used. Reserved.
+    /// Which of the records were duplicates, by partition.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub duplicates: Partitions<Duplicates>,
+    /// Versions of the reference tables that this batch used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub references: Vec<ReferenceVersion>,
     /// What was written, per output.
@@ -258,21 +265,28 @@ pub struct Range {
 /// Where a rebuild has to begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayFrom {
-    /// The batch that first put a row into a window that is still open.
+    /// The batch that first put a row into a window that is still open, or into what duplicates are recognised by.
     pub version: u64,
     /// Where each of its partitions began.
     pub offsets: Partitions<i64>,
     /// By output with open windows: the batch that first put a row into one of them. The output takes no part in the
     /// repetition of earlier batches, which may be older than its query.
     pub outputs: BTreeMap<String, u64>,
+    /// The batch that first put a record into what is remembered to recognise duplicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deduplicate: Option<u64>,
 }
 
-/// An immutable object that holds a part of the state of one output.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// An immutable object that holds a part of the state: of one output, or of what duplicates of one source are recognised by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StateObject {
-    /// Name of the output.
+    /// Name of the output; empty if it is of a source.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
-    /// Which part: the start of an open window, in microseconds.
+    /// Name of the source whose duplicates it recognises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Which part: the start of an open window or of a stretch of remembered records, in microseconds.
     pub part: i64,
     /// The batch that first put a row into it.
     pub first_version: u64,
@@ -284,13 +298,27 @@ pub struct StateObject {
     pub xxh3: String,
 }
 
-/// Version of a reference table that a batch used. Reserved: nothing writes it yet.
+/// Version of a reference table that a batch used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReferenceVersion {
     /// Name of the table.
     pub name: String,
-    /// Hash of its content; the object is `reference/<hash>`.
+    /// Hash of its content.
     pub hash: String,
+    /// Its rows, kept for rebuilds; `None` if no state depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<ReferenceObject>,
+}
+
+/// An immutable object with the rows of a reference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReferenceObject {
+    /// Path below the job's folder.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// xxh3 of the content, 16 hexadecimal digits.
+    pub xxh3: String,
 }
 
 /// What a commit wrote to one output.

@@ -170,7 +170,15 @@ async fn write_state(log: &JobLog, attempt: crate::checkpoint::log::Attempt) -> 
     let mut file = log.store().stage(&path).await?;
     file.write(Bytes::from(format!("state of {}", attempt.version))).await?;
     let facts = file.finish().await?;
-    Ok(StateObject { output: OUTPUT.to_owned(), part: 0, first_version: 0, path, bytes: facts.bytes, xxh3: facts.xxh3 })
+    Ok(StateObject {
+        output: OUTPUT.to_owned(),
+        part: 0,
+        first_version: 0,
+        path,
+        bytes: facts.bytes,
+        xxh3: facts.xxh3,
+        ..StateObject::default()
+    })
 }
 
 /// The state that the log names must be there, whatever was collected; unless the log has gone on without us.

@@ -1,6 +1,7 @@
 //! `explain`: a job in full, how its query runs, where state is kept, and what holds output back.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use data_platform_crds::source::SourceSpec;
 
@@ -16,7 +17,7 @@ use crate::sink::SinkPlan;
 /// Shows a job.
 pub(crate) fn explain(args: &ExplainArgs) -> Result<u8, CommandError> {
     let options = super::run::options_of_places(&args.place)?;
-    let shown = match super::run::plan(load_one(&args.job.source())?)? {
+    let shown = match super::run::plan(load_one(&args.job.source())?, &options.outputs)? {
         Planned::Streaming(planned) => text(&planned, &options)?,
         Planned::Batch(planned) => batch_text(&planned, &options)?,
     };
@@ -63,6 +64,20 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
     line(&mut out, "first start", &planned.kafka().starting_offsets);
     for (index, source) in spec.sources.iter().enumerate() {
         reads(&mut out, planned, index, source);
+    }
+    for reference in &planned.references {
+        let files = reference.files.path.display();
+        let interval = Duration::from_micros(reference.reload_interval.unsigned_abs());
+        let kept = if reference.kept { "; its versions are kept for rebuilds of windows" } else { "" };
+        line(&mut out, "reference", &format!("{}: {files}, looked at every {interval:?}{kept}", reference.files.name));
+        let columns = reference.schema.fields().iter().map(|field| field.name().as_str());
+        line(&mut out, "its columns", &columns.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(deduplicate) = &spec.deduplicate {
+        let keys = deduplicate.keys.join(", ");
+        let within = deduplicate.within;
+        let once = format!("records that agree in {keys} within {within} of event time count once: the first one read");
+        line(&mut out, "duplicates", &once);
     }
     let several = planned.flows.len() > 1;
     for flow in &planned.flows {

@@ -263,9 +263,9 @@ pub(crate) enum Planned {
 }
 
 /// Plans a job.
-pub(crate) fn plan(loaded: Loaded) -> Result<Planned, CommandError> {
+pub(crate) fn plan(loaded: Loaded, outputs: &Location) -> Result<Planned, CommandError> {
     Ok(match loaded {
-        Loaded::Streaming(loaded) => Planned::Streaming(Box::new(PlannedJob::new(*loaded)?)),
+        Loaded::Streaming(loaded) => Planned::Streaming(Box::new(PlannedJob::new(*loaded, outputs)?)),
         Loaded::Batch(loaded) => Planned::Batch(Box::new(PlannedBatch::new(*loaded)?)),
     })
 }
@@ -276,7 +276,7 @@ fn ready(args: &RunArgs) -> Result<(Planned, RunOptions), CommandError> {
     for warning in loaded.warnings() {
         tracing::warn!("{}", warning.in_file(loaded.file()));
     }
-    let planned = plan(loaded)?;
+    let planned = plan(loaded, &options.outputs)?;
     if let Planned::Streaming(job) = &planned {
         for warning in job.unread_sources() {
             tracing::warn!("{}", warning.in_file(&job.loaded.file));

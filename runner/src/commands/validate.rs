@@ -2,6 +2,7 @@
 
 use crate::app::{CommandError, print};
 use crate::args::ValidateArgs;
+use crate::commands::run::places;
 use crate::commands::table;
 use crate::config::batch::{KnownTables, PlannedBatch};
 use crate::config::job::PlannedJob;
@@ -10,6 +11,7 @@ use crate::config::{ConfigError, Loaded, load, load_one, templates};
 /// Checks every job of the files, as the API server and the runner would.
 pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
     let source = args.job.source();
+    let (outputs, _) = places(&args.place)?;
     let jobs = if source.name.is_some() { vec![load_one(&source)?] } else { load(&source)? };
     let mut problems = Vec::new();
     let mut lines = String::new();
@@ -32,7 +34,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
                 continue;
             }
         };
-        match PlannedJob::new(*streaming) {
+        match PlannedJob::new(*streaming, &outputs) {
             Ok(planned) => {
                 for warning in planned.unread_sources() {
                     eprintln!("{}", warning.in_file(&file));
@@ -58,9 +60,9 @@ pub(crate) fn templates(name: Option<&str>) -> Result<u8, CommandError> {
         print(templates::find(name).map_err(CommandError::user)?);
         return Ok(0);
     }
-    let mut table = table(&["template", "what it does", "here"]);
-    for (name, what, manifest) in templates::TEMPLATES {
-        table.add_row([name, what, if manifest.is_some() { "yes" } else { "later" }]);
+    let mut table = table(&["template", "what it does"]);
+    for (name, what, _) in templates::TEMPLATES {
+        table.add_row([name, what]);
     }
     print(&format!("{table}\n"));
     Ok(0)

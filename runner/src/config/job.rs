@@ -1,15 +1,17 @@
 //! A checked job, planned: its queries compiled, its fingerprints taken, its outputs placed.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_platform_crds::column::ColumnSpec;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::kafka::{KafkaSpec, StartingOffsets};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::{OutputSpec, SinkFormat, SinkSpec};
-use data_platform_crds::source::{BadRecordAction, SourceSpec};
+use data_platform_crds::source::{BadRecordAction, LateRowAction, SourceSpec};
 use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJobSpec};
 use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ use crate::checkpoint::record::{Plan, QueryPlan, WindowEnds, checksum};
 use crate::checkpoint::store::open::Location;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::error::{JobError, Reason};
-use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, SourcePlan};
+use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, ReferencePlan, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::streaming::{BadRecords, RunMode, StreamingSettings};
 use crate::sink::table::{FileFormat, TableSettings};
@@ -29,8 +31,9 @@ use crate::sink::{SinkError, SinkPlan};
 use crate::source::dead_letter;
 use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
+use crate::source::reference::{ReferenceError, ReferenceFiles};
 use crate::source::routes::TopicRoutes;
-use crate::transform::{BatchClock, QueryInputs, SourceTable, StreamQuery};
+use crate::transform::{BatchClock, Deduplication, QueryInputs, ReferenceTable, SourceTable, StreamQuery};
 
 /// Brokers of a job that names none.
 pub const DEFAULT_BOOTSTRAP_SERVERS: &str = "localhost:29092";
@@ -41,6 +44,10 @@ pub struct PlannedJob {
     pub loaded: LoadedJob,
     /// Its sources, as they are decoded.
     pub sources: Vec<SourcePlan>,
+    /// The tables that its queries join with.
+    pub references: Vec<ReferencePlan>,
+    /// Which records count once.
+    pub deduplication: Option<Deduplication>,
     /// Its queries, each with its output. There is at least one.
     pub flows: Vec<Flow>,
     /// The clock that the queries read.
@@ -85,17 +92,18 @@ pub struct RunOptions {
 }
 
 impl PlannedJob {
-    /// Compiles a job.
+    /// Compiles a job whose outputs lie at `outputs`, and its references, if their paths are relative.
     ///
     /// # Errors
     /// [`ConfigError`] with every problem that can be found without Kafka and without the stores.
-    pub fn new(loaded: LoadedJob) -> Result<Self, ConfigError> {
+    pub fn new(loaded: LoadedJob, outputs: &Location) -> Result<Self, ConfigError> {
         let batch_clock = BatchClock::default();
-        let (sources, flows) = match compile(&loaded, &batch_clock) {
+        let compiled = compile(&loaded, outputs, &batch_clock);
+        let Compiled { sources, references, deduplication, flows } = match compiled {
             Ok(compiled) => compiled,
             Err(problems) => return Err(job_problems(&loaded, problems)),
         };
-        Ok(Self { loaded, sources, flows, batch_clock })
+        Ok(Self { loaded, sources, references, deduplication, flows, batch_clock })
     }
 
     /// Name of the job.
@@ -224,6 +232,7 @@ impl PlannedJob {
             sources: serde_json::to_value(&self.loaded.job.spec.sources).expect("a spec is always JSON"),
             outputs,
             dead_letters,
+            deduplicate: self.deduplication.as_ref().map(|_| self.deduplicate_fingerprint()),
             rebuild: false,
             restart: options.restart.clone(),
             window_ends: self.window_ends(),
@@ -235,9 +244,12 @@ impl PlannedJob {
         self.loaded.job.spec.sources.iter().zip(reads).filter_map(|(source, reads)| reads.then_some(source))
     }
 
-    /// Where windows end, as far as the only query with windows says it. Batches of a job with several are not merged: an
-    /// output takes part in a rebuild from a version of its own on.
+    /// Where windows end, as far as the only query with windows says it. Batches of a job with several, or with duplicates to
+    /// remember, are not merged: each takes part in a rebuild from a version of its own on.
     fn window_ends(&self) -> Option<WindowEnds> {
+        if self.deduplication.is_some() {
+            return None;
+        }
         let mut windows = self.flows.iter().filter_map(|flow| flow.query.window());
         let only = windows.next().filter(|_| windows.next().is_none())?;
         only.ends().map(|(offset, step)| WindowEnds { step, offset })
@@ -248,7 +260,24 @@ impl PlannedJob {
         let of = |flow: &Flow| (flow.output.clone(), flow.query.normal_form().to_owned(), flow.sink.clone());
         let flows: Vec<_> = self.flows.iter().map(of).collect();
         let spec = &self.loaded.job.spec;
-        hash(&(&spec.sources, flows, &spec.bad_records))
+        let always = (&spec.sources, flows, &spec.bad_records);
+        match (&spec.deduplicate, &spec.references[..]) {
+            // What other jobs were called before there were these.
+            (None, []) => hash(&always),
+            others => hash(&(always, others)),
+        }
+    }
+
+    /// Hash of what makes two records one.
+    fn deduplicate_fingerprint(&self) -> String {
+        let spec = &self.loaded.job.spec;
+        let keys = |source: &SourceSpec| -> Vec<ColumnSpec> {
+            let is_key = |name: &String| spec.deduplicate.as_ref().is_some_and(|keys| keys.keys.contains(name));
+            source.columns.iter().filter(|column| is_key(&column.name)).cloned().collect()
+        };
+        let time = |source: &SourceSpec| source.event_time.as_ref().map(|time| time.column.clone());
+        let sources = spec.sources.iter().map(|source| (source.name.clone(), time(source), keys(source)));
+        hash(&(&spec.deduplicate, sources.collect::<Vec<_>>()))
     }
 
     /// Hash of what the state of an output depends on; empty for a query without a window, which has no state.
@@ -289,10 +318,13 @@ impl PlannedJob {
                 .collect(),
             sources: self.sources.clone(),
             routes: TopicRoutes::new(&spec.sources)?,
+            references: self.references.clone(),
+            deduplication: self.deduplication.clone(),
             flows: self.flows.clone(),
             batch_clock: self.batch_clock.clone(),
             bad_records: self.bad_records(),
             producers: self.producers(options),
+            keep_late: keeps_late(spec),
             max_bad_percent: u64::try_from(spec.bad_records.max_percent).unwrap_or(100),
             starting_offsets: starting_offsets(&kafka, options)?,
             fail_on_data_loss: kafka.fail_on_data_loss,
@@ -301,7 +333,7 @@ impl PlannedJob {
             mode: options.mode,
             new_log: options.new_log || spec.on_query_change == QueryChangePolicy::NewLog,
             on_query_change: spec.on_query_change,
-            compile_earlier: self.compile_earlier(),
+            compile_earlier: self.compile_earlier(&options.outputs),
             reset_breaker: options.reset_breaker,
             candidate: options.candidate.clone(),
             memory: options.memory,
@@ -313,8 +345,8 @@ impl PlannedJob {
     }
 
     /// Compiles what an earlier plan of the job computed, without its outputs: a rebuild writes none.
-    fn compile_earlier(&self) -> CompileEarlier {
-        let (loaded, clock) = (self.loaded.clone(), self.batch_clock.clone());
+    fn compile_earlier(&self, outputs: &Location) -> CompileEarlier {
+        let (loaded, clock, outputs) = (self.loaded.clone(), self.batch_clock.clone(), outputs.clone());
         let sink = SinkSpec::parquet("");
         Box::new(move |computed| {
             let mut loaded = loaded.clone();
@@ -323,15 +355,23 @@ impl PlannedJob {
                 spec.sources = Vec::deserialize(&computed.sources).map_err(|error| error.to_string())?;
             }
             (spec.query, spec.sink) = (None, None);
+            let has_keys = |source: &SourceSpec| {
+                let keys = spec.deduplicate.iter().flat_map(|deduplicate| &deduplicate.keys);
+                keys.into_iter().all(|key| source.columns.iter().any(|column| column.name == *key))
+            };
+            if !spec.sources.iter().all(has_keys) {
+                // Then its records were compared by others, or by none.
+                spec.deduplicate = None;
+            }
             let output = |(name, sql): (&String, &String)| OutputSpec {
                 name: name.clone(),
-                query: sql.clone(),
+                query: Some(sql.clone()),
                 sink: sink.clone(),
             };
             spec.outputs = computed.queries.iter().map(output).collect();
             let first =
                 |problems: Vec<Problem>| problems.first().map(|problem| problem.message.clone()).unwrap_or_default();
-            let (sources, flows) = compile(&loaded, &clock).map_err(first)?;
+            let Compiled { sources, flows, .. } = compile(&loaded, &outputs, &clock).map_err(first)?;
             let routes = TopicRoutes::new(&loaded.job.spec.sources).map_err(|error| error.to_string())?;
             Ok(EarlierJob { sources, routes, flows })
         })
@@ -396,29 +436,47 @@ fn asked_outputs(spec: &StreamingJobSpec) -> Vec<AskedOutput<'_>> {
         sink,
         sink_place: spec_field("sink"),
     });
-    let several = spec.outputs.iter().enumerate().map(|(index, output)| {
+    let several = spec.outputs.iter().enumerate().filter_map(|(index, output)| {
         let place = spec_field("outputs").index(index);
-        AskedOutput {
+        Some(AskedOutput {
             name: output.name.clone(),
-            sql: &output.query,
+            sql: output.query.as_deref()?,
             query_place: place.field("query"),
             sink: &output.sink,
             sink_place: place.field("sink"),
-        }
+        })
     });
     only.into_iter().chain(several).collect()
 }
 
+/// What is made of a job's text.
+struct Compiled {
+    sources: Vec<SourcePlan>,
+    references: Vec<ReferencePlan>,
+    deduplication: Option<Deduplication>,
+    flows: Vec<Flow>,
+}
+
 /// Compiles the queries, and from what they want what is decoded.
-fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, Vec<Flow>), Vec<Problem>> {
+fn compile(loaded: &LoadedJob, outputs: &Location, clock: &BatchClock) -> Result<Compiled, Vec<Problem>> {
     let spec = &loaded.job.spec;
     let asked = asked_outputs(spec);
     if asked.is_empty() || spec.sources.is_empty() {
         let message = "the job has no source, query or sink";
         return Err(vec![Problem::error(spec_field("query"), message, "write all three")]);
     }
-    let inputs = QueryInputs { sources: spec.sources.iter().map(source_table).collect(), ..QueryInputs::default() };
+    let sources = spec.sources.iter().map(source_table).collect();
+    let mut references = references(spec, outputs)?;
+    let table =
+        |plan: &ReferencePlan| ReferenceTable { name: plan.files.name.clone(), schema: Arc::clone(&plan.schema) };
+    let references_tables = references.iter().map(table).collect();
+    let tell_late_records = keeps_late(spec);
+    let inputs = QueryInputs { sources, references: references_tables, tell_late_records, ..QueryInputs::default() };
     let mut problems = Vec::new();
+    let deduplication = deduplication(spec, &inputs).unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let mut compiled = Vec::new();
     for output in &asked {
         let tell_origins = output.sink.format == SinkFormat::Kafka;
@@ -431,10 +489,15 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
     if !problems.is_empty() {
         return Err(problems);
     }
+    let with_windows = || compiled.iter().filter(|(_, query)| query.window().is_some());
+    for (index, reference) in references.iter_mut().enumerate() {
+        reference.kept = with_windows().any(|(_, query)| query.references().contains(&index));
+    }
     let mut sources = Vec::new();
     let mut built = Vec::new();
     for (index, source) in spec.sources.iter().enumerate() {
-        let needed = job_plan::union(compiled.iter().map(|(_, query)| query.input_columns(index)));
+        let wanted = compiled.iter().map(|(_, query)| query.input_columns(index));
+        let needed = job_plan::union(wanted.chain(deduplication.as_ref().map(|keys| keys.columns(index))));
         match DecodePlan::new(source, &needed) {
             Ok(decode) => {
                 sources.push(SourcePlan { name: source.name.clone(), decode, event_time: source.event_time.clone() });
@@ -459,7 +522,49 @@ fn compile(loaded: &LoadedJob, clock: &BatchClock) -> Result<(Vec<SourcePlan>, V
         let (output, sql, sink) = (output.name.clone(), output.sql.to_owned(), output.sink.clone());
         flows.push(Flow { output, sql, query, inputs, sink, writes });
     }
-    if problems.is_empty() { Ok((sources, flows)) } else { Err(problems) }
+    if problems.is_empty() { Ok(Compiled { sources, references, deduplication, flows }) } else { Err(problems) }
+}
+
+/// The references with their columns, which their files or the job must tell.
+fn references(spec: &StreamingJobSpec, outputs: &Location) -> Result<Vec<ReferencePlan>, Vec<Problem>> {
+    let (mut plans, mut problems) = (Vec::new(), Vec::new());
+    for (index, reference) in spec.references.iter().enumerate() {
+        let place = spec_field("references").index(index);
+        // A place that is no folder is refused before.
+        let folder =
+            Location::resolve(&reference.path, outputs).ok().and_then(|place| place.folder().map(PathBuf::from));
+        let files = ReferenceFiles {
+            name: reference.name.clone(),
+            format: reference.format,
+            path: folder.unwrap_or_else(|| PathBuf::from(&reference.path)),
+            columns: reference.columns.clone(),
+        };
+        match files.schema() {
+            Ok(schema) => {
+                let reload_interval = reference.reload_interval.as_micros();
+                plans.push(ReferencePlan { files, schema, reload_interval, kept: false });
+            }
+            Err(error @ ReferenceError::Missing { .. }) => {
+                let cure = "put the files there, or name its columns, and the job can be checked before they are there";
+                problems.push(Problem::error(place.field("path"), error.to_string(), cure));
+            }
+            Err(error) => problems.push(Problem::error(place.field("path"), error.to_string(), error.cure())),
+        }
+    }
+    if problems.is_empty() { Ok(plans) } else { Err(problems) }
+}
+
+fn deduplication(spec: &StreamingJobSpec, inputs: &QueryInputs) -> Result<Option<Deduplication>, Problem> {
+    let Some(deduplicate) = &spec.deduplicate else { return Ok(None) };
+    let planned = Deduplication::plan(&deduplicate.keys, deduplicate.within.as_micros(), inputs);
+    planned.map(Some).map_err(|error| {
+        let cure = error.cure.unwrap_or_else(|| "correct the keys".to_owned());
+        Problem::error(spec_field("deduplicate").field("keys"), error.message, cure)
+    })
+}
+
+fn keeps_late(spec: &StreamingJobSpec) -> bool {
+    spec.late_rows.action == LateRowAction::DeadLetter
 }
 
 fn source_table(source: &SourceSpec) -> SourceTable {
@@ -544,7 +649,7 @@ mod tests {
         let crate::config::Loaded::Streaming(loaded) = crate::config::load_one(&source).unwrap() else {
             panic!("it is a streaming job")
         };
-        let planned = PlannedJob::new(*loaded).unwrap();
+        let planned = PlannedJob::new(*loaded, &Location::Folder(PathBuf::new())).unwrap();
         assert_eq!(
             (
                 planned.state_fingerprint(planned.first()).as_str(),
@@ -597,7 +702,7 @@ mod tests {
         let crate::config::Loaded::Streaming(loaded) = crate::config::load_one(&source).unwrap() else {
             panic!("it is a streaming job")
         };
-        let found = PlannedJob::new(*loaded).unwrap().unread_sources();
+        let found = PlannedJob::new(*loaded, &Location::Folder(PathBuf::new())).unwrap().unread_sources();
         let found: Vec<_> = found.iter().map(|problem| problem.in_file("job.yaml")).collect();
         let expected = "job.yaml:7:7: warning: spec.sources[1]: no query reads the source unused: its records are read, \
                         counted and dropped: leave the source out, or name it in a query";

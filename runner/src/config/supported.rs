@@ -4,7 +4,7 @@ use data_platform_crds::batch_job::{BatchJobSpec, InputFormat};
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::{SinkFormat, SinkSpec};
-use data_platform_crds::source::{LateRowAction, SourceFormat};
+use data_platform_crds::source::{ReferenceFormat, SourceFormat};
 use data_platform_crds::streaming_job::StreamingJobSpec;
 
 fn spec() -> FieldPath {
@@ -34,11 +34,11 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
             SourceFormat::Avro => refuse(place, "format avro", "use format: json"),
         }
     }
-    if !job.references.is_empty() {
-        refuse(spec().field("references"), "joining with reference tables", "leave references out");
-    }
-    if job.deduplicate.is_some() {
-        refuse(spec().field("deduplicate"), "deduplicate", "leave it out, or count(DISTINCT event_id) in the window");
+    for (index, reference) in job.references.iter().enumerate() {
+        if reference.format == ReferenceFormat::Delta {
+            let place = spec().field("references").index(index).field("format");
+            refuse(place, "format delta", "use format: parquet or csv");
+        }
     }
     for (place, sink) in sinks(job) {
         let place = place.field("format");
@@ -47,11 +47,11 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
             SinkFormat::Delta => refuse(place, "format delta", "use format: parquet"),
         }
     }
-    if job.late_rows.action != LateRowAction::Drop {
-        let place = spec().field("lateRows").field("action");
-        refuse(place, "keeping late rows", "use action: drop; late rows are counted");
-    }
     places(job, &mut problems);
+    for (index, reference) in job.references.iter().enumerate() {
+        let place = spec().field("references").index(index).field("path");
+        in_a_folder(place, &reference.path, "reading from", &mut problems);
+    }
     problems
 }
 
@@ -152,10 +152,15 @@ mod tests {
         assert_eq!(sink, ["spec.sink.format: format delta comes in a later version"]);
         let source = json!({"name": "s", "topics": ["t"], "format": "avro", "columns": [{"name": "a", "type": "int"}]});
         assert_eq!(problems(json!({"sources": [source, source]})).len(), 2);
-        let reference = json!([{"name": "r", "format": "csv", "path": "p"}]);
+        let references = json!([
+            {"name": "r", "format": "csv", "path": "p"}, {"name": "t", "format": "delta", "path": "s3://b/p"},
+        ]);
         assert_eq!(
-            problems(json!({"references": reference})),
-            ["spec.references: joining with reference tables comes in a later version"]
+            problems(json!({"references": references})),
+            [
+                "spec.references[1].format: format delta comes in a later version",
+                "spec.references[1].path: reading from s3:// comes in a later version",
+            ]
         );
         let outputs = json!([
             {"name": "a", "query": "SELECT a FROM s", "sink": {"path": "a"}},
@@ -177,7 +182,5 @@ mod tests {
             assert_eq!(problems(ignored.clone()).len(), 1, "{ignored}");
         }
         assert_eq!(problems(json!({"storage": {"outputs": "file:///data"}})).len(), 1);
-        assert_eq!(problems(json!({"lateRows": {"action": "deadLetter"}})).len(), 1);
-        assert_eq!(problems(json!({"deduplicate": {"keys": ["a"], "within": "1m"}})).len(), 1);
     }
 }

@@ -11,47 +11,37 @@ use serde::Serialize;
 
 const EVENT_AGGREGATION: &str = include_str!("../../templates/event-aggregation.yaml");
 const CLICKSTREAM_ANALYSIS: &str = include_str!("../../templates/clickstream-analysis.yaml");
+const DATA_ENRICHMENT: &str = include_str!("../../templates/data-enrichment.yaml");
 const CDC_TRANSFORMATION: &str = include_str!("../../templates/cdc-transformation.yaml");
 const HOURLY_AGGREGATES: &str = include_str!("../../templates/hourly-aggregates.yaml");
 const DAILY_SUMMARIES: &str = include_str!("../../templates/daily-summaries.yaml");
 const USER_SEGMENTATION: &str = include_str!("../../templates/user-segmentation.yaml");
 
-/// Every built-in job: its name, what it does, and its manifest if this version has it.
-pub const TEMPLATES: [(&str, &str, Option<&str>); 7] = [
-    ("event-aggregation", "one-minute counts per user, event type and application", Some(EVENT_AGGREGATION)),
-    ("clickstream-analysis", "one row per visit", Some(CLICKSTREAM_ANALYSIS)),
-    ("data-enrichment", "every event in one shape, joined with user master data", None),
-    ("cdc-transformation", "standardised changes, and their counts per table and minute", Some(CDC_TRANSFORMATION)),
-    ("hourly-aggregates", "hourly counts from the one-minute ones", Some(HOURLY_AGGREGATES)),
-    ("daily-summaries", "daily totals, sessions and bounce rate", Some(DAILY_SUMMARIES)),
-    ("user-segmentation", "segments of users over the last days", Some(USER_SEGMENTATION)),
+/// Every built-in job: its name, what it does, and its manifest.
+pub const TEMPLATES: [(&str, &str, &str); 7] = [
+    ("event-aggregation", "one-minute counts per user, event type and application", EVENT_AGGREGATION),
+    ("clickstream-analysis", "one row per visit", CLICKSTREAM_ANALYSIS),
+    ("data-enrichment", "every event in one shape, joined with user master data", DATA_ENRICHMENT),
+    ("cdc-transformation", "standardised changes, and their counts per table and minute", CDC_TRANSFORMATION),
+    ("hourly-aggregates", "hourly counts from the one-minute ones", HOURLY_AGGREGATES),
+    ("daily-summaries", "daily totals, sessions and bounce rate", DAILY_SUMMARIES),
+    ("user-segmentation", "segments of users over the last days", USER_SEGMENTATION),
 ];
-
-/// Names of the built-in jobs that this version can run.
-pub fn available() -> impl Iterator<Item = &'static str> {
-    TEMPLATES.iter().filter(|(.., manifest)| manifest.is_some()).map(|(name, ..)| *name)
-}
 
 /// The manifest of a built-in job.
 ///
 /// # Errors
-/// A sentence, when there is no such job or it is not there yet.
+/// A sentence, when there is no such job.
 pub fn find(name: &str) -> Result<&'static str, String> {
-    match TEMPLATES.iter().find(|(known, ..)| *known == name) {
-        Some((_, _, Some(manifest))) => Ok(manifest),
-        Some(_) => Err(format!(
-            "the built-in job {name} comes in a later version; there is {}",
-            available().collect::<Vec<_>>().join(", ")
-        )),
-        None => {
-            let meant = did_you_mean(name, TEMPLATES.iter().map(|(known, ..)| *known));
-            let hint = meant.map(|meant| format!(" did you mean {meant}?")).unwrap_or_default();
-            Err(format!(
-                "there is no built-in job {name:?};{hint} the built-in jobs are {}; for a file use -f FILE",
-                TEMPLATES.map(|(known, ..)| known).join(", ")
-            ))
-        }
+    if let Some((.., manifest)) = TEMPLATES.iter().find(|(known, ..)| *known == name) {
+        return Ok(manifest);
     }
+    let meant = did_you_mean(name, TEMPLATES.iter().map(|(known, ..)| *known));
+    let hint = meant.map(|meant| format!(" did you mean {meant}?")).unwrap_or_default();
+    Err(format!(
+        "there is no built-in job {name:?};{hint} the built-in jobs are {}; for a file use -f FILE",
+        TEMPLATES.map(|(known, ..)| known).join(", ")
+    ))
 }
 
 /// A job that names a template, laid over it. One that names none stays as it is.
@@ -92,7 +82,7 @@ mod tests {
 
     #[test]
     fn every_template_is_a_valid_job_of_its_name() {
-        for name in available() {
+        for (name, ..) in TEMPLATES {
             let (job, warnings) = Manifest::read(find(name).unwrap()).unwrap().remove(0).check().unwrap();
             assert_eq!(job.name(), name);
             assert!(warnings.is_empty(), "{warnings:?}");
@@ -100,11 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_gets_a_hint_and_a_later_one_says_so() {
+    fn a_wrong_name_gets_a_hint() {
         assert!(find("event-agregation").unwrap_err().contains("did you mean event-aggregation?"));
-        for (name, ..) in TEMPLATES.iter().filter(|(.., manifest)| manifest.is_none()) {
-            assert!(find(name).unwrap_err().contains("comes in a later version"));
-        }
     }
 
     #[test]

@@ -30,21 +30,30 @@ pub(super) fn is_ambiguous(data_type: &DataType) -> bool {
 
 /// The expression in its one form. It keeps its name.
 pub(super) fn canonical(expr: Expr) -> Expr {
-    match &expr {
-        Expr::ScalarFunction(call) if call.func.inner().is::<Canonical>() => expr,
-        _ => ScalarUDF::new_from_impl(Canonical::new()).call(vec![expr]),
-    }
+    named(expr, true)
+}
+
+/// The same for a key of a join, with a name of its own: it becomes a column beside those of its side, and a cast is called
+/// like the column that it casts.
+pub(super) fn canonical_beside(expr: Expr) -> Expr {
+    named(expr, false)
+}
+
+fn named(expr: Expr, keeps_name: bool) -> Expr {
+    let args = match expr {
+        // A comparison that became the key of a join.
+        Expr::ScalarFunction(call) if call.func.inner().is::<Canonical>() && !keeps_name => call.args,
+        Expr::ScalarFunction(call) if call.func.inner().is::<Canonical>() => return Expr::ScalarFunction(call),
+        expr => vec![expr],
+    };
+    let signature = Signature::any(1, Volatility::Immutable);
+    ScalarUDF::new_from_impl(Canonical { signature, keeps_name }).call(args)
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Canonical {
     signature: Signature,
-}
-
-impl Canonical {
-    fn new() -> Self {
-        Self { signature: Signature::any(1, Volatility::Immutable) }
-    }
+    keeps_name: bool,
 }
 
 impl ScalarUDFImpl for Canonical {
@@ -53,7 +62,11 @@ impl ScalarUDFImpl for Canonical {
     }
 
     fn schema_name(&self, args: &[Expr]) -> Result<String> {
-        Ok(args.first().map(|arg| arg.schema_name().to_string()).unwrap_or_default())
+        let name = |arg: &Expr| match self.keeps_name {
+            true => arg.schema_name().to_string(),
+            false => format!("canonical({arg})"),
+        };
+        Ok(args.first().map(name).unwrap_or_default())
     }
 
     fn signature(&self) -> &Signature {

@@ -17,7 +17,7 @@ use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::canonical::{canonical, is_ambiguous};
+use super::canonical::{canonical, canonical_beside, is_ambiguous};
 use super::checked::{self, sql_type};
 use super::functions::{guarded, stands_for, with_key};
 
@@ -52,8 +52,9 @@ fn exact(plan: LogicalPlan) -> Result<LogicalPlan> {
     let plan = plan.map_expressions(|expr| {
         let name = names.save(&expr);
         let mut expr = exact_expr(expr, &schema)?;
-        let is_key = is_join || (keys && number < group_keys);
-        if is_key {
+        if is_join && is_ambiguous(&type_of(&expr, &schema)?) {
+            expr = canonical_beside(expr);
+        } else if keys && number < group_keys {
             expr = canonical_key(expr, &schema)?;
         }
         number += 1;
@@ -66,7 +67,7 @@ fn is_grouping(plan: &LogicalPlan) -> bool {
     matches!(plan, LogicalPlan::Aggregate(_))
 }
 
-/// A key of GROUP BY or of a join.
+/// A key of GROUP BY.
 fn canonical_key(expr: Expr, schema: &DFSchema) -> Result<Expr> {
     match expr {
         Expr::GroupingSet(sets) => {

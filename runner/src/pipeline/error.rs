@@ -14,6 +14,7 @@ use crate::checkpoint::record::Own;
 use crate::checkpoint::store::StoreError;
 use crate::sink::{SinkError, TopicProblem};
 use crate::source::SourceError;
+use crate::source::reference::ReferenceError;
 
 /// Whether trying again helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +164,20 @@ impl From<SourceError> for JobError {
             SourceError::Failed { .. } => {
                 Self::passing(Reason::KafkaUnreachable, message, "it is tried again; if it stays, look at the brokers")
             }
+        }
+    }
+}
+
+impl From<ReferenceError> for JobError {
+    fn from(error: ReferenceError) -> Self {
+        let (message, cure) = (error.to_string(), error.cure());
+        match error {
+            ReferenceError::Missing { .. } => Self::user(Reason::ReferenceMissing, message, cure),
+            ReferenceError::Unreadable { .. } | ReferenceError::Columns { .. } => {
+                Self::user(Reason::ReferenceUnusable, message, cure)
+            }
+            ReferenceError::TooLarge { .. } => Self::user(Reason::ReferenceTooLarge, message, cure),
+            ReferenceError::Changing { .. } => Self::passing(Reason::ReferenceUnusable, message, cure),
         }
     }
 }

@@ -12,10 +12,12 @@ use std::borrow::Cow;
 use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::EventTimeSpec;
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::checkpoint::job_state::Computed;
 use crate::sink::SinkPlan;
 use crate::source::decode::DecodePlan;
+use crate::source::reference::ReferenceFiles;
 use crate::source::routes::TopicRoutes;
 use crate::transform::StreamQuery;
 
@@ -41,6 +43,19 @@ impl SourcePlan {
     pub fn watermark_delay(&self) -> i64 {
         self.event_time.as_ref().map_or(0, |time| time.watermark_delay.as_micros())
     }
+}
+
+/// A small table that queries join with.
+#[derive(Clone, Debug)]
+pub struct ReferencePlan {
+    /// Its files.
+    pub files: ReferenceFiles,
+    /// Its columns, as the queries were planned with.
+    pub schema: SchemaRef,
+    /// Time between two looks at the files, in microseconds.
+    pub reload_interval: i64,
+    /// Windows depend on it: its versions are kept for rebuilds.
+    pub kept: bool,
 }
 
 /// A query, and the output that its rows go to.

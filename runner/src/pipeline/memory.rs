@@ -20,6 +20,9 @@ pub struct MemoryBudget {
     pub limit: u64,
     /// Records that the client holds fetched.
     pub queue: u64,
+    /// References, as their files give them. Beside them stands what rows are looked up by, and both once more while they are
+    /// loaded again.
+    pub references: u64,
     /// Groups of open windows. Above it the micro-batches become smaller; the rest is for emitting and encoding.
     pub state: u64,
 }
@@ -29,7 +32,7 @@ impl MemoryBudget {
     pub fn of(limit: u64) -> Self {
         let free = limit.saturating_sub(PROGRAM_BYTES);
         let queue = (free / 12).clamp(QUEUE_BYTES.0, QUEUE_BYTES.1);
-        Self { limit, queue, state: free / 2 }
+        Self { limit, queue, references: free / 8, state: free / 2 }
     }
 
     /// Shares out the limit of this process.

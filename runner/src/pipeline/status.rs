@@ -118,6 +118,41 @@ pub struct OutputStatus {
     pub no_output: Option<NoOutput>,
 }
 
+/// What is remembered to recognise duplicates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeduplicateStatus {
+    /// Records.
+    pub keys: u64,
+    /// Their memory.
+    pub bytes: u64,
+}
+
+/// A reference that queries join with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReferenceStatus {
+    /// Hash of its content: the version that is used.
+    pub version: String,
+    /// Rows.
+    pub rows: u64,
+    /// Memory, what rows are looked up by included.
+    pub bytes: u64,
+    /// When this version was loaded, in microseconds.
+    pub loaded: i64,
+    /// Why a newer version is not used, if there is one that cannot be.
+    pub trouble: Option<ReferenceTrouble>,
+}
+
+/// Why a newer version of a reference is not used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReferenceTrouble {
+    /// From the closed list.
+    pub reason: String,
+    /// What and where.
+    pub message: String,
+    /// What to do.
+    pub cure: String,
+}
+
 /// What a job says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobStatus {
@@ -151,6 +186,10 @@ pub struct JobStatus {
     pub state_groups: u64,
     /// Their memory.
     pub state_bytes: u64,
+    /// What is remembered to recognise duplicates, if the job leaves them out.
+    pub deduplicate: Option<DeduplicateStatus>,
+    /// The references that queries join with, by name.
+    pub references: BTreeMap<String, ReferenceStatus>,
     /// The last commit.
     pub last_commit: Option<CommitStatus>,
     /// The last commits of this process, newest last.

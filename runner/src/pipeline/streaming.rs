@@ -7,9 +7,13 @@
 //! ```
 
 mod batch;
+mod deduplicate;
 mod flows;
+mod late;
 mod outputs;
 mod rebuild;
+mod records;
+mod references;
 #[cfg(test)]
 mod simulation;
 mod start;
@@ -32,7 +36,7 @@ use crate::checkpoint::store::open::Location;
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::error::{JobError, Reason, Retry};
-use crate::pipeline::job_plan::{CompileEarlier, Flow, SourcePlan};
+use crate::pipeline::job_plan::{CompileEarlier, Flow, ReferencePlan, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{CommitStatus, Phase, SharedStatus};
 use crate::sink::SinkPlan;
@@ -40,7 +44,7 @@ use crate::sink::topic::producer::MakeProducer;
 use crate::source::routes::TopicRoutes;
 use crate::source::{Source, SourceError};
 use crate::stop::StopSignal;
-use crate::transform::{BatchClock, WindowSpec};
+use crate::transform::{BatchClock, Deduplication, WindowSpec};
 
 use self::batch::Step;
 use self::start::Session;
@@ -102,8 +106,12 @@ pub struct StreamingSettings {
     pub state_fingerprints_1: BTreeMap<String, String>,
     /// The tables that are read from Kafka.
     pub sources: Vec<SourcePlan>,
+    /// The tables that queries join with.
+    pub references: Vec<ReferencePlan>,
     /// Whose a topic is.
     pub routes: TopicRoutes,
+    /// Which records count once.
+    pub deduplication: Option<Deduplication>,
     /// The queries, each with its output.
     pub flows: Vec<Flow>,
     /// The clock that the queries read.
@@ -112,6 +120,8 @@ pub struct StreamingSettings {
     pub bad_records: BadRecords,
     /// Makes what sends to outputs that are topics.
     pub producers: Box<MakeProducer>,
+    /// Late records are kept with the dead letters.
+    pub keep_late: bool,
     /// Share of bad records, in percent, that opens the circuit breaker.
     pub max_bad_percent: u64,
     /// Where a job without a log begins.
@@ -147,6 +157,11 @@ pub struct StreamingSettings {
 }
 
 impl StreamingSettings {
+    /// There is something that a snapshot would hold.
+    fn has_state(&self) -> bool {
+        self.has_windows() || self.deduplication.is_some()
+    }
+
     /// Some query has windows: then there is state, and a watermark.
     fn has_windows(&self) -> bool {
         self.flows.iter().any(|flow| flow.query.window().is_some())

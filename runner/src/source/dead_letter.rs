@@ -14,6 +14,9 @@ use arrow_json::LineDelimitedWriter;
 use crate::source::decode::BadRecord;
 use crate::source::record::Record;
 
+/// Why a record is kept whose windows were closed.
+pub const LATE: &str = "late";
+
 /// Rows of one batch of dead letters.
 const ROWS_MAX: usize = 1_024;
 /// Bytes of values in one batch: a burst of large bad records must not fill the memory.
@@ -80,7 +83,7 @@ impl DeadLetters {
         }
     }
 
-    /// Adds a record.
+    /// Adds a record that cannot be read.
     pub fn push(&mut self, record: &Record<'_>, bad: &BadRecord) {
         self.push_refused(record, bad.reason.as_str(), &bad.to_string());
     }

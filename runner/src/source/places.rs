@@ -44,6 +44,29 @@ impl Places {
         self.next = -1;
     }
 
+    /// The records of all rows, in their order: topic, partition and offset.
+    pub fn all(&self) -> impl Iterator<Item = (&str, i32, i64)> {
+        let of_run = |run: &'_ Run| run.first..run.first + run.rows as i64;
+        self.runs.iter().flat_map(move |run| of_run(run).map(|offset| (&*run.topic, run.partition, offset)))
+    }
+
+    /// Those of the rows for which something holds.
+    #[must_use]
+    pub fn only(&self, mut holds: impl FnMut(usize) -> bool) -> Self {
+        let mut only = Self::default();
+        let mut last = None;
+        for (row, (topic, partition, offset)) in self.all().enumerate() {
+            if !holds(row) {
+                continue;
+            }
+            if last.replace((topic, partition)) != Some((topic, partition)) {
+                only.turn();
+            }
+            only.push(topic, partition, offset);
+        }
+        only
+    }
+
     /// The record of a row: topic, partition and offset.
     pub fn of(&self, row: usize) -> Option<(&str, i32, i64)> {
         let mut before = 0;
@@ -77,5 +100,8 @@ mod tests {
         assert_eq!(of, records);
         assert_eq!(places.of(records.len()), None);
         assert_eq!(places.runs.len(), 5);
+        assert_eq!(places.all().collect::<Vec<_>>(), records);
+        let every_second: Vec<_> = places.only(|row| row % 2 == 1).all().map(|(.., offset)| offset).collect();
+        assert_eq!(every_second, [6, 9, 9, 11]);
     }
 }

@@ -15,11 +15,12 @@ use datafusion::arrow::array::RecordBatch;
 
 use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::record::Partitions;
+use crate::clock::show_time;
 use crate::pipeline::job_plan::SourcePlan;
 use crate::pipeline::plan::Bounds;
 use crate::source::again::{self, Refusals};
 use crate::source::ahead;
-use crate::source::dead_letter::DeadLetters;
+use crate::source::dead_letter::{self, DeadLetters};
 use crate::source::decode::{BadReason, Decoder};
 use crate::source::places::Places;
 use crate::source::record::Record;
@@ -42,6 +43,8 @@ pub struct ReadRequest {
     pub ranges: Partitions<(i64, i64)>,
     /// By source: events after this time are refused as future, in microseconds.
     pub latest_event_times: Vec<i64>,
+    /// By source: records with an event time before this may be late, and are handed on with their bytes. Empty: none is.
+    pub old_before: Vec<i64>,
     /// Whether bad records are wanted as rows.
     pub bad_records: BadRecordAction,
     /// Look at the topics again afterwards: a topic that was created again meanwhile must be noticed before anything
@@ -62,6 +65,8 @@ pub enum Part {
         rows: RecordBatch,
         /// Which records they are.
         places: Places,
+        /// The records of the old ones among them, as dead letters; see [`ReadRequest::old_before`].
+        old: Option<RecordBatch>,
     },
     /// Bad records.
     DeadLetters(RecordBatch),
@@ -154,7 +159,10 @@ pub struct Reading {
 impl Part {
     fn bytes(&self) -> usize {
         match self {
-            Self::Rows { rows: batch, .. } | Self::DeadLetters(batch) => batch.get_array_memory_size(),
+            Self::Rows { rows, old, .. } => {
+                rows.get_array_memory_size() + old.as_ref().map_or(0, RecordBatch::get_array_memory_size)
+            }
+            Self::DeadLetters(batch) => batch.get_array_memory_size(),
             Self::Done(_) => 0,
         }
     }
@@ -400,6 +408,8 @@ struct Decoding<'a> {
     latest_ms: Vec<i64>,
     parts: &'a PartSender,
     letters: DeadLetters,
+    /// By source: the old records among the rows that are not handed on yet.
+    old: Vec<DeadLetters>,
     counters: Vec<DecodeCounters>,
     /// By source: the records of the rows that are not handed on yet.
     places: Vec<Places>,
@@ -416,6 +426,7 @@ impl<'a> Decoding<'a> {
         let Decoders { decoders, routes } = decoders;
         let (letters, counters) = (DeadLetters::new(), vec![DecodeCounters::default(); decoders.len()]);
         let places = vec![Places::default(); decoders.len()];
+        let old = request.old_before.iter().map(|_| DeadLetters::new()).collect();
         let latest_ms = request.latest_event_times.iter().map(|time| time.div_euclid(1_000)).collect();
         Self {
             decoders,
@@ -424,6 +435,7 @@ impl<'a> Decoding<'a> {
             latest_ms,
             parts,
             letters,
+            old,
             counters,
             places,
             times: BTreeMap::new(),
@@ -451,11 +463,22 @@ impl<'a> Decoding<'a> {
                 self.current.2.valid = true;
                 self.current.2.greatest = self.current.2.greatest.max(event_time);
                 self.places[self.source].push(record.topic, record.partition, record.offset);
+                let old_before = self.request.old_before.get(self.source).copied();
+                if event_time < old_before
+                    && let Some(event_time) = event_time
+                {
+                    self.keep_old(record, event_time);
+                }
             }
             Err(bad) => self.aside(record, &bad)?,
         }
         let decoder = &mut self.decoders[self.source];
-        if decoder.rows() >= BATCH_ROWS || decoder.holds(BATCH_BYTES) { self.hand_on_rows(self.source) } else { Ok(()) }
+        let is_full = self.old.get(self.source).is_some_and(DeadLetters::is_full);
+        if is_full || decoder.rows() >= BATCH_ROWS || decoder.holds(BATCH_BYTES) {
+            self.hand_on_rows(self.source)
+        } else {
+            Ok(())
+        }
     }
 
     #[cold]
@@ -486,6 +509,13 @@ impl<'a> Decoding<'a> {
     }
 
     #[cold]
+    fn keep_old(&mut self, record: &Record<'_>, event_time: i64) {
+        let time = show_time(event_time);
+        let detail = format!("its event time is {time}, and every window that it could be in was closed");
+        self.old[self.source].push_refused(record, dead_letter::LATE, &detail);
+    }
+
+    #[cold]
     fn turn_to(&mut self, topic: &str, partition: i32) {
         self.keep_times();
         let known = self.times.get(topic).and_then(|known| known.get(&partition)).copied().unwrap_or_default();
@@ -509,7 +539,8 @@ impl<'a> Decoding<'a> {
     fn hand_on_rows(&mut self, source: usize) -> Result<(), SourceError> {
         self.hand_on(|decoding| {
             let places = std::mem::take(&mut decoding.places[source]);
-            Some(Part::Rows { source, rows: decoding.decoders[source].finish(), places })
+            let old = decoding.old.get_mut(source).and_then(DeadLetters::take);
+            Some(Part::Rows { source, rows: decoding.decoders[source].finish(), places, old })
         })
     }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use data_platform_crds::column::ColumnType;
 use data_platform_crds::source::{ReferenceColumnSpec, ReferenceFormat};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use twox_hash::XxHash3_64;
@@ -47,7 +47,7 @@ pub struct Seen(Vec<(PathBuf, u64, Option<SystemTime>)>);
 pub struct LoadedReference {
     /// Its rows, in the columns that were asked for.
     pub rows: Arc<[RecordBatch]>,
-    /// Hash of the files' content: two versions with the same one have the same rows.
+    /// Hash of the files' content and of the columns: two versions with the same one have the same rows.
     pub hash: String,
     /// The files that it was read from.
     pub seen: Seen,
@@ -204,6 +204,7 @@ impl ReferenceFiles {
             return Err(too_large(on_disk));
         }
         let mut hash = XxHash3_64::with_seed(0);
+        hash.write(format!("{schema:?}").as_bytes());
         for (path, ..) in &seen.0 {
             let content =
                 std::fs::read(path).map_err(|error| self.unreadable(format!("{}: {error}", path.display())))?;
@@ -225,6 +226,27 @@ impl ReferenceFiles {
             return Err(too_large(bytes));
         }
         Ok(LoadedReference { rows: rows.into(), hash: xxh3_hex(hash.finish()), seen, bytes })
+    }
+
+    /// Rows of an earlier version, in the columns of `schema`: what they lack is null.
+    ///
+    /// # Errors
+    /// [`ReferenceError::Columns`] if a value does not fit its column now.
+    pub fn of_version(&self, rows: &[RecordBatch], schema: &SchemaRef) -> Result<Arc<[RecordBatch]>, ReferenceError> {
+        let with_all = |batch: &RecordBatch| {
+            let mut batch = batch.clone();
+            let lacks: Vec<_> =
+                schema.fields().iter().filter(|field| batch.column_by_name(field.name()).is_none()).cloned().collect();
+            for field in lacks {
+                let fields = batch.schema_ref().fields().iter().cloned().chain([Arc::clone(&field)]);
+                let fields = Schema::new(fields.collect::<Vec<_>>());
+                let nulls = new_null_array(field.data_type(), batch.num_rows());
+                let columns = batch.columns().iter().cloned().chain([nulls]).collect();
+                batch = RecordBatch::try_new(Arc::new(fields), columns).map_err(|error| self.unreadable(error))?;
+            }
+            self.in_columns(&batch, schema)
+        };
+        rows.iter().map(with_all).collect()
     }
 
     fn in_columns(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ReferenceError> {

@@ -2,14 +2,13 @@
 //!
 //! A row is a duplicate if one that was kept before has the same keys and a time at most `within` away, on either side.
 //! Kept ones are remembered, by the hash of their keys, in buckets of `within` each: of one key there is at most one in a
-//! bucket, and three buckets decide about a row. A bucket goes when the watermark has passed it by `within`: what would
-//! meet it then is late.
+//! bucket, and three buckets decide about a row. A bucket goes when whatever could meet it is late.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringViewArray};
-use datafusion::arrow::compute::{cast, filter_record_batch};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::error::Result as DataFusionResult;
 use hashbrown::HashMap;
@@ -122,13 +121,46 @@ pub struct Deduplicator {
 }
 
 impl Deduplicator {
-    /// Removes the duplicates from rows of a source, and tells their number. Rows come in the order of their records; one
-    /// with a null among its keys is no duplicate of anything. `version` is the batch's version in the log.
+    /// Tells which rows of a source are no duplicates; `None`: none of them is one. Rows come in the order of their records;
+    /// one with a null among its keys is no duplicate of anything, and neither is one older than `late_before`, which no
+    /// query takes. `version` is the batch's version in the log.
     ///
     /// # Errors
     /// The batch lacks a column of [`Deduplication::columns`], or an event time.
-    pub fn keep_first(&mut self, source: usize, rows: &RecordBatch, version: u64) -> Result<(RecordBatch, u64)> {
-        let Some(of_source) = self.plan.sources.get(source) else { return Ok((rows.clone(), 0)) };
+    pub fn firsts(
+        &mut self,
+        source: usize,
+        rows: &RecordBatch,
+        version: u64,
+        late_before: i64,
+    ) -> Result<Option<BooleanArray>> {
+        let Some(seen) = self.seen(source, rows)? else { return Ok(None) };
+        let (within, buckets) = (self.plan.within, &mut self.sources[source]);
+        let is_first = seen.into_iter().map(|row| match row {
+            Some((_, time)) if time < late_before => true,
+            Some(row) => keep(buckets, within, row, version),
+            None => true,
+        });
+        let is_first: Vec<bool> = is_first.collect();
+        Ok(is_first.contains(&false).then(|| is_first.into()))
+    }
+
+    /// Remembers rows of a source that were found to be the first ones before.
+    ///
+    /// # Errors
+    /// As [`Self::firsts`].
+    pub fn remember(&mut self, source: usize, rows: &RecordBatch, version: u64, late_before: i64) -> Result<()> {
+        let Some(seen) = self.seen(source, rows)? else { return Ok(()) };
+        let (within, buckets) = (self.plan.within, &mut self.sources[source]);
+        for row in seen.into_iter().flatten().filter(|(_, time)| *time >= late_before) {
+            remember(buckets, within, row, version);
+        }
+        Ok(())
+    }
+
+    /// Hash of the keys and time of each row, `None` for one with a null among its keys.
+    fn seen(&self, source: usize, rows: &RecordBatch) -> Result<Option<Vec<Option<(u128, i64)>>>> {
+        let Some(of_source) = self.plan.sources.get(source) else { return Ok(None) };
         let times = column(rows, &of_source.event_time)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
         if times.null_count() > 0 {
@@ -137,29 +169,16 @@ impl Deduplicator {
         }
         let keys = of_source.keys.iter().map(|key| text(&column(rows, key)?).map_err(Error::in_part("deduplicate")));
         let keys = keys.collect::<Result<Vec<_>>>()?;
-        let (within, buckets) = (self.plan.within, &mut self.sources[source]);
         let mut bytes = Vec::new();
-        let mut is_first = Vec::with_capacity(rows.num_rows());
-        for (row, time) in times.values().iter().enumerate() {
-            let first = match hash_of(&keys, row, &mut bytes) {
-                Some(hash) => keep(buckets, within, (hash, *time), version),
-                None => true,
-            };
-            is_first.push(first);
-        }
-        let duplicates = is_first.iter().filter(|first| !**first).count() as u64;
-        if duplicates == 0 {
-            return Ok((rows.clone(), 0));
-        }
-        let rows = filter_record_batch(rows, &BooleanArray::from(is_first));
-        Ok((rows.map_err(|error| Error::in_part("deduplicate")(error.into()))?, duplicates))
+        let seen = times.values().iter().enumerate();
+        Ok(Some(seen.map(|(row, time)| Some((hash_of(&keys, row, &mut bytes)?, *time))).collect()))
     }
 
-    /// Forgets what only late rows could meet.
-    pub fn forget(&mut self, watermark: i64) {
+    /// Forgets what no row of a source at or behind `horizon` could meet.
+    pub fn forget(&mut self, source: usize, horizon: i64) {
         let within = self.plan.within;
-        for buckets in &mut self.sources {
-            buckets.retain(|bucket, _| end(*bucket, within).saturating_add(within) > watermark);
+        if let Some(buckets) = self.sources.get_mut(source) {
+            buckets.retain(|bucket, _| end(*bucket, within).saturating_add(within) > horizon);
         }
     }
 
@@ -245,12 +264,17 @@ fn keep(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): (u128, i
     if is_near(number) || is_near(number - 1) || is_near(number + 1) {
         return false;
     }
-    let bucket = buckets.entry(number).or_insert_with(|| Bucket { first_version: version, ..Bucket::default() });
+    remember(buckets, within, (hash, time), version);
+    true
+}
+
+fn remember(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): (u128, i64), version: u64) {
+    let bucket = buckets.entry(time.div_euclid(within));
+    let bucket = bucket.or_insert_with(|| Bucket { first_version: version, ..Bucket::default() });
     if let Entry::Vacant(entry) = bucket.kept.entry(hash) {
         entry.insert(time);
         bucket.changed = true;
     }
-    true
 }
 
 fn column(rows: &RecordBatch, name: &str) -> Result<ArrayRef> {

@@ -165,9 +165,11 @@ impl Operator {
         Ok(())
     }
 
-    /// Bytes of memory that references hold, prepared to be looked up.
-    pub fn reference_bytes(&self) -> usize {
-        self.indexes.iter().flatten().map(|index| index.bytes()).sum()
+    /// Bytes of memory of what rows are looked up by that a reference is part of.
+    pub fn reference_bytes(&self, reference: usize) -> usize {
+        let sides = self.indexes.iter().zip(&self.parts.sides);
+        let of_reference = sides.filter(|(_, side)| side.references.contains(&reference));
+        of_reference.filter_map(|(index, _)| index.as_ref()).map(|index| index.bytes()).sum()
     }
 
     /// Takes records of a micro-batch that are all of one source, by its position among the query's inputs, in the
@@ -313,6 +315,23 @@ impl Operator {
     /// Start of the oldest open window, microseconds since 1970: no row of an earlier one is still to come.
     pub fn oldest_open(&self) -> Option<i64> {
         self.windows.as_ref()?.oldest_open()
+    }
+
+    /// Rows older than this are late under a watermark, whatever else comes; `None`: no row is ever late.
+    pub fn late_before(&self, watermark: i64) -> Option<i64> {
+        let spec = self.parts.window.as_ref()?.spec;
+        Some(match spec.late_before(watermark) {
+            Some(before) => before.all,
+            // An open session may take up what would be late alone.
+            None => self.oldest_open().map_or(watermark, |open| open.min(watermark)).saturating_sub(spec.length()),
+        })
+    }
+
+    /// Only rows older than this can be late under a watermark; `None`: no row is ever late.
+    pub fn may_be_late_before(&self, watermark: i64) -> Option<i64> {
+        let spec = self.parts.window.as_ref()?.spec;
+        let alone = || watermark.saturating_sub(spec.length()).saturating_add(1);
+        Some(spec.late_before(watermark).map_or_else(alone, |before| before.all))
     }
 
     /// Greatest end of an open window, microseconds since 1970: a watermark there closes all of them.

@@ -1,5 +1,6 @@
 //! A user's query as a streaming query: read, checked, split and compiled once, before the first record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -44,6 +45,11 @@ impl StreamQuery {
     /// Whether the query reads a source.
     pub fn reads(&self, source: usize) -> bool {
         self.parts.inputs.get(source).is_some_and(Option::is_some)
+    }
+
+    /// The references that the query joins with, by their position among its inputs.
+    pub fn references(&self) -> BTreeSet<usize> {
+        self.parts.sides.iter().flat_map(|side| side.references.iter().copied()).collect()
     }
 
     /// Columns of a source that the query reads, ascending: declared ones, and behind the last of these the identity of

@@ -54,11 +54,6 @@ fn wrong_jobs() -> Vec<Wrong> {
             &["there is no built-in job \"event-agregation\"", "did you mean event-aggregation?", "-f FILE"],
         ),
         wrong(
-            "a job of later",
-            "run data-enrichment",
-            &["the built-in job data-enrichment comes in a later version", "there is event-aggregation"],
-        ),
-        wrong(
             "a file that is not there",
             "run -f nowhere.yaml",
             &["cannot read nowhere.yaml", "No such file", "give the file of a job after -f"],

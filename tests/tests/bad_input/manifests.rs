@@ -259,17 +259,7 @@ fn wrong_files() -> Vec<Wrong> {
 
 /// Valid, but this version cannot do it: one message each, never silence.
 fn later_files() -> Vec<Wrong> {
-    let template = "apiVersion: dataplatform.io/v1alpha1\nkind: StreamingJob\nmetadata: {name: a}\n\
-                    spec:\n  template: data-enrichment\n";
     vec![
-        file(
-            "a template of later",
-            template,
-            &[
-                "job.yaml:5:13: spec.template: the built-in job data-enrichment comes in a later version",
-                "without template",
-            ],
-        ),
         with(
             "a Delta table",
             "format: parquet",
@@ -289,22 +279,22 @@ fn later_files() -> Vec<Wrong> {
             &["job.yaml:14:13: spec.replicas: 2 is too large", "0 to 1"],
         ),
         with(
-            "deduplication",
+            "a key of duplicates that is not there",
             "  trigger:",
-            "  deduplicate: {keys: [team], within: 1m}\n  trigger:",
-            &["spec.deduplicate: deduplicate comes in a later version", "count(DISTINCT"],
+            "  deduplicate: {keys: [tem], within: 1m}\n  trigger:",
+            &["spec.deduplicate.keys[0]: tem is not a column of", "did you mean team?"],
         ),
         with(
-            "a reference table",
+            "a reference whose columns nobody knows",
             "  trigger:",
-            "  references: [{name: r, format: csv, path: p, columns: [{name: a, type: int}]}]\n  trigger:",
-            &["spec.references: joining with reference tables comes in a later version", "leave references out"],
+            "  references: [{name: r, format: csv, path: p}]\n  trigger:",
+            &["spec.references[0].path: the reference r is not there", "has no CSV files", "name its columns"],
         ),
         with(
-            "late rows that are kept",
+            "a reference in a format that comes later",
             "  trigger:",
-            "  lateRows: {action: deadLetter}\n  trigger:",
-            &["spec.lateRows.action: keeping late rows comes in a later version", "use action: drop"],
+            "  references: [{name: r, format: delta, path: p}]\n  trigger:",
+            &["spec.references[0].format: format delta comes in a later version", "use format: parquet or csv"],
         ),
         with(
             "a hop window with gaps between",

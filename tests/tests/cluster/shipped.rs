@@ -12,7 +12,7 @@ use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
 use crate::events::Stream;
 use crate::shipped::{CHANGES, CLICKSTREAM_AS_IT_IS, EVENT_AGGREGATION, Shipped};
 
-/// Every streaming job of manifests/.
+/// Every streaming job of manifests/ but data-enrichment, which needs a table of users first.
 const ALL: [&Shipped; 3] = [&EVENT_AGGREGATION, &CLICKSTREAM_AS_IT_IS, &CHANGES];
 const RECORDS: u64 = 8_000;
 
@@ -22,7 +22,8 @@ fn copy_manifests(to: &Path) -> anyhow::Result<Vec<String>> {
     for entry in std::fs::read_dir(repository().join("manifests")).context("list manifests")? {
         let path = entry?.path();
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        if text.lines().any(|line| line == "kind: StreamingJob") {
+        let needs_a_table = text.lines().any(|line| line == "  references:");
+        if text.lines().any(|line| line == "kind: StreamingJob") && !needs_a_table {
             let file = path.file_name().context("a name")?;
             std::fs::write(to.join(file), &text)?;
             names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());

@@ -191,6 +191,14 @@ fn every_fault_has_its_reason_and_its_conditions() {
             Health::Retrying,
         ),
         (
+            Box::new(|_, said, _| {
+                let trouble = json!({"reason": "ReferenceUnusable", "message": "no footer", "cure": "write it anew"});
+                *said = report(json!({"ready": true, "references": {"users": {"version": "a", "trouble": trouble}}}));
+            }),
+            Reason::ReferenceUnusable,
+            Health::Degraded,
+        ),
+        (
             Box::new(|pod, _, _| pod.last_exit = Some(exit(Reason::OutOfMemory, 900))),
             Reason::OutOfMemory,
             Health::Degraded,

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::record::{Commit, Partitions, Range, WindowEnds};
+use crate::checkpoint::duplicates::Duplicates;
+use crate::checkpoint::record::{Commit, Partitions, Range, ReferenceVersion, WindowEnds};
 
 /// A batch, or several that may be read as one, as a rebuild repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,12 @@ pub struct ReplayBatch {
     pub watermark: Option<i64>,
     /// The ranges it read.
     pub partitions: Partitions<Range>,
+    /// Which of these records were duplicates.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub duplicates: Partitions<Duplicates>,
+    /// The versions of references that it used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<ReferenceVersion>,
 }
 
 impl ReplayBatch {
@@ -41,7 +48,13 @@ impl ReplayBatch {
             watermark_before,
             watermark: commit.watermark,
             partitions: commit.partitions.clone(),
+            duplicates: commit.duplicates.clone(),
+            references: commit.references.clone(),
         }
+    }
+
+    fn duplicates_of(&self, topic: &str, partition: i32) -> Option<&Duplicates> {
+        self.duplicates.get(topic)?.get(&partition)
     }
 
     /// This batch and the one that follows it as one; `None` if a rebuild could then decide differently.
@@ -57,7 +70,7 @@ impl ReplayBatch {
             *latest = (*latest).max(*time);
         }
         let decides_the_same = |batch: &Self| batch.refused_none || batch.latest_event_times == latest_event_times;
-        if !is_same_window || !decides_the_same(self) || !decides_the_same(next) {
+        if !is_same_window || self.references != next.references || !decides_the_same(self) || !decides_the_same(next) {
             return None;
         }
         let mut partitions = self.partitions.clone();
@@ -83,8 +96,25 @@ impl ReplayBatch {
             refused_none: self.refused_none && next.refused_none,
             watermark_before: self.watermark_before,
             watermark: next.watermark,
+            duplicates: self.duplicates_with(next, &partitions),
             partitions,
+            references: self.references.clone(),
         })
+    }
+
+    /// The duplicates of both, by ranges that begin where those of both together do.
+    fn duplicates_with(&self, next: &Self, together: &Partitions<Range>) -> Partitions<Duplicates> {
+        let mut all = self.duplicates.clone();
+        for (topic, partitions) in &next.duplicates {
+            for (partition, following) in partitions {
+                let start = |ranges: &Partitions<Range>| ranges[topic][partition].start;
+                let (start, following_start) = (start(together), start(&next.partitions));
+                let before = self.duplicates_of(topic, *partition).cloned().unwrap_or_default();
+                let joined = before.with(start, following, following_start);
+                all.entry(topic.clone()).or_default().insert(*partition, joined);
+            }
+        }
+        all
     }
 }
 

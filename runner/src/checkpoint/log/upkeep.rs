@@ -70,7 +70,8 @@ impl JobLog {
             Ok::<_, LogError>(())
         })
         .await?;
-        let listed = self.access.store.list(paths::STATE).await?;
+        let mut listed = self.access.store.list(paths::STATE).await?;
+        listed.extend(self.access.store.list(paths::REFERENCE).await?);
         step(&*faults, Step::CollectState, async {
             for path in decide::garbage_state(&listed, &kept, newer) {
                 self.access.store.delete(&path).await?;
@@ -80,14 +81,14 @@ impl JobLog {
         .await
     }
 
-    /// State objects that the older of the two kept bases, or a record after it, names.
+    /// State objects, and those of references, that the older of the two kept bases, or a record after it, names.
     async fn kept_objects(&self, older: u64, newer: u64) -> Result<Option<BTreeSet<String>>, LogError> {
         let mut kept: BTreeSet<String> = self.state.referenced.clone();
-        kept.extend(self.state.live_objects().map(str::to_owned));
+        kept.extend(self.state.live_objects().chain(self.state.live_references()).map(str::to_owned));
         for version in [older, newer] {
             let Some(bytes) = self.access.store.get(&paths::base(version)).await? else { return Ok(None) };
             let Ok(base) = record::decode::<JobState>(version, &bytes) else { return Ok(None) };
-            kept.extend(base.live_objects().map(str::to_owned));
+            kept.extend(base.live_objects().chain(base.live_references()).map(str::to_owned));
             kept.extend(base.referenced);
         }
         Ok(Some(kept))

@@ -3,6 +3,7 @@
 //! Pure.
 
 use crate::checkpoint::counters::{Counters, SourceCounters};
+use crate::checkpoint::duplicates::Duplicates;
 use crate::checkpoint::record::{Commit, Plan};
 
 /// Names of the outputs that a query feeds: all but the dead letters.
@@ -74,6 +75,11 @@ pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<
     let lost: u64 = counters.sources.values().map(|source| source.lost_offsets).sum();
     if gone.unsigned_abs() != lost {
         problems.push(format!("its ranges lack {gone} offsets, {lost} are counted as lost"));
+    }
+    let named: u64 = commit.duplicates.values().flat_map(|known| known.values()).map(Duplicates::count).sum();
+    let duplicates: u64 = counters.sources.values().map(|source| source.duplicate).sum();
+    if named != duplicates {
+        problems.push(format!("it names {named} duplicates, {duplicates} are counted"));
     }
     for (name, output) in &commit.outputs {
         let counted = counters.outputs.get(name).cloned().unwrap_or_default();
@@ -163,6 +169,14 @@ mod tests {
             problems(|c| c.outputs.get_mut("o").unwrap().files.clear()).contains("0 rows were written, 5 are counted")
         );
         assert!(problems(|c| c.totals = Counters::default()).contains("its totals are not"));
+        let duplicates = problems(|c| {
+            source(c, |s| (s.duplicate, s.tombstone) = (2, 0));
+            let one = Duplicates::new(5, [9]);
+            c.duplicates = BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, one)]))]);
+            c.counters.outputs.get_mut("o").unwrap().filtered = 0;
+            c.totals = c.counters.clone();
+        });
+        assert_eq!(duplicates, "it names 1 duplicates, 2 are counted");
         let letters = problems(|c| {
             c.counters.outputs.get_mut("d").unwrap().rows = 1;
             c.outputs.get_mut("d").unwrap().files[0].rows = 1;

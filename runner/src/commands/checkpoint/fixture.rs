@@ -174,6 +174,7 @@ impl Fixture {
                 version: first,
                 offsets: one(start),
                 outputs: BTreeMap::from([(TABLE.to_owned(), first)]),
+                ..ReplayFrom::default()
             }),
             state,
             outputs,
@@ -244,7 +245,15 @@ async fn write_state(log: &JobLog, attempt: Attempt) -> StateObject {
     file.write(snapshot::encode(&rows.schema(), &[rows]).unwrap()).await.unwrap();
     let facts = file.finish().await.unwrap();
     let (output, first_version) = (TABLE.to_owned(), attempt.version);
-    StateObject { output, part: NOON, first_version, path, bytes: facts.bytes, xxh3: facts.xxh3 }
+    StateObject {
+        output,
+        part: NOON,
+        first_version,
+        path,
+        bytes: facts.bytes,
+        xxh3: facts.xxh3,
+        ..StateObject::default()
+    }
 }
 
 pub(crate) fn one<T>(value: T) -> Partitions<T> {

@@ -156,23 +156,28 @@ fn open_windows(out: &mut String, survey: &Survey, state: &JobState) {
         return;
     };
     let Some(snapshot) = state.usable_snapshot() else {
-        let what =
-            format!("windows are open, without a snapshot: a start reads again from version {} on", from.version);
+        let what = format!("there is some, without a snapshot: a start reads again from version {} on", from.version);
         line(out, "\nstate", what);
         return;
     };
     let several = state.plan.queries.len() > 1;
     let of = |object: &StateObject| if several { format!(" of {}", object.output) } else { String::new() };
     let start = |object: &StateObject| format!("{}{}", time(Some(object.part)), of(object));
-    let starts: Vec<_> = snapshot.objects.iter().take(WINDOWS_SHOWN).map(start).collect();
-    let more = snapshot.objects.len().saturating_sub(WINDOWS_SHOWN);
+    let windows = || snapshot.objects.iter().filter(|object| object.source.is_none());
+    let remembered = snapshot.objects.len() - windows().count();
+    let remembered = match remembered {
+        0 => String::new(),
+        number => format!(", {number} stretches of remembered records (deduplicate)"),
+    };
+    let starts: Vec<_> = windows().take(WINDOWS_SHOWN).map(start).collect();
+    let more = windows().count().saturating_sub(WINDOWS_SHOWN);
     let more = if more > 0 { format!(", {more} more") } else { String::new() };
     let replay = state.replay.range(snapshot.version + 1..).count();
     let what = format!(
-        "snapshot of version {}, {} windows open, {} ({} in the folder); a start reads {replay} batches again\n             \
+        "snapshot of version {}, {} windows open{remembered}, {} ({} in the folder); a start reads {replay} batches again\n             \
          windows from {}{more}",
         snapshot.version,
-        snapshot.objects.len(),
+        windows().count(),
         bytes(snapshot.objects.iter().map(|object| object.bytes).sum()),
         bytes(state_bytes),
         starts.join(", "),

@@ -78,7 +78,7 @@ impl DemoJob {
     }
 
     /// The job as the demo runs it: with short triggers and windows, from the first record.
-    fn plan(&self) -> Result<PlannedJob, CommandError> {
+    fn plan(&self, outputs: &Location) -> Result<PlannedJob, CommandError> {
         let set = [
             "spec.trigger.interval=1s",
             "spec.kafka.failOnDataLoss=true",
@@ -94,7 +94,7 @@ impl DemoJob {
             parameters: self.parameters.iter().map(owned).collect(),
             files: Vec::new(),
         };
-        Ok(PlannedJob::new(load_streaming(&source)?)?)
+        Ok(PlannedJob::new(load_streaming(&source)?, outputs)?)
     }
 }
 
@@ -133,7 +133,8 @@ impl Started {
             let (options, faults, stop) = (options.clone(), Arc::clone(faults), stop.clone());
             // A plan belongs to the thread that runs it.
             std::thread::spawn(move || {
-                let ended = job.plan().and_then(|planned| Ok(running.run(&planned, &options, &faults)?));
+                let ended =
+                    job.plan(&options.outputs).and_then(|planned| Ok(running.run(&planned, &options, &faults)?));
                 stop.stop();
                 ended.map(drop)
             })
@@ -146,7 +147,7 @@ impl Started {
         let Self { job, mut options, faults, thread, .. } = self;
         thread.join().map_err(|_| CommandError::failed(format!("the job {} failed", job.name)))??;
         options.mode = RunMode::Drain;
-        let planned = job.plan()?;
+        let planned = job.plan(&options.outputs)?;
         let last = Running::new(&planned, &options);
         last.run(&planned, &options, &faults)?;
         Ok(Done { job, status: last.status.get(), produced, outputs: options.outputs })

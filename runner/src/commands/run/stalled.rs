@@ -33,7 +33,7 @@ pub(crate) fn stay(args: &RunArgs, error: CommandError) -> Result<(), CommandErr
         if running.stop.is_stopped() {
             return Ok(());
         }
-        match Asked::read(args).and_then(|asked| plan(asked.loaded).map(drop)) {
+        match Asked::read(args).and_then(|asked| plan(asked.loaded, &asked.options.outputs).map(drop)) {
             Ok(()) => return Err(CommandError::failed("the job is valid now: starting again")),
             Err(again) => {
                 let again: JobError = again.for_user().unwrap_or_else(|| shown.clone());

@@ -17,6 +17,7 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
         "job": planned.name(), "records": source(|of| of.read), "tombstones": source(|of| of.tombstone),
         "control": source(|of| of.control),
         "dead_letters": source(SourceCounters::dead_letters), "future": source(|of| of.future),
+        "duplicates": source(|of| of.duplicate), "late_kept": source(|of| of.late_kept),
         "filtered": sum(|of| of.filtered), "late": sum(|of| of.late), "partly_late": sum(|of| of.partly_late), "accepted": sum(|of| of.accepted),
         "refused": sum(OutputCounters::letters),
         "rows": sum(|of| of.rows), "files": sum(|of| of.files), "lost_offsets": source(|of| of.lost_offsets),
@@ -39,7 +40,8 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
             let figures = json!({
                 "records": source.read, "tombstones": source.tombstone, "control": source.control,
                 "dead_letters": source.dead_letters(),
-                "future": source.future, "lost_offsets": source.lost_offsets,
+                "future": source.future, "duplicates": source.duplicate, "late_kept": source.late_kept,
+                "lost_offsets": source.lost_offsets,
             });
             (name.clone(), figures)
         };
@@ -59,6 +61,12 @@ pub(super) fn table(planned: &PlannedJob, options: &RunOptions, status: &JobStat
         table.add_row([format!("tombstones{of}"), grouped(source.tombstone)]);
         table.add_row([format!("control records{of}"), grouped(source.control)]);
         table.add_row([format!("too far in the future{of}"), grouped(source.future)]);
+        if source.duplicate > 0 {
+            table.add_row([format!("duplicates{of}"), grouped(source.duplicate)]);
+        }
+        if source.late_kept > 0 {
+            table.add_row([format!("late and kept{of}"), grouped(source.late_kept)]);
+        }
     }
     for flow in flows {
         let counted = counted(flow, status);

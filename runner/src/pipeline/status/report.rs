@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use data_platform_crds::runner_status::{
-    BatchRunStatus, CommitStatus as CommitReport, ErrorReport, OutputStatus as OutputReport, OutputTotals,
-    PartitionStatus as PartitionReport, RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
+    BatchRunStatus, CommitStatus as CommitReport, DeduplicateStatus as DeduplicateReport, ErrorReport,
+    OutputStatus as OutputReport, OutputTotals, PartitionStatus as PartitionReport, ReferenceStatus as ReferenceReport,
+    ReferenceTrouble as TroubleReport, RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
 };
 
 use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::pipeline::no_output::NoOutput;
-use crate::pipeline::status::{BatchStatus, CommitStatus, ErrorStatus, JobStatus, OutputStatus, PartitionStatus};
+use crate::pipeline::status::{
+    BatchStatus, CommitStatus, DeduplicateStatus, ErrorStatus, JobStatus, OutputStatus, PartitionStatus,
+    ReferenceStatus, ReferenceTrouble,
+};
 
 impl JobStatus {
     /// The answer of `/status`. Every field is named here, so that a new one is not forgotten.
@@ -31,6 +35,8 @@ impl JobStatus {
             open_windows,
             state_groups,
             state_bytes,
+            deduplicate,
+            references,
             last_commit,
             last_commits,
             commits,
@@ -63,6 +69,8 @@ impl JobStatus {
             open_windows,
             state_groups,
             state_bytes,
+            deduplicate: deduplicate.map(remembered),
+            references: references.into_iter().map(|(name, status)| (name, reference(status))).collect(),
             last_commit: last_commit.map(commit),
             last_commits: last_commits.into_iter().map(commit).collect(),
             commits,
@@ -86,6 +94,17 @@ impl JobStatus {
 fn output_now(status: OutputStatus) -> OutputReport {
     let OutputStatus { open_windows, state_groups, state_bytes, no_output } = status;
     OutputReport { open_windows, state_groups, state_bytes, no_output: no_output.map(NoOutput::name) }
+}
+
+fn remembered(status: DeduplicateStatus) -> DeduplicateReport {
+    let DeduplicateStatus { keys, bytes } = status;
+    DeduplicateReport { keys, bytes }
+}
+
+fn reference(status: ReferenceStatus) -> ReferenceReport {
+    let ReferenceStatus { version, rows, bytes, loaded, trouble } = status;
+    let trouble = trouble.map(|ReferenceTrouble { reason, message, cure }| TroubleReport { reason, message, cure });
+    ReferenceReport { version, rows, bytes, loaded, trouble }
 }
 
 fn partition(status: PartitionStatus) -> PartitionReport {
@@ -127,9 +146,9 @@ fn sums(counters: &Counters) -> Totals {
 }
 
 fn source(counters: &SourceCounters) -> SourceTotals {
-    let SourceCounters { read, bytes, tombstone, control, dead_letter, future, duplicate, lost_offsets } =
+    let SourceCounters { read, bytes, tombstone, control, dead_letter, future, duplicate, late_kept, lost_offsets } =
         counters.clone();
-    SourceTotals { read, bytes, tombstone, control, dead_letter, future, duplicate, lost_offsets }
+    SourceTotals { read, bytes, tombstone, control, dead_letter, future, duplicate, late_kept, lost_offsets }
 }
 
 fn output(counters: &OutputCounters) -> OutputTotals {

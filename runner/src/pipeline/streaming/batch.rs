@@ -21,6 +21,8 @@ use crate::clock::show_time;
 use crate::faults::{Guard, Moment, Step as FaultStep};
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::streaming::RunMode;
+use crate::pipeline::streaming::deduplicate::FoundDuplicates;
+use crate::pipeline::streaming::late::LateRecords;
 use crate::pipeline::streaming::start::Session;
 use crate::pipeline::watermark;
 use crate::sink::table::Footer;
@@ -53,7 +55,7 @@ pub(super) enum Step {
 }
 
 /// A planned micro-batch.
-struct BatchPlan {
+pub(super) struct BatchPlan {
     clock: i64,
     ranges: Partitions<(i64, i64)>,
     /// Offsets that are gone: where reading goes on.
@@ -72,13 +74,17 @@ impl BatchPlan {
 }
 
 /// What one attempt writes.
-struct Writers {
-    attempt: Attempt,
+pub(super) struct Writers {
+    pub(super) attempt: Attempt,
     /// In the order of the job's flows.
     flows: Vec<FlowWriter>,
     dead_letters: Option<Box<dyn Stage>>,
     /// Records that a query refuses, to be read again for the dead letters.
     refused: Refusals,
+    /// Records that went to no query.
+    pub(super) duplicates: FoundDuplicates,
+    /// By source: late records that are kept.
+    pub(super) late_kept: BTreeMap<usize, u64>,
     /// The log was asked to decide: from then on only the log knows whether what was written counts.
     submitted: bool,
 }
@@ -107,6 +113,7 @@ impl Session<'_> {
         let began = Instant::now();
         let faults = Arc::clone(&self.environment.faults);
         faults.reached(FaultStep::Plan, Moment::Before);
+        self.look_at_references().await?;
         let Some(mut plan) = self.plan()? else { return Ok(Step::Unanswered) };
         faults.reached(FaultStep::Plan, Moment::After);
         if !plan.reads_something() {
@@ -155,7 +162,9 @@ impl Session<'_> {
             let stage = sink.begin(self.batch(sink.name(), attempt, plan))?;
             flows.push(FlowWriter { stage, counters: OutputCounters::default(), refused: Vec::new() });
         }
-        Ok(Writers { attempt, flows, dead_letters: None, refused: Refusals::new(), submitted: false })
+        let (refused, duplicates) = (Refusals::new(), FoundDuplicates::default());
+        let late_kept = BTreeMap::new();
+        Ok(Writers { attempt, flows, dead_letters: None, refused, duplicates, late_kept, submitted: false })
     }
 
     fn batch(&self, output: &str, attempt: Attempt, plan: &BatchPlan) -> Batch {
@@ -191,6 +200,7 @@ impl Session<'_> {
         let request = ReadRequest {
             ranges: plan.ranges.clone(),
             latest_event_times: latest,
+            old_before: self.old_before(),
             bad_records: self.settings.bad_records.action(),
             look_again: true,
             without_leader: WithoutLeader::Leave,
@@ -198,11 +208,15 @@ impl Session<'_> {
         let reading = self.reader.read(request)?;
         let mut summary = loop {
             match reading.next().map_err(|error| self.read_error(error))? {
-                Part::Rows { source, rows, places } => {
+                Part::Rows { source, rows, places, old } => {
                     if !std::mem::replace(&mut self.has_read, true) {
                         tracing::info!("the first records are here");
                     }
-                    self.ingest(source, &rows, &places, writers).await?;
+                    let (rows, places) = self.first_rows(source, rows, places, writers)?;
+                    let late = self.ingest(source, &rows, &places, writers).await?;
+                    if let Some(old) = old {
+                        self.keep_late(plan, source, (&old, &late), writers).await?;
+                    }
                     self.take_refused(plan, writers).await?;
                 }
                 Part::DeadLetters(letters) => self.dead_letters(plan, &letters, writers).await?,
@@ -267,13 +281,15 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// Gives rows of a source to the queries, and tells which records were late.
     async fn ingest(
         &mut self,
         source: usize,
         rows: &RecordBatch,
         places: &Places,
         writers: &mut Writers,
-    ) -> Result<(), JobError> {
+    ) -> Result<LateRecords, JobError> {
+        let mut late = LateRecords::default();
         let mut watermark = self.log.state().watermark;
         if !self.environment.faults.guard(Guard::CommittedWatermark) {
             watermark = watermark.max(self.running_watermark(source, rows));
@@ -291,9 +307,10 @@ impl Session<'_> {
             writer.counters.accepted += ingested.accepted;
             let refused = RefusedRecords { output: several.then_some(&flow.output), places, rows: ingested.refused };
             refused.note(action, &mut writer.counters, &mut writers.refused)?;
+            late.note(ingested.late_records.as_ref())?;
             writer.write(ingested.rows).await?;
         }
-        Ok(())
+        Ok(late)
     }
 
     /// A negative control: late by what the batch at hand has seen.
@@ -303,7 +320,7 @@ impl Session<'_> {
         times.iter().flatten().max().map(|latest| latest - time.watermark_delay.as_micros())
     }
 
-    async fn dead_letters(
+    pub(super) async fn dead_letters(
         &mut self,
         plan: &BatchPlan,
         letters: &RecordBatch,
@@ -343,8 +360,7 @@ impl Session<'_> {
     pub(super) async fn stop(&mut self) -> Result<(), JobError> {
         let clock = self.environment.clock.now();
         let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
-        let is_open = self.flows.iter().any(|flow| flow.operator.open_windows() > 0);
-        if self.records_since_snapshot > 0 && is_open {
+        if self.records_since_snapshot > 0 && self.first_version().is_some() {
             self.snapshot_clock = i64::MIN / 2;
             let mut writers = self.writers(&plan)?;
             let watermark = self.log.state().watermark;

@@ -18,6 +18,7 @@ use crate::pipeline::streaming::rebuild::earlier::flow_at;
 use crate::pipeline::streaming::start::Session;
 use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
+use crate::transform::Deduplication;
 
 impl Session<'_> {
     /// Brings every flow into the state after the last commit.
@@ -41,7 +42,7 @@ impl Session<'_> {
             }
             None => self.log.state().replay.iter().map(|(v, b)| (*v, b.clone())).collect(),
         };
-        self.replay(batches)?;
+        self.replay(batches).await?;
         self.compute_as_of(u64::MAX)
     }
 
@@ -71,6 +72,9 @@ impl Session<'_> {
         if content.len() as u64 != object.bytes || checksum(&content) != object.xxh3 {
             return Err("it is damaged".to_owned());
         }
+        if let Some(source) = &object.source {
+            return self.load_duplicates(source, object, content);
+        }
         let index = self.settings.flows.iter().position(|flow| flow.output == object.output);
         let found = index.and_then(|index| Some((flow_at(self.settings, self.computes.as_ref(), index)?, index)));
         // Nothing is open of an output that is not there any more.
@@ -84,8 +88,18 @@ impl Session<'_> {
         Ok(())
     }
 
+    fn load_duplicates(&mut self, source: &str, object: &StateObject, content: Bytes) -> Result<(), String> {
+        let index = self.settings.sources.iter().position(|known| known.name == source);
+        let (Some(index), Some(running)) = (index, &mut self.deduplicator) else { return Ok(()) };
+        let rows = snapshot::decode(&Deduplication::state_schema(), content).map_err(|error| error.to_string())?;
+        let restored = running.deduplicator.restore(index, object.part, object.first_version, &rows);
+        restored.map_err(|error| error.to_string())?;
+        running.objects.insert((index, object.part), object.clone());
+        Ok(())
+    }
+
     /// Executes logged batches again.
-    fn replay(&mut self, batches: Vec<(u64, ReplayBatch)>) -> Result<(), JobError> {
+    async fn replay(&mut self, batches: Vec<(u64, ReplayBatch)>) -> Result<(), JobError> {
         let Some((_, first)) = batches.first() else { return Ok(()) };
         let records: u64 = batches.iter().map(|(_, batch)| count(batch)).sum();
         tracing::info!(batches = batches.len(), records, "rebuilding the state from Kafka");
@@ -105,6 +119,7 @@ impl Session<'_> {
                 self.reader.assign(&positions)?;
                 assigned = true;
             }
+            self.references_of(version, &batch).await?;
             self.replay_batch(version, &batch)?;
             for (topic, ranges) in &batch.partitions {
                 let known = positions.entry(topic.clone()).or_default();
@@ -121,17 +136,17 @@ impl Session<'_> {
         let latest_event_times = self.repeated_sources().iter().map(|source| latest(batch, &source.name)).collect();
         let request = ReadRequest { ranges, latest_event_times, ..ReadRequest::default() };
         let open = self.log.state().replay_from.as_ref().map(|from| from.outputs.clone()).unwrap_or_default();
-        let (settings, computes) = (self.settings, self.computes.as_ref());
-        let of = |(index, running)| Some((flow_at(settings, computes, index)?, running));
-        let flows = self.flows.iter_mut().enumerate().filter_map(of);
         // An output whose open windows are younger than this batch had, perhaps, another query then.
         let is_repeated = |flow: &Flow| open.get(&flow.output).is_some_and(|first| *first <= batch.until.max(version));
-        let mut flows: Vec<_> = flows.filter(|(flow, _)| is_repeated(flow)).collect();
         let reading = self.reader.read(request)?;
         let summary = loop {
             match reading.next().map_err(|error| lost(version, error))? {
-                Part::Rows { source, rows, .. } => {
-                    for (flow, running) in &mut flows {
+                Part::Rows { source, rows, places, .. } => {
+                    let rows = self.first_rows_again(source, rows, &places, (version, batch))?;
+                    let (settings, computes) = (self.settings, self.computes.as_ref());
+                    let of = |(index, running)| Some((flow_at(settings, computes, index)?, running));
+                    let flows = self.flows.iter_mut().enumerate().filter_map(of);
+                    for (flow, running) in flows.filter(|(flow, _)| is_repeated(flow)) {
                         let ingested = running.ingest(flow, source, &rows, batch.watermark_before, version);
                         drop(ingested.transpose()?);
                     }
@@ -145,6 +160,7 @@ impl Session<'_> {
             for running in &mut self.flows {
                 running.operator.discard(watermark)?;
             }
+            self.forget_duplicates(watermark);
         }
         Ok(())
     }

@@ -7,6 +7,7 @@
 //!
 //! `DATA_PLATFORM_SIMULATION_SEEDS` sets the number of seeds, `SIMULATION_SEED` runs a single one.
 
+mod duplicates;
 mod folds;
 mod scenario;
 mod sessions;
@@ -86,6 +87,8 @@ fn no_schedule_of_crashes_and_faults_changes_the_rows_of_a_job() {
             "records after a change",
             "refused records",
             "refused groups",
+            "duplicates",
+            "late letters",
         ] {
             assert!(total.seen.get(what).is_some_and(|times| *times > 20), "{what}: {total:?}");
         }

@@ -19,9 +19,11 @@ use crate::pipeline::no_output::{NoOutput, Seen, Silence};
 use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{OutputStatus, PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
+use crate::pipeline::streaming::deduplicate::RunningDeduplicator;
 use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::outputs::{self, Sinks};
 use crate::pipeline::streaming::rebuild::earlier::Earlier;
+use crate::pipeline::streaming::references::RunningReference;
 use crate::pipeline::streaming::{Environment, StreamingJob, StreamingSettings};
 use crate::sink;
 use crate::source::Identity;
@@ -35,6 +37,12 @@ pub(super) struct Session<'a> {
     pub(super) reader: Reader,
     /// In the order of the job's flows.
     pub(super) flows: Vec<RunningFlow>,
+    /// As they are loaded; in the order of the job's references.
+    pub(super) references: Vec<RunningReference>,
+    /// Versions of the references that batches are repeated with.
+    pub(super) repeated_with: Vec<String>,
+    /// If the job counts some records once.
+    pub(super) deduplicator: Option<RunningDeduplicator>,
     pub(super) identity: Identity,
     /// Next offset of every partition, also of those that the log does not know yet.
     pub(super) positions: Partitions<i64>,
@@ -117,6 +125,7 @@ impl<'a> Session<'a> {
         let mut session = Self::over(settings, environment, log, reader, identity)?;
         session.take_over().await?;
         session.restore().await?;
+        session.load_references().await?;
         session.reader.assign(&session.positions)?;
         // Lag tools know the job from its first moment, with all of its partitions.
         session.reader.tell_group(&session.positions);
@@ -138,6 +147,9 @@ impl<'a> Session<'a> {
             settings,
             environment,
             flows: settings.flows.iter().map(RunningFlow::new).collect(),
+            references: Vec::new(),
+            repeated_with: Vec::new(),
+            deduplicator: RunningDeduplicator::new(settings),
             log,
             reader,
             identity,
@@ -221,6 +233,7 @@ impl<'a> Session<'a> {
         let sum = |of: fn(&OutputStatus) -> u64| outputs.values().map(of).sum();
         let (groups, bytes) = (sum(|output| output.state_groups), sum(|output| output.state_bytes));
         let windows = sum(|output| output.open_windows);
+        let references = self.reference_statuses().collect();
         let no_output = of_all(outputs.values().map(|output| output.no_output));
         self.environment.status.update(|status| {
             status.phase = Phase::Running;
@@ -235,6 +248,8 @@ impl<'a> Session<'a> {
             status.open_windows = windows;
             status.state_groups = groups;
             status.state_bytes = bytes;
+            status.references = references;
+            status.deduplicate = self.deduplicator.as_ref().map(RunningDeduplicator::status);
             status.commits = state.commits;
             status.totals = state.totals.clone();
             status.outputs = outputs;

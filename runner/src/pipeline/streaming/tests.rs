@@ -4,6 +4,7 @@ mod changes;
 mod flows;
 mod format_1;
 mod outputs;
+mod references;
 mod refused;
 mod sources;
 pub(crate) mod world;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use datafusion::arrow::array::AsArray;
+
 use super::*;
 use crate::source::decode::DecodePlan;
 use crate::source::record::NoHeaders;
@@ -175,4 +177,30 @@ fn tombstones_and_control_records_of_change_data_are_counted_and_kept_nowhere() 
     assert_eq!((counters.read, counters.evidence(), counters.passed()), (6, 4, 1));
     assert_eq!(letters, ["missing_field"]);
     assert_eq!(summary.partitions[TOPIC][&0].greatest_event_time, Some(7_000));
+}
+
+#[test]
+fn old_records_come_with_their_bytes_beside_their_rows() {
+    let value = |second: i64| format!(r#"{{"at":{second},"pad":"{}"}}"#, "x".repeat(1_000)).into_bytes();
+    let values: Vec<_> = (0..3_000).map(|n| Some(value(if n % 2 == 0 { 100 } else { 200 }))).collect();
+    let source = InMemory { values: values.clone(), timestamp_ms: None, seen: Arc::default() };
+    let columns = serde_json::json!({"columns": [{"name": "at", "type": "timestamp"}], "eventTime": {"column": "at"}});
+    let reader = reader(source, decoder(columns));
+    let request = |old_before| ReadRequest { old_before, ..everything(&values) };
+    let reading = reader.read(request(vec![200_000_000])).unwrap();
+    let (mut rows, mut letters) = (0, Vec::new());
+    while let Part::Rows { rows: batch, old, .. } = reading.next().unwrap() {
+        rows += batch.num_rows();
+        let old = old.expect("every second one is old");
+        assert!(old.num_rows() * 2 <= batch.num_rows() + 1, "no record comes before its row");
+        let offsets = old["offset"].as_primitive::<datafusion::arrow::datatypes::Int64Type>();
+        letters.extend(offsets.values().iter().copied());
+        assert_eq!(old["value"].as_binary::<i32>().value(0), value(100));
+        assert_eq!(old["reason"].as_string::<i32>().value(0), "late");
+    }
+    assert_eq!((rows, letters), (3_000, (0..3_000).step_by(2).collect()));
+    let reading = reader.read(request(vec![])).unwrap();
+    while let Part::Rows { old, .. } = reading.next().unwrap() {
+        assert!(old.is_none());
+    }
 }

@@ -1,5 +1,6 @@
 //! Deduplicate against a naive oracle, over any cuts, restarts and forgetting.
 
+use datafusion::arrow::compute::filter_record_batch;
 use proptest::prelude::*;
 
 use super::*;
@@ -23,9 +24,9 @@ fn rows(rows: &[Row]) -> RecordBatch {
 }
 
 fn kept(deduplicator: &mut Deduplicator, part: &[Row], version: u64) -> Vec<String> {
-    let (first, duplicates) = deduplicator.keep_first(0, &rows(part), version).unwrap();
-    assert_eq!(first.num_rows() as u64 + duplicates, part.len() as u64);
-    json_rows(&[first])
+    let rows = rows(part);
+    let first = deduplicator.firsts(0, &rows, version, i64::MIN).unwrap();
+    json_rows(&[first.map_or(rows.clone(), |first| filter_record_batch(&rows, &first).unwrap())])
 }
 
 /// Each row against all that were kept before.
@@ -62,9 +63,9 @@ fn the_time_is_measured_against_the_first_one() {
     assert_eq!(first, naive(&all, 10));
     assert!(deduplicator.size_bytes() > 0);
     // At 25 s nothing but late rows can meet what lies before 15 s.
-    deduplicator.forget(T0 + 25 * SECOND);
+    deduplicator.forget(0, T0 + 25 * SECOND);
     assert_eq!(deduplicator.keys(), 1);
-    deduplicator.forget(i64::MAX);
+    deduplicator.forget(0, i64::MAX);
     assert_eq!((deduplicator.keys(), deduplicator.size_bytes()), (0, 0));
 }
 
@@ -97,6 +98,29 @@ fn a_bucket_knows_its_first_batch_and_whether_it_changed() {
     assert!(!deduplicator.buckets()[0].changed_since_snapshot, "a duplicate changes nothing");
 }
 
+#[test]
+fn a_row_that_no_query_takes_suppresses_none() {
+    let mut deduplicator = deduplication(10).deduplicator();
+    let mut firsts = |part: &[Row], late_before| {
+        let first = deduplicator.firsts(0, &rows(part), 1, T0 + late_before * SECOND).unwrap();
+        first.map_or(part.len(), |first| first.true_count())
+    };
+    assert_eq!(firsts(&[(9, Some(1)), (9, Some(1))], 10), 2, "both are late, and counted as that");
+    assert_eq!(firsts(&[(12, Some(1)), (13, Some(1))], 10), 1, "the first one that counts is kept");
+}
+
+#[test]
+fn what_was_kept_is_remembered_again() {
+    let plan = deduplication(10);
+    let all = [(0, Some(1)), (4, Some(2)), (11, Some(1)), (22, Some(1)), (23, None)];
+    let (mut first, mut again) = (plan.deduplicator(), plan.deduplicator());
+    assert_eq!(kept(&mut first, &all, 7).len(), all.len());
+    again.remember(0, &rows(&all), 7, i64::MIN).unwrap();
+    assert_eq!(again.buckets(), first.buckets());
+    let more = [(1, Some(1)), (14, Some(2)), (15, Some(2)), (12, Some(1)), (33, Some(1))];
+    assert_eq!(kept(&mut again, &more, 8), kept(&mut first, &more, 8));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
@@ -117,7 +141,7 @@ proptest! {
             found.extend(kept(&mut deduplicator, part, version as u64));
             greatest = part.iter().map(|row| row.0).max().unwrap_or(greatest).max(greatest);
             if greatest > i64::MIN / 2 {
-                deduplicator.forget(T0 + (greatest - 6) * SECOND);
+                deduplicator.forget(0, T0 + (greatest - 6) * SECOND);
             }
             if *restart {
                 deduplicator = restarted(&plan, deduplicator);

@@ -9,7 +9,7 @@ use super::*;
 use crate::source::decode::{DecodePlan, Decoder, arrow_type, declared_schema};
 use crate::source::record::{NoHeaders, Record};
 
-const TEMPLATE: &str = include_str!("data-enrichment.yaml");
+const TEMPLATE: &str = include_str!("../../../templates/data-enrichment.yaml");
 
 fn spec() -> StreamingJobSpec {
     let job: serde_json::Value = serde_saphyr::from_str(TEMPLATE).unwrap();

@@ -241,7 +241,15 @@ pub(super) async fn state_object(log: &JobLog, version: u64) -> Result<StateObje
     file.write(Bytes::from_static(b"state")).await?;
     let facts = file.finish().await?;
     let output = OUTPUT.to_owned();
-    Ok(StateObject { output, part: 0, first_version: version, path, bytes: facts.bytes, xxh3: facts.xxh3 })
+    Ok(StateObject {
+        output,
+        part: 0,
+        first_version: version,
+        path,
+        bytes: facts.bytes,
+        xxh3: facts.xxh3,
+        ..StateObject::default()
+    })
 }
 
 /// A store whose operations fail when a budget is used up.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::checkpoint::decide;
@@ -19,10 +21,13 @@ use crate::pipeline::lag;
 use crate::pipeline::plan;
 use crate::pipeline::snapshot;
 use crate::pipeline::status::CommitStatus;
+use crate::pipeline::streaming::Environment;
 use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
+use crate::pipeline::streaming::deduplicate::RunningDeduplicator;
 use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::start::{Session, too_many_bad};
 use crate::source::reader::ReadSummary;
+use crate::transform::Deduplication;
 
 impl Session<'_> {
     /// Closes windows, finishes the files, decides, and publishes.
@@ -46,6 +51,7 @@ impl Session<'_> {
                     writer.write(closed.rows).await?;
                 }
             }
+            self.forget_duplicates(watermark);
             faults.reached(FaultStep::Close, Moment::After);
         }
         self.take_refused(plan, writers).await?;
@@ -62,7 +68,9 @@ impl Session<'_> {
         } else {
             None
         };
+        let duplicates = writers.duplicates.by_range(&ranges);
         let commit = self.commit_record(plan, ranges, watermark, state, outputs, counters, drained);
+        let commit = Commit { duplicates, ..commit };
         let rows = writers.flows.iter().map(|flow| flow.counters.rows).sum();
         let files = commit.outputs.values().map(|output| output.files.len() as u64).sum();
         let has_snapshot = commit.state.is_some();
@@ -120,9 +128,12 @@ impl Session<'_> {
     ) -> Counters {
         let mut counters = Counters::default();
         let mut read = summary.counters.into_iter();
-        for source in &self.settings.sources {
+        for (index, source) in self.settings.sources.iter().enumerate() {
             // A micro-batch that reads nothing has no counters at all.
-            counters.sources.insert(source.name.clone(), read.next().unwrap_or_default());
+            let read = read.next().unwrap_or_default();
+            let duplicate = writers.duplicates.of(index);
+            let late_kept = writers.late_kept.get(&index).copied().unwrap_or_default();
+            counters.sources.insert(source.name.clone(), SourceCounters { duplicate, late_kept, ..read });
         }
         for (topic, partitions) in &plan.lost {
             let source = counters.sources.entry(self.settings.source_of(topic).name.clone()).or_default();
@@ -176,6 +187,7 @@ impl Session<'_> {
             new_topics,
             watermark,
             replay_from: self.replay_from(&partitions),
+            references: self.reference_versions(),
             partitions,
             state,
             outputs,
@@ -187,26 +199,36 @@ impl Session<'_> {
         }
     }
 
-    /// Where a rebuild would have to begin after this batch: at the batch that first put a row into an open window.
+    /// The batch that first put a row into something that the state holds.
+    pub(super) fn first_version(&self) -> Option<u64> {
+        let windows = self.flows.iter().filter_map(RunningFlow::first_version);
+        windows.chain(self.deduplicator.iter().filter_map(RunningDeduplicator::first_version)).min()
+    }
+
+    /// Where a rebuild would have to begin after this batch: at the batch that first put a row into an open window, or into
+    /// what duplicates are recognised by.
     fn replay_from(&self, ranges: &Partitions<Range>) -> Option<ReplayFrom> {
         let open = |(flow, running): (&Flow, &RunningFlow)| Some((flow.output.clone(), running.first_version()?));
         let outputs: BTreeMap<_, _> = self.settings.flows.iter().zip(&self.flows).filter_map(open).collect();
-        let version = *outputs.values().min()?;
+        let version = self.first_version()?;
+        let deduplicate = self.deduplicator.as_ref().and_then(RunningDeduplicator::first_version);
         let known = self.log.state();
         let batch = known.replay_batch(version).map_or(ranges, |(_, batch)| &batch.partitions);
-        Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start), outputs })
+        Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start), outputs, deduplicate })
     }
 
     fn snapshot_is_due(&self, clock: i64, drained: bool) -> bool {
-        let groups = self.flows.iter().map(|flow| flow.operator.groups() as u64).sum();
-        self.settings.has_windows()
-            && (drained || snapshot::is_due(groups, self.records_since_snapshot, clock - self.snapshot_clock))
+        let groups: u64 = self.flows.iter().map(|flow| flow.operator.groups() as u64).sum();
+        let remembered = self.deduplicator.as_ref().map_or(0, |running| running.deduplicator.keys() as u64);
+        self.settings.has_state()
+            && (drained
+                || snapshot::is_due(groups + remembered, self.records_since_snapshot, clock - self.snapshot_clock))
     }
 
-    /// Writes the state of every flow; a part that did not change keeps its object.
+    /// Writes the whole state; a part that did not change keeps its object.
     async fn write_state(&mut self, attempt: Attempt) -> Result<Vec<StateObject>, JobError> {
         let mut all = Vec::new();
-        let mut number = 0;
+        let mut written = WrittenState { attempt, number: 0 };
         for (flow, running) in self.settings.flows.iter().zip(&mut self.flows) {
             let Some(schema) = flow.query.state_schema() else { continue };
             let mut objects = BTreeMap::new();
@@ -216,20 +238,33 @@ impl Session<'_> {
                     continue;
                 }
                 let rows = running.operator.snapshot(part.part)?;
-                let content = snapshot::encode(&schema, &rows).map_err(|error| {
-                    JobError::passing(Reason::InternalError, format!("cannot encode the state: {error}"), "report this")
-                })?;
-                let path = paths::state_object(attempt.version, attempt.epoch, attempt.number, number);
-                number += 1;
-                let facts = write_object(&self.log, &*self.environment.faults, &path, content).await?;
-                let (output, first_version) = (flow.output.clone(), part.first_version);
-                let (bytes, xxh3) = (facts.bytes, facts.xxh3);
+                let (first_version, output) = (part.first_version, flow.output.clone());
                 let part = part.part;
-                objects.insert(part, StateObject { output, part, first_version, path, bytes, xxh3 });
+                let object = StateObject { output, part, first_version, ..StateObject::default() };
+                let object = written.write(&self.log, self.environment, (&schema, &rows), object).await?;
+                objects.insert(part, object);
             }
             all.extend(objects.values().cloned());
             running.objects = objects;
         }
+        let Some(running) = &mut self.deduplicator else { return Ok(all) };
+        let mut objects = BTreeMap::new();
+        for bucket in running.deduplicator.buckets() {
+            let part = (bucket.source, bucket.start);
+            if let Some(object) = running.objects.get(&part).filter(|_| !bucket.changed_since_snapshot) {
+                objects.insert(part, object.clone());
+                continue;
+            }
+            let Some(rows) = running.deduplicator.snapshot(bucket.source, bucket.start) else { continue };
+            let source = Some(self.settings.sources[bucket.source].name.clone());
+            let (part, first_version) = (bucket.start, bucket.first_version);
+            let object = StateObject { source, part, first_version, ..StateObject::default() };
+            let state = (&Deduplication::state_schema(), &[rows][..]);
+            let object = written.write(&self.log, self.environment, state, object).await?;
+            objects.insert((bucket.source, part), object);
+        }
+        all.extend(objects.values().cloned());
+        running.objects = objects;
         Ok(all)
     }
 
@@ -265,6 +300,31 @@ impl Session<'_> {
             "committed"
         );
         self.environment.status.committed(commit);
+    }
+}
+
+/// The objects that one attempt writes.
+struct WrittenState {
+    attempt: Attempt,
+    number: usize,
+}
+
+impl WrittenState {
+    /// Writes a part of the state, and gives its object as the log names it.
+    async fn write(
+        &mut self,
+        log: &JobLog,
+        environment: &Environment,
+        (schema, rows): (&SchemaRef, &[RecordBatch]),
+        object: StateObject,
+    ) -> Result<StateObject, JobError> {
+        let content = snapshot::encode(schema, rows).map_err(|error| {
+            JobError::passing(Reason::InternalError, format!("cannot encode the state: {error}"), "report this")
+        })?;
+        let path = paths::state_object(self.attempt.version, self.attempt.epoch, self.attempt.number, self.number);
+        self.number += 1;
+        let StagedFacts { bytes, xxh3, .. } = write_object(log, &*environment.faults, &path, content).await?;
+        Ok(StateObject { path, bytes, xxh3, ..object })
     }
 }
 

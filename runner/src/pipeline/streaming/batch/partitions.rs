@@ -47,12 +47,12 @@ impl Session<'_> {
         JobWatermark { watermark, held_by }
     }
 
-    /// The partitions of each source that windows are made of.
+    /// The partitions of each source that windows are made of, or whose duplicates are recognised.
     fn by_source(&self, partitions: &[(usize, PartitionTime)]) -> Vec<SourcePartitions> {
         let mut sources = Vec::new();
         for (index, source) in self.settings.sources.iter().enumerate() {
-            let in_windows = self.settings.windowed(index).next().is_some();
-            let Some(time) = source.event_time.as_ref().filter(|_| in_windows) else { continue };
+            let counts = self.settings.deduplication.is_some() || self.settings.windowed(index).next().is_some();
+            let Some(time) = source.event_time.as_ref().filter(|_| counts) else { continue };
             let rule = WatermarkRule {
                 policy: time.policy,
                 idle_timeout: time.idle_timeout.as_micros(),

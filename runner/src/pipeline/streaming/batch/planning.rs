@@ -174,7 +174,8 @@ impl Session<'_> {
     /// What the process uses, or what its state uses relative to its share, whichever is scarcer.
     fn memory_used(&self) -> u64 {
         let memory = &self.settings.memory;
-        let state: u64 = self.flows.iter().map(|flow| flow.operator.size_bytes() as u64).sum();
+        let windows: u64 = self.flows.iter().map(|flow| flow.operator.size_bytes() as u64).sum();
+        let state = windows + self.deduplicator.as_ref().map_or(0, |running| running.status().bytes);
         let by_state =
             u64::try_from(u128::from(memory.limit) * 7 / 10 * u128::from(state) / u128::from(memory.state.max(1)));
         resident_bytes().max(by_state.unwrap_or(u64::MAX))

@@ -11,6 +11,7 @@ use crate::checkpoint::record::Plan;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::{EarlierJob, Flow, SourcePlan};
 use crate::pipeline::streaming::StreamingSettings;
+use crate::pipeline::streaming::deduplicate::RunningDeduplicator;
 use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::start::Session;
 use crate::source::reader::Decoders;
@@ -89,6 +90,8 @@ impl Session<'_> {
 
     fn compute_with(&mut self, job: Option<Earlier>, decoders: Decoders) -> Result<(), JobError> {
         self.computes = job;
+        // Other operators have no references yet.
+        self.repeated_with.clear();
         for (index, running) in self.flows.iter_mut().enumerate() {
             if let Some(flow) = flow_at(self.settings, self.computes.as_ref(), index) {
                 turn_to(running, flow)?;
@@ -100,6 +103,7 @@ impl Session<'_> {
     /// Every flow without state, and computed as the job is now.
     pub(super) fn forget_state(&mut self) -> Result<(), JobError> {
         self.flows = self.settings.flows.iter().map(RunningFlow::new).collect();
+        self.deduplicator = RunningDeduplicator::new(self.settings);
         if self.computes.take().is_some() {
             self.reader.decode_with(Decoders::new(&self.settings.sources, &self.settings.routes))?;
         }
@@ -107,7 +111,7 @@ impl Session<'_> {
     }
 
     /// The sources, in the words of those whose batches are repeated.
-    pub(super) fn repeated_sources(&self) -> &[SourcePlan] {
+    pub(in crate::pipeline::streaming) fn repeated_sources(&self) -> &[SourcePlan] {
         self.computes.as_ref().map_or(&self.settings.sources, |earlier| &earlier.sources)
     }
 }

@@ -11,17 +11,17 @@ const SLIDE: i64 = 4_000_000;
 
 /// What a group has of its records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Group {
+pub(super) struct Group {
     count: i64,
     sum: i64,
     values: BTreeSet<i64>,
 }
 
 /// By start of the window and key.
-type Groups = BTreeMap<(i64, String), Group>;
+pub(super) type Groups = BTreeMap<(i64, String), Group>;
 
 /// The groups of records that lie in the windows that `starts` says.
-fn groups<'a>(sent: impl Iterator<Item = &'a Sent>, starts: fn(i64) -> Vec<i64>) -> Groups {
+pub(super) fn groups<'a>(sent: impl Iterator<Item = &'a Sent>, starts: fn(i64) -> Vec<i64>) -> Groups {
     let mut groups = Groups::new();
     for sent in sent {
         for start in starts(sent.time) {
@@ -34,7 +34,7 @@ fn groups<'a>(sent: impl Iterator<Item = &'a Sent>, starts: fn(i64) -> Vec<i64>)
     groups
 }
 
-fn tumbling(time: i64) -> Vec<i64> {
+pub(super) fn tumbling(time: i64) -> Vec<i64> {
     vec![time.div_euclid(SIZE) * SIZE]
 }
 
@@ -43,7 +43,7 @@ fn hopping(time: i64) -> Vec<i64> {
     (0..=SIZE / SLIDE).map(|back| (time.div_euclid(SLIDE) - back) * SLIDE).filter(|start| time - start < SIZE).collect()
 }
 
-fn found(rows: &[Row]) -> Result<Groups, String> {
+pub(super) fn found(rows: &[Row]) -> Result<Groups, String> {
     let mut groups = Groups::new();
     for row in rows {
         let values = row.list("values")?.iter().filter_map(|value| value.parse().ok()).collect();
@@ -57,7 +57,7 @@ fn found(rows: &[Row]) -> Result<Groups, String> {
 }
 
 /// Every group is there, and no other.
-fn same(expected: &Groups, found: &Groups) -> Result<(), String> {
+pub(super) fn same(expected: &Groups, found: &Groups) -> Result<(), String> {
     for (key, group) in expected {
         if found.get(key) != Some(group) {
             return Err(format!("{key:?} should be {group:?} and is {:?}", found.get(key)));

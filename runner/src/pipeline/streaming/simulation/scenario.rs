@@ -1,14 +1,14 @@
 //! What is simulated: jobs, the records of their topics, and who says which rows are right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::Row;
-use super::{folds, sessions};
+use super::{duplicates, folds, sessions};
 use crate::checkpoint::counters::{Counters, OutputCounters};
 use crate::random::Random;
 
 /// How long an event may be behind in these jobs, in microseconds.
-const DELAY: i64 = 5_000_000;
+pub(super) const DELAY: i64 = 5_000_000;
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A topic that a source of a job reads.
@@ -36,6 +36,8 @@ pub(super) struct Sent {
     pub(super) bad: bool,
     /// The job had changed when it came.
     pub(super) after_change: bool,
+    /// What it says it is; the same of a record that is sent again.
+    pub(super) id: usize,
 }
 
 /// What came of a job.
@@ -47,6 +49,8 @@ pub(super) struct Outcome<'a> {
     pub(super) totals: &'a Counters,
     /// Dead letters that are a row of the result.
     pub(super) row_letters: &'a [String],
+    /// Dead letters of late records, by partition and offset.
+    pub(super) late_letters: &'a BTreeSet<(i64, i64)>,
 }
 
 impl Outcome<'_> {
@@ -84,6 +88,8 @@ pub(super) struct Scenario {
     pub(super) has_late: bool,
     /// Whether the query refuses a good record.
     pub(super) refuses: fn(&Sent) -> bool,
+    /// Whether some records are sent again.
+    pub(super) has_repeated: bool,
     /// The fold: says what is wrong.
     pub(super) check: fn(&Outcome<'_>) -> Result<Seen, String>,
 }
@@ -119,6 +125,7 @@ const PLAIN: Scenario = Scenario {
     tables: &["table"],
     has_late: false,
     refuses: |_| false,
+    has_repeated: false,
     check: |outcome| folds::windows(outcome, "table"),
 };
 
@@ -171,6 +178,33 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         yaml: include_str!("two_sources.yaml"),
         topics: &[FIRST, SECOND],
         check: folds::windows_of_two_sources,
+        ..PLAIN
+    },
+    Scenario {
+        name: "late records that are kept",
+        yaml: include_str!("late_kept.yaml"),
+        has_late: true,
+        check: duplicates::late_are_letters,
+        ..PLAIN
+    },
+    Scenario {
+        name: "records that are sent again",
+        yaml: include_str!("sent_again.yaml"),
+        has_repeated: true,
+        check: duplicates::once_each,
+        ..PLAIN
+    },
+    Scenario {
+        name: "keys that come again, in windows",
+        yaml: include_str!("keys_again.yaml"),
+        has_repeated: true,
+        check: duplicates::first_of_each_stretch,
+        ..PLAIN
+    },
+    Scenario {
+        name: "keys that come again, as rows",
+        yaml: include_str!("keys_again_rows.yaml"),
+        check: duplicates::first_of_each_stretch,
         ..PLAIN
     },
 ];

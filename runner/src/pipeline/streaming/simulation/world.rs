@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use data_platform_crds::check::Manifest;
 
-use super::scenario::{Outcome, Scenario, Seen, Sent};
+use super::scenario::{DELAY, Outcome, Scenario, Seen, Sent};
 use super::tables;
 use crate::checkpoint::counters::Counters;
 use crate::checkpoint::decide::Candidate;
@@ -113,7 +113,10 @@ fn planned(yaml: &'static str) -> Rc<PlannedJob> {
         let manifest = Manifest::read(yaml).expect("the YAML of a scenario is right").remove(0);
         let loaded = load_in_pod("scenario", manifest, &JobSource::default()).expect("a scenario is valid");
         let Loaded::Streaming(loaded) = loaded else { panic!("a scenario is a streaming job") };
-        Rc::new(PlannedJob::new(*loaded).expect("the query of a scenario can be planned"))
+        Rc::new(
+            PlannedJob::new(*loaded, &Location::parse(OUTPUTS).unwrap())
+                .expect("the query of a scenario can be planned"),
+        )
     };
     PLANNED.with_borrow_mut(|known| Rc::clone(known.entry(yaml).or_insert_with(plan)))
 }
@@ -173,8 +176,9 @@ impl<'a> World<'a> {
         }
         self.story.late = totals.outputs.values().map(|output| output.late).sum();
         self.story.rows = tables.values().map(|rows| rows.len() as u64).sum();
-        let row_letters = self.check_dead_letters()?;
-        let outcome = Outcome { sent: &self.sent, tables, totals: &totals, row_letters: &row_letters };
+        let (row_letters, late_letters) = self.check_dead_letters()?;
+        let (row_letters, late_letters) = (&row_letters[..], &late_letters);
+        let outcome = Outcome { sent: &self.sent, tables, totals: &totals, row_letters, late_letters };
         self.story.seen = (self.scenario.check)(&outcome)?;
         let injected = self.disk.borrow().injected.clone();
         self.story.lost_replies = injected.lost_replies;
@@ -217,21 +221,30 @@ impl<'a> World<'a> {
         let time = self.scenario.event_time(&mut self.random, now);
         let (key, value) = (Scenario::key(&mut self.random), self.random.below(9) as i64);
         let bad = self.random.one_in(20);
+        let id = self.sent.len();
+        let (topic_name, after_change) = (topic.name, self.changed);
+        let mut sent = Sent { topic: topic_name, partition, offset: 0, time, key, value, bad, after_change, id };
+        if self.scenario.has_repeated && self.random.one_in(3) {
+            self.send_again(&mut sent, now);
+        }
+        let Sent { time, key, value, id, .. } = sent;
         let [ts, k, v] = topic.fields;
         let ts = if bad { "at" } else { ts };
-        let text = format!(r#"{{"{ts}":{},"{k}":"{key}","{v}":{value}}}"#, time / 1_000);
+        let text = format!(r#"{{"{ts}":{},"{k}":"{key}","{v}":{value},"id":{id}}}"#, time / 1_000);
         let record = MemoryRecord { timestamp_ms: Some(now / 1_000), ..MemoryRecord::of(text) };
         let offset = self.cluster.append(topic.name, partition, record).expect("the partition is there");
-        self.sent.push(Sent {
-            topic: topic.name,
-            partition,
-            offset,
-            time,
-            key,
-            value,
-            bad,
-            after_change: self.changed,
-        });
+        self.sent.push(Sent { offset, ..sent });
+    }
+
+    /// Makes a record one that was sent before and would still be in time.
+    fn send_again(&mut self, record: &mut Sent, now: i64) {
+        let is_young = |sent: &&Sent| !sent.bad && sent.time > now - DELAY;
+        let young: Vec<&Sent> = self.sent.iter().filter(is_young).collect();
+        if young.is_empty() {
+            return;
+        }
+        let again = young[self.random.below(young.len() as u64) as usize].clone();
+        *record = Sent { partition: record.partition, bad: record.bad, ..again };
     }
 
     /// Runs processes until one has done all, through crashes.
@@ -365,24 +378,32 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Every record that is bad or refused is a dead letter once, and no other. Gives those that are rows of the result.
-    fn check_dead_letters(&self) -> Result<Vec<String>, String> {
+    /// Every record that is bad or refused is a dead letter once, and no other but late ones. Gives those that
+    /// are rows of the result, and the late ones.
+    fn check_dead_letters(&self) -> Result<(Vec<String>, BTreeSet<(i64, i64)>), String> {
         let table = self.scenario.tables[0];
         let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/{table}_dead_letters"))?;
         let place = |sent: &Sent| (sent.topic.to_owned(), i64::from(sent.partition), sent.offset);
         let expected: BTreeSet<_> =
             self.sent.iter().filter(|sent| sent.bad || (self.scenario.refuses)(sent)).map(place).collect();
-        let (mut found, mut row_letters) = (BTreeSet::new(), Vec::new());
+        let (mut found, mut late, mut row_letters) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         for row in &rows {
             if row.number("offset")? < 0 {
                 row_letters.push(row.text("value")?.to_owned());
                 continue;
             }
             let place = (row.text("topic")?.to_owned(), row.number("partition")?, row.number("offset")?);
-            if !found.insert(place.clone()) {
+            let is_new = match row.text("reason")? {
+                "late" => late.insert((place.1, place.2)),
+                _ => found.insert(place.clone()),
+            };
+            if !is_new {
                 return Err(format!("the dead letter {place:?} is there twice"));
             }
         }
-        if expected == found { Ok(row_letters) } else { Err(format!("dead letters {found:?} instead of {expected:?}")) }
+        if expected == found {
+            return Ok((row_letters, late));
+        }
+        Err(format!("dead letters {found:?} instead of {expected:?}"))
     }
 }

@@ -1,6 +1,6 @@
 //! A world for whole jobs: topics in memory, a clock that a test sets, real checkpoints and tables in a temporary folder.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) called: Option<Identity>,
     /// Log records between two bases.
     pub(crate) records_per_base: u64,
+    /// What happens after the first commit of a run.
+    happens: RefCell<Option<Rc<dyn Fn()>>>,
     /// Topics that jobs write to.
     pub(crate) topics: MemoryTopics,
 }
@@ -80,6 +82,7 @@ impl World {
             starts: Cell::new(100),
             called: None,
             records_per_base: 500,
+            happens: RefCell::new(None),
             topics: MemoryTopics::default(),
         }
     }
@@ -147,8 +150,16 @@ impl World {
         self.run_as(yaml, RunMode::Continuous, Some(commits), Arc::new(NoSync))
     }
 
+    /// Runs a job for three commits; after the first one something happens.
+    pub(crate) fn run_while(&self, yaml: &str, happens: impl Fn() + 'static) -> Run {
+        *self.happens.borrow_mut() = Some(Rc::new(happens));
+        let run = self.run_for(yaml, 3);
+        *self.happens.borrow_mut() = None;
+        run
+    }
+
     fn run_as(&self, yaml: &str, mode: RunMode, stop_after: Option<u64>, faults: Arc<dyn Faults>) -> Run {
-        let planned = planned(yaml);
+        let planned = planned_at(yaml, &Location::Folder(self.path("outputs")));
         let options = self.options(mode);
         let mut settings = planned.settings(&options).unwrap();
         settings.producers = self.topics.producers();
@@ -156,6 +167,7 @@ impl World {
         let topics: Vec<String> =
             planned.loaded.job.spec.sources.iter().flat_map(|source| source.topics.clone()).collect();
         let (cluster, stopper, made) = (self.cluster.clone(), stop.clone(), Rc::new(Cell::new(0)));
+        let happens = self.happens.borrow().clone();
         let (called, seed) = (self.called.clone(), self.starts.get().unsigned_abs());
         let environment = Environment {
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
@@ -171,6 +183,9 @@ impl World {
             }),
             observe: Box::new(move |_, _| {
                 made.set(made.get() + 1);
+                if let Some(happens) = happens.as_ref().filter(|_| made.get() == 1) {
+                    happens();
+                }
                 if stop_after == Some(made.get()) {
                     stopper.stop();
                 }
@@ -239,13 +254,18 @@ impl Source for Called {
 /// A job of these words, planned.
 #[track_caller]
 pub(crate) fn planned(yaml: &str) -> PlannedJob {
+    planned_at(yaml, &Location::Folder(PathBuf::new()))
+}
+
+#[track_caller]
+fn planned_at(yaml: &str, outputs: &Location) -> PlannedJob {
     let manifest = Manifest::read(yaml).unwrap_or_else(|problems| panic!("{problems:?}")).remove(0);
     let loaded = match load_in_pod("job.yaml", manifest, &JobSource::default()) {
         Ok(Loaded::Streaming(loaded)) => *loaded,
         Ok(Loaded::Batch(_)) => panic!("a batch job"),
         Err(error) => panic!("{error}"),
     };
-    PlannedJob::new(loaded).unwrap_or_else(|error| panic!("{error}"))
+    PlannedJob::new(loaded, outputs).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The rows of the published files of a folder.
