@@ -1,8 +1,9 @@
 """Computes in plain Python what a job of manifests/examples must write, and compares it with what it wrote, row for row.
 
-    examples.py JOB DUMP OUTPUTS_DIR
+    examples.py JOB DUMP OUTPUTS_DIR [ERRORS]
 
-JOB is top-pages or ingest, DUMP a dump of its topic (see records.py). Prints one JSON object: {"records", "tombstones", "bad",
+JOB is top-pages, ingest or route-errors, DUMP a dump of its topic (see records.py), ERRORS one of the topic that route-errors
+writes, with purchases and searches as errors: each is there at least once. Prints one JSON object: {"records", "tombstones", "bad",
 "rows", "missing", "extra", "examples"} over both plain readers; ends with 1 on any difference.
 """
 
@@ -87,11 +88,40 @@ def event(place, value):
     return {**texts, "properties": properties, "timestamp": time, **place, "date": date(time)}
 
 
-JOBS = {"top-pages": ("top_pages", view, top_pages), "ingest": ("app_events_raw", event, iter)}
+ERRORS = ("purchase", "search")
+
+
+def counts(events):
+    """What route-errors counts: the events that are no errors, by minute and type."""
+    minutes = collections.Counter()
+    for found in events:
+        if found["event_type"] not in ERRORS:
+            minutes[found["timestamp"] // SLIDE * SLIDE, found["event_type"]] += 1
+    for (start, event_type), number in minutes.items():
+        yield {"window_start": start, "event_type": event_type, "events": number, "date": date(start)}
+
+
+def sent_errors(events, dump):
+    """How many errors are not in the topic, and how many of its records are none."""
+    names = ("event_id", "user_id", "event_type", "app_type", "properties", "timestamp")
+    wanted = {tuple(found[name] for name in names) for found in events if found["event_type"] in ERRORS}
+    sent = set()
+    for *_, value in dump_lines(dump):
+        row = json.loads(value)
+        row["timestamp"] = as_event_time("timestamp", row["timestamp"])
+        sent.add(tuple(row.get(name) for name in names))
+    return len(wanted - sent), len(sent - wanted)
+
+
+JOBS = {
+    "top-pages": ("top_pages", view, top_pages),
+    "ingest": ("app_events_raw", event, iter),
+    "route-errors": ("other_event_counts", event, counts),
+}
 
 
 def main():
-    job, dump, outputs = sys.argv[1:]
+    job, dump, outputs, *errors = sys.argv[1:]
     table, decode, compute = JOBS[job]
     report = {"records": 0, "tombstones": 0, "bad": 0, "missing": 0, "extra": 0, "examples": []}
     good = []
@@ -112,6 +142,9 @@ def main():
         for kind, difference in (("missing", wanted - found), ("extra", found - wanted)):
             report[kind] += difference.total()
             report["examples"] += [f"{kind}: {row}" for row in list(difference)[:2]]
+    for topic in errors:
+        missing, extra = sent_errors(good, topic)
+        report["examples"] += [f"{missing} errors are missing and {extra} extra"] if missing or extra else []
     print(json.dumps(report))
     sys.exit(1 if report["examples"] else 0)
 

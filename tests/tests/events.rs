@@ -154,9 +154,9 @@ impl Stream {
             None => Runner::program(&program, ["run", self.shipped.name]),
         };
         let parameters = self.shipped.parameters.iter();
-        self.on_topic(
-            parameters.fold(command, |command, (name, value)| command.arg("--param").arg(format!("{name}={value}"))),
-        )
+        self.on_topic(parameters.fold(command, |command, (name, value)| {
+            command.arg("--param").arg(format!("{name}={}", value.replace("{topic}", &self.topic)))
+        }))
     }
 
     /// A command of the runner that reads this topic and writes to these folders.

@@ -111,10 +111,33 @@ pub(crate) static INGEST: Shipped = Shipped {
     compare: |stream, outputs, _| example(stream, outputs),
 };
 
+/// Some events to a topic, the others counted.
+pub(crate) static ROUTE_ERRORS: Shipped = Shipped {
+    name: "route-errors",
+    file: Some("manifests/examples/route-errors.yaml"),
+    kind: EventKind::AppEvents,
+    tables: &[("other_event_counts", &["window_start", "event_type"])],
+    parameters: &[("errorsTopic", "{topic}-errors"), ("errorTypes", "'purchase', 'search'")],
+    step_ms: 20.0,
+    compare: |stream, outputs, _| example(stream, outputs),
+};
+
+/// The examples of manifests/examples.
+const EXAMPLES: [&Shipped; 3] = [&TOP_PAGES, &INGEST, &ROUTE_ERRORS];
+
 fn example(stream: &Stream, outputs: &Path) -> anyhow::Result<Value> {
     let dump = stream.dump()?;
-    let arguments = [OsStr::new(stream.shipped.name), dump.as_os_str(), outputs.as_os_str()];
+    let mut arguments = vec![stream.shipped.name.into(), dump.into_os_string(), outputs.as_os_str().to_owned()];
+    if stream.shipped.name == ROUTE_ERRORS.name {
+        let errors = stream.folders.root().join("errors.jsonl");
+        stream.broker.dump_topic(&errors_topic(stream), &errors)?;
+        arguments.push(errors.into_os_string());
+    }
     python_reader("examples.py", arguments)?.expect_success()
+}
+
+fn errors_topic(stream: &Stream) -> String {
+    format!("{}-errors", stream.topic)
 }
 
 fn watermark_option(watermark: Option<i64>) -> Vec<String> {
@@ -147,6 +170,9 @@ fn is_exact(broker: Broker, shipped: &'static Shipped) -> anyhow::Result<()> {
         ..EventSettings::default()
     };
     let mut stream = Stream::of(shipped, broker, "exact", 4, settings)?;
+    if shipped.name == ROUTE_ERRORS.name {
+        stream.broker.create_topic(&errors_topic(&stream), 2, &[])?;
+    }
     let job = |stream: &Stream| {
         let job =
             stream.job().arg("--starting-offsets").arg("earliest").arg("--set").arg("spec.badRecords.maxPercent=100");
@@ -193,10 +219,15 @@ fn every_event_is_a_row_of_the_ingest_job() -> anyhow::Result<()> {
 }
 
 #[test]
+fn errors_are_in_their_topic_and_the_others_are_counted() -> anyhow::Result<()> {
+    is_exact(needs_broker!(), &ROUTE_ERRORS)
+}
+
+#[test]
 fn every_example_is_a_job_that_a_test_runs() -> anyhow::Result<()> {
     for entry in std::fs::read_dir(repository().join("manifests/examples"))? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        let is_known = [&TOP_PAGES, &INGEST].iter().any(|job| job.file.is_some_and(|file| file.ends_with(&name)));
+        let is_known = EXAMPLES.iter().any(|job| job.file.is_some_and(|file| file.ends_with(&name)));
         ensure!(is_known, "no test runs manifests/examples/{name}");
     }
     Ok(())
