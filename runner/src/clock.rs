@@ -1,18 +1,27 @@
-//! The only reader of time.
+//! The only reader of time: of the wall clock, and of the one that only goes forward.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Reads the wall clock.
+/// Reads time.
 pub trait Clock: Send + Sync {
-    /// Microseconds since 1970 UTC.
+    /// Microseconds since 1970 UTC, of the wall clock: it may be wrong, and may be set back.
     fn now(&self) -> i64;
+
+    /// This moment, to measure by how long something takes: never before an earlier one.
+    fn instant(&self) -> Instant;
+
+    /// How long ago a moment was.
+    fn since(&self, began: Instant) -> Duration {
+        self.instant().saturating_duration_since(began)
+    }
 }
 
 /// The system's clock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemClock;
 
+#[allow(clippy::disallowed_methods, reason = "the one place")]
 impl Clock for SystemClock {
     fn now(&self) -> i64 {
         match SystemTime::now().duration_since(UNIX_EPOCH) {
@@ -20,27 +29,41 @@ impl Clock for SystemClock {
             Err(before) => i64::try_from(before.duration().as_micros()).map_or(i64::MIN, |micros| -micros),
         }
     }
+
+    fn instant(&self) -> Instant {
+        Instant::now()
+    }
 }
 
 /// A clock that goes on only when somebody turns it.
-#[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+#[derive(Debug)]
+pub struct ManualClock {
+    began: i64,
+    made: Instant,
+    /// Microseconds that it was turned.
+    turned: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that stands at a time in microseconds since 1970 UTC.
     pub fn at(micros: i64) -> Self {
-        Self(AtomicI64::new(micros))
+        Self { began: micros, made: SystemClock.instant(), turned: AtomicI64::new(0) }
     }
 
     /// Turns it forward.
     pub fn advance(&self, time: Duration) {
-        self.0.fetch_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        self.turned.fetch_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.began.saturating_add(self.turned.load(Ordering::SeqCst))
+    }
+
+    fn instant(&self) -> Instant {
+        let turned = u64::try_from(self.turned.load(Ordering::SeqCst)).unwrap_or_default();
+        self.made + Duration::from_micros(turned)
     }
 }
 

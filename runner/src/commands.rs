@@ -3,11 +3,14 @@
 pub mod audit;
 pub mod checkpoint;
 pub mod demo;
+pub mod error;
 pub mod explain;
 pub mod generate;
 pub mod query;
 pub mod run;
 pub mod validate;
+
+use std::io::Write;
 
 use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
 use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent};
@@ -20,6 +23,11 @@ pub(crate) fn limit_arenas() {
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 2);
     }
+}
+
+/// Prints to standard output; somebody who stopped reading (`| head`) is no error.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// A table for people that fits the terminal.

@@ -2,7 +2,7 @@
 //!
 //! A record walks in one direction: `source` (poll, decode) -> `transform` (SQL, windows) -> `sink` (staged files) ->
 //! `checkpoint` (decide, publish). `pipeline` drives the four, `app` wires them to the command line. Only `source::kafka`,
-//! `sink`, `checkpoint::store` and `http` touch the outside; what they are told to do is decided by pure functions.
+//! `sink`, `storage`, `tables` and `http` touch the outside; what they are told to do is decided by pure functions.
 
 pub mod app;
 pub mod args;
@@ -10,15 +10,19 @@ pub mod checkpoint;
 pub mod clock;
 pub mod commands;
 pub mod config;
+pub mod counters;
 pub mod engine;
 pub mod faults;
 pub mod generate;
 pub mod http;
 pub mod metrics;
+pub mod offsets;
 pub mod pipeline;
 pub mod random;
 pub mod sink;
 pub mod source;
 pub mod stop;
+pub mod storage;
+pub mod tables;
 pub mod telemetry;
 pub mod transform;

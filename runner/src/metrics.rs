@@ -340,8 +340,8 @@ fn raise(counter: &GenericCounter<AtomicU64>, total: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
     use crate::clock::SystemClock;
+    use crate::counters::{Counters, OutputCounters, SourceCounters};
     use crate::pipeline::status::{DeduplicateStatus, PartitionStatus, ReferenceStatus};
     use std::collections::{BTreeMap, BTreeSet};
 

@@ -10,11 +10,9 @@
 //! ```
 
 pub mod footer;
-pub mod hive;
 pub mod json;
 pub mod stdout;
 pub mod table;
-pub mod table_schema;
 pub mod topic;
 
 use std::sync::Arc;
@@ -25,15 +23,16 @@ use datafusion::arrow::array::RecordBatch;
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::output::files::Files;
-use crate::checkpoint::record::{OutputCommit, Partitions};
-use crate::checkpoint::store::StoreError;
+use crate::checkpoint::record::OutputCommit;
 use crate::faults::Faults;
-use crate::sink::hive::RefusedRows;
+use crate::offsets::Partitions;
 use crate::sink::stdout::StdoutSink;
 use crate::sink::table::{Footer, TableSettings, TableSink};
 use crate::sink::topic::letters::DeadLetterTopic;
 use crate::sink::topic::producer::{MakeProducer, TooLarge};
 use crate::sink::topic::rows::{TopicSettings, TopicSink};
+use crate::storage::StoreError;
+use crate::tables::hive::RefusedRows;
 
 /// Where the rows of one output go, in one run of a job.
 #[async_trait(?Send)]

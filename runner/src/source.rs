@@ -14,15 +14,13 @@ pub mod reader;
 pub mod record;
 pub mod reference;
 pub mod routes;
-pub(crate) mod table_files;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use data_platform_crds::kafka::StartingOffsets;
 
-use crate::checkpoint::record::Partitions;
-use crate::pipeline::plan::Bounds;
+use crate::offsets::{Bounds, Partitions};
 use crate::source::record::Record;
 use crate::stop::StopSignal;
 

@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::args::{LogFormat, LogLevel};
+use crate::clock::{Clock, SystemClock};
 
 /// Begins to log to standard error, and into `file` if there is one.
 ///
@@ -77,6 +78,7 @@ struct TimeOfDay;
 
 impl FormatTime for TimeOfDay {
     fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
-        write!(writer, "{}", chrono::Utc::now().format("%H:%M:%S%.3f"))
+        let now = chrono::DateTime::from_timestamp_micros(SystemClock.now()).unwrap_or_default();
+        write!(writer, "{}", now.format("%H:%M:%S%.3f"))
     }
 }

@@ -57,7 +57,6 @@ pub use halves::RefusedRow;
 pub use inputs::{QueryInputs, ReferenceTable, SourceTable};
 pub use operator::{Ingested, Operator};
 pub use query::StreamQuery;
-pub(crate) use utc_dates::UTC_DATE_OF;
 pub use window::WindowKind;
 pub use windows::{Hop, OpenPart, Session as SessionWindow, Tumble, WindowSpec};
 

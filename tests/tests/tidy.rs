@@ -8,7 +8,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 /// The longest file of the product, in lines: what a reader still takes in.
-const LINES_MAX: usize = 800;
+const LINES_MAX: usize = 750;
+
+/// Files of the runner that read or write files of their own accord, with the reason.
+const TOUCH_FILES: [(&str, &str); 10] = [
+    ("storage", "checkpoints and outputs"),
+    ("tables", "tables that queries read"),
+    ("sink/footer", "the end of a published file"),
+    ("source/reference", "references"),
+    ("source/kafka/config", "secrets"),
+    ("config", "the job"),
+    ("commands", "what the command line names"),
+    ("pipeline/memory", "/proc"),
+    ("telemetry", "the log file"),
+    ("generate", "what the command line names"),
+];
 
 /// A source file without its comments and without the tests at its end.
 struct Source {
@@ -121,7 +135,7 @@ fn files_with(crate_name: &str, words: &[&str], allowed: &dyn Fn(&str) -> bool) 
 
 #[test]
 fn no_module_imports_from_above() -> Result<()> {
-    let wrong = imports_that_point_up("operator")?;
+    let wrong = [imports_that_point_up("runner")?, imports_that_point_up("operator")?].concat();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
@@ -131,7 +145,8 @@ fn only_the_clock_reads_the_time() -> Result<()> {
     let words =
         ["Instant::now", "SystemTime::now", "Utc::now", "Local::now", "Timestamp::now", "Zoned::now", ".elapsed()"];
     let is_clock = |name: &str| name == "clock";
-    let found = [files_with("operator", &words, &is_clock)?, files_with("crds", &words, &|_| false)?].concat();
+    let found = [files_with("runner", &words, &is_clock)?, files_with("operator", &words, &is_clock)?].concat();
+    let found = [found, files_with("crds", &words, &|_| false)?].concat();
     assert!(found.is_empty(), "{}", found.join("\n"));
     Ok(())
 }
@@ -139,9 +154,17 @@ fn only_the_clock_reads_the_time() -> Result<()> {
 #[test]
 fn only_named_modules_touch_files() -> Result<()> {
     let words = ["std::fs", "fs::read", "fs::write", "File::open", "OpenOptions"];
-    let found =
-        [files_with("operator", &words, &|_| false)?, files_with("crds", &words, &|name| name.starts_with("bin/"))?]
-            .concat();
+    let is_named = |name: &str| {
+        TOUCH_FILES
+            .iter()
+            .any(|(named, _)| name.strip_prefix(named).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let found = [
+        files_with("runner", &words, &is_named)?,
+        files_with("operator", &words, &|_| false)?,
+        files_with("crds", &words, &|name| name.starts_with("bin/"))?,
+    ]
+    .concat();
     assert!(found.is_empty(), "{}", found.join("\n"));
     Ok(())
 }

@@ -7,8 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::record::{Own, Plan, Rank};
-use crate::checkpoint::store::ObjectEntry;
-use crate::checkpoint::{paths, store::Created};
+use crate::storage::{Created, ObjectEntry, paths};
 
 /// A process that wants to run a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,7 +305,7 @@ mod tests {
             job: "j".to_owned(),
             cluster_id: "c".to_owned(),
             topics: BTreeMap::from([("t".to_owned(), "1".to_owned())]),
-            offsets: BTreeMap::new(),
+            offsets: crate::offsets::Partitions::new(),
             plan: plan("f", "s"),
             clock: 0,
             program: String::new(),

@@ -10,12 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::counters::Counters;
 use crate::checkpoint::decide;
 use crate::checkpoint::record::{
-    Breaker, Commit, OutputCommit, Own, Partitions, Plan, Range, Record, ReferenceVersion, ReplayFrom, Rewind, Start,
-    StateObject, TopicMove,
+    Breaker, Commit, OutputCommit, Own, Plan, Record, ReferenceVersion, ReplayFrom, Rewind, Start, StateObject,
+    TopicMove,
 };
+use crate::counters::Counters;
+use crate::offsets::{Partitions, Range, map_partitions};
 
 pub use computed::Computed;
 pub use replay::ReplayBatch;
@@ -454,13 +455,6 @@ impl JobState {
 
 fn paths_of(references: &[ReferenceVersion]) -> impl Iterator<Item = &str> {
     references.iter().filter_map(|reference| Some(reference.object.as_ref()?.path.as_str()))
-}
-
-/// Applies a function to every value.
-pub fn map_partitions<T, U>(partitions: &Partitions<T>, change: impl Fn(&T) -> U) -> Partitions<U> {
-    let topic =
-        |values: &BTreeMap<i32, T>| values.iter().map(|(partition, value)| (*partition, change(value))).collect();
-    partitions.iter().map(|(name, values)| (name.clone(), topic(values))).collect()
 }
 
 #[cfg(test)]

@@ -23,10 +23,9 @@ use crate::checkpoint::decide::{self, BaseCheck, Candidate, SlotDecision, TakeOv
 use crate::checkpoint::job_state::{FoldError, JobState};
 use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::owner::Owner;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{self, Commit, OutputCommit, Own, Plan, Record, RecordError, Start};
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::faults::{Faults, Guard, Step, step};
+use crate::storage::{SharedStore, StoreError, paths};
 
 /// Opens an output by the root URL that stands in the log.
 pub type OpenOutput = Rc<dyn Fn(&str) -> Result<SharedOutput, StoreError>>;
@@ -378,7 +377,7 @@ impl JobLog {
                     _ => return Err(error.into()),
                 },
             };
-            let found = if answer == Some(crate::checkpoint::store::Created::Yes) {
+            let found = if answer == Some(crate::storage::Created::Yes) {
                 None
             } else {
                 let found = self.access.store.get(&path).await?;

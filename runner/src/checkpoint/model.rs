@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::checkpoint::decide::{self, BaseCheck, SlotDecision};
-use crate::checkpoint::store::Created;
 use crate::faults::Guard;
+use crate::storage::Created;
 
 const COMMITS: u8 = 3;
 

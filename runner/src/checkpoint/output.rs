@@ -22,7 +22,7 @@ use crate::checkpoint::owner::{Claim, Owned, Owner};
 use crate::checkpoint::progress::Progress;
 use crate::checkpoint::record::OutputCommit;
 use crate::checkpoint::rewind::RewindPlan;
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::storage::{SharedStore, StoreError};
 
 /// An output that several parts of one job share.
 pub type SharedOutput = Rc<dyn Output>;

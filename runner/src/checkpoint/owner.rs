@@ -9,9 +9,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::paths;
 use crate::checkpoint::progress::read_progress;
-use crate::checkpoint::store::{Created, SharedStore, StoreError};
+use crate::storage::{Created, SharedStore, StoreError, paths};
 
 /// How often a claim is tried again because somebody else was faster.
 const ATTEMPTS_MAX: u32 = 16;
@@ -118,8 +117,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::checkpoint::store::local::LocalStore;
     use crate::faults::NoSync;
+    use crate::storage::local::LocalStore;
 
     fn owner(log_id: &str) -> Owner {
         Owner { log_id: log_id.to_owned(), job: format!("local/{log_id}"), checkpoint: String::new() }

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::paths;
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::storage::{SharedStore, StoreError, paths};
 
 /// `progress.json`, beside a table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

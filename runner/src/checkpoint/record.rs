@@ -11,14 +11,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::checkpoint::counters::Counters;
 use crate::checkpoint::duplicates::Duplicates;
+use crate::counters::Counters;
+use crate::offsets::{Partitions, Range};
+use crate::storage::checksum::xxh3_hex;
 
 /// Version of the format that this program writes. It reads this one and the one before.
 pub const FORMAT: u32 = 2;
-
-/// A value per topic and partition.
-pub type Partitions<T> = BTreeMap<String, BTreeMap<i32, T>>;
 
 /// One record of the job log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -244,24 +243,6 @@ pub struct Commit {
     pub drained: bool,
 }
 
-/// What one micro-batch read of a partition, and what is known of it afterwards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Range {
-    /// First offset; equal to the end before, or the partition's first.
-    pub start: i64,
-    /// One past the last offset.
-    pub end: i64,
-    /// Records in it; fewer than offsets where the topic is compacted or has transactions.
-    pub records: u64,
-    /// Offsets `[start, lost_until)` were gone from Kafka (`failOnDataLoss: false`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lost_until: Option<i64>,
-    /// Greatest event time so far minus the delay.
-    pub watermark: Option<i64>,
-    /// Batch clock of the last batch with a valid record; of the first batch, if there was none.
-    pub active: i64,
-}
-
 /// Where a rebuild has to begin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplayFrom {
@@ -480,16 +461,6 @@ struct Envelope<'a> {
     xxh3: String,
     #[serde(borrow)]
     body: &'a RawValue,
-}
-
-/// xxh3 as 16 hexadecimal digits.
-pub fn xxh3_hex(hash: u64) -> String {
-    format!("{hash:016x}")
-}
-
-/// xxh3 of bytes as 16 hexadecimal digits.
-pub fn checksum(bytes: &[u8]) -> String {
-    xxh3_hex(twox_hash::XxHash3_64::oneshot(bytes))
 }
 
 /// The version is part of the hash: a record that was copied into another slot is not valid there.

@@ -13,8 +13,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::job_state::{FoldError, JobState};
-use crate::checkpoint::record::{FORMAT, Own, Partitions, Rank, Record, Rewind, TopicMove};
+use crate::checkpoint::record::{FORMAT, Own, Rank, Record, Rewind, TopicMove};
 use crate::checkpoint::survey::{Damage, Survey};
+use crate::offsets::{Partitions, map_partitions};
 
 /// What somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -377,11 +378,7 @@ pub fn snapshot_versions(survey: &Survey, last: u64) -> String {
 
 /// What must still be in Kafka for the job to go on: first offset of each partition that is read again or on.
 pub fn needed_offsets(after: &JobState, state_is_whole: bool) -> Partitions<i64> {
-    let mut needed: Partitions<i64> = Partitions::new();
-    for (topic, partitions) in &after.partitions {
-        let of = partitions.iter().map(|(partition, state)| (*partition, state.position)).collect();
-        needed.insert(topic.clone(), of);
-    }
+    let mut needed = map_partitions(&after.partitions, |state| state.position);
     let first = after.usable_snapshot().filter(|_| state_is_whole).map_or(0, |snapshot| snapshot.version + 1);
     for batch in after.replay.range(first..).map(|(_, batch)| batch) {
         for (topic, ranges) in &batch.partitions {

@@ -17,15 +17,14 @@ use bytes::Bytes;
 use crate::checkpoint::decide::{self, Candidate};
 use crate::checkpoint::log::{JobLog, LogAccess, LogError, read};
 use crate::checkpoint::output::files::Files;
-use crate::checkpoint::paths;
 use crate::checkpoint::progress::Progress;
-use crate::checkpoint::record::{
-    Commit, FileCommit, OutputCommit, Partitions, Plan, Range, Rank, ReplayFrom, Start, StateObject, checksum,
-};
-use crate::checkpoint::store::SharedStore;
-use crate::checkpoint::store::simulated::{Disk, Injected, SimulatedStore, pause};
+use crate::checkpoint::record::{Commit, FileCommit, OutputCommit, Plan, Rank, ReplayFrom, Start, StateObject};
 use crate::faults::{Faults, Guard, Moment, Step};
+use crate::offsets::{Partitions, Range};
 use crate::random::Random;
+use crate::storage::checksum::checksum;
+use crate::storage::simulated::{Disk, Injected, SimulatedStore, pause};
+use crate::storage::{SharedStore, paths};
 
 const OUTPUT: &str = "out";
 const TOPIC: &str = "t";

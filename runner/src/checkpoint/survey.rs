@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::read::versions;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{self, Body, Record, RecordError, Rewind};
-use crate::checkpoint::store::{ObjectEntry, SharedStore, StoreError};
+use crate::storage::checksum::checksum;
+use crate::storage::{ObjectEntry, SharedStore, StoreError, paths};
 
 /// How often a folder is read again because its owner collected garbage meanwhile.
 const READS_MAX: u32 = 5;
@@ -223,7 +223,7 @@ pub(crate) async fn slots<T: Body>(
         // What is gone by now was garbage.
         let Some(bytes) = store.get(&path(version)).await? else { continue };
         let content = record::decode(version, &bytes);
-        slots.insert(version, Slot { bytes: bytes.len() as u64, xxh3: record::checksum(&bytes), content });
+        slots.insert(version, Slot { bytes: bytes.len() as u64, xxh3: checksum(&bytes), content });
     }
     Ok(slots)
 }

@@ -18,13 +18,13 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::app::{CommandError, print};
 use crate::args::AuditArgs;
-use crate::checkpoint::store::StoreError;
-use crate::checkpoint::store::open::Location;
 use crate::checkpoint::survey::Survey;
 use crate::commands::checkpoint::{JobPlace, Retention, block_on, output_opener, sees_tables, store_failed};
-use crate::commands::{align_right, bytes, grouped, list};
+use crate::commands::error::CommandError;
+use crate::commands::{align_right, bytes, grouped, list, print};
+use crate::storage::StoreError;
+use crate::storage::location::Location;
 
 use self::log::AuditedLog;
 use self::tables::AuditedTable;

@@ -19,17 +19,17 @@ use std::sync::Arc;
 
 use data_platform_crds::problem::did_you_mean;
 
-use crate::app::{CommandError, print};
 use crate::args::{CheckpointCommand, PlaceArgs};
 use crate::checkpoint::log::OpenOutput;
-use crate::checkpoint::paths;
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::checkpoint::survey::Survey;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::error::CommandError;
+use crate::commands::print;
 use crate::commands::run::{namespace, places};
 use crate::faults::{Faults, NoFaults};
 use crate::pipeline::batch::log::{BASES, RECORDS};
+use crate::storage::location::Location;
+use crate::storage::{SharedStore, StoreError, paths};
 
 pub(crate) use files::{FileState, check_file, read_facts};
 pub(crate) use outputs::files as files_of;

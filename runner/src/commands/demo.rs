@@ -15,17 +15,17 @@ mod live;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_platform_crds::quantity::Period;
 use rdkafka::mocking::MockCluster;
 
-use crate::app::{CommandError, print};
 use crate::args::DemoArgs;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::error::CommandError;
 use crate::commands::generate::{EventProducer, pace};
-use crate::commands::grouped;
 use crate::commands::run::listen_for_signals;
+use crate::commands::{grouped, print};
 use crate::faults::Faults;
 use crate::generate::{EventGenerator, EventSettings};
 use crate::stop::StopSignal;
@@ -108,7 +108,7 @@ fn generate(servers: &str, rate: u64, stop: &StopSignal) -> Result<Vec<u64>, Com
         let producer = EventProducer::new(servers, job.kind.topic(), job.partitions)?;
         topics.push(Topic { job, producer, generator: EventGenerator::new(settings), number: 0 });
     }
-    let (began, mut round) = (Instant::now(), 0);
+    let (began, mut round) = (SystemClock.instant(), 0);
     while !stop.is_stopped() {
         round += 1;
         let now_ms = SystemClock.now() / 1_000 - 1_000;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use data_platform_crds::source::SourceSpec;
 
-use crate::app::{CommandError, print};
 use crate::args::ExplainArgs;
+use crate::commands::error::CommandError;
+use crate::commands::print;
 use crate::commands::run::Planned;
 use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};

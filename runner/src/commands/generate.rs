@@ -10,9 +10,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::app::CommandError;
 use crate::args::GenerateArgs;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::error::CommandError;
 use crate::commands::grouped;
 use crate::generate::{EventGenerator, EventKind, EventSettings, GeneratedEvent};
 
@@ -167,7 +167,7 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
         create_topic(&args.bootstrap_servers, topic, partitions)?;
         producers.push(EventProducer::new(&args.bootstrap_servers, topic, partitions)?);
     }
-    let began = Instant::now();
+    let began = SystemClock.instant();
     let mut number = 0;
     while args.count.is_none_or(|count| number < count) {
         for (generator, producer) in generators.iter_mut().zip(&producers) {
@@ -185,7 +185,7 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
     for producer in &producers {
         producer.finish()?;
     }
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = SystemClock.since(began).as_secs_f64();
     let names: Vec<_> = topics.iter().map(|(topic, _)| topic.as_str()).collect();
     let each = if names.len() > 1 { " each" } else { "" };
     eprintln!("\rwrote {} events{each} to {} in {seconds:.1} s", grouped(number), names.join(", "));
@@ -198,5 +198,5 @@ pub(crate) fn pace(began: Instant, number: u64, rate: u64) {
         return;
     }
     let due = Duration::from_secs_f64(number as f64 / rate as f64);
-    std::thread::sleep(due.saturating_sub(began.elapsed()));
+    std::thread::sleep(due.saturating_sub(SystemClock.since(began)));
 }

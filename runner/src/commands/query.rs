@@ -12,13 +12,13 @@ use std::sync::Arc;
 use data_platform_crds::problem::did_you_mean;
 use futures::StreamExt;
 
-use crate::app::{CommandError, print};
 use crate::args::{QueryArgs, QueryFormat};
-use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::checkpoint::store_failed;
-use crate::commands::{align_right, bytes, grouped, list};
+use crate::commands::error::CommandError;
+use crate::commands::{align_right, bytes, grouped, list, print};
 use crate::pipeline::memory::MemoryBudget;
+use crate::storage::location::Location;
 use crate::transform::{QueryError, SelectRows, TableQuery};
 
 use self::show::Writer;

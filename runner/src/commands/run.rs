@@ -14,13 +14,12 @@ use data_platform_crds::kafka::StartingOffsets;
 use data_platform_crds::runner_status::{DRAINED, Phase};
 use data_platform_page::Authentication;
 
-use crate::app::CommandError;
 use crate::args::{PlaceArgs, RunArgs};
 use crate::checkpoint::decide::{Candidate, RECORDS_PER_BASE};
 use crate::checkpoint::record::Rank;
-use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::bytes;
+use crate::commands::error::CommandError;
 use crate::config::Loaded;
 use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
@@ -36,6 +35,7 @@ use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, s
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
 use crate::source::routes::TopicRoutes;
 use crate::stop::StopSignal;
+use crate::storage::location::Location;
 
 use self::asked::Asked;
 use self::last_message::Told;
@@ -240,7 +240,7 @@ pub(crate) fn candidate(rank: Rank, pod_uid: Option<String>) -> Candidate {
 
 /// Runs one job. However it ends, the last message says how.
 pub(crate) fn run(args: &RunArgs, faults: &Arc<dyn Faults>) -> Result<u8, CommandError> {
-    let began = Instant::now();
+    let began = SystemClock.instant();
     let mut told = Told::default();
     let ended = match ready(args) {
         Ok((Planned::Streaming(planned), options)) => stream(args, &planned, &options, faults, began, &mut told),
@@ -391,7 +391,7 @@ fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, e
         tracing::info!("stopped; windows stay open, and the next start goes on where this one ended");
         return;
     }
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = SystemClock.since(began).as_secs_f64();
     if std::io::stdout().is_terminal() {
         println!("{}\n({seconds:.1} s)", summary::table(planned, options, status));
     } else {

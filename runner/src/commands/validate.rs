@@ -1,9 +1,9 @@
 //! `validate` and `templates`: jobs as files, without running them.
 
-use crate::app::{CommandError, print};
 use crate::args::ValidateArgs;
+use crate::commands::error::CommandError;
 use crate::commands::run::places;
-use crate::commands::table;
+use crate::commands::{print, table};
 use crate::config::batch::{KnownTables, PlannedBatch};
 use crate::config::job::PlannedJob;
 use crate::config::{ConfigError, Loaded, load, load_one, templates};

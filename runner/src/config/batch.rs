@@ -8,14 +8,14 @@ use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::checkpoint::record::checksum;
-use crate::checkpoint::store::open::Location;
 use crate::config::job::RunOptions;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::batch::inputs::Input;
 use crate::pipeline::batch::interval::Grid;
 use crate::pipeline::batch::{BatchSettings, Request};
 use crate::pipeline::error::JobError;
+use crate::storage::checksum::checksum;
+use crate::storage::location::Location;
 use crate::transform::BatchQuery;
 
 /// Columns of tables that are known before they are there, by their path as jobs write it.

@@ -17,8 +17,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::record::{Plan, QueryPlan, WindowEnds, checksum};
-use crate::checkpoint::store::open::Location;
+use crate::checkpoint::record::{Plan, QueryPlan, WindowEnds};
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, ReferencePlan, SourcePlan};
@@ -33,6 +32,8 @@ use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
 use crate::source::reference::{ReferenceError, ReferenceFiles};
 use crate::source::routes::TopicRoutes;
+use crate::storage::checksum::checksum;
+use crate::storage::location::Location;
 use crate::transform::{BatchClock, Deduplication, QueryInputs, ReferenceTable, SourceTable, StreamQuery};
 
 /// Brokers of a job that names none.

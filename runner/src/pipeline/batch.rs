@@ -26,10 +26,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::{Attempt, random_attempt};
-use crate::checkpoint::paths;
 use crate::checkpoint::record::FileCommit;
-use crate::checkpoint::store::SharedStore;
-use crate::checkpoint::store::open::Location;
 use crate::clock::{Clock, show_time};
 use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::error::{JobError, Reason};
@@ -39,6 +36,8 @@ use crate::pipeline::status::{BatchStatus, CommitStatus, Phase, SharedStatus};
 use crate::sink::Stage;
 use crate::sink::table::{FileFormat, FileNames, Footer, TableSettings, TableWriter};
 use crate::stop::StopSignal;
+use crate::storage::location::Location;
+use crate::storage::{SharedStore, paths};
 use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
 
 #[cfg(test)]
@@ -119,13 +118,14 @@ pub(crate) struct BatchEnvironment {
 pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment) -> Result<(), JobError> {
     let BatchEnvironment { clock, faults, status, stop, .. } = environment;
     status.enter(Phase::Starting, "Starting", "reading the log");
-    let deadline = Instant::now() + settings.wait;
+    let deadline = clock.instant() + settings.wait;
     check_places(settings)?;
     let store = settings.checkpoint_location.open(faults)?;
     let output = settings.output_location.open_table(faults)?;
     store.probe().await?;
     output.probe().await?;
-    let mut patience = Patience { wait: settings.wait, stop, run: settings.job_uid.as_deref(), is_locked: false };
+    let mut patience =
+        Patience { wait: settings.wait, clock: &**clock, stop, run: settings.job_uid.as_deref(), is_locked: false };
     let lock = match settings.checkpoint_location.folder().filter(|_| settings.lock) {
         Some(folder) => Some(turn::lock(folder, &patience)?),
         None => None,
@@ -351,16 +351,16 @@ impl Session<'_> {
 
     /// Waits for an interval's inputs, computes it and replaces it. `due`: begin of the oldest that a due run began.
     async fn interval(&mut self, interval: Interval, due: Option<i64>, deadline: Instant) -> Result<(), JobError> {
-        let began = Instant::now();
         let (settings, environment) = (self.settings, self.environment);
         let (clock, status) = (&environment.clock, &environment.status);
+        let began = clock.instant();
         let name = self.name(interval);
         let waiting = Waiting {
             inputs: &settings.inputs,
             deadline,
             stop: &environment.stop,
             faults: &environment.faults,
-            now: &|| clock.now(),
+            clock: &**clock,
             tell: &|why| {
                 tracing::info!(interval = name, "waiting: {why}");
                 status.enter(Phase::Running, "WaitingForInput", why);
@@ -466,7 +466,7 @@ impl Session<'_> {
         began: Instant,
     ) -> Result<CommitStatus, JobError> {
         let faults = Arc::clone(&self.environment.faults);
-        let commit_began = Instant::now();
+        let commit_began = self.environment.clock.instant();
         let stages: Vec<_> = files.iter().map(|file| file.stage.clone()).collect();
         step(&*faults, Step::SyncStaged, self.output.sync_entries(&stages)).await?;
         let (rows, bytes) =
@@ -487,7 +487,7 @@ impl Session<'_> {
         });
         step(&*faults, Step::Decide, self.log.add(record)).await?;
         replace::publish(&mut self.log, &self.output, &faults).await?;
-        let milliseconds = |since: Instant| u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let milliseconds = |began| u64::try_from(self.environment.clock.since(began).as_millis()).unwrap_or(u64::MAX);
         let commit = CommitStatus {
             version: self.log.state.version,
             clock,

@@ -8,13 +8,13 @@ use std::error::Error as _;
 pub use data_platform_crds::condition::Reason;
 
 use crate::checkpoint::decide::ClusterCheck;
-use crate::checkpoint::lock::LockError;
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::record::Own;
-use crate::checkpoint::store::StoreError;
 use crate::sink::{SinkError, TopicProblem};
 use crate::source::SourceError;
 use crate::source::reference::ReferenceError;
+use crate::storage::StoreError;
+use crate::storage::lock::LockError;
 
 /// Whether trying again helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,6 +17,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use crate::checkpoint::job_state::Computed;
 use crate::sink::SinkPlan;
 use crate::source::decode::DecodePlan;
+use crate::source::reader::Decoders;
 use crate::source::reference::ReferenceFiles;
 use crate::source::routes::TopicRoutes;
 use crate::transform::StreamQuery;
@@ -56,6 +57,11 @@ pub struct ReferencePlan {
     pub reload_interval: i64,
     /// Windows depend on it: its versions are kept for rebuilds.
     pub kept: bool,
+}
+
+/// New decoders of these sources.
+pub fn decoders(sources: &[SourcePlan], routes: &TopicRoutes) -> Decoders {
+    Decoders::new(sources.iter().map(|source| &source.decode), routes)
 }
 
 /// A query, and the output that its rows go to.

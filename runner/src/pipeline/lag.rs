@@ -4,8 +4,7 @@
 //! written: the time of the record before it, and when the partition was last seen to have nothing more. A partition that
 //! is busy is told by the first, one that is quiet by the second.
 
-use crate::checkpoint::record::Partitions;
-use crate::pipeline::plan::Bounds;
+use crate::offsets::{Bounds, Partitions};
 
 /// How far a partition is read, in time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Pure. Counted is what happened since the last rows were written.
 
-use crate::checkpoint::counters::Counters;
+use crate::counters::Counters;
 use crate::pipeline::error::Reason;
 use crate::pipeline::status::PartitionStatus;
 

@@ -1,8 +1,8 @@
 //! Places that a job uses, which must not be one, nor lie in each other.
 
-use crate::checkpoint::places::Place;
-use crate::checkpoint::store::open::Location;
 use crate::pipeline::error::{JobError, Reason};
+use crate::storage::location::Location;
+use crate::storage::places::Place;
 
 /// Refuses two places that are one, whatever they are called, and one that lies in another.
 ///

@@ -5,16 +5,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::checkpoint::record::{Breaker, Partitions};
-
-/// Known ends of a partition in Kafka.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// First offset that is still there.
-    pub earliest: i64,
-    /// One past the last offset that may be read (the last stable one under `read_committed`).
-    pub end: i64,
-}
+use crate::checkpoint::record::Breaker;
+use crate::offsets::Partitions;
 
 /// Ranges `[start, end)` of the next micro-batch: everything up to the known ends, or `records_max` offsets shared over
 /// the partitions in proportion to their backlog, so that they advance through time together. A partition without

@@ -62,12 +62,13 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{Clock, SystemClock};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
     fn a_young_job_has_the_rate_that_it_will_have_when_it_is_older() {
-        let began = Instant::now();
+        let began = SystemClock.instant();
         let mut rates = Rates::default();
         assert_eq!(rates.per_second(began), (0, 0));
         rates.note(began + 10 * SECOND, 10 * SECOND, 5_000, 20);
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn a_steady_job_has_a_steady_rate_however_often_it_commits() {
         for pause in [Duration::from_millis(20), SECOND, 10 * SECOND] {
-            let began = Instant::now();
+            let began = SystemClock.instant();
             let mut rates = Rates::default();
             let records = 100 * pause.as_millis() as u64 / 20;
             for number in 1..=(200 * SECOND).as_millis() / pause.as_millis() {
@@ -99,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_job_that_stands_still_falls_to_nothing_within_a_minute_and_never_shows_little_as_nothing() {
-        let began = Instant::now();
+        let began = SystemClock.instant();
         let mut rates = Rates::default();
         rates.note(began, Duration::ZERO, 6_000, 3);
         assert_eq!(rates.per_second(began + 30 * SECOND), (150, 1));

@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use data_platform_crds::runner_status::Phase;
 
-use crate::checkpoint::counters::Counters;
+use crate::clock::{Clock, SystemClock};
+use crate::counters::Counters;
 use crate::pipeline::error::JobError;
 use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::rates::Rates;
@@ -259,7 +260,7 @@ impl SharedStatus {
     /// A copy as of now.
     pub fn get(&self) -> JobStatus {
         let shared = self.lock();
-        let (records_per_second, rows_per_second) = shared.rates.per_second(Instant::now());
+        let (records_per_second, rows_per_second) = shared.rates.per_second(SystemClock.instant());
         JobStatus { records_per_second, rows_per_second, ..shared.status.clone() }
     }
 
@@ -295,7 +296,7 @@ impl SharedStatus {
     /// Notes a commit.
     pub fn committed(&self, commit: CommitStatus) {
         let mut shared = self.lock();
-        shared.rates.note(Instant::now(), Duration::from_millis(commit.batch_ms), commit.records, commit.rows);
+        shared.rates.note(SystemClock.instant(), Duration::from_millis(commit.batch_ms), commit.records, commit.rows);
         keep(&mut shared.status.last_commits, commit.clone());
         shared.status.last_commit = Some(commit);
     }

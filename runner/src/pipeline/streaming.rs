@@ -29,10 +29,8 @@ use data_platform_crds::source::BadRecordAction;
 use data_platform_crds::streaming_job::QueryChangePolicy;
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::log::LogAccess;
 use crate::checkpoint::record::Plan;
-use crate::checkpoint::store::open::Location;
 use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::error::{JobError, Reason, Retry};
@@ -44,6 +42,8 @@ use crate::sink::topic::producer::MakeProducer;
 use crate::source::routes::TopicRoutes;
 use crate::source::{Source, SourceError};
 use crate::stop::StopSignal;
+use crate::storage::location::Location;
+use crate::storage::lock::FolderLock;
 use crate::transform::{BatchClock, Deduplication, WindowSpec};
 
 use self::batch::Step;
@@ -283,7 +283,8 @@ impl StreamingJob {
                 return Err(error);
             }
             Retry::Backoff
-                if bounded && (error.reason == Reason::ClockBehind || trouble.lasts() > self.settings.patience) =>
+                if bounded
+                    && (error.reason == Reason::ClockBehind || trouble.lasts(&**clock) > self.settings.patience) =>
             {
                 status.error(Phase::Stalled, clock.now(), &error);
                 return Err(error);
@@ -291,14 +292,14 @@ impl StreamingJob {
             Retry::AfterChange | Retry::Backoff => {}
         }
         if error.reason == Reason::ClockBehind {
-            trouble.doubts_clock_since.get_or_insert_with(Instant::now);
+            trouble.doubts_clock_since.get_or_insert_with(|| clock.instant());
         }
         let phase = if error.retry == Retry::Backoff { Phase::Retrying } else { Phase::Stalled };
         status.error(phase, clock.now(), &error);
         let pause = match error.reason {
             Reason::SecretMissing => SECRET_PAUSE,
             _ if phase == Phase::Stalled => BACKOFF.1,
-            _ => trouble.pause(),
+            _ => trouble.pause(&**clock),
         };
         tracing::warn!(reason = error.reason.name(), retry_in_ms = pause.as_millis() as u64, "{}", error.in_full());
         // Locks and connections are let go while waiting.
@@ -309,16 +310,17 @@ impl StreamingJob {
 
     async fn run_from_log(&mut self, trouble: &mut Trouble) -> Result<Ended, JobError> {
         let mut session = Session::start(self).await?;
-        session.trusts_clock = trouble.doubts_clock_since.is_some_and(|since| since.elapsed() >= CLOCK_PATIENCE);
+        session.trusts_clock =
+            trouble.doubts_clock_since.is_some_and(|since| session.environment.clock.since(since) >= CLOCK_PATIENCE);
         session.say_running();
         let mut last_start: Option<Instant> = None;
         loop {
-            let Environment { stop, .. } = session.environment;
+            let Environment { clock, stop, .. } = session.environment;
             if stop.is_stopped() {
                 session.stop().await?;
                 return Ok(Ended::Stopped);
             }
-            let began = *last_start.insert(Instant::now());
+            let began = *last_start.insert(clock.instant());
             match session.micro_batch().await? {
                 Step::Finished => {
                     session.finish().await?;
@@ -335,7 +337,7 @@ impl StreamingJob {
                         continue;
                     }
                     let pause =
-                        super::plan::until_next_trigger(began.elapsed(), session.settings.trigger, backlog_left);
+                        super::plan::until_next_trigger(clock.since(began), session.settings.trigger, backlog_left);
                     // A trigger of 0 still leaves the brokers some air.
                     stop.wait(pause.max(Duration::from_millis(5)));
                 }
@@ -358,13 +360,13 @@ struct Trouble {
 }
 
 impl Trouble {
-    fn lasts(&mut self) -> Duration {
-        self.since.get_or_insert_with(Instant::now).elapsed()
+    fn lasts(&mut self, clock: &dyn Clock) -> Duration {
+        clock.since(*self.since.get_or_insert_with(|| clock.instant()))
     }
 
     /// Twice as long each time, within [`BACKOFF`].
-    fn pause(&mut self) -> Duration {
-        self.since.get_or_insert_with(Instant::now);
+    fn pause(&mut self, clock: &dyn Clock) -> Duration {
+        self.since.get_or_insert_with(|| clock.instant());
         let pause = BACKOFF.0.saturating_mul(1 << self.attempts.min(10)).min(BACKOFF.1);
         self.attempts += 1;
         pause

@@ -1,10 +1,13 @@
 //! What a published file says of itself, read back: how many rows, and the [`Footer`] that `table` wrote. A CSV file has
 //! none.
 
+use std::fs::File;
+
 use datafusion::parquet::file::metadata::ParquetMetaDataReader;
 use datafusion::parquet::file::reader::ChunkReader;
 
 use crate::sink::table::Footer;
+use crate::storage::{SharedStore, StoreError};
 
 /// Facts of a Parquet file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +18,23 @@ pub struct FileFacts {
     pub footer: Option<Footer>,
 }
 
+/// What a file of an output says; the inner error says why it is not a Parquet file. `None` if it is gone. Of a local
+/// file only the end is read.
+///
+/// # Errors
+/// When the output cannot be read.
+pub async fn of_file(output: &SharedStore, path: &str) -> Result<Option<Result<FileFacts, String>>, StoreError> {
+    match output.file(path).and_then(|file| File::open(file).ok()) {
+        Some(file) => Ok(Some(read(&file))),
+        None => Ok(output.get(path).await?.map(|content| read(&content))),
+    }
+}
+
 /// Reads the end of a file.
 ///
 /// # Errors
 /// When it is not a whole Parquet file.
-pub fn read(file: &impl ChunkReader) -> Result<FileFacts, String> {
+fn read(file: &impl ChunkReader) -> Result<FileFacts, String> {
     let metadata = ParquetMetaDataReader::new().parse_and_finish(file).map_err(|error| error.to_string())?;
     let metadata = metadata.file_metadata();
     let value = |name: &str| {

@@ -13,8 +13,8 @@ use datafusion::arrow::util::pretty::pretty_format_batches;
 
 use crate::checkpoint::output::{Output, SharedOutput};
 use crate::checkpoint::record::{OutputCommit, Sent};
-use crate::checkpoint::store::StoreError;
 use crate::sink::{Batch, Sink, SinkError, Stage, json};
+use crate::storage::StoreError;
 
 /// The root of the screen, as it stands in the job log.
 pub const ROOT: &str = "stdout:";

@@ -19,13 +19,13 @@ use datafusion::parquet::file::metadata::KeyValue;
 
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::output::SharedOutput;
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{FileCommit, OutputCommit, Partitions};
-use crate::checkpoint::store::{Limits, SharedStore, StagedFile, StoreError};
+use crate::checkpoint::record::{FileCommit, OutputCommit};
 use crate::faults::{Faults, Moment, Step};
-use crate::sink::hive::{PartitionError, Partitioner, RefusedRows};
-use crate::sink::table_schema::TableSchema;
+use crate::offsets::Partitions;
 use crate::sink::{Batch, Sink, SinkError, Stage};
+use crate::storage::{Limits, SharedStore, StagedFile, StoreError, paths};
+use crate::tables::hive::{PartitionError, Partitioner, RefusedRows};
+use crate::tables::schema::TableSchema;
 
 pub(crate) use self::csv::count_rows as csv_rows;
 

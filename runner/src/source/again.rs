@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::job_state::map_partitions;
-use crate::checkpoint::record::Partitions;
+use crate::offsets::{Partitions, map_partitions};
 use crate::source::dead_letter::{DeadLetters, QUERY};
 use crate::source::record::{NoHeaders, Record};
 use crate::source::{Source, SourceError, WithoutLeader};

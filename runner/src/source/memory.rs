@@ -11,8 +11,7 @@ use data_platform_crds::kafka::{StartOffset, StartingOffsets};
 
 use super::record::{NoHeaders, Record};
 use super::{Identity, PartitionRead, Source, SourceError, Topic, WithoutLeader};
-use crate::checkpoint::record::Partitions;
-use crate::pipeline::plan::Bounds;
+use crate::offsets::{Bounds, Partitions};
 use crate::random::Random;
 use crate::stop::StopSignal;
 

@@ -13,15 +13,13 @@ use data_platform_crds::kafka::StartingOffsets;
 use data_platform_crds::source::BadRecordAction;
 use datafusion::arrow::array::RecordBatch;
 
-use crate::checkpoint::counters::SourceCounters;
-use crate::checkpoint::record::Partitions;
 use crate::clock::show_time;
-use crate::pipeline::job_plan::SourcePlan;
-use crate::pipeline::plan::Bounds;
+use crate::counters::SourceCounters;
+use crate::offsets::{Bounds, Partitions};
 use crate::source::again::{self, Refusals};
 use crate::source::ahead;
 use crate::source::dead_letter::{self, DeadLetters};
-use crate::source::decode::{BadReason, Decoder};
+use crate::source::decode::{BadReason, DecodePlan, Decoder};
 use crate::source::places::Places;
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
@@ -126,8 +124,8 @@ pub struct Decoders {
 
 impl Decoders {
     /// New decoders of these sources.
-    pub fn new(sources: &[SourcePlan], routes: &TopicRoutes) -> Self {
-        let decoders = sources.iter().map(|source| Decoder::new(source.decode.clone())).collect();
+    pub fn new<'a>(sources: impl IntoIterator<Item = &'a DecodePlan>, routes: &TopicRoutes) -> Self {
+        let decoders = sources.into_iter().map(|decode| Decoder::new(decode.clone())).collect();
         Self { decoders, routes: routes.clone() }
     }
 }

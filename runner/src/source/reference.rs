@@ -15,8 +15,8 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use twox_hash::XxHash3_64;
 
-use crate::checkpoint::record::xxh3_hex;
 use crate::source::decode::arrow_type;
+use crate::storage::checksum::xxh3_hex;
 
 mod csv;
 mod parquet;

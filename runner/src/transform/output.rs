@@ -9,8 +9,9 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::LogicalPlan;
 
 use super::error::QueryError;
-use super::utc_dates::{UTC_DATE_OF, utc_dates};
+use super::utc_dates::utc_dates;
 use super::window::timestamp_type;
+use crate::tables::schema::UTC_DATE_OF;
 
 /// Most rows of an emitted batch: list offsets have 32 bits, and writers buffer whole batches.
 pub(super) const BATCH_ROWS_MAX: usize = 65_536;

@@ -9,9 +9,6 @@ use datafusion::common::{Column, DFSchema, ExprSchema};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Cast, Expr, LogicalPlan};
 
-/// Key in the metadata of a field: the names of the times, as a JSON list.
-pub(crate) const UTC_DATE_OF: &str = "utcDateOf";
-
 /// Nodes below each other that are looked through.
 const DEPTH_MAX: usize = 64;
 

@@ -59,7 +59,8 @@ pub(super) fn forget(state: &mut JobState) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::record::{Commit, Own, QueryPlan, Range, Record, ReplayFrom, Start};
+    use crate::checkpoint::record::{Commit, Own, QueryPlan, Record, ReplayFrom, Start};
+    use crate::offsets::Range;
 
     fn plan(sql: &str) -> Plan {
         let query = QueryPlan { sql: sql.to_owned(), state_fingerprint: "f".to_owned(), ..QueryPlan::default() };

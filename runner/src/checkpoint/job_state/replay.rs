@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::duplicates::Duplicates;
-use crate::checkpoint::record::{Commit, Partitions, Range, ReferenceVersion, WindowEnds};
+use crate::checkpoint::record::{Commit, ReferenceVersion, WindowEnds};
+use crate::offsets::{Partitions, Range};
 
 /// A batch, or several that may be read as one, as a rebuild repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +142,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::checkpoint::counters::SourceCounters;
+    use crate::counters::SourceCounters;
 
     /// A record: its event time, by offset, of two partitions.
     type Topic = [Vec<i64>; 2];

@@ -6,9 +6,9 @@ use crate::checkpoint::log::{JobLog, LogAccess, LogError, read};
 use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::owner::{Claim, Owned, Owner};
 use crate::checkpoint::record::{Own, Record};
-use crate::checkpoint::store::StoreError;
-use crate::checkpoint::store::open::Location;
 use crate::faults::Guard;
+use crate::storage::StoreError;
+use crate::storage::location::Location;
 
 impl JobLog {
     /// Says where the outputs are to lie now, by name and root.

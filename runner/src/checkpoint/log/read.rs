@@ -3,9 +3,8 @@
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::LogError;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{self, Record};
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::storage::{SharedStore, StoreError, paths};
 
 /// What a log says.
 #[derive(Clone, Debug)]

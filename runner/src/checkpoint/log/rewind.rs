@@ -12,10 +12,9 @@ use bytes::Bytes;
 use crate::checkpoint::decide::{self, SlotDecision};
 use crate::checkpoint::log::{LogError, OpenOutput};
 use crate::checkpoint::output::SharedOutput;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{self, Record};
 use crate::checkpoint::rewind::RewindPlan;
-use crate::checkpoint::store::{Created, SharedStore, StoreError, move_aside};
+use crate::storage::{Created, SharedStore, StoreError, move_aside, paths};
 
 /// Does what the plan says.
 ///

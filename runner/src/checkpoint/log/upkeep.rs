@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use crate::checkpoint::decide;
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::{JobLog, LogError, read};
 use crate::checkpoint::output::Sweep;
 use crate::checkpoint::record::{self, BaseReference, Record};
-use crate::checkpoint::store::Created;
-use crate::checkpoint::{decide, paths};
 use crate::faults::{Step, step};
+use crate::storage::checksum::checksum;
+use crate::storage::{Created, paths};
 
 impl JobLog {
     /// Writes a base if one is due, and then removes what it makes superfluous.
@@ -38,12 +39,8 @@ impl JobLog {
             // Left by another version of the program, or damaged: the next version gets a base.
             return Ok(());
         }
-        let reference = BaseReference {
-            epoch: self.state.epoch(),
-            version,
-            bytes: bytes.len() as u64,
-            xxh3: record::checksum(&bytes),
-        };
+        let reference =
+            BaseReference { epoch: self.state.epoch(), version, bytes: bytes.len() as u64, xxh3: checksum(&bytes) };
         step(&*faults, Step::BaseRecord, self.append(&Record::Base(reference))).await?;
         self.newest_base = Some(version);
         Ok(())

@@ -10,14 +10,13 @@ use crate::checkpoint::decide::{self, PublishDecision};
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::output::{Decided, Output, SharedOutput, Sweep};
 use crate::checkpoint::owner::{self, Claim, Owned, Owner};
-use crate::checkpoint::paths::{self, format1};
-use crate::checkpoint::places;
 use crate::checkpoint::progress::{Progress, progress_beside, read_progress, write_progress};
 use crate::checkpoint::record::{FileCommit, OutputCommit};
 use crate::checkpoint::rewind::RewindPlan;
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{Published, SharedStore, StagedFacts, StoreError, move_aside};
 use crate::faults::{Faults, Step, step};
+use crate::storage::location::Location;
+use crate::storage::paths::{self, format1};
+use crate::storage::{Published, SharedStore, StagedFacts, StoreError, move_aside, places};
 
 /// A table, with its bookkeeping beside it.
 pub struct Files {

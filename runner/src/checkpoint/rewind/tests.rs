@@ -8,8 +8,8 @@ use super::*;
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::log::read;
 use crate::checkpoint::log::rewind::carry_out;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::encode;
+use crate::storage::paths;
 
 #[tokio::test]
 async fn a_damaged_record_in_the_middle_costs_the_commits_after_it_and_no_row() {

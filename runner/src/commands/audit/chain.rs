@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use crate::checkpoint::record::Partitions;
+use crate::offsets::Partitions;
 
 /// What was covered of one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 //!
 //! Pure.
 
-use crate::checkpoint::counters::{Counters, SourceCounters};
 use crate::checkpoint::duplicates::Duplicates;
 use crate::checkpoint::record::{Commit, Plan};
+use crate::counters::{Counters, SourceCounters};
 
 /// Names of the outputs that a query feeds: all but the dead letters.
 pub(super) fn query_outputs(plan: &Plan) -> Vec<&str> {
@@ -103,8 +103,9 @@ pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::counters::OutputCounters;
-    use crate::checkpoint::record::{FileCommit, OutputCommit, QueryPlan, Range};
+    use crate::checkpoint::record::{FileCommit, OutputCommit, QueryPlan};
+    use crate::counters::OutputCounters;
+    use crate::offsets::Range;
     use std::collections::BTreeMap;
 
     fn plan() -> Plan {

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::job_state::{JobState, map_partitions};
-use crate::checkpoint::record::{Commit, FileCommit, Partitions, Plan, Record};
+use crate::checkpoint::job_state::JobState;
+use crate::checkpoint::record::{Commit, FileCommit, Plan, Record};
 use crate::checkpoint::survey::Survey;
+use crate::offsets::{Partitions, map_partitions};
 
 use super::chain::{Chains, Covered};
 use super::counting;

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
-use crate::checkpoint::paths;
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::commands::checkpoint::{FileState, Retention, check_file, files_of, read_facts};
 use crate::sink::footer::FileFacts;
+use crate::storage::{SharedStore, StoreError, paths};
 
 use super::chain::Chains;
 use super::counting::letters_missing;

@@ -1,9 +1,9 @@
 use super::*;
 use crate::args::RewindArgs;
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, Record, encode};
 use crate::commands::checkpoint::fixture::{Fixture, JOB, LETTERS, STEP, TABLE};
+use crate::storage::paths;
 
 async fn audited(fixture: &Fixture) -> Audit {
     run(&Survey::read(&fixture.store()).await.unwrap(), None, Retention::default()).await.unwrap()
@@ -35,7 +35,7 @@ async fn a_job_is_proved_from_its_records_and_where_they_are_gone_from_the_foote
         assert_eq!((covered.first, covered.next), (100, 100 + commits * STEP));
         let rows: u64 = (0..commits).map(|number| if number % 4 == 3 { 0 } else { 6 }).sum();
         assert_eq!(audit.tables[TABLE].rows, rows);
-        let location = crate::checkpoint::store::open::Location::parse("/x").unwrap();
+        let location = crate::storage::location::Location::parse("/x").unwrap();
         let text = audit.text(&JobPlace::open("local/clicks".to_owned(), location).unwrap());
         assert!(text.contains("PROVED: ") && !text.contains("NOT PROVED"), "{text}");
     }

@@ -7,13 +7,13 @@ mod verify;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::app::CommandError;
 use crate::checkpoint::log::OpenOutput;
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::commands::error::CommandError;
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::{Own, State, record_path};
 use crate::pipeline::batch::survey::{BatchSurvey, Replacement};
+use crate::storage::{SharedStore, StoreError};
 
 use super::ls::first_version;
 use super::show::{line, one_record, versions};

@@ -1,12 +1,9 @@
 //! Files of outputs, compared with what the log says of them.
 
-use std::fs::File;
-
-use crate::checkpoint::paths;
 use crate::checkpoint::record::FileCommit;
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::sink::footer::{self, FileFacts};
 use crate::sink::table::csv_rows;
+use crate::storage::{SharedStore, StoreError, paths};
 
 /// A file that a commit names, as it lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,11 +58,6 @@ async fn check_object(store: &SharedStore, path: &str, file: &FileCommit) -> Res
     Ok(if found.xxh3 == file.xxh3 { FileState::Good } else { FileState::Changed })
 }
 
-/// Opens a file of an output that lies in a folder.
-fn open_file(output: &SharedStore, path: &str) -> Option<File> {
-    File::open(output.file(path)?).ok()
-}
-
 /// Rows and footer of a file that is called `name` for readers; the inner error says why it is none. Of a local Parquet file
 /// only the end is read.
 pub(crate) async fn read_facts(
@@ -78,11 +70,5 @@ pub(crate) async fn read_facts(
         let facts = content.map(|content| FileFacts { rows: csv_rows(&content), footer: None });
         return Ok(facts.ok_or_else(|| "it is gone".to_owned()));
     }
-    if let Some(file) = open_file(output, path) {
-        return Ok(footer::read(&file));
-    }
-    match output.get(path).await? {
-        Some(content) => Ok(footer::read(&content)),
-        None => Ok(Err("it is gone".to_owned())),
-    }
+    Ok(footer::of_file(output, path).await?.unwrap_or_else(|| Err("it is gone".to_owned())))
 }

@@ -9,19 +9,19 @@ use data_platform_crds::sink::Compression;
 use datafusion::arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringViewArray};
 
 use crate::args::PlaceArgs;
-use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::{Attempt, JobLog, LogAccess, OpenOutput, read};
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{
-    Commit, OutputCommit, Partitions, Plan, QueryPlan, Range, Rank, ReplayFrom, Start, StateObject, WindowEnds,
+    Commit, OutputCommit, Plan, QueryPlan, Rank, ReplayFrom, Start, StateObject, WindowEnds,
 };
-use crate::checkpoint::store::local::LocalStore;
-use crate::checkpoint::store::{SharedStore, Store};
+use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::faults::{Faults, NoSync};
+use crate::offsets::{Partitions, Range};
 use crate::pipeline::snapshot;
 use crate::sink::table::{FileFormat, Footer, TableSettings, TableSink};
 use crate::sink::{self, Batch, Sink};
+use crate::storage::local::LocalStore;
+use crate::storage::{SharedStore, Store, paths};
 
 pub(crate) const JOB: &str = "clicks";
 pub(crate) const TABLE: &str = "clicks_by_day";

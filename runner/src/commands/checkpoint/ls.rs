@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::app::CommandError;
-use crate::checkpoint::counters::SourceCounters;
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::record::Record;
-use crate::checkpoint::store::open::Location;
 use crate::checkpoint::survey::Survey;
+use crate::commands::error::CommandError;
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
+use crate::counters::SourceCounters;
+use crate::storage::location::Location;
 
 use super::{JobPlace, Kind, batch, job_names, store_failed};
 

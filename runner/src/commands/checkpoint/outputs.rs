@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::app::CommandError;
 use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::output::SharedOutput;
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::commands::error::CommandError;
 use crate::sink;
+use crate::storage::location::Location;
+use crate::storage::{SharedStore, StoreError};
 
 use super::no_faults;
 

@@ -4,7 +4,7 @@
 
 use chrono::NaiveDate;
 
-use crate::sink::hive::parse_directory;
+use crate::tables::hive::parse_directory;
 
 /// What was said of files that are not there any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,32 +3,31 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::app::{CommandError, print};
 use crate::args::RewindArgs;
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::log::rewind::carry_out;
 use crate::checkpoint::log::{LogError, OpenOutput};
 use crate::checkpoint::output::files::{VoidFile, void_files};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{Partitions, Rank, Record};
+use crate::checkpoint::record::{Rank, Record};
 use crate::checkpoint::rewind::{
     RewindFacts, RewindPlan, RewindRefused, RewindRequest, TopicNow, needed_offsets, plan, ranges_text,
     snapshot_versions, target,
 };
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::checkpoint::survey::Survey;
 use crate::clock::{Clock, SystemClock};
+use crate::commands::error::CommandError;
 use crate::commands::run::candidate;
-use crate::commands::{align_right, bytes, grouped, list, time};
+use crate::commands::{align_right, bytes, grouped, list, print, time};
 use crate::config::job::DEFAULT_BOOTSTRAP_SERVERS;
 use crate::config::{JobSource, load_streaming};
+use crate::offsets::{Bounds, Partitions};
 use crate::pipeline::error::JobError;
-use crate::pipeline::plan::Bounds;
 use crate::source::kafka::config::{Secrets, secrets_folder};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
 use crate::source::routes::TopicRoutes;
 use crate::source::{Source, Trouble};
+use crate::storage::lock::FolderLock;
+use crate::storage::{SharedStore, StoreError, paths};
 
 use super::verify::object_problem;
 use super::{JobPlace, block_on, output_opener, outputs, read_facts, store_failed};

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::app::CommandError;
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{Commit, Record, StateObject};
 use crate::checkpoint::survey::{Slot, Survey};
+use crate::commands::error::CommandError;
 use crate::commands::{ago, align_right, bytes, grouped, list, time};
+use crate::storage::paths;
 
 use super::ls::kind;
 use super::{JobPlace, store_failed};

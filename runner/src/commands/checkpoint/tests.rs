@@ -1,9 +1,9 @@
 use super::fixture::{Fixture, JOB, LETTERS, NOON, TABLE};
 use super::*;
 use crate::args::RewindArgs;
-use crate::checkpoint::lock::FolderLock;
 use crate::checkpoint::record::{Record, encode};
 use crate::checkpoint::survey::Survey;
+use crate::storage::lock::FolderLock;
 
 async fn verified(fixture: &Fixture) -> (String, bool) {
     verify::verify(&place(fixture), Retention::default()).await.unwrap()
@@ -24,8 +24,8 @@ fn error_text(error: CommandError) -> String {
 
 /// Everything below the fixture's folder, with its content.
 fn snapshot_of(fixture: &Fixture) -> Vec<(String, Vec<u8>)> {
-    let store = crate::checkpoint::store::local::LocalStore::open(&fixture.path(""), no_faults()).unwrap();
-    let listed = futures::executor::block_on(crate::checkpoint::store::Store::list(&store, "")).unwrap();
+    let store = crate::storage::local::LocalStore::open(&fixture.path(""), no_faults()).unwrap();
+    let listed = futures::executor::block_on(crate::storage::Store::list(&store, "")).unwrap();
     listed.into_iter().map(|entry| (entry.path.clone(), std::fs::read(fixture.path(&entry.path)).unwrap())).collect()
 }
 

@@ -9,17 +9,17 @@ use std::io::Cursor;
 use bytes::Bytes;
 use datafusion::arrow::ipc::reader::StreamReader;
 
-use crate::app::CommandError;
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::owner;
-use crate::checkpoint::paths;
 use crate::checkpoint::progress::read_progress;
-use crate::checkpoint::record::{FileCommit, OutputCommit, Record, RecordError, StateObject, checksum};
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::checkpoint::record::{FileCommit, OutputCommit, Record, RecordError, StateObject};
 use crate::checkpoint::survey::Survey;
+use crate::commands::error::CommandError;
 use crate::commands::{bytes, grouped, list};
+use crate::storage::checksum::checksum;
+use crate::storage::{SharedStore, StoreError, paths};
 
 use super::outputs::{files as files_of, table};
 use super::{FileState, JobPlace, Retention, check_file, output_opener, sees_tables, store_failed};

@@ -5,10 +5,10 @@ use std::path::Path;
 use comfy_table::Table;
 
 use super::jobs::Done;
-use crate::app::{CommandError, print};
 use crate::args::QueryFormat;
-use crate::checkpoint::counters::SourceCounters;
-use crate::commands::{align_right, grouped, list, query};
+use crate::commands::error::CommandError;
+use crate::commands::{align_right, grouped, list, print, query};
+use crate::counters::SourceCounters;
 
 /// Shows it all; an error if a record is lost.
 pub(super) fn show(jobs: &[Done], folder: &Path) -> Result<u8, CommandError> {

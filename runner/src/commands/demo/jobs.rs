@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use crate::app::CommandError;
 use crate::args::PlaceArgs;
-use crate::checkpoint::store::open::Location;
+use crate::commands::error::CommandError;
 use crate::commands::run::{Running, options_of_places};
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::{JobSource, load_streaming};
@@ -16,6 +15,7 @@ use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{JobStatus, SharedStatus};
 use crate::pipeline::streaming::RunMode;
 use crate::stop::StopSignal;
+use crate::storage::location::Location;
 
 /// A built-in job in the demo.
 pub(super) struct DemoJob {

@@ -1,12 +1,11 @@
 //! The live figures: a table that is drawn again and again on a terminal, else a line for each job now and then.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::jobs::Started;
-use crate::app::print;
 use crate::clock::{Clock, SystemClock};
-use crate::commands::{align_right, bytes, grouped, list, terminal_width};
+use crate::commands::{align_right, bytes, grouped, list, print, terminal_width};
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::status::JobStatus;
 use crate::stop::StopSignal;
@@ -21,9 +20,9 @@ const WIDE: u16 = 120;
 /// Draws until somebody says stop, or says it itself when the time is over.
 pub(super) fn watch(jobs: &[Started], stop: &StopSignal, time: Option<Duration>) {
     let terminal = std::io::stdout().is_terminal();
-    let (began, mut lines_before, mut pictures) = (Instant::now(), 0, 0);
+    let (began, mut lines_before, mut pictures) = (SystemClock.instant(), 0, 0);
     loop {
-        let elapsed = began.elapsed();
+        let elapsed = SystemClock.since(began);
         let statuses: Vec<_> = jobs.iter().map(|job| (job.job.name, job.status.get())).collect();
         if terminal {
             let picture = picture(&statuses, elapsed, terminal_width().unwrap_or(80));
@@ -148,7 +147,7 @@ fn output_row(name: &str, status: &JobStatus, wide: bool) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
+    use crate::counters::{Counters, OutputCounters, SourceCounters};
     use crate::pipeline::status::OutputStatus;
 
     fn status(outputs: &[&str]) -> JobStatus {

@@ -8,9 +8,9 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::app::{CommandError, print};
 use crate::args::QueryFormat;
-use crate::commands::{align_right, grouped, list};
+use crate::commands::error::CommandError;
+use crate::commands::{align_right, grouped, list, print};
 
 /// Rows of a table for people: more than fits a screen, less than a terminal takes seconds to draw. All of them must be
 /// known before the first is drawn, since the columns are as wide as their widest value.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
-use crate::app::CommandError;
-use crate::checkpoint::store::open::Location;
+use crate::commands::error::CommandError;
 use crate::engine;
-use crate::source::table_files::{Table, children, is_parquet, partition_of};
+use crate::storage::location::Location;
+use crate::tables::{Table, children, is_parquet, partition_of};
 
 /// The tables of an outputs folder.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use data_platform_crds::check::Manifest;
 use data_platform_crds::job::Job;
 use data_platform_crds::runner_config::{RunnerConfig, RunnerConfigError};
 
-use crate::app::CommandError;
 use crate::args::{LogLevel, PlaceArgs, RunArgs};
 use crate::checkpoint::record::Rank;
+use crate::commands::error::CommandError;
 use crate::config::job::RunOptions;
 use crate::config::{ConfigError, Loaded, check_without_operator, load_in_pod, load_one};
 use crate::source::kafka::config::Secrets;

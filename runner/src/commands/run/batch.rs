@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use data_platform_crds::batch_job::Replaced;
 
-use crate::app::{CommandError, report};
 use crate::args::{IntervalArgs, RunArgs};
-use crate::clock::show_time;
+use crate::clock::{Clock, SystemClock, show_time};
+use crate::commands::error::{CommandError, report};
 use crate::commands::run::last_message::{self, Told, rfc3339};
 use crate::commands::run::{Running, listen_for_signals, serve};
 use crate::commands::{bytes, grouped};
@@ -209,7 +209,7 @@ fn time_of(flag: &str, text: &str) -> Result<i64, CommandError> {
 }
 
 fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, began: Instant) {
-    let seconds = began.elapsed().as_secs_f64();
+    let seconds = SystemClock.since(began).as_secs_f64();
     if !std::io::stdout().is_terminal() {
         let summary = serde_json::json!({
             "job": planned.name(), "start": rfc3339(status.start), "end": rfc3339(status.end),

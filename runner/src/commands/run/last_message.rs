@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use data_platform_crds::termination::{Termination, TerminationInterval};
 
-use crate::app::CommandError;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::error::CommandError;
 
 /// What a run did, whether it ended well or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(crate) struct Told {
 
 /// Writes the last message. A file that cannot be written is told in the log: the run itself is over.
 pub(crate) fn write(path: &Path, told: &Told, error: Option<&CommandError>, began: Instant) {
-    let body = body(told, error, began.elapsed().as_secs());
+    let body = body(told, error, SystemClock.since(began).as_secs());
     if let Err(error) = std::fs::write(path, body) {
         tracing::warn!(path = %path.display(), %error, "cannot write the last message");
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::app::CommandError;
 use crate::args::RunArgs;
+use crate::commands::error::CommandError;
 use crate::commands::run::asked::{Asked, glance};
 use crate::commands::run::{Running, listen_for_signals, plan, serve};
 use crate::pipeline::error::JobError;

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::checkpoint::counters::{OutputCounters, SourceCounters};
 use crate::commands::grouped;
 use crate::config::job::{PlannedJob, RunOptions};
+use crate::counters::{OutputCounters, SourceCounters};
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::status::JobStatus;
 

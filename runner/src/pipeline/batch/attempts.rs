@@ -7,8 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::record::{Body, decode, encode};
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::pipeline::batch::interval::{Covered, Interval};
+use crate::storage::{SharedStore, StoreError};
 
 /// The object, below the job's checkpoint folder.
 const ATTEMPTS: &str = "attempts.json";
@@ -68,8 +68,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::checkpoint::store::local::LocalStore;
     use crate::faults::NoSync;
+    use crate::storage::local::LocalStore;
 
     fn hour(number: i64) -> Interval {
         Interval { start: number * 3_600_000_000, end: (number + 1) * 3_600_000_000 }

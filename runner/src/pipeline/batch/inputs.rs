@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use data_platform_crds::batch_job::CompleteBy;
 
 use crate::checkpoint::progress::{Progress, read_progress};
-use crate::checkpoint::store::open::Location;
-use crate::clock::show_time;
+use crate::clock::{Clock, show_time};
 use crate::faults::Faults;
 use crate::pipeline::batch::interval::Interval;
 use crate::pipeline::batch::turn::interrupted;
 use crate::pipeline::error::{JobError, Reason};
-use crate::source::table_files::{Table, TimeRange};
 use crate::stop::StopSignal;
+use crate::storage::location::Location;
+use crate::tables::{Table, TimeRange};
 use crate::transform::InputTables;
 
 /// How often an input that is not complete is looked at.
@@ -51,7 +51,7 @@ pub(crate) struct Waiting<'a> {
     pub(crate) deadline: Instant,
     pub(crate) stop: &'a StopSignal,
     pub(crate) faults: &'a Arc<dyn Faults>,
-    pub(crate) now: &'a dyn Fn() -> i64,
+    pub(crate) clock: &'a dyn Clock,
     /// Is told what it waits for.
     pub(crate) tell: &'a dyn Fn(&str),
 }
@@ -61,7 +61,7 @@ impl Waiting<'_> {
         let mut told = String::new();
         loop {
             let Some(why) = self.incomplete(interval).await? else { return Ok(()) };
-            if Instant::now() >= self.deadline {
+            if self.clock.instant() >= self.deadline {
                 return Err(JobError::passing(
                     Reason::InputIncomplete,
                     why,
@@ -73,14 +73,14 @@ impl Waiting<'_> {
                 (self.tell)(&why);
                 told = why;
             }
-            if self.stop.wait(LOOK.min(self.deadline.saturating_duration_since(Instant::now()))) {
+            if self.stop.wait(LOOK.min(self.deadline.saturating_duration_since(self.clock.instant()))) {
                 return Err(interrupted());
             }
         }
     }
 
     async fn incomplete(&self, interval: Interval) -> Result<Option<String>, JobError> {
-        if (self.now)() < interval.end {
+        if self.clock.now() < interval.end {
             return Ok(Some(format!("the interval ends only at {}", show_time(interval.end))));
         }
         let by_progress = |input: &&Input| input.time_column.is_some() && input.complete_by == CompleteBy::Progress;

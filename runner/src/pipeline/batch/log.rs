@@ -8,12 +8,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::log::read::versions;
-use crate::checkpoint::paths;
 use crate::checkpoint::record::{Body, FileCommit, decode, encode};
-use crate::checkpoint::store::{Created, SharedStore};
 use crate::faults::{Faults, Moment, Step};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::error::{JobError, Reason, Retry};
+use crate::storage::{Created, SharedStore, paths};
 
 /// Records, below the job's checkpoint folder. Not `log`: that is a streaming job's.
 pub(crate) const RECORDS: &str = "batch-log";

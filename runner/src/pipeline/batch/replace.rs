@@ -17,15 +17,15 @@ use crate::checkpoint::log::claims;
 use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::output::files::{Files, adopt_format1};
 use crate::checkpoint::owner::{self, Claim, Owner};
-use crate::checkpoint::paths::{self, format1};
 use crate::checkpoint::progress::{Progress, progress_beside, write_progress as tell};
 use crate::checkpoint::record::FileCommit;
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{SharedStore, StagedFacts, StoreError, Superseded};
 use crate::faults::{Faults, Guard, Moment, NoFaults, Step, step};
 use crate::pipeline::batch::log::{BatchLog, Record, Replace};
 use crate::pipeline::error::{JobError, Reason};
 use crate::sink::footer;
+use crate::storage::location::Location;
+use crate::storage::paths::{self, format1};
+use crate::storage::{SharedStore, StagedFacts, StoreError, Superseded};
 
 /// What a person does about an output of another log.
 const OTHER_PATH: &str = "give one of the two jobs another sink.path; if the other one is gone for good, or its checkpoint is, \
@@ -115,14 +115,8 @@ pub(super) async fn files_of(
 
 /// The log that wrote a file, as its footer says.
 async fn written_by(output: &SharedStore, path: &str) -> Result<Option<String>, StoreError> {
-    let facts = match output.file(path).and_then(|file| std::fs::File::open(file).ok()) {
-        Some(file) => footer::read(&file),
-        None => match output.get(path).await? {
-            Some(content) => footer::read(&content),
-            None => return Ok(None),
-        },
-    };
-    Ok(facts.ok().and_then(|facts| facts.footer).map(|footer| footer.log_id))
+    let facts = footer::of_file(output, path).await?;
+    Ok(facts.and_then(Result::ok).and_then(|facts| facts.footer).map(|footer| footer.log_id))
 }
 
 /// Makes what is decided visible, if anything is, and tells until when the output is complete.

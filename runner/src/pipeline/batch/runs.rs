@@ -4,9 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::record::{Body, decode, encode};
-use crate::checkpoint::store::{Created, SharedStore, StoreError};
 use crate::pipeline::batch::interval::{Covered, Interval};
 use crate::pipeline::error::{JobError, Reason};
+use crate::storage::{Created, SharedStore, StoreError};
 
 /// One file for each Job.
 const RUNS: &str = "runs";
@@ -73,8 +73,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::checkpoint::store::local::LocalStore;
     use crate::faults::NoSync;
+    use crate::storage::local::LocalStore;
 
     const HOUR: i64 = 3_600_000_000;
 

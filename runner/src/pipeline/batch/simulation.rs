@@ -13,10 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use crate::checkpoint::paths;
 use crate::checkpoint::record::FileCommit;
-use crate::checkpoint::store::SharedStore;
-use crate::checkpoint::store::simulated::{Disk, SimulatedStore, pause};
 use crate::faults::{Faults, NoFaults};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::batch::log::{BASES, BatchLog, Own, RECORDS, Record, Replace, Start, State};
@@ -24,6 +21,8 @@ use crate::pipeline::batch::replace;
 use crate::pipeline::batch::survey::BatchSurvey;
 use crate::pipeline::error::{JobError, Retry};
 use crate::random::Random;
+use crate::storage::simulated::{Disk, SimulatedStore, pause};
+use crate::storage::{SharedStore, paths};
 
 const OUTPUT: &str = "out";
 const HOURS: i64 = 12;

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use crate::checkpoint::log::read::versions;
 use crate::checkpoint::record::FileCommit;
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::checkpoint::survey::{Damage, Slot, slots};
 use crate::pipeline::batch::interval::Interval;
 use crate::pipeline::batch::log::{BASES, Own, RECORDS, Record, Replace, State, base_path, record_path};
+use crate::storage::{SharedStore, StoreError};
 
 /// How often a log is read again because a run removed old records meanwhile.
 const READS_MAX: u32 = 5;

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::lock::{FolderLock, LockError};
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::{SharedStore, StoreError};
+use crate::clock::Clock;
 use crate::faults::Faults;
 use crate::pipeline::batch::log::{BatchLog, Own};
 use crate::pipeline::batch::replace::fenced;
 use crate::pipeline::error::{JobError, Reason};
 use crate::stop::StopSignal;
+use crate::storage::location::Location;
+use crate::storage::lock::{FolderLock, LockError};
+use crate::storage::{SharedStore, StoreError};
 
 /// The heartbeat, below the job's checkpoint folder.
 const HEARTBEAT: &str = "alive.json";
@@ -72,6 +73,7 @@ impl Drop for Heartbeat {
 /// How long to wait, and for whom not to.
 pub(crate) struct Patience<'a> {
     pub(crate) wait: Duration,
+    pub(crate) clock: &'a dyn Clock,
     pub(crate) stop: &'a StopSignal,
     /// Identity of the Job that this run is an attempt of.
     pub(crate) run: Option<&'a str>,
@@ -81,7 +83,7 @@ pub(crate) struct Patience<'a> {
 
 /// Locks a local checkpoint, waiting for a run that has it.
 pub(crate) fn lock(folder: &std::path::Path, patience: &Patience<'_>) -> Result<FolderLock, JobError> {
-    let began = Instant::now();
+    let began = patience.clock.instant();
     let mut is_told = false;
     loop {
         match FolderLock::take(folder) {
@@ -99,7 +101,7 @@ pub(crate) fn lock(folder: &std::path::Path, patience: &Patience<'_>) -> Result<
 }
 
 fn wait(patience: &Patience<'_>, began: Instant, who: &str) -> Result<(), JobError> {
-    if began.elapsed() >= patience.wait {
+    if patience.clock.since(began) >= patience.wait {
         return Err(JobError::passing(
             Reason::CheckpointInUse,
             format!("another run of this job is at work: {who}"),
@@ -130,15 +132,15 @@ pub(crate) async fn take(
     patience: &Patience<'_>,
     faults: &dyn Faults,
 ) -> Result<BatchLog, JobError> {
-    let began = Instant::now();
+    let began = patience.clock.instant();
     let mut heartbeat = beat(store).await?;
-    let mut changed = Instant::now();
+    let mut changed = patience.clock.instant();
     loop {
         let owner = log.state.owner.clone().filter(|_| !log.state.released);
         let is_ours = |own: &Own| own.run.is_some() && own.run.as_deref() == patience.run;
         let is_free = match &owner {
             None => true,
-            Some(own) => patience.is_locked || is_ours(own) || changed.elapsed() >= SILENCE,
+            Some(own) => patience.is_locked || is_ours(own) || patience.clock.since(changed) >= SILENCE,
         };
         if log.state.owner.as_ref().is_some_and(|own| own.rank > candidate.rank.of_resource()) {
             return Err(fenced(&log));
@@ -163,7 +165,7 @@ pub(crate) async fn take(
         let now = beat(store).await?;
         if now != heartbeat {
             heartbeat = now;
-            changed = Instant::now();
+            changed = patience.clock.instant();
         }
     }
 }

@@ -8,7 +8,7 @@ use data_platform_crds::runner_status::{
     ReferenceTrouble as TroubleReport, RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
 };
 
-use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
+use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::pipeline::no_output::NoOutput;
 use crate::pipeline::status::{
     BatchStatus, CommitStatus, DeduplicateStatus, ErrorStatus, JobStatus, OutputStatus, PartitionStatus,

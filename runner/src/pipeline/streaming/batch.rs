@@ -13,12 +13,12 @@ use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 
 use self::refused::RefusedRecords;
-use crate::checkpoint::counters::OutputCounters;
-use crate::checkpoint::job_state::{OutputState, map_partitions};
+use crate::checkpoint::job_state::OutputState;
 use crate::checkpoint::log::Attempt;
-use crate::checkpoint::record::Partitions;
 use crate::clock::show_time;
+use crate::counters::OutputCounters;
 use crate::faults::{Guard, Moment, Step as FaultStep};
+use crate::offsets::{Partitions, map_partitions};
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::deduplicate::FoundDuplicates;
@@ -110,7 +110,7 @@ impl FlowWriter {
 impl Session<'_> {
     /// Runs one trigger.
     pub(super) async fn micro_batch(&mut self) -> Result<Step, JobError> {
-        let began = Instant::now();
+        let began = self.environment.clock.instant();
         let faults = Arc::clone(&self.environment.faults);
         faults.reached(FaultStep::Plan, Moment::Before);
         self.look_at_references().await?;
@@ -349,9 +349,9 @@ impl Session<'_> {
     pub(super) async fn rest(&mut self) -> Result<(), JobError> {
         self.log.note_published().await?;
         self.log.write_progress().await?;
-        if self.owner_seen.elapsed() > OWNER_AGE_MAX {
+        if self.environment.clock.since(self.owner_seen) > OWNER_AGE_MAX {
             self.log.check_owner().await?;
-            self.owner_seen = Instant::now();
+            self.owner_seen = self.environment.clock.instant();
         }
         Ok(())
     }
@@ -364,7 +364,8 @@ impl Session<'_> {
             self.snapshot_clock = i64::MIN / 2;
             let mut writers = self.writers(&plan)?;
             let watermark = self.log.state().watermark;
-            self.commit_batch(&plan, &mut writers, ReadSummary::default(), watermark, Instant::now(), false).await?;
+            let began = self.environment.clock.instant();
+            self.commit_batch(&plan, &mut writers, ReadSummary::default(), watermark, began, false).await?;
         }
         Ok(self.log.note_published().await?)
     }
@@ -378,7 +379,8 @@ impl Session<'_> {
             let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
             let mut writers = self.writers(&plan)?;
             let watermark = self.log.state().watermark.max(Some(last));
-            self.commit_batch(&plan, &mut writers, ReadSummary::default(), watermark, Instant::now(), true).await?;
+            let began = self.environment.clock.instant();
+            self.commit_batch(&plan, &mut writers, ReadSummary::default(), watermark, began, true).await?;
             self.log.note_published().await?;
             self.say_running();
             return Ok(());

@@ -16,7 +16,8 @@ use datafusion::arrow::error::ArrowError;
 
 use crate::checkpoint::duplicates::Duplicates;
 use crate::checkpoint::job_state::ReplayBatch;
-use crate::checkpoint::record::{Partitions, Range, StateObject};
+use crate::checkpoint::record::StateObject;
+use crate::offsets::{Partitions, Range};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::status::DeduplicateStatus;
 use crate::pipeline::streaming::StreamingSettings;

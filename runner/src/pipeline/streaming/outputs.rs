@@ -1,11 +1,11 @@
 //! The outputs of a job when it starts: that they are places of their own, nobody else's, and can be written.
 
 use crate::checkpoint::log::{JobLog, LogAccess, LogError, claims};
-use crate::checkpoint::store::open::Location;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::places;
 use crate::pipeline::streaming::{BadRecords, Environment, StreamingSettings};
 use crate::sink::{Sink, SinkPlan};
+use crate::storage::location::Location;
 
 /// No two outputs in one folder, and none where the checkpoint lies.
 pub(super) fn check_places(settings: &StreamingSettings, access: &LogAccess) -> Result<(), JobError> {

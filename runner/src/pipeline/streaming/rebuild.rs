@@ -7,9 +7,10 @@ pub(super) mod earlier;
 
 use bytes::Bytes;
 
-use crate::checkpoint::job_state::{ReplayBatch, Snapshot, map_partitions};
-use crate::checkpoint::record::{Partitions, StateObject, checksum};
+use crate::checkpoint::job_state::{ReplayBatch, Snapshot};
+use crate::checkpoint::record::StateObject;
 use crate::faults::{Guard, Moment, Step};
+use crate::offsets::{Partitions, map_partitions};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::snapshot;
@@ -18,6 +19,7 @@ use crate::pipeline::streaming::rebuild::earlier::flow_at;
 use crate::pipeline::streaming::start::Session;
 use crate::source::SourceError;
 use crate::source::reader::{Part, ReadRequest, ReadSummary};
+use crate::storage::checksum::checksum;
 use crate::transform::Deduplication;
 
 impl Session<'_> {

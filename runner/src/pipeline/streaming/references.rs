@@ -13,15 +13,15 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::ipc::reader::StreamReader;
 
 use crate::checkpoint::job_state::ReplayBatch;
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{ReferenceObject, ReferenceVersion, checksum};
-use crate::checkpoint::store::Created;
+use crate::checkpoint::record::{ReferenceObject, ReferenceVersion};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::ReferencePlan;
 use crate::pipeline::snapshot;
 use crate::pipeline::status::{ReferenceStatus, ReferenceTrouble};
 use crate::pipeline::streaming::start::Session;
 use crate::source::reference::{LoadedReference, ReferenceError, Seen};
+use crate::storage::checksum::checksum;
+use crate::storage::{Created, paths};
 
 /// A reference as it is used.
 pub(super) struct RunningReference {

@@ -6,17 +6,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::checkpoint::decide::{self, ClusterCheck, PlanChange};
-use crate::checkpoint::job_state::{PartitionState, map_partitions};
-use crate::checkpoint::lock::FolderLock;
+use crate::checkpoint::job_state::PartitionState;
 use crate::checkpoint::log::{JobLog, LogAccess, read};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{Partitions, Plan, Start};
+use crate::checkpoint::record::{Plan, Start};
 use crate::faults::Guard;
+use crate::offsets::{Bounds, Partitions, map_partitions};
 use crate::pipeline::error::{JobError, Reason, Retry};
-use crate::pipeline::job_plan::Flow;
+use crate::pipeline::job_plan::{Flow, decoders};
 use crate::pipeline::lag::ReadUpTo;
 use crate::pipeline::no_output::{NoOutput, Seen, Silence};
-use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{OutputStatus, PartitionStatus, Phase};
 use crate::pipeline::streaming::batch::planning::say_topics_gone;
 use crate::pipeline::streaming::deduplicate::RunningDeduplicator;
@@ -27,7 +25,9 @@ use crate::pipeline::streaming::references::RunningReference;
 use crate::pipeline::streaming::{Environment, StreamingJob, StreamingSettings};
 use crate::sink;
 use crate::source::Identity;
-use crate::source::reader::{Decoders, Reader};
+use crate::source::reader::Reader;
+use crate::storage::lock::FolderLock;
+use crate::storage::paths;
 
 /// A job from one reading of its log to the next error or end.
 pub(super) struct Session<'a> {
@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
         let partitions_known =
             recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.values().map(BTreeMap::len).sum());
         let source = (environment.make_source)(partitions_known)?;
-        let decoders = Decoders::new(&settings.sources, &settings.routes);
+        let decoders = decoders(&settings.sources, &settings.routes);
         let reader = Reader::start(source, decoders, environment.stop.clone());
         environment.status.starting("connecting to Kafka");
         let identity = reader.identity()?;
@@ -162,7 +162,7 @@ impl<'a> Session<'a> {
             snapshot_clock: environment.clock.now(),
             bounds_clock: i64::MIN,
             read_up_to: Partitions::new(),
-            owner_seen: Instant::now(),
+            owner_seen: environment.clock.instant(),
             has_read: false,
             activity,
             trusts_clock: false,

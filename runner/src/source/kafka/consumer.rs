@@ -7,7 +7,7 @@ mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, StartOffset, StartingOffsets};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
@@ -18,9 +18,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::config::Secrets;
 use super::context::Context;
 use super::native::{self, Messages, OffsetQuestion, PartitionQueue};
-use crate::checkpoint::job_state::map_partitions;
-use crate::checkpoint::record::Partitions;
-use crate::pipeline::plan::Bounds;
+use crate::clock::{Clock, SystemClock};
+use crate::offsets::{Bounds, Partitions, map_partitions};
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
 use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble, WithoutLeader};
@@ -315,7 +314,7 @@ impl Source for KafkaSource {
                 read.done = self.is_past(topic, *partition, read.end);
             }
         }
-        let mut quiet_since = Instant::now();
+        let mut quiet_since = SystemClock.instant();
         loop {
             let mut something = false;
             let mut waited = false;
@@ -324,7 +323,11 @@ impl Source for KafkaSource {
                 for (partition, read) in partitions.iter_mut().filter(|(_, read)| !read.done) {
                     left += 1;
                     // Only one queue may wait in each round, and only when nothing came in the one before.
-                    let wait = if quiet_since.elapsed() > QUEUE_WAIT && !waited { QUEUE_WAIT } else { Duration::ZERO };
+                    let wait = if SystemClock.since(quiet_since) > QUEUE_WAIT && !waited {
+                        QUEUE_WAIT
+                    } else {
+                        Duration::ZERO
+                    };
                     waited |= !wait.is_zero();
                     something |= match self.read_partition(topic, *partition, read, wait, visit) {
                         Err(SourceError::OffsetsGone { position, .. }) => {
@@ -341,11 +344,11 @@ impl Source for KafkaSource {
                 return Err(SourceError::Stopped);
             }
             if something {
-                quiet_since = Instant::now();
+                quiet_since = SystemClock.instant();
                 self.trouble.set(None);
             } else {
                 Self::serve(&client);
-                if quiet_since.elapsed() > REQUEST_TIMEOUT {
+                if SystemClock.since(quiet_since) > REQUEST_TIMEOUT {
                     let (code, message) = (RDKafkaErrorCode::OperationTimedOut, "no records came".to_owned());
                     let error = self.no_answer("read", &native::RequestError { code, message });
                     if !self.patient || matches!(error, SourceError::Refused { .. }) {
@@ -357,7 +360,7 @@ impl Source for KafkaSource {
                         (Some(lost), WithoutLeader::Await) => self.trouble.set(Some(lost.into_error())),
                         (None, _) => self.trouble.set(Some(error)),
                     }
-                    quiet_since = Instant::now();
+                    quiet_since = SystemClock.instant();
                 }
                 if !waited {
                     std::thread::yield_now();

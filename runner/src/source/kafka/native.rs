@@ -15,7 +15,7 @@ use rdkafka::bindings as sys;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::types::{RDKafka, RDKafkaErrorCode};
 
-use crate::checkpoint::record::Partitions;
+use crate::offsets::Partitions;
 use crate::source::record::Headers;
 
 /// Greatest number of messages of one call: large enough that the call costs nothing, small enough for the cache.

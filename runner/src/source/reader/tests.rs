@@ -1,5 +1,6 @@
 //! The reader over a source in memory: what it hands on, and how much of it at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

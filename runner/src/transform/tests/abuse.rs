@@ -1,15 +1,16 @@
 //! Queries that try to use up stack, memory or time: an answer or an error within seconds, never the process's end.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::*;
+use crate::clock::{Clock, SystemClock};
 
 /// Nobody waits longer for `validate`.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Plans, and if that works also runs the query over a full batch, on a thread with the stack that tokio gives.
 fn abuse(name: &str, sql: &str) -> Result<(), String> {
-    let started = Instant::now();
+    let started = SystemClock.instant();
     let result = std::thread::scope(|scope| {
         let run = || {
             let query = plan(sql).map_err(|error| error.to_string())?;
@@ -33,7 +34,7 @@ fn abuse(name: &str, sql: &str) -> Result<(), String> {
         };
         std::thread::Builder::new().stack_size(2 << 20).spawn_scoped(scope, run).unwrap().join().unwrap()
     });
-    let took = started.elapsed();
+    let took = SystemClock.since(started);
     assert!(took < TIME_MAX, "{name} took {took:?}");
     result
 }

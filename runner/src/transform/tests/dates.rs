@@ -3,9 +3,9 @@
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::MemTable;
 
-use super::super::utc_dates::UTC_DATE_OF;
 use super::super::{BatchQuery, InputTables};
 use super::*;
+use crate::tables::schema::UTC_DATE_OF;
 
 /// `column: times` of every column that says so.
 fn said(schema: &SchemaRef) -> Vec<String> {

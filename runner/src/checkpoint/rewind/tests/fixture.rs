@@ -13,13 +13,13 @@ use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::rewind::carry_out;
 use crate::checkpoint::log::{JobLog, LogAccess, LogError, OpenOutput, read};
 use crate::checkpoint::output::files::Files;
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{Commit, FileCommit, OutputCommit, Plan, Range, ReplayFrom, Start, StateObject};
-use crate::checkpoint::store::local::LocalStore;
-use crate::checkpoint::store::{
-    Created, Limits, ObjectEntry, Published, SharedStore, StagedFacts, StagedFile, Store, StoreError, Superseded,
-};
+use crate::checkpoint::record::{Commit, FileCommit, OutputCommit, Plan, ReplayFrom, Start, StateObject};
 use crate::faults::NoSync;
+use crate::offsets::Range;
+use crate::storage::local::LocalStore;
+use crate::storage::{
+    Created, Limits, ObjectEntry, Published, SharedStore, StagedFacts, StagedFile, Store, StoreError, Superseded, paths,
+};
 
 pub(super) const OUTPUT: &str = "out";
 pub(super) const TOPIC: &str = "t";

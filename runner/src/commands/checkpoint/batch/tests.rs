@@ -2,13 +2,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::args::{PlaceArgs, RewindArgs};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{FileCommit, checksum, encode};
-use crate::checkpoint::store::local::LocalStore;
-use crate::checkpoint::store::open::Location;
+use crate::checkpoint::record::{FileCommit, encode};
 use crate::commands::checkpoint::{Kind, Retention, ls, rewind};
 use crate::faults::NoSync;
 use crate::pipeline::batch::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start, base_path};
+use crate::storage::checksum::checksum;
+use crate::storage::local::LocalStore;
+use crate::storage::location::Location;
+use crate::storage::paths;
 
 use super::*;
 

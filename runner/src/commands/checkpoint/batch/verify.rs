@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::app::CommandError;
 use crate::checkpoint::log::OpenOutput;
-use crate::checkpoint::paths;
 use crate::checkpoint::progress::read_progress;
-use crate::checkpoint::store::{SharedStore, StoreError};
 use crate::commands::checkpoint::outputs::Tables;
 use crate::commands::checkpoint::verify::{Check, shown, text};
 use crate::commands::checkpoint::{FileState, JobPlace, Retention, check_file, outputs, store_failed};
+use crate::commands::error::CommandError;
 use crate::commands::{bytes, grouped};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::{DAMAGED_CURE, Record, Replace, State, base_path, record_path};
 use crate::pipeline::batch::survey::{BatchSurvey, Replacement, visible_files};
+use crate::storage::{SharedStore, StoreError, paths};
 
 /// How often everything is read again when a run went on meanwhile.
 const READS_MAX: u32 = 5;

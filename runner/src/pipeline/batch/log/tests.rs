@@ -2,8 +2,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::*;
-use crate::checkpoint::store::local::LocalStore;
 use crate::faults::NoSync;
+use crate::storage::local::LocalStore;
 
 const HOUR: i64 = 3_600_000_000;
 

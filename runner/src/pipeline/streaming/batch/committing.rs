@@ -7,14 +7,12 @@ use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 
-use crate::checkpoint::counters::{Counters, OutputCounters, SourceCounters};
 use crate::checkpoint::decide;
-use crate::checkpoint::job_state::map_partitions;
 use crate::checkpoint::log::{Attempt, JobLog};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::{Commit, OutputCommit, Partitions, Range, ReplayFrom, StateObject};
-use crate::checkpoint::store::{StagedFacts, StoreError};
+use crate::checkpoint::record::{Commit, OutputCommit, ReplayFrom, StateObject};
+use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::faults::{Faults, Moment, Step as FaultStep};
+use crate::offsets::{Partitions, Range, map_partitions};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::lag;
@@ -27,6 +25,7 @@ use crate::pipeline::streaming::deduplicate::RunningDeduplicator;
 use crate::pipeline::streaming::flows::RunningFlow;
 use crate::pipeline::streaming::start::{Session, too_many_bad};
 use crate::source::reader::ReadSummary;
+use crate::storage::{StagedFacts, StoreError, paths};
 use crate::transform::Deduplication;
 
 impl Session<'_> {
@@ -41,7 +40,7 @@ impl Session<'_> {
         drained: bool,
     ) -> Result<(), JobError> {
         let faults = std::sync::Arc::clone(&self.environment.faults);
-        let commit_began = Instant::now();
+        let commit_began = self.environment.clock.instant();
         if let Some(watermark) = watermark {
             faults.reached(FaultStep::Close, Moment::Before);
             for (running, writer) in self.flows.iter_mut().zip(&mut writers.flows) {
@@ -88,8 +87,8 @@ impl Session<'_> {
             records,
             rows,
             files,
-            batch_ms: began.elapsed().as_millis() as u64,
-            commit_ms: commit_began.elapsed().as_millis() as u64,
+            batch_ms: self.environment.clock.since(began).as_millis() as u64,
+            commit_ms: self.environment.clock.since(commit_began).as_millis() as u64,
         };
         let latency = latest.map(|latest| self.environment.clock.now().saturating_sub(latest));
         (self.environment.observe)(&commit_status, latency);

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::job_state::map_partitions;
-use crate::checkpoint::record::{Partitions, Range};
+use crate::offsets::{Partitions, Range, map_partitions};
 use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::batch::BatchPlan;
 use crate::pipeline::streaming::start::Session;

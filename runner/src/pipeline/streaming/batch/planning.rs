@@ -1,10 +1,8 @@
 //! What the next micro-batch reads: where the partitions end now, who answers, and how much memory is left.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use crate::checkpoint::job_state::map_partitions;
-use crate::checkpoint::record::Partitions;
+use crate::offsets::{Partitions, map_partitions};
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::lag;
 use crate::pipeline::memory::resident_bytes;
@@ -90,7 +88,7 @@ impl Session<'_> {
 
     /// Asks for the ends of the partitions, and for new ones, unless what is known is fresh and enough to read.
     fn look_at_bounds(&mut self) -> Result<(), JobError> {
-        let fresh = self.bounds_age.is_some_and(|age| age.elapsed() < BOUNDS_AGE_MAX);
+        let fresh = self.bounds_age.is_some_and(|age| self.environment.clock.since(age) < BOUNDS_AGE_MAX);
         let ends = map_partitions(&self.bounds, |bounds| bounds.end);
         if fresh && total_backlog(&self.positions, &ends) >= self.settings.records_max {
             return Ok(());
@@ -105,7 +103,7 @@ impl Session<'_> {
         }
         self.bounds_clock = self.environment.clock.now();
         self.bounds = self.reader.bounds()?;
-        self.bounds_age = Some(Instant::now());
+        self.bounds_age = Some(self.environment.clock.instant());
         lag::looked(&mut self.read_up_to, &self.positions, &self.bounds, self.bounds_clock);
         self.say_ends();
         if self.settings.mode != RunMode::Continuous {
@@ -215,14 +213,14 @@ mod tests {
     use super::*;
 
     fn one<T>(value: T) -> Partitions<T> {
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+        Partitions::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
     }
 
     #[test]
     fn the_backlog_counts_only_what_is_left() {
         assert_eq!(total_backlog(&one(5), &one(8)), 3);
         assert_eq!(total_backlog(&one(9), &one(8)), 0);
-        assert_eq!(total_backlog(&BTreeMap::new(), &one(8)), 8);
+        assert_eq!(total_backlog(&Partitions::new(), &one(8)), 8);
     }
 
     #[test]

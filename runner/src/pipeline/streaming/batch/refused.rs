@@ -4,16 +4,16 @@ use data_platform_crds::source::BadRecordAction;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
 
-use crate::checkpoint::record::Partitions;
+use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason, without_values};
 use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
 use crate::pipeline::streaming::start::Session;
 use crate::sink::SinkError;
-use crate::sink::hive::RefusedRows;
 use crate::source::again::Refusals;
 use crate::source::dead_letter::{self, QUERY};
 use crate::source::places::Places;
 use crate::source::reader::{Part, ReadSummary};
+use crate::tables::hive::RefusedRows;
 use crate::transform::{RefusedGroups, RefusedRow};
 
 /// Characters of a reason in a dead letter: some functions put long texts into their errors.
@@ -32,7 +32,7 @@ impl RefusedRecords<'_> {
     pub(super) fn note(
         self,
         action: BadRecordAction,
-        counters: &mut crate::checkpoint::counters::OutputCounters,
+        counters: &mut crate::counters::OutputCounters,
         refusals: &mut Refusals,
     ) -> Result<(), JobError> {
         if self.rows.is_empty() {

@@ -9,7 +9,7 @@ use crate::checkpoint::decide;
 use crate::checkpoint::job_state::Computed;
 use crate::checkpoint::record::Plan;
 use crate::pipeline::error::{JobError, Reason};
-use crate::pipeline::job_plan::{EarlierJob, Flow, SourcePlan};
+use crate::pipeline::job_plan::{EarlierJob, Flow, SourcePlan, decoders};
 use crate::pipeline::streaming::StreamingSettings;
 use crate::pipeline::streaming::deduplicate::RunningDeduplicator;
 use crate::pipeline::streaming::flows::RunningFlow;
@@ -75,10 +75,10 @@ impl Session<'_> {
             return Ok(());
         }
         let Some((until, computed)) = wanted else {
-            return self.compute_with(None, Decoders::new(&self.settings.sources, &self.settings.routes));
+            return self.compute_with(None, decoders(&self.settings.sources, &self.settings.routes));
         };
         let job = (self.settings.compile_earlier)(computed).map_err(|problem| not_repeatable(&problem))?;
-        let decoders = Decoders::new(&job.sources, &job.routes);
+        let decoders = decoders(&job.sources, &job.routes);
         let mut flows = job.flows;
         let mut flow_of = |output: &str| {
             let index = flows.iter().position(|flow| flow.output == output)?;
@@ -105,7 +105,7 @@ impl Session<'_> {
         self.flows = self.settings.flows.iter().map(RunningFlow::new).collect();
         self.deduplicator = RunningDeduplicator::new(self.settings);
         if self.computes.take().is_some() {
-            self.reader.decode_with(Decoders::new(&self.settings.sources, &self.settings.routes))?;
+            self.reader.decode_with(decoders(&self.settings.sources, &self.settings.routes))?;
         }
         Ok(())
     }

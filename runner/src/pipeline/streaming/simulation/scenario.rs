@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::tables::Row;
 use super::{duplicates, folds, sessions};
-use crate::checkpoint::counters::{Counters, OutputCounters};
+use crate::counters::{Counters, OutputCounters};
 use crate::random::Random;
 
 /// How long an event may be behind in these jobs, in microseconds.

@@ -9,7 +9,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::{array::RecordBatch, compute::cast};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::checkpoint::store::simulated::Disk;
+use crate::storage::simulated::Disk;
 
 /// A row: columns by name, as text; times as microseconds.
 #[derive(Clone, Debug, Default)]

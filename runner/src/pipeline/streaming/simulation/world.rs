@@ -13,16 +13,13 @@ use data_platform_crds::check::Manifest;
 
 use super::scenario::{DELAY, Outcome, Scenario, Seen, Sent};
 use super::tables;
-use crate::checkpoint::counters::Counters;
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::read;
 use crate::checkpoint::record::Rank;
-use crate::checkpoint::store::SharedStore;
-use crate::checkpoint::store::open::Location;
-use crate::checkpoint::store::simulated::{Disk, SimulatedStore};
 use crate::clock::{Clock, ManualClock};
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::{JobSource, Loaded, load_in_pod};
+use crate::counters::Counters;
 use crate::faults::NoFaults;
 use crate::pipeline::error::{JobError, Retry};
 use crate::pipeline::memory::MemoryBudget;
@@ -32,6 +29,9 @@ use crate::random::Random;
 use crate::source::kafka::config::Secrets;
 use crate::source::memory::{MemoryCluster, MemoryRecord};
 use crate::stop::StopSignal;
+use crate::storage::SharedStore;
+use crate::storage::location::Location;
+use crate::storage::simulated::{Disk, SimulatedStore};
 
 /// 2026-02-16 14:00 UTC.
 const BEGIN: i64 = 1_771_250_400_000_000;

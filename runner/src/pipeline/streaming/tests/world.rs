@@ -11,16 +11,14 @@ use data_platform_crds::kafka::StartingOffsets;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::record::{Partitions, Rank};
-use crate::checkpoint::store::SharedStore;
-use crate::checkpoint::store::open::Location;
+use crate::checkpoint::record::Rank;
 use crate::clock::{Clock, ManualClock};
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::{JobSource, Loaded, load_in_pod};
 use crate::faults::{Faults, NoSync};
+use crate::offsets::{Bounds, Partitions};
 use crate::pipeline::error::JobError;
 use crate::pipeline::memory::MemoryBudget;
-use crate::pipeline::plan::Bounds;
 use crate::pipeline::status::{JobStatus, SharedStatus};
 use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
 use crate::sink::topic::memory::MemoryTopics;
@@ -29,6 +27,8 @@ use crate::source::memory::{MemoryCluster, MemoryRecord, MemorySource};
 use crate::source::record::Record;
 use crate::source::{Identity, PartitionRead, Source, SourceError, WithoutLeader};
 use crate::stop::StopSignal;
+use crate::storage::SharedStore;
+use crate::storage::location::Location;
 
 /// How a run ended, and what the job said last.
 pub(crate) struct Run {

@@ -1,7 +1,7 @@
 //! The clients of a Kafka source: connecting, asking with patience, and what is wrong when nobody answers.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -9,6 +9,7 @@ use rdkafka::metadata::Metadata;
 use rdkafka::types::{RDKafka, RDKafkaErrorCode};
 
 use super::{EVENTS_SERVED, FIRST_PATIENCE, KafkaSource, REQUEST_TIMEOUT};
+use crate::clock::{Clock, SystemClock};
 use crate::source::SourceError;
 use crate::source::kafka::config::{ClientPurpose, consumer_settings};
 use crate::source::kafka::context::Context;
@@ -78,10 +79,10 @@ impl KafkaSource {
         operation: &'static str,
         topic: Option<&str>,
     ) -> Result<Metadata, SourceError> {
-        let began = Instant::now();
+        let began = SystemClock.instant();
         let mut patience = FIRST_PATIENCE;
         loop {
-            let left = REQUEST_TIMEOUT.saturating_sub(began.elapsed());
+            let left = REQUEST_TIMEOUT.saturating_sub(SystemClock.since(began));
             let error = match client.fetch_metadata(topic, patience.min(left)) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => error,

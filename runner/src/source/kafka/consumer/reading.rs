@@ -7,7 +7,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::KafkaSource;
-use crate::checkpoint::record::Partitions;
+use crate::offsets::Partitions;
 use crate::source::kafka::native::{BATCH_MESSAGES_MAX, OffsetQuestion};
 use crate::source::record::Record;
 use crate::source::{PartitionRead, SourceError};

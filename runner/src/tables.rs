@@ -1,17 +1,19 @@
-//! A table of Parquet files below a folder, planned by DataFusion's own Parquet source over a list of files, types of
-//! directories and a schema of our own.
+//! Tables of Parquet files below a folder: how they lie there, and how they are read, planned by DataFusion's own Parquet
+//! source over a list of files, types of directories and a schema of our own.
 //!
 //! ```text
+//! schema    what a writer says of its table   hive     directories of partition columns (pure)
 //! listing   which files there are             reader   bytes and footers of a file
-//! declared  what its writer says of a table   columns  one type for each column (pure)
-//! time      rows of an interval               scan     the plan: pruned, parallel, in bounded memory
+//! columns   one type for each column (pure)   time     rows of an interval
+//! scan      the plan: pruned, parallel, in bounded memory
 //! ```
 
 mod columns;
-mod declared;
+pub mod hive;
 mod listing;
 mod reader;
 mod scan;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 mod time;
@@ -28,9 +30,9 @@ pub(crate) use self::scan::OpenTable;
 pub(crate) use self::time::TimeRange;
 
 use self::columns::Columns;
-use self::declared::Declared;
 use self::listing::{ListedFile, list};
 use self::reader::{Footer, footers};
+use self::schema::TableSchema;
 
 /// A folder, not yet opened.
 #[derive(Clone, Debug)]
@@ -73,7 +75,8 @@ impl Table {
     /// # Errors
     /// A folder that cannot be listed, a file that is not whole, or files whose columns contradict each other.
     pub(crate) fn open(&self, range: Option<TimeRange>) -> Result<OpenTable> {
-        let declared = Declared::read(&self.folder)?;
+        let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let declared = declared.unwrap_or_default();
         let listed = list(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
         let newest = listed.last().cloned();
         let mut files = listed;
@@ -110,12 +113,12 @@ impl Table {
     }
 
     /// The columns of these files, and of these the ones that directories name.
-    fn columns(&self, files: &[ListedFile], declared: &Declared) -> Result<(SchemaRef, Vec<Field>, Vec<Footer>)> {
+    fn columns(&self, files: &[ListedFile], declared: &TableSchema) -> Result<(SchemaRef, Vec<Field>, Vec<Footer>)> {
         let footers = footers(files)?;
         let mut directories: Vec<Field> = Vec::new();
         for (column, _) in files.iter().flat_map(|file| &file.values) {
             if !directories.iter().any(|known| known.name() == column) {
-                let data_type = declared.directory(column).unwrap_or(DataType::Utf8);
+                let data_type = declared.directory_type(column).unwrap_or(DataType::Utf8);
                 directories.push(Field::new(column, data_type, true));
             }
         }

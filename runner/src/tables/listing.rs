@@ -4,7 +4,7 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
-use crate::sink::hive::parse_directory;
+use crate::tables::hive::parse_directory;
 
 /// A file with what its Hive directories `column=value` say; of a column that stands twice the inner value.
 #[derive(Clone, Debug)]

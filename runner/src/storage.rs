@@ -4,9 +4,14 @@
 //! Implementations: [`local`] (with every fsync that durability needs), [`object`] (an `object_store` URL), and in tests
 //! a simulated one that loses what was not made durable.
 
+pub mod canonical;
+pub mod checksum;
 pub mod local;
+pub mod location;
+pub mod lock;
 pub mod object;
-pub mod open;
+pub mod paths;
+pub mod places;
 #[cfg(test)]
 pub(crate) mod simulated;
 

@@ -14,8 +14,8 @@ use object_store::{Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode,
 use twox_hash::XxHash3_64;
 
 use super::{Created, Limits, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::xxh3_hex;
+use crate::storage::checksum::xxh3_hex;
+use crate::storage::paths;
 
 /// Bytes that are collected before a part is uploaded. S3 wants at least 5 MiB for all parts but the last; more than 8
 /// would only use memory.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock};
 
-use crate::checkpoint::store::StoreError;
+use crate::storage::StoreError;
 
 /// A held lock.
 #[derive(Debug)]

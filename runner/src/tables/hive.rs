@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::row::{RowConverter, SortField};
 
-use crate::checkpoint::store::Limits;
+use crate::storage::Limits;
 
 /// Directory of rows whose value is null or empty.
 const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -301,23 +301,7 @@ pub(crate) fn parse_directory(name: &str) -> Option<(String, Option<String>)> {
 
 /// Undoes [`escape`].
 fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let code = (bytes[at] == b'%').then(|| text.get(at + 1..at + 3)).flatten();
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                at += 3;
-            }
-            None => {
-                out.push(bytes[at]);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -6,10 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::paths;
-use crate::checkpoint::store::StoreError;
-use crate::checkpoint::store::local::canonical;
-use crate::checkpoint::store::open::Location;
+use crate::storage::canonical::canonical;
+use crate::storage::location::Location;
+use crate::storage::{StoreError, paths};
 
 /// Folders below a table that are looked at for another table's bookkeeping. A table's own directories are not.
 const DEPTH_MAX: usize = 8;

@@ -14,9 +14,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Created, Limits, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
-use crate::checkpoint::paths;
-use crate::checkpoint::record::checksum;
 use crate::random::Random;
+use crate::storage::checksum::checksum;
+use crate::storage::paths;
 
 #[derive(Clone, Debug)]
 struct Inode {

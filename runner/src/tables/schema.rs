@@ -3,15 +3,17 @@
 //! A directory `date=2026-02-16` does not say whether its value is a text or a date. The writer does, here, so that no reader
 //! guesses from the values that are there today.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::paths;
-use crate::checkpoint::store::local::canonical;
-use crate::checkpoint::store::{SharedStore, StoreError};
-use crate::transform::UTC_DATE_OF;
+use crate::storage::canonical::canonical;
+use crate::storage::{SharedStore, StoreError, paths};
+
+/// Key in the metadata of a date column: the names of the times whose UTC date it is, as a JSON list.
+pub(crate) const UTC_DATE_OF: &str = "utcDateOf";
 
 /// What a table's columns are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,14 +85,42 @@ impl TableSchema {
         }
     }
 
-    /// What stands beside the table in a folder; `None` if nothing that can be read does: the table is of format 1, or no
-    /// job of this kind writes it.
-    pub fn of_folder(table: &Path) -> Option<Self> {
-        let table = canonical(table).ok()?;
-        let name = paths::beside(paths::SCHEMA)?;
-        let file = table.parent()?.join(paths::BESIDE).join(table.file_name()?).join(name);
-        serde_json::from_slice(&std::fs::read(file).ok()?).ok()
+    /// The directory columns that hold the UTC date of a time.
+    pub fn utc_dates_of(&self, time: &str) -> impl Iterator<Item = &str> {
+        let is_date = move |column: &&TableColumn| {
+            column.directory && column.data_type == "date" && column.utc_date_of.iter().any(|of| of == time)
+        };
+        self.columns.iter().filter(is_date).map(|column| column.name.as_str())
     }
+
+    /// What stands beside the table in a folder; `None` where nobody says anything: the table is of format 1, or no job
+    /// writes it.
+    ///
+    /// # Errors
+    /// What is there and cannot be read.
+    pub fn of_folder(table: &Path) -> Result<Option<Self>, UnreadableSchema> {
+        let Ok(table) = canonical(table) else { return Ok(None) };
+        let (Some(parent), Some(name)) = (table.parent(), table.file_name()) else { return Ok(None) };
+        let below = paths::beside(paths::SCHEMA).expect("the schema lies beside the table");
+        let file = parent.join(paths::BESIDE).join(name).join(below);
+        let unreadable = |problem: &dyn std::fmt::Display| UnreadableSchema {
+            file: file.display().to_string(),
+            problem: problem.to_string(),
+        };
+        match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(&error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unreadable(&error)),
+        }
+    }
+}
+
+/// What a writer said of its table is there, and cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{file} cannot be read: {problem}: bring it back, or remove it to read what directories say as text")]
+pub struct UnreadableSchema {
+    file: String,
+    problem: String,
 }
 
 /// What the query said of a date.
@@ -154,15 +184,15 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::checkpoint::store::local::LocalStore;
     use crate::faults::NoSync;
+    use crate::storage::local::LocalStore;
 
     #[tokio::test]
     async fn a_reader_of_the_folder_finds_the_types_that_the_writer_told() {
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("t");
         let store: SharedStore = Rc::new(LocalStore::open_table(&table, Arc::new(NoSync)).unwrap());
-        assert_eq!(TableSchema::of_folder(&table), None);
+        assert_eq!(TableSchema::of_folder(&table).unwrap(), None);
         let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let fields = [
             ("code", DataType::Utf8View),
@@ -177,7 +207,7 @@ mod tests {
         let told = TableSchema::new(&schema, &by);
         told.tell(&store).await.unwrap();
         told.tell(&store).await.unwrap();
-        let read = TableSchema::of_folder(&table).unwrap();
+        let read = TableSchema::of_folder(&table).unwrap().unwrap();
         assert_eq!(read, told);
         let types: Vec<_> = read.columns.iter().map(|column| column.data_type.as_str()).collect();
         assert_eq!(types, ["string", "date", "timestamp", "bigint", "array<string>", "decimal(10,2)"]);
@@ -199,8 +229,9 @@ mod tests {
         let open = |name: &str| -> SharedStore {
             Rc::new(LocalStore::open_table(&folder.path().join(name), Arc::new(NoSync)).unwrap())
         };
-        let said =
-            |name: &str| TableSchema::of_folder(&folder.path().join(name)).unwrap().columns[0].utc_date_of.join(" ");
+        let said = |name: &str| {
+            TableSchema::of_folder(&folder.path().join(name)).unwrap().unwrap().columns[0].utc_date_of.join(" ")
+        };
         let table = open("t");
         date(&["hour", "at"]).tell(&table).await.unwrap();
         assert_eq!(said("t"), "hour at");
