@@ -6,6 +6,7 @@ mod chart;
 mod cluster;
 mod controls;
 mod demo;
+mod enrichment;
 mod environment;
 mod events;
 mod guide;
