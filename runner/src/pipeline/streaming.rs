@@ -284,7 +284,7 @@ impl StreamingJob {
             }
             Retry::Backoff
                 if bounded
-                    && (error.reason == Reason::ClockBehind || trouble.lasts(&**clock) > self.settings.patience) =>
+                    && (error.reason == Reason::ClockBehind || trouble.lasts(&**clock) >= self.settings.patience) =>
             {
                 status.error(Phase::Stalled, clock.now(), &error);
                 return Err(error);
