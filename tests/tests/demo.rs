@@ -73,6 +73,7 @@ fn the_demo_shows_rows_of_every_job_and_accounts_for_every_record() -> anyhow::R
         ("event-aggregation", 20_000, &["events_aggregated_realtime"][..]),
         ("clickstream-analysis", 5_000, &["clickstream_sessions"]),
         ("cdc-transformation", 2_000, &["cdc_operation_summaries", "cdc_transformed"]),
+        ("data-enrichment", 30_000, &["enriched_events"]),
     ] {
         let live: Vec<_> = shown.lines().filter(|line| line.contains(job) && line.contains(" windows open ")).collect();
         let most_rows = live.iter().filter_map(|line| number_before(line, " rows").ok()).max();
@@ -117,6 +118,9 @@ fn the_demo_shows_rows_of_every_job_and_accounts_for_every_record() -> anyhow::R
 
 /// The table beside which a job's dead letters lie.
 fn first_table(job: &str) -> &'static str {
+    if job == "data-enrichment" {
+        return "enriched_events";
+    }
     let shipped = [&EVENT_AGGREGATION, &CLICKSTREAM, &CHANGES].into_iter().find(|shipped| shipped.name == job);
     shipped.expect("a shipped job").tables[0].0
 }

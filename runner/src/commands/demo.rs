@@ -27,7 +27,7 @@ use crate::commands::generate::{EventProducer, pace};
 use crate::commands::run::listen_for_signals;
 use crate::commands::{grouped, print};
 use crate::faults::Faults;
-use crate::generate::{EventGenerator, EventSettings};
+use crate::generate::{EventGenerator, EventKind, EventSettings};
 use crate::stop::StopSignal;
 
 use self::jobs::{DemoJob, JOBS, Started};
@@ -54,6 +54,7 @@ pub(crate) fn demo(args: &DemoArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comm
         created.map_err(|error| CommandError::failed(format!("no topic in the embedded broker: {error}")))?;
     }
     let folder = folder(args);
+    jobs::write_users(&folder)?;
     print(&introduction(args.rate, &folder, time.is_none()));
 
     let (stop, stop_generator) = (StopSignal::new(), StopSignal::new());
@@ -70,8 +71,10 @@ pub(crate) fn demo(args: &DemoArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comm
     // The rest of each topic, and every window that is still open.
     print("\nProcessing what is left, and closing every window …\n");
     let mut ended = Vec::new();
-    for (started, produced) in started.into_iter().zip(produced) {
-        ended.push(started.finish(produced)?);
+    for started in started {
+        let of = |kind: EventKind| JOBS.iter().zip(&produced).filter(move |(job, _)| job.kind == kind);
+        let written = started.job.reads().flat_map(of).map(|(_, number)| number).sum();
+        ended.push(started.finish(written)?);
     }
     account::show(&ended, &folder)
 }

@@ -1,5 +1,6 @@
 //! The jobs of the demo: which, with what, and each on a thread of its own.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -22,7 +23,10 @@ pub(super) struct DemoJob {
     pub(super) name: &'static str,
     /// In a few words.
     pub(super) does: &'static str,
+    /// The topic that is filled for it.
     pub(super) kind: EventKind,
+    /// Topics that are filled for others, and that it reads too.
+    others: &'static [EventKind],
     /// Few: the broker keeps up to 5 MiB for each.
     pub(super) partitions: i32,
     /// Its topic gets this part of what the topic of the first job gets.
@@ -30,9 +34,14 @@ pub(super) struct DemoJob {
     pub(super) users: u64,
     /// With which something closes every few seconds.
     parameters: &'static [(&'static str, &'static str)],
+    /// What is set beside the short trigger.
+    set: &'static [&'static str],
     /// A look at its rows that fits 80 columns.
     pub(super) look: &'static str,
 }
+
+/// Of a job with windows.
+const SOON: &[&str] = &["spec.sources[0].eventTime.watermarkDelay=2s", "spec.sources[0].eventTime.idleTimeout=5s"];
 
 /// All of them, the busiest first.
 pub(super) static JOBS: &[DemoJob] = &[
@@ -40,10 +49,12 @@ pub(super) static JOBS: &[DemoJob] = &[
         name: "event-aggregation",
         does: "counts per user, event type and application, 5 second windows",
         kind: EventKind::AppEvents,
+        others: &[],
         partitions: 6,
         part: 1,
         users: 200,
         parameters: &[("window", "5 seconds")],
+        set: SOON,
         look: "SELECT window_start, user_id, event_type, app_type, event_count FROM events_aggregated_realtime \
                ORDER BY window_start, event_count DESC, user_id, event_type, app_type LIMIT 6",
     },
@@ -51,10 +62,12 @@ pub(super) static JOBS: &[DemoJob] = &[
         name: "clickstream-analysis",
         does: "one row per visit, which ends 5 seconds after its last click",
         kind: EventKind::Clickstream,
+        others: &[],
         partitions: 2,
         part: 4,
         users: 1_000,
         parameters: &[("gap", "5 seconds")],
+        set: SOON,
         look: "SELECT user_id, total_clicks AS clicks, unique_pages AS pages, session_start, session_duration_sec AS seconds \
                FROM clickstream_sessions ORDER BY total_clicks DESC, session_start, user_id LIMIT 6",
     },
@@ -62,16 +75,37 @@ pub(super) static JOBS: &[DemoJob] = &[
         name: "cdc-transformation",
         does: "changes of a database in one shape, and their counts in 5 second windows",
         kind: EventKind::Changes,
+        others: &[],
         partitions: 2,
         part: 8,
         users: 200,
         parameters: &[("window", "5 seconds")],
+        set: SOON,
         look: "SELECT window_start, table_name, insert_count AS inserts, update_count AS updates, delete_count AS deletes \
                FROM cdc_operation_summaries ORDER BY window_start, total_operations DESC, table_name LIMIT 6",
+    },
+    DemoJob {
+        name: "data-enrichment",
+        does: "every event of all topics in one shape, joined with a table of users",
+        kind: EventKind::ExternalData,
+        others: &[EventKind::AppEvents, EventKind::Clickstream, EventKind::Changes],
+        partitions: 1,
+        part: 8,
+        users: 200,
+        parameters: &[("users", USERS)],
+        set: &["spec.references[0].format=csv"],
+        look: "SELECT event_type, count(*) AS events, count(user_name) AS known, sum(risk_score) AS risks, \
+               count(*) FILTER (WHERE is_high_value) AS high_value \
+               FROM enriched_events GROUP BY event_type ORDER BY events DESC, event_type LIMIT 6",
     },
 ];
 
 impl DemoJob {
+    /// Every topic that it reads.
+    pub(super) fn reads(&self) -> impl Iterator<Item = EventKind> + use<> {
+        std::iter::once(self.kind).chain(self.others.iter().copied())
+    }
+
     /// Records a second of its topic.
     pub(super) fn rate(&self, rate: u64) -> u64 {
         (rate / self.part).max(1)
@@ -79,23 +113,36 @@ impl DemoJob {
 
     /// The job as the demo runs it: with short triggers and windows, from the first record.
     fn plan(&self, outputs: &Location) -> Result<PlannedJob, CommandError> {
-        let set = [
+        let short = [
             "spec.trigger.interval=1s",
             "spec.kafka.failOnDataLoss=true",
             "spec.kafka.startingOffsets=earliest",
             "spec.kafka.maxOffsetsPerTrigger=100000",
-            "spec.sources[0].eventTime.watermarkDelay=2s",
-            "spec.sources[0].eventTime.idleTimeout=5s",
         ];
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let source = JobSource {
             name: Some(self.name.to_owned()),
-            set: set.map(str::to_owned).into(),
+            set: short.iter().chain(self.set).map(|set| (*set).to_owned()).collect(),
             parameters: self.parameters.iter().map(owned).collect(),
             files: Vec::new(),
         };
         Ok(PlannedJob::new(load_streaming(&source)?, outputs)?)
     }
+}
+
+/// The table of users, below the outputs.
+const USERS: &str = "users.csv";
+
+/// Writes the table of users: two of three are in it.
+pub(super) fn write_users(folder: &Path) -> Result<(), CommandError> {
+    let mut table = "user_id,name,country,verified,device_type,signup_date\n".to_owned();
+    for number in (0..1_000).filter(|number| number % 3 > 0) {
+        let (country, device) = (["CH", "FR", "PT"][number % 3], ["desktop", "mobile", "tablet"][number % 3]);
+        let _ = writeln!(table, "user_{number:06},User {number},{country},{},{device},2025-03-01", number % 7 > 0);
+    }
+    let path = folder.join("outputs").join(USERS);
+    let written = std::fs::create_dir_all(folder.join("outputs")).and_then(|()| std::fs::write(&path, table));
+    written.map_err(|error| CommandError::failed(format!("cannot write {}: {error}", path.display())))
 }
 
 /// A job that runs.
@@ -111,7 +158,7 @@ pub(super) struct Started {
 pub(super) struct Done {
     pub(super) job: &'static DemoJob,
     pub(super) status: JobStatus,
-    /// Records that were written to its topic.
+    /// Records that were written to its topics.
     pub(super) produced: u64,
     pub(super) outputs: Location,
 }
@@ -142,7 +189,7 @@ impl Started {
         Ok(Self { job, status, options, faults: Arc::clone(faults), thread })
     }
 
-    /// Waits for its end, and then processes the rest of its topic, of which so many records were written.
+    /// Waits for its end, and then processes the rest of its topics, to which so many records were written.
     pub(super) fn finish(self, produced: u64) -> Result<Done, CommandError> {
         let Self { job, mut options, faults, thread, .. } = self;
         thread.join().map_err(|_| CommandError::failed(format!("the job {} failed", job.name)))??;
