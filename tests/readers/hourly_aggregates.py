@@ -5,10 +5,11 @@
 HOUR is `2026-01-01 00:00:00` in UTC: the output must hold exactly these hours, each once, with the values that DuckDB
 computes from the one-minute rows in IN_DIR, and all rows of an hour from one run (one processing_time). Prints JSON:
 
-    {"rows", "reads", "problems": [...]}
+    {"rows", "reads", "again", "problems": [...]}
 
 With --until it reads again and again until FILE appears, as other people's programs do while the job replaces hours; an
-hour that is not there yet is then no problem, but half of one is. --progress is a file that gets the number of reads.
+hour that is not there yet is then no problem, but half of one is. "again": reads that DuckDB could not finish because a
+file was replaced between its two looks at it. --progress is a file that gets the number of reads.
 Ends with 1 if there were problems.
 """
 
@@ -40,6 +41,18 @@ EXPECTED = """
            CAST(hour AS DATE) AS date
     FROM totals JOIN peaks USING (hour, event_type, app_type)
 """
+
+
+def files_of(out_dir):
+    """Which files there are, so that one that took another's place is told from it."""
+    found = {}
+    for path in glob.glob(os.path.join(out_dir, "**", "*.parquet"), recursive=True):
+        try:
+            what = os.stat(path)
+        except FileNotFoundError:
+            continue
+        found[path] = (what.st_ino, what.st_mtime_ns, what.st_size)
+    return found
 
 
 def check(connection, out_dir, hours, partly):
@@ -102,14 +115,19 @@ def main():
         [os.path.join(args.in_dir, "**", "*.parquet")],
     )
     connection.execute(f"CREATE TABLE expected AS {EXPECTED}")
-    parent, reads, problems, last = os.getppid(), 0, [], False
+    parent, reads, again, problems, last = os.getppid(), 0, 0, [], False
     while not last:
         last = args.until is None or os.path.exists(args.until)
         if os.getppid() != parent:
             sys.exit(1)
+        before = files_of(args.out_dir)
         try:
             rows, found = check(connection, args.out_dir, args.hours, args.until is not None)
         except duckdb.Error as error:
+            if files_of(args.out_dir) != before:
+                # It opens a file once for the footer and once for the rows.
+                again, last = again + 1, False
+                continue
             rows, found = 0, [f"{type(error).__name__}: {error}"]
         reads += 1
         problems += found
@@ -119,7 +137,7 @@ def main():
             os.replace(args.progress + ".partial", args.progress)
         if not last:
             time.sleep(0.02)
-    print(json.dumps({"rows": rows, "reads": reads, "problems": problems[:20]}))
+    print(json.dumps({"rows": rows, "reads": reads, "again": again, "problems": problems[:20]}))
     sys.exit(1 if problems else 0)
 
 
