@@ -51,8 +51,8 @@ impl Clicks {
 
     /// Number of the user, and the record's value; `None` is a tombstone.
     fn event(&mut self, time_ms: i64) -> (u64, Option<String>) {
-        // A robot has an event every few minutes, all day and night.
-        let user = if self.random.below(40) == 0 { 1_000 } else { self.random.below(90) };
+        // A robot has an event every other minute, all day and night.
+        let user = if self.random.below(20) == 0 { 1_000 } else { self.random.below(90) };
         let kind = ["click", "scroll", "hover", "focus"][self.random.below(4) as usize];
         let mut event = json!({
             "event_id": format!("e{}", self.produced),

@@ -376,7 +376,7 @@ impl Session<'_> {
         let tables = inputs::open(&settings.inputs, read)?;
         let files = match tables {
             Some(tables) => {
-                let memory = usize::try_from(settings.memory.state).unwrap_or(usize::MAX);
+                let memory = usize::try_from(settings.memory.run).unwrap_or(usize::MAX);
                 let rows = settings.query.start(tables, memory, clock.now()).map_err(|error| {
                     JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
                 })?;

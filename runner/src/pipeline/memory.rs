@@ -25,6 +25,9 @@ pub struct MemoryBudget {
     pub references: u64,
     /// Groups of open windows. Above it the micro-batches become smaller; the rest is for emitting and encoding.
     pub state: u64,
+    /// Groups, sorts and joins of a batch run, as the engine counts them. Not counted are what it reads, the pieces that come
+    /// back from the disk, and what the allocator cannot use again: together about as much once more.
+    pub run: u64,
 }
 
 impl MemoryBudget {
@@ -32,7 +35,7 @@ impl MemoryBudget {
     pub fn of(limit: u64) -> Self {
         let free = limit.saturating_sub(PROGRAM_BYTES);
         let queue = (free / 12).clamp(QUEUE_BYTES.0, QUEUE_BYTES.1);
-        Self { limit, queue, references: free / 8, state: free / 2 }
+        Self { limit, queue, references: free / 8, state: free / 2, run: free / 8 * 3 }
     }
 
     /// Shares out the limit of this process.

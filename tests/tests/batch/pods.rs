@@ -175,7 +175,11 @@ fn a_pod_whose_job_is_not_valid_stays_up_and_says_why() -> anyhow::Result<()> {
     let last = folder.root().join("last");
     for (text, reason, part) in [
         (config("SELECT nothing FROM s").to_string(), "InvalidSpec", "nothing"),
-        (config("SELECT a FROM s").to_string().replace("\"t\"}", "\"t\",\"format\":\"delta\"}"), "NotSupported", "delta"),
+        (
+            config("SELECT a FROM s").to_string().replace("\"t\"}", "\"t\",\"format\":\"delta\"}"),
+            "NotSupported",
+            "delta",
+        ),
         ("{\"configVersion\": 7}".to_owned(), "InvalidSpec", "has version 7"),
     ] {
         std::fs::write(&path, &text)?;
