@@ -123,7 +123,13 @@ impl Session<'_> {
                 continue;
             }
             let rows = match used {
-                Some(used) => self.rows_of(version, plan, used).await?,
+                Some(used) => match self.rows_of(version, plan, used).await {
+                    // No window depends on it, and its version was not kept: what it gives here is no state.
+                    Err(_) if used.object.is_none() && !plan.kept => {
+                        plan.files.load(&plan.schema, self.bytes_left(index))?.rows
+                    }
+                    rows => rows?,
+                },
                 // The job had no such reference then.
                 None => plan.files.load(&plan.schema, self.bytes_left(index))?.rows,
             };

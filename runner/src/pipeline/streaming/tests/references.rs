@@ -127,6 +127,28 @@ fn a_rebuild_uses_the_version_that_each_batch_used() {
 }
 
 #[test]
+fn a_reference_that_no_window_depends_on_may_be_another_when_windows_are_rebuilt() {
+    let world = world();
+    let from = "SELECT window_start, country, count(*) AS n FROM (\n          SELECT v.at, u.country FROM visits AS v LEFT JOIN \
+                users AS u ON v.user = u.user\n        ) AS known GROUP BY tumble(at, INTERVAL '10 minutes'), country";
+    let to = "SELECT window_start, count(*) AS n FROM visits GROUP BY tumble(at, INTERVAL '10 minutes')";
+    let job = job().replace(from, to);
+    assert!(job.contains(to));
+    write(&world, "user,country,level\nann,DE,1\n");
+    append(&world, 0..30, "ann");
+    world.run(&job).good();
+    assert_eq!(kept(&world.path("checkpoints/local/visits/reference")), 0);
+    std::fs::remove_dir_all(world.path("checkpoints/local/visits/state")).unwrap();
+    write(&world, "user,country,level\nann,FR,2\n");
+    append(&world, 30..31, "ann");
+    world.drain(&job).good();
+    assert_eq!(world.rows("by_country"), [r#"{"window_start":"2026-01-01T00:00:00Z","n":31}"#]);
+    let mut rows: Vec<_> = (0..30).map(|id| row(id, "DE", 1)).chain([row(30, "FR", 2)]).collect();
+    rows.sort();
+    assert_eq!(world.rows("rows"), rows);
+}
+
+#[test]
 fn a_version_that_a_rebuild_needs_and_nobody_has_stops_the_job() {
     let world = world();
     write(&world, "user,country,level\nann,DE,1\n");
