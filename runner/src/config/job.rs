@@ -192,11 +192,14 @@ impl PlannedJob {
         if let Some(path) = &self.loaded.job.spec.bad_records.path {
             return Ok(Location::resolve(path, &options.outputs)?);
         }
-        // Beside the first table; of a job without one, where tables lie.
-        let name = format!("{}_dead_letters", folder_name(&self.first().sink));
+        // Beside the first table and called by it; of a job without one, where tables lie and called by the job: several jobs
+        // may write to one topic.
         match self.flows.iter().find(|flow| flow.writes.root().is_none()) {
-            Some(table) => Ok(self.location(table, options)?.beside(&name)),
-            None => Ok(Location::resolve(&name, &options.outputs)?),
+            Some(table) => {
+                let name = format!("{}_dead_letters", folder_name(&table.sink));
+                Ok(self.location(table, options)?.beside(&name))
+            }
+            None => Ok(Location::resolve(&format!("{}_dead_letters", self.name()), &options.outputs)?),
         }
     }
 
