@@ -20,6 +20,9 @@ use super::inputs::QueryInputs;
 use super::output::type_name;
 use super::suggest;
 
+/// Hash of a row's keys, and its event time in microseconds.
+type Seen = (u128, i64);
+
 /// Seeds of the two halves of a key's hash.
 const SEEDS: [u64; 2] = [0x6465_6475_706c_6963, 0x6174_6500_6b65_7973];
 
@@ -159,7 +162,7 @@ impl Deduplicator {
     }
 
     /// Hash of the keys and time of each row, `None` for one with a null among its keys.
-    fn seen(&self, source: usize, rows: &RecordBatch) -> Result<Option<Vec<Option<(u128, i64)>>>> {
+    fn seen(&self, source: usize, rows: &RecordBatch) -> Result<Option<Vec<Option<Seen>>>> {
         let Some(of_source) = self.plan.sources.get(source) else { return Ok(None) };
         let times = column(rows, &of_source.event_time)?;
         let times = times.as_primitive::<TimestampMicrosecondType>();
@@ -255,7 +258,7 @@ fn end(number: i64, within: i64) -> i64 {
 }
 
 /// Whether a row is the first; then it is remembered.
-fn keep(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): (u128, i64), version: u64) -> bool {
+fn keep(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): Seen, version: u64) -> bool {
     let number = time.div_euclid(within);
     let is_near = |number: i64| {
         let kept = buckets.get(&number).and_then(|bucket| bucket.kept.get(&hash));
@@ -268,7 +271,7 @@ fn keep(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): (u128, i
     true
 }
 
-fn remember(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): (u128, i64), version: u64) {
+fn remember(buckets: &mut BTreeMap<i64, Bucket>, within: i64, (hash, time): Seen, version: u64) {
     let bucket = buckets.entry(time.div_euclid(within));
     let bucket = bucket.or_insert_with(|| Bucket { first_version: version, ..Bucket::default() });
     if let Entry::Vacant(entry) = bucket.kept.entry(hash) {

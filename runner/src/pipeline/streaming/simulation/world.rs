@@ -33,6 +33,9 @@ use crate::storage::SharedStore;
 use crate::storage::location::Location;
 use crate::storage::simulated::{Disk, SimulatedStore};
 
+/// Dead letters that are rows of a result, and the partition and offset of those of late records.
+type Letters = (Vec<String>, BTreeSet<(i64, i64)>);
+
 /// 2026-02-16 14:00 UTC.
 const BEGIN: i64 = 1_771_250_400_000_000;
 /// More than any undisturbed run needs.
@@ -380,7 +383,7 @@ impl<'a> World<'a> {
 
     /// Every record that is bad or refused is a dead letter once, and no other but late ones. Gives those that
     /// are rows of the result, and the late ones.
-    fn check_dead_letters(&self) -> Result<(Vec<String>, BTreeSet<(i64, i64)>), String> {
+    fn check_dead_letters(&self) -> Result<Letters, String> {
         let table = self.scenario.tables[0];
         let rows = tables::read(&self.disk.borrow(), &format!("{OUTPUTS}/{table}_dead_letters"))?;
         let place = |sent: &Sent| (sent.topic.to_owned(), i64::from(sent.partition), sent.offset);
