@@ -123,13 +123,7 @@ impl Session<'_> {
                 continue;
             }
             let rows = match used {
-                Some(used) => match self.rows_of(version, plan, used).await {
-                    // No window depends on it, and its version was not kept: what it gives here is no state.
-                    Err(_) if used.object.is_none() && !plan.kept => {
-                        plan.files.load(&plan.schema, self.bytes_left(index))?.rows
-                    }
-                    rows => rows?,
-                },
+                Some(used) => self.rows_of(version, plan, used).await?,
                 // The job had no such reference then.
                 None => plan.files.load(&plan.schema, self.bytes_left(index))?.rows,
             };
@@ -154,9 +148,11 @@ impl Session<'_> {
             let rows = read(content).map_err(|error| lost(version, used, &error.to_string()))?;
             return plan.files.of_version(&rows, &plan.schema).map_err(|error| lost(version, used, &error.to_string()));
         }
-        // The files may still be the same.
+        // No window depends on a version that was not kept: what it gives here is no state, and the files will do as they are.
+        let will_do = used.object.is_none() && !plan.kept;
         match plan.files.load(&plan.schema, self.settings.memory.references) {
-            Ok(loaded) if loaded.hash == used.hash => Ok(loaded.rows),
+            Ok(loaded) if will_do || loaded.hash == used.hash => Ok(loaded.rows),
+            Err(error) if will_do => Err(error.into()),
             _ => Err(lost(version, used, "it is not in the checkpoint, and its files are others now")),
         }
     }
