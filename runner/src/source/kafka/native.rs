@@ -243,15 +243,27 @@ pub(crate) fn list_offsets(
         for index in 0..number {
             let partition = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
             let topic = CStr::from_ptr(partition.topic).to_string_lossy().into_owned();
-            let answer = if partition.err == Code::RD_KAFKA_RESP_ERR_NO_ERROR {
-                Ok(partition.offset)
-            } else {
-                Err(request_error(partition.err))
+            let question = questions.get(&topic).and_then(|asked| asked.get(&partition.partition));
+            let answer = match partition.err {
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => answered(question.copied(), partition.offset),
+                error => Err(request_error(error)),
             };
             answers.entry(topic).or_default().insert(partition.partition, answer);
         }
     }
     Ok(answers)
+}
+
+/// What an offset without an error says. The library gives partitions whose broker did not answer an invalid offset, and no
+/// error with it; taken for an end, it would look as if the topic had lost its records.
+fn answered(question: Option<OffsetQuestion>, offset: i64) -> Result<i64, RequestError> {
+    // -1: no record at or after that time.
+    let least = if matches!(question, Some(OffsetQuestion::At(_))) { -1 } else { 0 };
+    if offset < least {
+        let message = "its broker did not answer".to_owned();
+        return Err(RequestError { code: RDKafkaErrorCode::BrokerTransportFailure, message });
+    }
+    Ok(offset)
 }
 
 fn set_raw_offset(element: &mut rdkafka::topic_partition_list::TopicPartitionListElem<'_>, offset: i64) {
@@ -397,4 +409,24 @@ fn check(error: *mut sys::rd_kafka_error_t) -> Result<(), RequestError> {
         code
     };
     Err(request_error(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invalid_offset_is_no_answer() {
+        for question in [None, Some(OffsetQuestion::Earliest), Some(OffsetQuestion::End)] {
+            assert_eq!(answered(question, 0).expect("an offset"), 0);
+            for offset in [-1, -1001] {
+                let error = answered(question, offset).expect_err("no offset");
+                assert_eq!(error.code, RDKafkaErrorCode::BrokerTransportFailure, "{question:?} {offset}");
+            }
+        }
+        let at = Some(OffsetQuestion::At(1_700_000_000_000));
+        assert_eq!(answered(at, -1).expect("no record at or after that time"), -1);
+        assert_eq!(answered(at, 7).expect("an offset"), 7);
+        answered(at, -1001).expect_err("no offset");
+    }
 }
