@@ -19,6 +19,7 @@ pub mod owner;
 pub mod progress;
 pub mod record;
 pub mod rewind;
+pub mod slot_log;
 pub mod survey;
 
 #[cfg(test)]

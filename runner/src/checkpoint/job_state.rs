@@ -15,8 +15,10 @@ use crate::checkpoint::record::{
     Breaker, Commit, OutputCommit, Own, Plan, Record, ReferenceVersion, ReplayFrom, Rewind, Start, StateObject,
     TopicMove,
 };
+use crate::checkpoint::slot_log::Fold;
 use crate::counters::Counters;
 use crate::offsets::{Partitions, Range, map_partitions};
+use crate::storage::paths;
 
 pub use computed::Computed;
 pub use replay::ReplayBatch;
@@ -455,6 +457,32 @@ impl JobState {
 
 fn paths_of(references: &[ReferenceVersion]) -> impl Iterator<Item = &str> {
     references.iter().filter_map(|reference| Some(reference.object.as_ref()?.path.as_str()))
+}
+
+impl Fold for JobState {
+    type Record = Record;
+
+    const RECORDS: &'static str = paths::LOG;
+    const BASES: &'static str = paths::BASE;
+
+    fn begin(first: &Record) -> Option<Self> {
+        match first {
+            Record::Start(start) => Some(Self::begin(start.clone())),
+            _ => None,
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn apply(&mut self, version: u64, record: &Record) -> Result<(), FoldError> {
+        Self::apply(self, version, record)
+    }
+
+    fn closes_gap(record: &Record) -> bool {
+        matches!(record, Record::Rewind(_))
+    }
 }
 
 #[cfg(test)]

@@ -17,13 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use crate::checkpoint::decide::{self, BaseCheck, Candidate, SlotDecision, TakeOver};
+use crate::checkpoint::decide::{self, Candidate, TakeOver};
 use crate::checkpoint::job_state::{FoldError, JobState};
 use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::owner::Owner;
-use crate::checkpoint::record::{self, Commit, OutputCommit, Own, Plan, Record, RecordError, Start};
+use crate::checkpoint::record::{Commit, OutputCommit, Own, Plan, Record, RecordError, Start};
+use crate::checkpoint::slot_log::{Appended, SlotLog};
 use crate::faults::{Faults, Guard, Step, step};
 use crate::storage::{SharedStore, StoreError, paths};
 
@@ -58,9 +57,6 @@ pub fn random_attempt() -> u64 {
     let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
     FIRST + random % (8 * FIRST)
 }
-
-/// Attempts to create one slot whose outcome stays unknown, before giving up until the next start.
-const UNKNOWN_OUTCOMES_MAX: u32 = 10;
 
 /// The log of one job, owned by this process.
 pub struct JobLog {
@@ -205,13 +201,14 @@ impl JobLog {
     /// # Errors
     /// [`LogError::Reload`] when another process began it at the same time.
     pub async fn begin(access: LogAccess, start: Start) -> Result<Self, LogError> {
-        let bytes = record::encode(0, &Record::Start(start.clone()));
+        let first = Record::Start(start.clone());
         let log = Self::over(access, JobState::begin(start), None);
         step(&*log.access.faults, Step::Start, async {
-            match log.decide_slot(0, &bytes).await? {
+            match log.slots().append(0, &first, &*log.access.faults).await? {
+                Appended::Yes => Ok(()),
                 // A log that has bases has given its first slots back: whoever slept since before it began finds one free.
-                SlotDecision::Ours => log.check_base(0).await,
-                _ => Err(LogError::Reload { version: 0 }),
+                Appended::Withdrawn => log.lost_slot(0).await,
+                Appended::Taken | Appended::Behind(_) => Err(LogError::Reload { version: 0 }),
             }
         })
         .await?;
@@ -337,60 +334,29 @@ impl JobLog {
         Ok(())
     }
 
-    /// Appends a record and checks that the slot was not one that a garbage collection had freed.
+    /// Appends a record and takes it up.
     async fn append(&mut self, record: &Record) -> Result<(), LogError> {
-        let mut version = self.state.version + 1;
-        let bytes = record::encode(version, record);
-        match self.decide_slot(version, &bytes).await? {
-            SlotDecision::Ours => {}
-            _ if self.access.faults.guard(Guard::Fence) => return self.lost_slot(version).await,
-            _ => {
-                // Without the fence: find a free slot behind the others' records, whatever they say.
-                while self.decide_slot(version, &record::encode(version, record)).await? != SlotDecision::Ours {
-                    version += 1;
-                }
+        let version = self.state.version + 1;
+        match self.slots().append(version, record, &*self.access.faults).await? {
+            Appended::Yes => {
+                let root = || self.access.store.root().to_owned();
+                self.state.apply(version, record).map_err(|source| LogError::Contradiction { root: root(), source })
+            }
+            Appended::Taken | Appended::Withdrawn => self.lost_slot(version).await,
+            // Behind the others' records, whatever they say.
+            Appended::Behind(version) => {
                 self.state.version = version - 1;
                 if let Record::Commit(commit) = record {
                     self.publish(version, &commit.outputs).await?;
                 }
                 self.state.version = version;
-                return Ok(());
+                Ok(())
             }
         }
-        if self.access.faults.guard(Guard::BaseCheck) {
-            let faults = self.faults();
-            step(&*faults, Step::CheckBase, self.check_base(version)).await?;
-        }
-        let root = || self.access.store.root().to_owned();
-        self.state.apply(version, record).map_err(|source| LogError::Contradiction { root: root(), source })
     }
 
-    async fn decide_slot(&self, version: u64, bytes: &[u8]) -> Result<SlotDecision, LogError> {
-        let path = paths::log_record(version);
-        for _ in 0..UNKNOWN_OUTCOMES_MAX {
-            let answer = match self.access.store.create(&path, Bytes::copy_from_slice(bytes)).await {
-                Ok(created) => Some(created),
-                Err(StoreError::Unknown { .. }) => None,
-                // A local create that failed after its link has happened all the same: the slot tells.
-                Err(error) => match self.access.store.get(&path).await {
-                    Ok(Some(found)) if found == bytes => None,
-                    _ => return Err(error.into()),
-                },
-            };
-            let found = if answer == Some(crate::storage::Created::Yes) {
-                None
-            } else {
-                let found = self.access.store.get(&path).await?;
-                // What was found may be linked and not yet durable: it must be before anything is built on it.
-                self.access.store.sync_entries(std::slice::from_ref(&path)).await?;
-                found
-            };
-            match decide::slot(bytes, answer, found.as_deref()) {
-                SlotDecision::TryAgain => {}
-                decision => return Ok(decision),
-            }
-        }
-        Err(StoreError::Unknown { operation: "create", path: format!("{}/{path}", self.access.store.root()) }.into())
+    fn slots(&self) -> SlotLog<JobState> {
+        SlotLog::new(&self.access.store)
     }
 
     /// Looks whether somebody else took the log over. A commit notices by itself; an owner with nothing to commit has to look.
@@ -415,17 +381,6 @@ impl JobLog {
             return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch, takeover: None });
         }
         Err(LogError::Reload { version })
-    }
-
-    async fn check_base(&self, version: u64) -> Result<(), LogError> {
-        let bases = read::versions(&self.access.store, paths::BASE).await?;
-        match decide::base_check(version, &bases) {
-            BaseCheck::Publish => Ok(()),
-            BaseCheck::Withdraw => {
-                self.access.store.delete(&paths::log_record(version)).await?;
-                self.lost_slot(version).await
-            }
-        }
     }
 }
 

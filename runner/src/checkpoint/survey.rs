@@ -1,5 +1,5 @@
-//! Everything that lies in a job's checkpoint folder, read without judging: for those who look at a log, check it or
-//! repair it. A start reads less (see [`crate::checkpoint::log::read`]) and must come to the same state.
+//! Everything that lies in the log of a job, read without judging: for those who look at a log, check it or repair it. A
+//! start reads less (see [`SlotLog::read`](crate::checkpoint::slot_log::SlotLog::read)) and must come to the same state.
 //!
 //! Reads only.
 
@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::log::read::versions;
 use crate::checkpoint::record::{self, Body, Record, RecordError, Rewind};
+use crate::checkpoint::slot_log::{Fold, SlotLog, base_path, record_path};
 use crate::storage::checksum::checksum;
 use crate::storage::{ObjectEntry, SharedStore, StoreError, paths};
 
@@ -26,16 +26,19 @@ pub struct Slot<T> {
     pub content: Result<T, RecordError>,
 }
 
-/// All objects of a job's log, by version.
-#[derive(Clone, Debug, Default)]
-pub struct Survey {
+/// All objects of a log, by version.
+#[derive(Clone, Debug)]
+pub struct LogSurvey<F: Fold> {
     /// The records.
-    pub records: BTreeMap<u64, Slot<Record>>,
+    pub records: BTreeMap<u64, Slot<F::Record>>,
     /// The bases.
-    pub bases: BTreeMap<u64, Slot<JobState>>,
+    pub bases: BTreeMap<u64, Slot<F>>,
     /// The state objects that are there.
     pub state: Vec<ObjectEntry>,
 }
+
+/// All objects of the log of a streaming job.
+pub type Survey = LogSurvey<JobState>;
 
 /// Why the log cannot be read on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,33 +51,34 @@ pub struct Damage {
 
 /// How far the log can be read.
 #[derive(Clone, Debug)]
-pub struct Head {
+pub struct Head<F> {
     /// The job as of the last version that can be reached; `None` when no base and no record 0 can be read.
-    pub state: Option<JobState>,
+    pub state: Option<F>,
     /// What stands behind it.
     pub damage: Option<Damage>,
 }
 
-impl Survey {
+impl<F: Fold> LogSurvey<F> {
     /// Reads everything.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn read(store: &SharedStore) -> Result<Self, StoreError> {
-        let mut survey = Self::default();
-        for _ in 0..READS_MAX {
-            let bases = versions(store, paths::BASE).await?;
-            survey = Self {
-                records: slots(store, paths::LOG, paths::log_record).await?,
-                bases: slots(store, paths::BASE, paths::base).await?,
+        let log = SlotLog::<F>::new(store);
+        let mut reads = 0;
+        loop {
+            let bases = log.bases().await?;
+            let survey = Self {
+                records: slots(store, log.records().await?, record_path::<F>).await?,
+                bases: slots(store, log.bases().await?, base_path::<F>).await?,
                 state: store.list(paths::STATE).await?,
             };
+            reads += 1;
             // An owner at work removes old records once it has written a base.
-            if versions(store, paths::BASE).await? == bases {
-                break;
+            if log.bases().await? == bases || reads == READS_MAX {
+                return Ok(survey);
             }
         }
-        Ok(survey)
     }
 
     /// Whether there is nothing.
@@ -89,14 +93,18 @@ impl Survey {
     }
 
     /// The records and bases that can be read.
-    pub fn readable(&self) -> impl Iterator<Item = (u64, &Record)> {
+    pub fn readable(&self) -> impl Iterator<Item = (u64, &F::Record)> {
         self.records.iter().filter_map(|(version, slot)| Some((*version, slot.content.as_ref().ok()?)))
     }
 
+    /// The newest base that can be read.
+    pub fn newest_base(&self) -> Option<&F> {
+        self.bases.values().rev().find_map(|slot| slot.content.as_ref().ok())
+    }
+
     /// The job as a start finds it: from the newest readable base to the end of the log, or to what cannot be read.
-    pub fn head(&self) -> Head {
-        let newest = self.bases.values().rev().find_map(|slot| slot.content.as_ref().ok());
-        match newest.cloned().or_else(|| self.beginning()) {
+    pub fn head(&self) -> Head<F> {
+        match self.newest_base().cloned().or_else(|| self.beginning()) {
             Some(state) => {
                 let (state, damage) = self.walk(state, u64::MAX, |_, _, _| ());
                 Head { state: Some(state), damage }
@@ -113,37 +121,41 @@ impl Survey {
     }
 
     /// The job as of a version that some readable base, or record 0, leads to.
-    pub fn state_at(&self, version: u64) -> Option<JobState> {
-        let bases = self.bases.range(..=version).rev().filter_map(|(_, slot)| slot.content.as_ref().ok().cloned());
+    pub fn state_at(&self, version: u64) -> Option<F> {
+        self.led_to(version, self.bases.range(..=version))
+    }
+
+    /// The job as of a version from what is older than it: what a base of that version must say.
+    pub fn folded(&self, version: u64) -> Option<F> {
+        self.led_to(version, self.bases.range(..version))
+    }
+
+    fn led_to<'a>(&self, version: u64, bases: impl DoubleEndedIterator<Item = (&'a u64, &'a Slot<F>)>) -> Option<F>
+    where
+        F: 'a,
+    {
+        let bases = bases.rev().filter_map(|(_, slot)| slot.content.as_ref().ok().cloned());
         let mut begin = bases.chain(self.beginning());
         begin.find_map(|state| {
             let (state, _) = self.walk(state, version, |_, _, _| ());
-            (state.version == version).then_some(state)
+            (state.version() == version).then_some(state)
         })
     }
 
     /// The job before any readable record: the oldest from which the log can be followed.
-    pub fn oldest(&self) -> Option<JobState> {
+    pub fn oldest(&self) -> Option<F> {
         self.beginning().or_else(|| self.bases.values().find_map(|slot| slot.content.as_ref().ok().cloned()))
     }
 
-    fn beginning(&self) -> Option<JobState> {
-        match &self.records.get(&0)?.content {
-            Ok(Record::Start(start)) => Some(JobState::begin(start.clone())),
-            _ => None,
-        }
+    fn beginning(&self) -> Option<F> {
+        F::begin(self.records.get(&0)?.content.as_ref().ok()?)
     }
 
     /// Follows the log from `state` to `until` at most, and shows each record with the state before it and after it.
-    pub fn walk(
-        &self,
-        mut state: JobState,
-        until: u64,
-        mut visit: impl FnMut(&JobState, &Record, &JobState),
-    ) -> (JobState, Option<Damage>) {
+    pub fn walk(&self, mut state: F, until: u64, mut visit: impl FnMut(&F, &F::Record, &F)) -> (F, Option<Damage>) {
         let listed: Vec<_> = self.records.keys().copied().collect();
         loop {
-            let (version, behind_gap) = match decide::next_slot(&listed, state.version) {
+            let (version, behind_gap) = match decide::next_slot(&listed, state.version()) {
                 NextSlot::Following(next) => (next, false),
                 NextSlot::BehindGap(next) => (next, true),
                 NextSlot::End => return (state, None),
@@ -153,10 +165,10 @@ impl Survey {
             }
             let damaged = |version, problem| Some(Damage { version, problem });
             let record = match &self.records[&version].content {
-                Ok(record) if !behind_gap || matches!(record, Record::Rewind(_)) => record,
+                Ok(record) if !behind_gap || F::closes_gap(record) => record,
                 Err(error) if !behind_gap => return (state, damaged(version, error.to_string())),
                 _ => {
-                    let missing = state.version + 1;
+                    let missing = state.version() + 1;
                     return (state, damaged(missing, "it is missing, and there are later ones".to_owned()));
                 }
             };
@@ -168,7 +180,9 @@ impl Survey {
             state = after;
         }
     }
+}
 
+impl Survey {
     /// Root and name of every output that the job ever had, as far as that can be read.
     pub fn outputs(&self) -> BTreeMap<String, String> {
         let mut outputs = BTreeMap::new();
@@ -212,14 +226,14 @@ impl Survey {
     }
 }
 
-/// The objects of a folder whose names are versions.
-pub(crate) async fn slots<T: Body>(
+/// The objects of these versions.
+async fn slots<T: Body>(
     store: &SharedStore,
-    folder: &str,
+    versions: Vec<u64>,
     path: fn(u64) -> String,
 ) -> Result<BTreeMap<u64, Slot<T>>, StoreError> {
     let mut slots = BTreeMap::new();
-    for version in versions(store, folder).await? {
+    for version in versions {
         // What is gone by now was garbage.
         let Some(bytes) = store.get(&path(version)).await? else { continue };
         let content = record::decode(version, &bytes);

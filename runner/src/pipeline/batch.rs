@@ -11,10 +11,8 @@ mod attempts;
 pub(crate) mod inputs;
 pub(crate) mod interval;
 pub(crate) mod log;
-mod replace;
+pub(crate) mod replace;
 mod runs;
-#[cfg(test)]
-mod simulation;
 pub(crate) mod survey;
 mod turn;
 
@@ -39,9 +37,6 @@ use crate::stop::StopSignal;
 use crate::storage::location::Location;
 use crate::storage::{SharedStore, paths};
 use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
-
-#[cfg(test)]
-pub(crate) use self::replace::{claim, publish};
 
 use self::attempts::Attempts;
 use self::inputs::{Input, Waiting};
@@ -140,7 +135,7 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
     let is_fenced = result.as_ref().is_err_and(|error| error.reason == Reason::Fenced);
     if !is_fenced {
         let epoch = session.log.epoch();
-        let released = session.log.add(Record::Release { epoch }).await;
+        let released = session.log.add(Record::Release { epoch }, &**faults).await;
         if let (Ok(()), Err(error)) = (&result, released) {
             tracing::warn!("cannot give the turn back: {error}");
         }
@@ -213,7 +208,7 @@ async fn open_log(
             program: env!("CARGO_PKG_VERSION").to_owned(),
         };
         // Whoever is faster begins it; both read what is there then.
-        if let Some(log) = step(faults, Step::Start, BatchLog::begin(store.clone(), start)).await? {
+        if let Some(log) = step(faults, Step::Start, BatchLog::begin(store.clone(), start, faults)).await? {
             return Ok(log);
         }
     }
@@ -485,7 +480,7 @@ impl Session<'_> {
             fingerprint: self.settings.fingerprint.clone(),
             clock,
         });
-        step(&*faults, Step::Decide, self.log.add(record)).await?;
+        step(&*faults, Step::Decide, self.log.add(record, &*faults)).await?;
         replace::publish(&mut self.log, &self.output, &faults).await?;
         let milliseconds = |began| u64::try_from(self.environment.clock.since(began).as_millis()).unwrap_or(u64::MAX);
         let commit = CommitStatus {

@@ -41,14 +41,19 @@ pub mod format1 {
     }
 }
 
+/// Path of the object of a version in a folder: of a log record or a base.
+pub fn slot(folder: &str, version: u64) -> String {
+    format!("{folder}/{version:020}.json")
+}
+
 /// Path of a log record.
 pub fn log_record(version: u64) -> String {
-    format!("{LOG}/{version:020}.json")
+    slot(LOG, version)
 }
 
 /// Path of a base.
 pub fn base(version: u64) -> String {
-    format!("{BASE}/{version:020}.json")
+    slot(BASE, version)
 }
 
 /// Version in the name of a log record or a base; `None` for a foreign or temporary file.

@@ -157,9 +157,14 @@ impl Disk {
 
     /// What readers see below a folder: path and content.
     pub(crate) fn read_folder(&self, folder: &str) -> Vec<(String, Vec<u8>)> {
+        self.names(folder).map(|path| (path.clone(), self.inodes[self.entries[path]].content.clone())).collect()
+    }
+
+    /// Paths of what lies below a folder.
+    pub(crate) fn names<'a>(&'a self, folder: &str) -> impl Iterator<Item = &'a String> + use<'a> {
         let prefix = format!("{folder}/");
-        let below = self.entries.iter().filter(|(path, _)| path.starts_with(&prefix));
-        below.map(|(path, inode)| (path.clone(), self.inodes[*inode].content.clone())).collect()
+        let from = self.entries.range(prefix.clone()..).map(|(path, _)| path);
+        from.take_while(move |path| path.starts_with(&prefix))
     }
 
     /// Damages an object; false if it is not there.

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-
 use crate::checkpoint::decide;
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::log::{JobLog, LogError, read};
+use crate::checkpoint::log::{JobLog, LogError};
 use crate::checkpoint::output::Sweep;
-use crate::checkpoint::record::{self, BaseReference, Record};
+use crate::checkpoint::record::{BaseReference, Record};
+use crate::checkpoint::slot_log::Kept;
 use crate::faults::{Step, step};
 use crate::storage::checksum::checksum;
-use crate::storage::{Created, paths};
+use crate::storage::paths;
 
 impl JobLog {
     /// Writes a base if one is due, and then removes what it makes superfluous.
@@ -28,17 +27,10 @@ impl JobLog {
     }
 
     async fn write_base(&mut self) -> Result<(), LogError> {
-        let faults = self.faults();
+        let (faults, slots) = (self.faults(), self.slots());
         let version = self.state.version;
-        let bytes = record::encode(version, &self.state);
-        let path = paths::base(version);
-        let created =
-            step(&*faults, Step::Base, async { self.access.store.create(&path, Bytes::from(bytes.clone())).await })
-                .await?;
-        if created == Created::AlreadyExists && self.access.store.get(&path).await?.as_deref() != Some(&bytes[..]) {
-            // Left by another version of the program, or damaged: the next version gets a base.
-            return Ok(());
-        }
+        // Left by another version of the program, or damaged: the next version gets a base.
+        let Some(bytes) = step(&*faults, Step::Base, slots.write_base(&self.state)).await? else { return Ok(()) };
         let reference =
             BaseReference { epoch: self.state.epoch(), version, bytes: bytes.len() as u64, xxh3: checksum(&bytes) };
         step(&*faults, Step::BaseRecord, self.append(&Record::Base(reference))).await?;
@@ -48,29 +40,14 @@ impl JobLog {
 
     /// Removes bases, records and state objects that no start needs, while keeping two bases.
     async fn collect_garbage(&mut self) -> Result<(), LogError> {
-        let faults = self.faults();
-        let bases = read::versions(&self.access.store, paths::BASE).await?;
-        let log = read::versions(&self.access.store, paths::LOG).await?;
-        let [.., older, newer] = bases[..] else { return Ok(()) };
-        let Some(kept) = self.kept_objects(older, newer).await? else {
-            // One of the two cannot be read: keep everything until two good ones are there.
-            return Ok(());
-        };
-        let (old_bases, old_records) = decide::garbage_versions(&bases, &log);
-        step(&*faults, Step::CollectLog, async {
-            for version in old_bases {
-                self.access.store.delete(&paths::base(version)).await?;
-            }
-            for version in old_records {
-                self.access.store.delete(&paths::log_record(version)).await?;
-            }
-            Ok::<_, LogError>(())
-        })
-        .await?;
+        let (faults, slots) = (self.faults(), self.slots());
+        let Some(kept) = slots.kept().await? else { return Ok(()) };
+        step(&*faults, Step::CollectLog, slots.collect(&kept)).await?;
+        let (objects, newer) = (self.kept_objects(&kept), kept.newer.version);
         let mut listed = self.access.store.list(paths::STATE).await?;
         listed.extend(self.access.store.list(paths::REFERENCE).await?);
         step(&*faults, Step::CollectState, async {
-            for path in decide::garbage_state(&listed, &kept, newer) {
+            for path in decide::garbage_state(&listed, &objects, newer) {
                 self.access.store.delete(&path).await?;
             }
             Ok(())
@@ -78,17 +55,13 @@ impl JobLog {
         .await
     }
 
-    /// State objects, and those of references, that the older of the two kept bases, or a record after it, names.
-    async fn kept_objects(&self, older: u64, newer: u64) -> Result<Option<BTreeSet<String>>, LogError> {
-        let mut kept: BTreeSet<String> = self.state.referenced.clone();
-        kept.extend(self.state.live_objects().chain(self.state.live_references()).map(str::to_owned));
-        for version in [older, newer] {
-            let Some(bytes) = self.access.store.get(&paths::base(version)).await? else { return Ok(None) };
-            let Ok(base) = record::decode::<JobState>(version, &bytes) else { return Ok(None) };
-            kept.extend(base.live_objects().chain(base.live_references()).map(str::to_owned));
-            kept.extend(base.referenced);
-        }
-        Ok(Some(kept))
+    /// State objects, and those of references, that one of the two kept bases, or a record after the older one, names.
+    fn kept_objects(&self, kept: &Kept<JobState>) -> BTreeSet<String> {
+        let named = |state: &JobState| -> BTreeSet<String> {
+            let live = state.live_objects().chain(state.live_references()).map(str::to_owned);
+            live.chain(state.referenced.iter().cloned()).collect()
+        };
+        [&self.state, &kept.older, &kept.newer].into_iter().flat_map(named).collect()
     }
 
     /// Removes what owners before left in the outputs, once `published` covers everything it could be needed for.

@@ -1,6 +1,8 @@
 //! Two jobs, each with its own log, that are told to write one output: one has it, and the other never shows a row.
 
+use super::streaming::{PARTITIONS, RECORDS_PER_PARTITION, access, read_output, run_once};
 use super::*;
+use crate::checkpoint::log::LogError;
 
 /// How a process of one of the two jobs ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,23 +15,9 @@ enum Outcome {
 
 /// Runs a job until it has written everything or learns that the output is another one's; after any other error it starts
 /// again from its log, as a runner does.
-async fn run_job(
-    disk: Rc<RefCell<Disk>>,
-    job: &'static str,
-    number: u64,
-    without: Option<Guard>,
-    seed: u64,
-) -> Result<Outcome, String> {
-    let outputs = Rc::clone(&disk);
-    let faults: Arc<dyn Faults> = Arc::new(Without(without));
-    let of_outputs = Arc::clone(&faults);
-    let open = move |root: &str| Ok(Files::shared(SimulatedStore::open(&outputs, root), Arc::clone(&of_outputs)));
-    let (owner, pod) = (format!("owner-{number}"), format!("pod-{number}"));
-    let candidate = Candidate { owner, rank: Rank::default(), pod, place: job.to_owned() };
-    let store: SharedStore = SimulatedStore::open(&disk, job);
-    let access = LogAccess::new(store, Rc::new(open), candidate, faults);
-    access.attempts.set(number << 32);
-    let mut random = Random::new(seed ^ number << 32);
+async fn run_job(world: World, job: &'static str, number: u64) -> Result<Outcome, String> {
+    let access = access(&world, job, number, format!("pod-{number}"), job.to_owned());
+    let mut random = Random::new(world.seed ^ number << 32);
     loop {
         match run_once(&access, &mut random).await {
             Ok(()) => return Ok(Outcome::Finished),
@@ -50,12 +38,13 @@ fn logs_seen(disk: &Disk) -> BTreeSet<String> {
 
 fn simulate_two(seed: u64, without: Option<Guard>) -> Result<u64, String> {
     let mut random = Random::new(seed);
-    let disk = Disk::new(seed, [0, 30][random.below(2) as usize], true);
+    let world = World::new(seed, [0, 30][random.below(2) as usize], without);
+    let disk = Rc::clone(&world.disk);
     let mut started = 0;
     let mut begin = |job: &'static str| {
         started += 1;
         let process: Pin<Box<dyn Future<Output = Result<Outcome, String>>>> =
-            Box::pin(run_job(Rc::clone(&disk), job, started, without, seed));
+            Box::pin(run_job(world.clone(), job, started));
         (job, process)
     };
     let mut processes = vec![begin("a"), begin("b")];
@@ -64,12 +53,12 @@ fn simulate_two(seed: u64, without: Option<Guard>) -> Result<u64, String> {
         let chosen = random.below(processes.len() as u64) as usize;
         let burst_max = [1, 10, 200][random.below(3) as usize];
         for _ in 0..=random.below(burst_max) {
-            let ended = processes[chosen].1.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            let ended = poll(&mut processes[chosen].1);
             let seen = logs_seen(&disk.borrow());
             if seen.len() > 1 {
                 return Err(format!("seed {seed}: readers see rows of {seen:?}"));
             }
-            let Poll::Ready(ended) = ended else { continue };
+            let Some(ended) = ended else { continue };
             let _ended = processes.swap_remove(chosen);
             match ended.map_err(|problem| format!("seed {seed}: {problem}"))? {
                 Outcome::Finished => {

@@ -229,7 +229,7 @@ fn bases(store: &SharedStore, survey: &Survey) -> Check {
         {
             check.bad(shown(*version), "it is not the one that the record after it names", REWIND);
         }
-        if let Some(folded) = folded_without(survey, *version) {
+        if let Some(folded) = survey.folded(*version) {
             compared += 1;
             if folded != *base {
                 let cure = "report this: data-platform wrote a base that its records contradict";
@@ -239,13 +239,6 @@ fn bases(store: &SharedStore, survey: &Survey) -> Check {
     }
     check.found = format!("{} bases, {compared} compared with the records before them", survey.bases.len());
     check
-}
-
-/// The job at a version, from an older base or record 0.
-fn folded_without(survey: &Survey, version: u64) -> Option<JobState> {
-    let mut older = survey.clone();
-    older.bases.retain(|base, _| *base < version);
-    older.state_at(version)
 }
 
 /// Every state object that the kept log names is there and whole.

@@ -4,15 +4,16 @@
 //! As with a streaming job the only primitive is create-if-absent: who creates the next record has decided. What a record
 //! means is the pure [`State`]; the rest is I/O.
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::log::read::versions;
-use crate::checkpoint::record::{Body, FileCommit, decode, encode};
-use crate::faults::{Faults, Moment, Step};
+use crate::checkpoint::decide;
+use crate::checkpoint::job_state::FoldError;
+use crate::checkpoint::record::{Body, FileCommit};
+use crate::checkpoint::slot_log::{self, Appended, Fold, Recovered, SlotError, SlotLog};
+use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::error::{JobError, Reason, Retry};
-use crate::storage::{Created, SharedStore, paths};
+use crate::storage::SharedStore;
 
 /// Records, below the job's checkpoint folder. Not `log`: that is a streaming job's.
 pub(crate) const RECORDS: &str = "batch-log";
@@ -115,6 +116,29 @@ impl Body for Record {}
 
 impl Body for State {}
 
+impl Fold for State {
+    type Record = Record;
+
+    const RECORDS: &'static str = RECORDS;
+    const BASES: &'static str = BASES;
+
+    fn begin(first: &Record) -> Option<Self> {
+        match first {
+            Record::Start(start) => Some(Self::begin(start.clone())),
+            _ => None,
+        }
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn apply(&mut self, version: u64, record: &Record) -> Result<(), FoldError> {
+        Self::apply(self, version, record);
+        Ok(())
+    }
+}
+
 impl State {
     pub(crate) fn begin(start: Start) -> Self {
         Self {
@@ -170,29 +194,38 @@ pub(crate) struct BatchLog {
     pub(crate) store: SharedStore,
     pub(crate) state: State,
     epoch: u64,
-    base: Option<u64>,
+    newest_base: Option<u64>,
 }
 
 /// Path of a record.
 pub(crate) fn record_path(version: u64) -> String {
-    format!("{RECORDS}/{version:020}.json")
+    slot_log::record_path::<State>(version)
 }
 
 /// Path of a base.
 pub(crate) fn base_path(version: u64) -> String {
-    format!("{BASES}/{version:020}.json")
+    slot_log::base_path::<State>(version)
 }
 
 /// What to do about a log that cannot be read.
 pub(crate) const DAMAGED_CURE: &str = "bring it back from a backup; or move the folders batch-log and batch-base of the \
      checkpoint away and run once with --new-log: every interval can be processed again with --from and --to";
 
-fn damaged(store: &SharedStore, path: &str, problem: &str) -> JobError {
-    JobError::user(
-        Reason::CheckpointCorrupt,
-        format!("{}/{path} cannot be read: {problem}", store.root()),
-        DAMAGED_CURE,
-    )
+/// What is wrong with the slots of a log.
+fn unreadable(store: &SharedStore, error: SlotError) -> JobError {
+    let damaged = |path: &str, problem: &str| {
+        JobError::user(Reason::CheckpointCorrupt, format!("{path} cannot be read: {problem}"), DAMAGED_CURE)
+    };
+    let shown = |path: &str| format!("{}/{path}", store.root());
+    match error {
+        SlotError::Store(error) => error.into(),
+        SlotError::Unreadable { path, source } => damaged(&path, &source.to_string()),
+        SlotError::Gap { version, damaged_bases } => match damaged_bases.first() {
+            Some((path, problem)) => damaged(&shown(path), problem),
+            None => damaged(&shown(&record_path(version)), "it is missing"),
+        },
+        SlotError::Contradiction(error) => damaged(&shown(&record_path(error.version)), &error.problem),
+    }
 }
 
 impl BatchLog {
@@ -201,61 +234,24 @@ impl BatchLog {
     /// # Errors
     /// The store's, or a record that cannot be read.
     pub(crate) async fn read(store: SharedStore) -> Result<Option<Self>, JobError> {
-        loop {
-            // Records first: what is removed meanwhile is covered by a base that was there before.
-            let records = versions(&store, RECORDS).await?;
-            let bases = versions(&store, BASES).await?;
-            // A record may have been linked by a run that died before it could sync the folder: it must be durable before
-            // anything is built on it.
-            store.sync_entries(&[record_path(0), base_path(0)]).await?;
-            let read = Self::read_listed(&store, &records, &bases).await;
-            // Whoever sleeps in the middle misses what two newer bases let go.
-            if read.is_ok() || versions(&store, BASES).await? == bases {
-                return read;
-            }
-        }
-    }
-
-    async fn read_listed(store: &SharedStore, records: &[u64], bases: &[u64]) -> Result<Option<Self>, JobError> {
-        let (mut state, mut problem) = (None, None);
-        for base in bases.iter().rev() {
-            let path = base_path(*base);
-            let Some(bytes) = store.get(&path).await? else { continue };
-            match decode::<State>(*base, &bytes) {
-                Ok(read) => {
-                    state = Some(read);
-                    break;
-                }
-                Err(error) => problem = problem.or(Some(damaged(store, &path, &error.to_string()))),
-            }
-        }
-        let base = bases.last().copied();
-        let mut next = state.as_ref().map_or(0, |state: &State| state.version + 1);
-        let last = records.last().copied().max(state.as_ref().map(|state| state.version));
-        let Some(last) = last else { return problem.map_or(Ok(None), Err) };
-        while next <= last {
-            let path = record_path(next);
-            let Some(bytes) = store.get(&path).await? else {
-                return Err(problem.unwrap_or_else(|| damaged(store, &path, "it is missing")));
-            };
-            let record: Record = decode(next, &bytes).map_err(|error| damaged(store, &path, &error.to_string()))?;
-            match (&mut state, &record) {
-                (None, Record::Start(start)) => state = Some(State::begin(start.clone())),
-                (None, _) => return Err(damaged(store, &path, "the log does not begin with a start")),
-                (Some(state), record) => state.apply(next, record),
-            }
-            next += 1;
-        }
-        let store = store.clone();
-        Ok(state.map(|state| Self { store, epoch: state.owner.as_ref().map_or(0, |own| own.epoch), state, base }))
+        let read = SlotLog::<State>::new(&store).read().await.map_err(|error| unreadable(&store, error))?;
+        Ok(read.map(|Recovered { state, newest_base, .. }| Self {
+            store,
+            epoch: state.owner.as_ref().map_or(0, |own| own.epoch),
+            state,
+            newest_base,
+        }))
     }
 
     /// Begins a log. `None`: somebody else just did.
-    pub(crate) async fn begin(store: SharedStore, start: Start) -> Result<Option<Self>, JobError> {
-        let record = Record::Start(start.clone());
-        let created = store.create(&record_path(0), encode(0, &record).into()).await?;
-        let log = Self { store, state: State::begin(start), epoch: 0, base: None };
-        Ok((created == Created::Yes).then_some(log))
+    pub(crate) async fn begin(store: SharedStore, start: Start, faults: &dyn Faults) -> Result<Option<Self>, JobError> {
+        let log = Self { store, state: State::begin(start.clone()), epoch: 0, newest_base: None };
+        let begun = log.slots().append(0, &Record::Start(start), faults).await?;
+        Ok((begun == Appended::Yes).then_some(log))
+    }
+
+    fn slots(&self) -> SlotLog<State> {
+        SlotLog::new(&self.store)
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -267,7 +263,7 @@ impl BatchLog {
         own.epoch = self.state.owner.as_ref().map_or(0, |own| own.epoch) + 1;
         let epoch = own.epoch;
         faults.reached(Step::Own, Moment::Before);
-        let taken = self.append(Record::Own(own)).await?;
+        let taken = self.append(Record::Own(own), faults).await?;
         faults.reached(Step::Own, Moment::After);
         if taken {
             self.epoch = epoch;
@@ -279,8 +275,8 @@ impl BatchLog {
     ///
     /// # Errors
     /// Another run has taken the turn.
-    pub(crate) async fn add(&mut self, record: Record) -> Result<(), JobError> {
-        if self.append(record).await? {
+    pub(crate) async fn add(&mut self, record: Record, faults: &dyn Faults) -> Result<(), JobError> {
+        if self.append(record, faults).await? {
             return Ok(());
         }
         let now = Self::read(self.store.clone()).await?;
@@ -295,47 +291,31 @@ impl BatchLog {
     }
 
     /// Creates the next record. `false`: the slot is taken, or was swept away by a base that is newer than we are.
-    async fn append(&mut self, record: Record) -> Result<bool, JobError> {
+    async fn append(&mut self, record: Record, faults: &dyn Faults) -> Result<bool, JobError> {
         let version = self.state.version + 1;
-        let (path, bytes) = (record_path(version), Bytes::from(encode(version, &record)));
-        let created = self.store.create(&path, bytes.clone()).await?;
-        if created == Created::AlreadyExists {
-            if self.store.get(&path).await?.as_ref() != Some(&bytes) {
-                return Ok(false);
-            }
-            // Ours, after a lost reply: linked, and perhaps not durable yet.
-            self.store.sync_entries(std::slice::from_ref(&path)).await?;
-        }
-        let bases = self.store.list(BASES).await?;
-        if bases.iter().filter_map(|base| paths::version_of(&base.path)).any(|base| base >= version) {
-            self.store.delete(&path).await?;
-            return Ok(false);
-        }
+        let version = match self.slots().append(version, &record, faults).await? {
+            Appended::Yes => version,
+            // Behind the others' records, whatever they say.
+            Appended::Behind(behind) => behind,
+            Appended::Taken | Appended::Withdrawn => return Ok(false),
+        };
         self.state.apply(version, &record);
         Ok(true)
     }
 
     /// Writes a base after so many records, and removes what the base before it covers.
     pub(crate) async fn compact(&mut self, records_per_base: u64, faults: &dyn Faults) -> Result<(), JobError> {
-        let version = self.state.version;
-        if version < self.base.unwrap_or(0) + records_per_base {
+        if !decide::base_is_due(self.state.version, self.newest_base, records_per_base) {
             return Ok(());
         }
-        faults.reached(Step::Base, Moment::Before);
-        self.store.create(&base_path(version), encode(version, &self.state).into()).await?;
-        faults.reached(Step::Base, Moment::After);
-        let kept = self.base.replace(version);
-        let Some(kept) = kept else { return Ok(()) };
-        faults.reached(Step::CollectLog, Moment::Before);
-        for folder in [RECORDS, BASES] {
-            for entry in self.store.list(folder).await? {
-                // The base before this one stays, and the records after it.
-                if paths::version_of(&entry.path).is_some_and(|version| version < kept) {
-                    self.store.delete(&entry.path).await?;
-                }
-            }
+        let slots = self.slots();
+        if step(faults, Step::Base, slots.write_base(&self.state)).await?.is_none() {
+            return Ok(());
         }
-        faults.reached(Step::CollectLog, Moment::After);
+        self.newest_base = Some(self.state.version);
+        if let Some(kept) = slots.kept().await? {
+            step(faults, Step::CollectLog, slots.collect(&kept)).await?;
+        }
         Ok(())
     }
 }

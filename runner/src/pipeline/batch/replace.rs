@@ -129,7 +129,7 @@ pub(crate) async fn publish(
         let place = place_of(log, &pending, output, faults).await?;
         move_files(log, &pending, &place, &**faults).await?;
         let epoch = log.epoch();
-        step(&**faults, Step::Published, log.add(Record::Replaced { epoch })).await?;
+        step(&**faults, Step::Published, log.add(Record::Replaced { epoch }, &**faults)).await?;
     }
     write_progress(log, output, &**faults).await
 }

@@ -70,7 +70,7 @@ impl Fixture {
         };
         match BatchLog::read(store.clone()).await.unwrap() {
             Some(log) => log,
-            None => BatchLog::begin(store, start).await.unwrap().unwrap(),
+            None => BatchLog::begin(store, start, &NoSync).await.unwrap().unwrap(),
         }
     }
 
@@ -87,7 +87,7 @@ impl Fixture {
         };
         assert!(log.own(own, &NoSync).await.unwrap());
         let content = format!("{rows} of hour {hour}");
-        crate::pipeline::batch::claim(&log, &self.output(), false, &NoSync).await.unwrap();
+        crate::pipeline::batch::replace::claim(&log, &self.output(), false, &NoSync).await.unwrap();
         let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), log.state.version + 1, hour as u64, 0);
         let mut staged = self.output().stage(&stage).await.unwrap();
         staged.write(content.clone().into()).await.unwrap();
@@ -112,17 +112,17 @@ impl Fixture {
             fingerprint: "f".to_owned(),
             clock: start + HOUR,
         };
-        log.add(Record::Replace(replace)).await.unwrap();
+        log.add(Record::Replace(replace), &NoSync).await.unwrap();
         log
     }
 
     async fn run(&self, hour: i64, rows: &str) {
         let mut log = self.decide(hour, rows).await;
         let faults: Arc<dyn crate::faults::Faults> = Arc::new(NoSync);
-        crate::pipeline::batch::publish(&mut log, &self.output(), &faults).await.unwrap();
+        crate::pipeline::batch::replace::publish(&mut log, &self.output(), &faults).await.unwrap();
         let epoch = log.epoch();
         log.compact(RECORDS_PER_BASE, &NoSync).await.unwrap();
-        log.add(Record::Release { epoch }).await.unwrap();
+        log.add(Record::Release { epoch }, &NoSync).await.unwrap();
     }
 
     async fn show(&self) -> String {

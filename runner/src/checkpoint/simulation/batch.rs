@@ -1,0 +1,176 @@
+//! A batch job under chaos: several runs that all think it is their turn. Every hour is there in the end, once, and no file
+//! ever goes back to an older decision.
+
+use super::*;
+use crate::checkpoint::record::FileCommit;
+use crate::pipeline::batch::interval::{Covered, Grid, Interval};
+use crate::pipeline::batch::log::{BASES, BatchLog, Own, RECORDS, Record, Replace, Start, State};
+use crate::pipeline::batch::replace;
+use crate::pipeline::error::{JobError, Retry};
+
+const HOURS: i64 = 12;
+/// Hours that runs without disturbances add: enough for two bases, so that they remove what was left over.
+const QUIET_HOURS: i64 = 8;
+const HOUR: i64 = 3_600_000_000;
+
+/// What was seen so far.
+#[derive(Default)]
+struct BatchJob {
+    /// By which record each file was decided.
+    files: BTreeMap<String, u64>,
+    finished: Covered,
+}
+
+impl Job for BatchJob {
+    type Log = State;
+
+    fn run(world: World, number: u64, _: String) -> Process {
+        Box::pin(run_process(world, number))
+    }
+
+    fn look(&mut self, disk: &Disk, log: Option<&State>) -> Result<(), String> {
+        if let Some(state) = log {
+            if let Some(lost) = self.finished.stretches().iter().find(|known| !state.finished.contains(**known)) {
+                return Err(format!("{lost:?} was finished, and is not any more"));
+            }
+            self.finished.clone_from(&state.finished);
+        }
+        for (path, content) in disk.read_folder(OUTPUT) {
+            if !path.ends_with(".parquet") {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&content).into_owned();
+            let whole = text.strip_suffix("end\n").ok_or_else(|| format!("{path} is torn"))?;
+            let version: u64 = whole.split(' ').next().and_then(|v| v.parse().ok()).ok_or("a foreign file")?;
+            match self.files.insert(path.clone(), version) {
+                Some(before) if before > version => {
+                    return Err(format!("{path} was that of record {before} and is that of {version} again"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The log has not grown without end.
+    fn settled(&self, disk: &Disk) -> Result<(), String> {
+        let versions = |folder: &str| -> Vec<u64> {
+            disk.read_folder(&format!("job/{folder}")).iter().filter_map(|(path, _)| paths::version_of(path)).collect()
+        };
+        let (bases, records) = (versions(BASES), versions(RECORDS));
+        let kept = bases.first().copied().unwrap_or_default();
+        if bases.len() != 2 || records.iter().any(|version| *version < kept) || records.len() > 12 {
+            return Err(format!("old records are not removed: bases {bases:?}, records {records:?}"));
+        }
+        Ok(())
+    }
+
+    /// Every hour is there.
+    fn finish(&mut self, _: &Disk) -> Result<(), String> {
+        let hours = HOURS + QUIET_HOURS;
+        if self.files.len() as i64 != hours || self.finished.until(0) != Some(hours * HOUR) {
+            return Err(format!("{:?} and {:?} are not {hours} hours", self.files, self.finished));
+        }
+        Ok(())
+    }
+}
+
+/// One pod: runs until every hour is finished, and starts again from the log after an error that may pass.
+async fn run_process(world: World, number: u64) -> Result<End, String> {
+    loop {
+        match run_once(&world, number).await {
+            Ok(true) => return Ok(End::Finished),
+            Err(error) if error.retry == Retry::Fenced => return Ok(End::Fenced),
+            Err(error) if error.retry == Retry::AfterChange => {
+                return Err(format!("run {number}: {}", error.in_full()));
+            }
+            Ok(false) | Err(_) => pause().await,
+        }
+    }
+}
+
+/// One run; whether it came to its end.
+async fn run_once(world: &World, number: u64) -> Result<bool, JobError> {
+    let store: SharedStore = SimulatedStore::open(&world.disk, "job");
+    let output: SharedStore = SimulatedStore::open(&world.disk, OUTPUT);
+    let faults = world.faults();
+    let log = match BatchLog::read(store.clone()).await? {
+        Some(log) => Some(log),
+        None => BatchLog::begin(store, start(), &*faults).await?,
+    };
+    let Some(mut log) = log else { return Ok(false) };
+    // It never waits: whoever comes thinks that the one before it is dead.
+    let (owner, place) = (format!("owner-{number}"), format!("run {number}"));
+    if !log.own(Own { epoch: 0, owner, place, rank: 0, run: None, clock: 0 }, &*faults).await? {
+        return Ok(false);
+    }
+    replace::claim(&log, &output, false, &*faults).await?;
+    replace::publish(&mut log, &output, &faults).await?;
+    replace::collect_staging(&log, &output, &*faults).await?;
+    log.compact(RECORDS_PER_BASE, &*faults).await?;
+    let hours = || if world.is_quiet.get() { HOURS + QUIET_HOURS } else { HOURS };
+    let next = |log: &BatchLog| Grid::Hour.between(0, hours() * HOUR).find(|hour| !log.state.finished.contains(*hour));
+    while let Some(hour) = next(&log) {
+        process(&mut log, &output, number, hour, &*faults).await?;
+        replace::publish(&mut log, &output, &faults).await?;
+        log.compact(RECORDS_PER_BASE, &*faults).await?;
+    }
+    let epoch = log.epoch();
+    log.add(Record::Release { epoch }, &*faults).await?;
+    Ok(next(&log).is_none())
+}
+
+fn start() -> Start {
+    Start {
+        log_id: "12345678-simulated".to_owned(),
+        namespace: "local".to_owned(),
+        job: "job".to_owned(),
+        grid: Grid::Hour,
+        clock: 0,
+        program: "simulation".to_owned(),
+    }
+}
+
+/// Decides one hour: its file says by which record.
+async fn process(
+    log: &mut BatchLog,
+    output: &SharedStore,
+    attempt: u64,
+    interval: Interval,
+    faults: &dyn Faults,
+) -> Result<(), JobError> {
+    let version = log.state.version + 1;
+    let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), version, attempt, 0);
+    let mut file = output.stage(&stage).await?;
+    file.write(Bytes::from(format!("{version} of epoch {}\n", log.epoch()))).await?;
+    file.write(Bytes::from_static(b"end\n")).await?;
+    let facts = file.finish().await?;
+    let path = format!("job-{}.parquet", Grid::Hour.name(interval));
+    let file = FileCommit { stage: stage.clone(), path, bytes: facts.bytes, xxh3: facts.xxh3, rows: 1 };
+    output.sync_entries(&[stage]).await?;
+    let epoch = log.epoch();
+    let record = Replace {
+        epoch,
+        interval,
+        due: true,
+        since: None,
+        whole: false,
+        root: OUTPUT.to_owned(),
+        files: vec![file],
+        rows: 1,
+        fingerprint: "f".to_owned(),
+        clock: 0,
+    };
+    log.add(Record::Replace(record), faults).await
+}
+
+#[test]
+fn no_schedule_of_runs_crashes_and_faults_loses_an_hour_or_the_log() {
+    assert_no_schedule_breaks::<BatchJob>();
+}
+
+/// Without each of these guards some seed must show a wrong result: the simulation can see the bug.
+#[test]
+fn without_a_guard_some_schedule_shows_a_wrong_interval() {
+    assert_guards_matter::<BatchJob>(&[Guard::Fence, Guard::BaseCheck, Guard::DurabilityOrder]);
+}
