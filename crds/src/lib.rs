@@ -6,6 +6,7 @@
 // Where `unreachable_pub` is allowed, KubeSchema repeats each struct, `pub` and all, inside a function.
 #[allow(unreachable_pub)]
 pub mod batch_job;
+pub mod change;
 pub mod check;
 #[allow(unreachable_pub)]
 pub mod column;

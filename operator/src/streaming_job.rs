@@ -114,7 +114,10 @@ async fn reconcile_children(
 ) -> Result<Outcome, Error> {
     let (key, uid) = &identity(observed);
     if let Some(holder) = context.checkpoints.holder(key) {
-        let message = format!("the job {holder} keeps its log in the checkpoint {}", rollout::checkpoint(&job.job));
+        let message = format!(
+            "the job {holder} keeps its log in the checkpoint {}",
+            data_platform_crds::change::checkpoint(&job.job)
+        );
         return Ok(Outcome::refused((Reason::CheckpointOfOtherJob, message), UNWATCHED_PERIOD));
     }
     let Some(claim_is_shared) = claim::is_shared(job, context).await? else {

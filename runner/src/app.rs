@@ -1,4 +1,5 @@
-//! From the command line to an exit code: 0 done, 1 failed (worth a retry), 2 somebody must change something, 3 fenced.
+//! From the command line to an exit code: 0 done, 1 failed (worth a retry), 2 somebody must change something, 3 fenced;
+//! `plan` alone ends with 4 where a job needs fresh state.
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ fn dispatch(command: Command, faults: Arc<dyn Faults>) -> Result<u8, CommandErro
         Command::Demo(args) => commands::demo::demo(&args, &faults),
         Command::Validate(args) => commands::validate::validate(&args),
         Command::Explain(args) => commands::explain::explain(&args),
+        Command::Plan(args) => commands::plan::plan(&args),
         Command::Templates { name } => commands::validate::templates(name.as_deref()),
         Command::Generate(args) => commands::generate::generate(&args),
         Command::Query(args) => commands::query::query(&args),

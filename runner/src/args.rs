@@ -62,6 +62,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Show a job in full: expanded, how its query runs, where state is kept, what holds output back.
     Explain(ExplainArgs),
+    /// Say what a changed file does to the jobs that run: nothing, a new pod, fresh state, or that it is refused.
+    Plan(PlanArgs),
     /// List the built-in jobs, or print one.
     Templates {
         /// Print this one.
@@ -263,6 +265,33 @@ pub struct ExplainArgs {
     /// Where outputs and checkpoints lie.
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// Arguments of `plan`.
+#[derive(Clone, Debug, Args)]
+pub struct PlanArgs {
+    /// Which jobs: the new file.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// The file, or folder of files, that the running jobs were made from. Without it the new file is compared with what
+    /// the jobs' logs keep: sources, queries and places.
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// Form of what is said.
+    #[arg(short = 'o', long, default_value = "text", value_enum)]
+    pub output: PlanFormat,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Form of what `plan` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people: like a diff.
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// Arguments of `generate`.

@@ -6,6 +6,7 @@ pub mod demo;
 pub mod error;
 pub mod explain;
 pub mod generate;
+pub mod plan;
 pub mod query;
 pub mod run;
 pub mod validate;

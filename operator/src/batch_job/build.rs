@@ -2,6 +2,7 @@
 //! files in `operator/tests/golden/batch` show what comes out.
 
 use data_platform_crds::batch_job::{BatchJob, BatchJobSpec};
+use data_platform_crds::change::batch::FIELDS_OF_RUNS;
 use serde_json::{Value, json};
 
 use crate::apply::Desired;
@@ -17,19 +18,6 @@ use crate::names::{CONTAINER, canonical, hashed_name, labels};
 const STOP_SECONDS: u64 = 35;
 /// Exit codes of the runner that trying again does not change: its user must do something, or another run has the job.
 const FINAL_EXIT_CODES: [i32; 2] = [2, 3];
-/// Fields that say when a job runs and what is kept of its runs: changing them is no reason to run a job again that has
-/// run.
-const FIELDS_OF_RUNS: [&str; 8] = [
-    "schedule",
-    "timeZone",
-    "suspend",
-    "concurrencyPolicy",
-    "startingDeadlineSeconds",
-    "successfulJobsHistoryLimit",
-    "failedJobsHistoryLimit",
-    "catchUp",
-];
-
 /// What was built of a job.
 #[derive(Clone, Debug)]
 pub struct Built {

@@ -1,12 +1,8 @@
 //! Whether the pods of a job get a new template, keep the one that they have, are kept from a change that their state does
 //! not allow, or first close their windows. Pure. docs/adr/0011 and 0021 have the reasons.
 
-use std::collections::BTreeMap;
-
-use data_platform_crds::parameters::expand_parameters;
-use data_platform_crds::state_relevant::sql::has_window;
-use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJob, StreamingJobSpec};
-use serde_json::{Value, json};
+pub use data_platform_crds::change::HeldBack;
+use data_platform_crds::change::QueryChange;
 
 use crate::args::Rollout;
 use crate::memory::DeployedRevision;
@@ -48,55 +44,6 @@ pub enum Plan {
     Drain,
 }
 
-/// Why a change is held back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HeldBack {
-    /// The windows that are open were made by another query, and nobody said what becomes of them.
-    QueryChanged,
-    /// The same, and the new query has no windows that could be computed anew.
-    NothingToRebuild,
-    /// Another checkpoint over the same output, and nobody said that a new log is wanted.
-    CheckpointRenamed,
-    /// A new log is wanted, under the name that the old one has.
-    NewLogWithoutName,
-}
-
-impl HeldBack {
-    /// What happened.
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::QueryChanged | Self::NothingToRebuild | Self::NewLogWithoutName => {
-                "the new query does not fit the windows that are open, so the old one goes on"
-            }
-            Self::CheckpointRenamed => {
-                "checkpoint.name changed, and the output belongs to the log of the old one, so that one goes on"
-            }
-        }
-    }
-
-    /// What to do.
-    pub fn hint(self) -> &'static str {
-        match self {
-            Self::QueryChanged => {
-                "bring the old query back, or set spec.onQueryChange: rebuild (the new query computes these windows anew \
-                 from Kafka) or drain (the old one closes them as they are)"
-            }
-            Self::NothingToRebuild => {
-                "the new query has no windows: bring the old query back, or set spec.onQueryChange: drain (the old one \
-                 closes its windows as they are)"
-            }
-            Self::CheckpointRenamed => {
-                "bring the old name back, or set spec.onQueryChange: newLog, and a new log begins where \
-                 kafka.startingOffsets says"
-            }
-            Self::NewLogWithoutName => {
-                "set another checkpoint.name, too: a new log has a name of its own; or set spec.onQueryChange: rebuild or \
-                 drain"
-            }
-        }
-    }
-}
-
 /// Decides about the template of a job.
 pub fn plan(job: &ValidatedJob, facts: &Facts<'_>) -> Plan {
     let Some(deployed) = facts.deployed else { return Plan::Roll };
@@ -109,73 +56,18 @@ pub fn plan(job: &ValidatedJob, facts: &Facts<'_>) -> Plan {
     if replicas(&job.job) == 0 || !is_in_use || facts.is_drained {
         return Plan::Roll;
     }
-    let policy = job.job.spec.on_query_change;
-    let is_renamed = checkpoint(&deployed.job) != checkpoint(&job.job);
-    if is_renamed && policy != QueryChangePolicy::NewLog && share_an_output(&deployed.job.spec, &job.job.spec) {
-        return Plan::HoldBack(HeldBack::CheckpointRenamed);
+    match QueryChange::of(&deployed.job, &job.job, facts.open_windows) {
+        QueryChange::Kept | QueryChange::Rebuilt | QueryChange::NewLog => Plan::Roll,
+        QueryChange::Drained => Plan::Drain,
+        QueryChange::HeldBack(why) => Plan::HoldBack(why),
     }
-    if is_renamed || facts.open_windows == Some(0) || state_of(&deployed.job.spec) == state_of(&job.job.spec) {
-        return Plan::Roll;
-    }
-    match policy {
-        QueryChangePolicy::Wait => Plan::HoldBack(HeldBack::QueryChanged),
-        QueryChangePolicy::Rebuild if has_windows(&job.job.spec) => Plan::Roll,
-        QueryChangePolicy::Rebuild => Plan::HoldBack(HeldBack::NothingToRebuild),
-        QueryChangePolicy::Drain => Plan::Drain,
-        QueryChangePolicy::NewLog => Plan::HoldBack(HeldBack::NewLogWithoutName),
-    }
-}
-
-/// The name under which a job keeps its log.
-pub fn checkpoint(job: &StreamingJob) -> &str {
-    let named = job.spec.checkpoint.as_ref().and_then(|checkpoint| checkpoint.name.as_deref());
-    named.unwrap_or_else(|| job.metadata.name.as_deref().unwrap_or_default())
-}
-
-/// The job with its parameters in place, as far as that goes without templates: those only the runner has.
-fn expanded(spec: &StreamingJobSpec) -> StreamingJobSpec {
-    let expanded = if spec.template.is_some() { None } else { expand(spec) };
-    expanded.unwrap_or_else(|| spec.clone())
-}
-
-fn expand(spec: &StreamingJobSpec) -> Option<StreamingJobSpec> {
-    expand_parameters(spec, &spec.parameters, &BTreeMap::new()).ok()
-}
-
-fn share_an_output(one: &StreamingJobSpec, other: &StreamingJobSpec) -> bool {
-    let paths = |spec: &StreamingJobSpec| -> Vec<Option<String>> {
-        let spec = expanded(spec);
-        let named = spec.outputs.iter().map(|output| output.sink.path.clone());
-        let mut paths: Vec<_> = spec.sink.iter().map(|sink| sink.path.clone()).chain(named).collect();
-        // That of a template.
-        paths.extend(paths.is_empty().then_some(None));
-        paths
-    };
-    let others = paths(other);
-    paths(one).iter().any(|path| others.contains(path))
-}
-
-fn has_windows(spec: &StreamingJobSpec) -> bool {
-    spec.template.is_some() || expanded(spec).queries().iter().any(|(_, query)| has_window(query))
-}
-
-/// What the state of a job depends on, for each of its outputs. Of a job with a template only the runner knows more than
-/// its parameters.
-fn state_of(spec: &StreamingJobSpec) -> Value {
-    if spec.template.is_some() {
-        return json!([spec.template, spec.parameters, spec.deduplicate]);
-    }
-    let spec = expanded(spec);
-    let queries = spec.queries();
-    // A single output is the same one whether it has a name or not.
-    let is_single = queries.len() == 1;
-    let of =
-        |(name, query): &(Option<&str>, &str)| json!([name.filter(|_| !is_single), spec.state_relevant(query).text()]);
-    Value::Array(queries.iter().map(of).collect())
 }
 
 #[cfg(test)]
 mod tests {
+    use data_platform_crds::streaming_job::{QueryChangePolicy, StreamingJobSpec};
+    use serde_json::json;
+
     use super::*;
     use crate::names::RESTARTED_AT;
     use crate::streaming_job::tests::{job, validated};

@@ -110,8 +110,8 @@ impl JobPlace {
         }
     }
 
-    /// Finds the log of a job, and says whose it is. Nothing is created.
-    fn find_any(job: &str, args: &PlaceArgs) -> Result<(Self, Kind), CommandError> {
+    /// Looks for the log of a job, and says whose it is. Nothing is created. `None`: there is none.
+    pub(crate) fn look(job: &str, args: &PlaceArgs) -> Result<Option<(Self, Kind)>, CommandError> {
         if job.is_empty() || job.contains('/') {
             return Err(CommandError::user(format!(
                 "{job:?} is no name of a job: give the name alone, and its namespace with --namespace"
@@ -123,9 +123,20 @@ impl JobPlace {
         let place = Self { outputs: Some(outputs), ..Self::open(format!("{namespace}/{job}"), location)? };
         for kind in Kind::ALL {
             if block_on(place.has_log(kind))?? {
-                return Ok((place, kind));
+                return Ok(Some((place, kind)));
             }
         }
+        Ok(None)
+    }
+
+    /// Finds the log of a job, and says whose it is. Nothing is created.
+    fn find_any(job: &str, args: &PlaceArgs) -> Result<(Self, Kind), CommandError> {
+        if let Some(found) = Self::look(job, args)? {
+            return Ok(found);
+        }
+        let (_, checkpoints) = places(args)?;
+        let namespace = namespace(args);
+        let location = checkpoints.join(&namespace).join(job);
         let known = block_on(job_names(&checkpoints))??;
         let in_namespace: Vec<_> =
             known.iter().filter_map(|(name, _)| name.strip_prefix(&format!("{namespace}/"))).collect();
@@ -137,7 +148,7 @@ impl JobPlace {
                 format!("there are {}", names.into_iter().collect::<Vec<_>>().join(", "))
             }
         };
-        Err(CommandError::user(format!("there is no job log in {}: {hint}", place.location)))
+        Err(CommandError::user(format!("there is no job log in {location}: {hint}")))
     }
 
     /// Opens a folder as a job's.

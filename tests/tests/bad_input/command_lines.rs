@@ -232,6 +232,21 @@ fn wrong_looks() -> Vec<Wrong> {
             "checkpoint rewind nothing --yes",
             &["there is no job log in", "check CHECKPOINT_DIR"],
         ),
+        wrong(
+            "a plan of a file that is not there",
+            "plan -f nowhere.yaml",
+            &["cannot read nowhere.yaml", "give the file of a job after -f"],
+        ),
+        wrong(
+            "a plan beside a file without a job",
+            "plan -f jobs --against nowhere.yaml",
+            &["cannot read nowhere.yaml", "No such file"],
+        ),
+        wrong(
+            "a plan of what is not valid",
+            "plan event-aggregation --set spec.sink.path=/x/../y",
+            &["spec.sink.path", "/x/../y"],
+        ),
         wrong("an audit of nothing", "audit nothing", &["there is no job log in", "check CHECKPOINT_DIR"]),
         wrong("a demo of no time", "demo --for soon", &["--for: \"soon\" is not a period", "such as 10s"]),
         wrong(

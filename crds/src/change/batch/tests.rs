@@ -1,0 +1,117 @@
+use serde_json::json;
+
+use super::*;
+use crate::batch_job::BatchJobSpec;
+use crate::change::fields::between;
+use crate::change::tests::{changed, leaves};
+
+fn spec() -> Value {
+    let spec = json!({
+        "schedule": "5 * * * *", "interval": "hour", "query": "SELECT at, k FROM t", "sink": {"path": "hours"},
+        "inputs": [{"name": "t", "path": "in", "timeColumn": "at"}],
+    });
+    let spec: BatchJobSpec = serde_json::from_value(spec).unwrap();
+    serde_json::to_value(&spec).unwrap()
+}
+
+/// Where a field is, another value, and what that does to a job with a schedule and to one without. A path covers what lies
+/// below it.
+fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
+    const NEXT: &str = "next run";
+    const AGAIN: &str = "runs again";
+    const NOTHING: &str = "nothing";
+    let both = |path, value, effect| (path, value, effect, effect);
+    let computes = |path, value| (path, value, NEXT, AGAIN);
+    let of_runs = |path, value| (path, value, NEXT, NOTHING);
+    let mut table = vec![
+        computes("template", json!("hourly-aggregates")),
+        computes("parameters/p", json!("1")),
+        of_runs("schedule", json!("6 * * * *")),
+        of_runs("timeZone", json!("Europe/Berlin")),
+        both("suspend", json!(true), "stops"),
+        of_runs("concurrencyPolicy", json!("Allow")),
+        of_runs("startingDeadlineSeconds", json!(99)),
+        of_runs("successfulJobsHistoryLimit", json!(9)),
+        of_runs("failedJobsHistoryLimit", json!(9)),
+        of_runs("catchUp", json!(9)),
+        computes("backoffLimit", json!(9)),
+        computes("activeDeadlineSeconds", json!(9)),
+        both("interval", json!("day"), "refused"),
+        both("replace", json!("table"), "refused"),
+        both("checkpoint/name", json!("other"), "refused"),
+        computes("lookbackDays", json!(9)),
+        computes("inputs/0/name", json!("u")),
+        computes("inputs/0/path", json!("other")),
+        computes("inputs/0/format", json!("csv")),
+        computes("inputs/0/timeColumn", json!("k")),
+        computes("inputs/0/dateColumn", json!("k")),
+        computes("inputs/0/completeBy", json!("clock")),
+        computes("query", json!("SELECT at FROM t")),
+        computes("wait", json!("9m")),
+        computes("logLevel", json!("debug")),
+        computes("backfill", json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"})),
+        computes("dependsOn", json!([{"name": "other"}])),
+        computes("storage/claimName", json!("c")),
+        computes("storage/outputs", json!("s3://b/o")),
+        computes("storage/checkpoints", json!("s3://b/c")),
+        computes("pod/env", json!([{"name": "A", "value": "b"}])),
+        computes("pod/tolerations", json!([{"operator": "Exists"}])),
+        computes("pod/volumes", json!([{"name": "v", "mountPath": "/mnt/v", "emptyDirSize": "1Gi"}])),
+    ];
+    for field in ["format", "path", "topic", "keyColumn", "targetFileSize", "compression"] {
+        table.push(computes(format!("sink/{field}").leak(), json!("x")));
+    }
+    table.push(computes("sink/partitionBy", json!(["k"])));
+    for field in ["affinity", "annotations", "labels", "nodeSelector", "resources"] {
+        table.push(computes(format!("pod/{field}").leak(), json!({"requests": {"cpu": "1"}})));
+    }
+    for field in ["priorityClassName", "serviceAccountName"] {
+        table.push(computes(format!("pod/{field}").leak(), json!("x")));
+    }
+    table
+}
+
+fn effect_of(before: &Value, pointer: &str, value: &Value) -> &'static str {
+    let after = changed(before, pointer, value.clone());
+    let changes = between(before, &after);
+    assert!(!changes.is_empty(), "{pointer} is as it was");
+    match effect(&changes[0], &after) {
+        Effect::Nothing => "nothing",
+        Effect::NextRun { .. } => "next run",
+        Effect::Stops => "stops",
+        Effect::Starts => "starts",
+        Effect::RunsAgain { .. } => "runs again",
+        Effect::Refused { .. } => "refused",
+    }
+}
+
+#[test]
+fn every_field_does_what_the_table_says() {
+    let mut once = spec();
+    once.as_object_mut().unwrap().remove("schedule");
+    for (pointer, value, with_schedule, without) in table() {
+        assert_eq!(effect_of(&spec(), pointer, &value), with_schedule, "{pointer} {value}");
+        if pointer != "schedule" {
+            assert_eq!(effect_of(&once, pointer, &value), without, "{pointer} {value}, once");
+        }
+    }
+    assert_eq!(effect_of(&changed(&spec(), "suspend", json!(true)), "suspend", &json!(false)), "starts");
+}
+
+#[test]
+fn every_field_of_the_spec_stands_in_the_table() {
+    let fields = |pointer: &str| -> String {
+        let fields = pointer.split('/').filter(|step| step.parse::<usize>().is_err());
+        fields.collect::<Vec<_>>().join(".")
+    };
+    let known: Vec<_> = table().iter().map(|(pointer, ..)| fields(pointer)).collect();
+    let covered = |leaf: &str| {
+        known.iter().any(|field| {
+            let below = leaf.strip_prefix(field.as_str());
+            below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+                || field.strip_prefix(leaf).is_some_and(|entry| entry.starts_with('.'))
+        })
+    };
+    let missing: Vec<_> = leaves("BatchJob").into_iter().filter(|leaf| !covered(leaf)).collect();
+    assert!(missing.is_empty(), "say in the table what a change of {missing:?} does to a job");
+}

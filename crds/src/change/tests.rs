@@ -1,0 +1,40 @@
+//! What the tables of both kinds share.
+
+use serde_json::Value;
+
+/// A spec with another value at a place, such as `sources/0/columns/1/type`.
+pub(super) fn changed(spec: &Value, pointer: &str, value: Value) -> Value {
+    let mut changed = spec.clone();
+    let mut place = &mut changed;
+    for step in pointer.split('/') {
+        place = match step.parse::<usize>() {
+            Ok(index) => &mut place[index],
+            Err(_) => &mut place[step],
+        };
+    }
+    *place = value;
+    changed
+}
+
+/// The fields of a kind's spec that hold a value, such as `sources.columns.type`.
+pub(super) fn leaves(kind: &str) -> Vec<String> {
+    fn walk(schema: &Value, path: &str, found: &mut Vec<String>) {
+        let below = if schema["items"].is_object() { &schema["items"] } else { schema };
+        match below["properties"].as_object() {
+            Some(fields) => {
+                for (name, schema) in fields {
+                    let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                    walk(schema, &path, found);
+                }
+            }
+            None => found.push(path.to_owned()),
+        }
+    }
+    let crds = crate::crd::all();
+    let (_, crd) = crds.iter().find(|(_, crd)| crd.spec.names.kind == kind).unwrap();
+    let crd = serde_json::to_value(crd).unwrap();
+    let mut found = Vec::new();
+    walk(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"], "", &mut found);
+    assert!(found.len() > 50, "{found:?}");
+    found
+}
