@@ -108,6 +108,11 @@ impl Schedule {
         None
     }
 
+    /// As [`Self::after`], in seconds since 1970 UTC: for who has no use for more of a time than that.
+    pub fn after_second(&self, second: i64) -> Option<i64> {
+        self.after(Timestamp::from_second(second).ok()?).map(Timestamp::as_second)
+    }
+
     /// Goes to where the first field fits that does not: over months, days, hours, minutes. Where that carries into a larger
     /// field, all are looked at again; so a step over an hour that is not midnight carries into no day.
     fn step(&self, mut time: Timestamp, is_stepped: &mut bool) -> Option<Step> {

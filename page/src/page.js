@@ -1,4 +1,4 @@
-// Draws what /status says: one job (the runner's page) or all jobs (the operator's). Reads only, and only from here.
+// Draws what /status says: one job (the runner's page) or all jobs (of the operator, or of one process that runs several). Reads only, and only from here.
 "use strict";
 
 const EVERY_MS = 2000;
@@ -221,17 +221,19 @@ function operatorPage(all) {
     el("header", {}, el("h1", {}, "data-platform"),
       kinds.bad ? pill("bad", `${kinds.bad} stalled`) : null, kinds.warn ? pill("warn", `${kinds.warn} not ready`) : null,
       jobs.length && !kinds.bad && !kinds.warn ? pill("good", "all is well") : null,
-      el("span", { class: "quiet" }, `version ${all.program} · ${all.leader ? "leader" : "standby"}`)),
+      el("span", { class: "quiet" }, `version ${all.program}${all.leader === undefined ? "" : all.leader ? " · leader" : " · standby"}`)),
     el("div", { class: "cards" },
       card("jobs", number(jobs.length), `${number(jobs.filter((job) => job.kind === "StreamingJob").length)} streaming, ${number(jobs.filter((job) => job.kind === "BatchJob").length)} batch`),
       card("ready", number(kinds.good), `${number(kinds.idle)} suspended or waiting`),
       card("lag, records", number(lag), "of all streaming jobs"),
       card("records per second", number(jobs.reduce((sum, job) => sum + (job.status?.throughput?.recordsInPerSecond ?? 0), 0)), "read from Kafka")),
   ];
+  if (all.problem) page.push(el("div", { class: "note warn" }, `not taken up, what ran before goes on: ${all.problem}`));
   const streaming = shown.filter((job) => job.kind === "StreamingJob");
   const batch = shown.filter((job) => job.kind === "BatchJob");
   const first = [
-    ["job", (job) => (job.kind === "StreamingJob" && job.status?.lastCheckpoint
+    // The operator knows more of a streaming job that has said something; a process that runs jobs, of each.
+    ["job", (job) => (all.leader === undefined || (job.kind === "StreamingJob" && job.status?.lastCheckpoint)
       ? el("a", { href: `jobs/${job.namespace}/${job.name}/` }, `${job.namespace} / ${job.name}`) : `${job.namespace} / ${job.name}`), "words"],
     ["state", (job) => pill(...state(job))],
   ];

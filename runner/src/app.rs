@@ -30,7 +30,11 @@ pub fn main(faults: Arc<dyn Faults>) -> ExitCode {
             return ExitCode::from(if error.use_stderr() { EXIT_USER } else { 0 });
         }
     };
-    if let Err(error) = telemetry::start(log_level(&cli), cli.log_format, cli.log_file.as_deref()) {
+    let folder_of_jobs = match &cli.command {
+        Command::Local(args) => Some(args.logs.as_path()),
+        _ => None,
+    };
+    if let Err(error) = telemetry::start(log_level(&cli), cli.log_format, cli.log_file.as_deref(), folder_of_jobs) {
         let file = cli.log_file.unwrap_or_default();
         let cure = "name a file in a folder that is there with --log-file or LOG_FILE";
         report(&CommandError::user(format!("cannot write the log file {}: {error}: {cure}", file.display())));
@@ -90,6 +94,7 @@ fn variable_of(error: &clap::Error) -> Option<String> {
 fn dispatch(command: Command, faults: Arc<dyn Faults>) -> Result<u8, CommandError> {
     match command {
         Command::Run(args) => commands::run::run(&args, &faults),
+        Command::Local(args) => commands::local::local(&args, &faults),
         Command::Demo(args) => commands::demo::demo(&args, &faults),
         Command::Validate(args) => commands::validate::validate(&args),
         Command::Explain(args) => commands::explain::explain(&args),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use data_platform_crds::validate::kafka::bootstrap_servers;
 
 /// Spark-grade streaming jobs from one page of YAML: Kafka, SQL, exactly-once tables.
@@ -56,6 +56,8 @@ pub enum LogFormat {
 pub enum Command {
     /// Run one job.
     Run(Box<RunArgs>),
+    /// Run every job of some files in one process: streaming jobs always, batch jobs by their schedule.
+    Local(LocalArgs),
     /// Try everything with nothing installed: an embedded broker, a generator, a job, live figures, then the rows.
     Demo(DemoArgs),
     /// Check jobs as the API server and the runner would.
@@ -110,6 +112,14 @@ pub struct JobArgs {
 fn brokers(text: &str) -> Result<String, String> {
     bootstrap_servers(text).map_err(|(message, cure)| format!("{message}: {cure}"))?;
     Ok(text.to_owned())
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("write true or false".to_owned()),
+    }
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {
@@ -197,6 +207,42 @@ pub struct RunArgs {
     /// File for a last message when the process ends.
     #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
     pub termination_message: Option<PathBuf>,
+}
+
+/// Arguments of `local`.
+#[derive(Clone, Debug, Args)]
+pub struct LocalArgs {
+    /// Files of jobs, or folders of such files; without any, the built-in seven. A changed file is taken up.
+    #[arg(value_name = "FILE or DIR")]
+    pub files: Vec<PathBuf>,
+    /// Whether streaming jobs run.
+    #[arg(long, action = ArgAction::Set, default_value = "true", value_name = "true or false", value_parser = truth)]
+    pub streaming: bool,
+    /// Whether batch jobs run.
+    #[arg(long, action = ArgAction::Set, default_value = "true", value_name = "true or false", value_parser = truth)]
+    pub batch: bool,
+    /// Run every job once over what is there, each after those whose output it reads, and end: streaming jobs from the earliest
+    /// record, batch jobs for every interval that is complete and not finished.
+    #[arg(long)]
+    pub test_mode: bool,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Folder of the log files, one for each job.
+    #[arg(long, env = "LOGS_DIR", default_value = "./logs", value_name = "DIR")]
+    pub logs: PathBuf,
+    /// Addresses of Kafka brokers; wins over those of the jobs.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT", value_parser = brokers)]
+    pub bootstrap_servers: Option<String>,
+    /// Address of /health, /livez, /readyz, /metrics and /status, each of all jobs; `off` for none.
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:9999", value_name = "ADDRESS")]
+    pub http: String,
+    /// File with the token that whoever looks at these pages has to know, as of `run`.
+    #[arg(long, env = "HTTP_TOKEN_FILE", value_name = "FILE")]
+    pub http_token_file: Option<PathBuf>,
+    /// How long --test-mode waits for what may pass, such as a broker that does not answer, in seconds.
+    #[arg(long, env = "PATIENCE_SECONDS", default_value_t = 30, value_name = "SECONDS")]
+    pub patience: u64,
 }
 
 /// What a batch job processes. Without any of these: the last hour, day, week or month that is over.

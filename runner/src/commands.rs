@@ -6,6 +6,8 @@ pub mod demo;
 pub mod error;
 pub mod explain;
 pub mod generate;
+mod live;
+pub mod local;
 pub mod plan;
 pub mod query;
 pub mod run;

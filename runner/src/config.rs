@@ -63,6 +63,14 @@ pub enum Loaded {
 }
 
 impl Loaded {
+    /// Its `kind`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Streaming(_) => "StreamingJob",
+            Self::Batch(_) => "BatchJob",
+        }
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         let metadata = match self {
@@ -190,6 +198,12 @@ pub fn load_streaming(source: &JobSource) -> Result<LoadedJob, ConfigError> {
 /// [`ConfigError`] with every problem of every job.
 pub fn load(source: &JobSource) -> Result<Vec<Loaded>, ConfigError> {
     let texts = if source.files.is_empty() { vec![built_in(source)?] } else { read_files(&source.files)? };
+    let (jobs, problems) = load_texts(texts, source);
+    if problems.is_empty() { Ok(jobs) } else { Err(ConfigError::Problems(problems)) }
+}
+
+/// The jobs of texts, each with the file that it stands in, and every problem of those that are none.
+pub(crate) fn load_texts(texts: Vec<(String, String)>, source: &JobSource) -> (Vec<Loaded>, Vec<(String, Problem)>) {
     let (mut jobs, mut problems) = (Vec::new(), Vec::new());
     for (file, text) in texts {
         let manifests = match Manifest::read(&text) {
@@ -213,7 +227,7 @@ pub fn load(source: &JobSource) -> Result<Vec<Loaded>, ConfigError> {
             }
         }
     }
-    if problems.is_empty() { Ok(jobs) } else { Err(ConfigError::Problems(problems)) }
+    (jobs, problems)
 }
 
 /// Two jobs of one name would share a checkpoint, and nobody could say which one is meant.
@@ -243,7 +257,8 @@ fn built_in(source: &JobSource) -> Result<(String, String), ConfigError> {
     Ok((format!("{name} (built in)"), template.to_owned()))
 }
 
-fn read_files(files: &[PathBuf]) -> Result<Vec<(String, String)>, ConfigError> {
+/// The texts of files and of the YAML files of folders, each with its path.
+pub(crate) fn read_files(files: &[PathBuf]) -> Result<Vec<(String, String)>, ConfigError> {
     let mut texts = Vec::new();
     for path in files {
         for file in yaml_files(path)? {
@@ -285,7 +300,18 @@ pub fn load_in_pod(file: &str, manifest: Manifest, source: &JobSource) -> Result
 /// [`ConfigError`] with every problem.
 pub fn check_without_operator(loaded: &Loaded) -> Result<(), ConfigError> {
     let Loaded::Streaming(job) = loaded else { return Ok(()) };
-    let problems = supported::check_without_operator(&job.job.spec);
+    let mut problems = supported::check_beside_others(&job.job.spec);
+    problems.extend(supported::check_waits(&job.job.spec));
+    if problems.is_empty() { Ok(()) } else { Err(job_problems(job, problems)) }
+}
+
+/// As [`check_without_operator`], of a job that may be suspended: others run in its process.
+///
+/// # Errors
+/// [`ConfigError`] with every problem.
+pub fn check_beside_others(loaded: &Loaded) -> Result<(), ConfigError> {
+    let Loaded::Streaming(job) = loaded else { return Ok(()) };
+    let problems = supported::check_beside_others(&job.job.spec);
     if problems.is_empty() { Ok(()) } else { Err(job_problems(job, problems)) }
 }
 
@@ -332,6 +358,12 @@ fn locate(manifest: &Manifest, problems: &mut [Problem]) {
 fn located(manifest: &Manifest, mut problems: Vec<Problem>) -> Vec<Problem> {
     locate(manifest, &mut problems);
     problems
+}
+
+/// One problem of a job with its file and its place.
+pub(crate) fn job_problem(job: &Loaded, problem: Problem) -> (String, Problem) {
+    let location = problem.location.or_else(|| job.manifest().location(&problem.path));
+    (job.file().to_owned(), Problem { location, ..problem })
 }
 
 /// Problems of one job with its file.

@@ -1,4 +1,7 @@
-//! `/health`, `/livez`, `/readyz`, `/metrics`, `/status` and the page that draws it: read only, on a thread of their own.
+//! `/health`, `/livez`, `/readyz`, `/metrics`, `/status` and the page that draws it: read only, on a thread of their own. Of one
+//! job, or of [`several`].
+
+pub mod several;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,10 +12,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use data_platform_page::Authentication;
+use prometheus::proto::MetricFamily;
 use serde_json::json;
 
 use crate::clock::Clock;
-use crate::metrics::JobMetrics;
+use crate::metrics::{self, JobMetrics};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{JobStatus, Phase, SharedStatus};
 use crate::source::Trouble;
@@ -38,13 +42,17 @@ pub struct Pages {
 /// # Errors
 /// When the address cannot be had.
 pub fn start(address: &str, pages: Pages) -> std::io::Result<SocketAddr> {
+    listen(address, router(pages))
+}
+
+fn listen(address: &str, router: Router) -> std::io::Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     let local = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("http".to_owned()).spawn(move || {
         runtime.block_on(async move {
-            let served = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, router(pages)).await };
+            let served = async { axum::serve(tokio::net::TcpListener::from_std(listener)?, router).await };
             if let Err(error) = served.await {
                 tracing::error!(%error, "the health pages ended");
             }
@@ -59,9 +67,13 @@ fn router(pages: Pages) -> Router {
         .route("/health", get(health))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(all_metrics))
         .route("/status", get(status))
         .with_state(Arc::new(pages));
+    guarded(router, authentication)
+}
+
+fn guarded(router: Router, authentication: Option<Authentication>) -> Router {
     match authentication {
         Some(authentication) => authentication.guard(router),
         None => router,
@@ -69,9 +81,9 @@ fn router(pages: Pages) -> Router {
 }
 
 /// The status with trouble that may pass in it: the pipeline itself waits and does not know.
-fn current(pages: &Pages) -> JobStatus {
-    let mut status = pages.status.get().as_of(pages.clock.now());
-    if let (Some(trouble), Phase::Starting | Phase::Running) = (pages.trouble.get(), status.phase) {
+fn current(status: &SharedStatus, trouble: &Trouble, clock: &dyn Clock) -> JobStatus {
+    let mut status = status.get().as_of(clock.now());
+    if let (Some(trouble), Phase::Starting | Phase::Running) = (trouble.get(), status.phase) {
         let error = crate::pipeline::error::JobError::from(trouble);
         status.phase = Phase::Retrying;
         status.ready = false;
@@ -81,36 +93,51 @@ fn current(pages: &Pages) -> JobStatus {
     status
 }
 
-fn code(status: &JobStatus) -> StatusCode {
-    if status.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+impl Pages {
+    fn current(&self) -> JobStatus {
+        current(&self.status, &self.trouble, &*self.clock)
+    }
+}
+
+fn code(is_well: bool) -> StatusCode {
+    if is_well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}
+
+fn health_word(is_well: bool) -> &'static str {
+    if is_well { "healthy" } else { "unhealthy" }
 }
 
 async fn health(State(pages): State<Arc<Pages>>) -> Response {
-    let status = current(&pages);
+    let status = pages.current();
     let body = json!({
-        "status": if status.ready { "healthy" } else { "unhealthy" },
+        "status": health_word(status.ready),
         "job": status.job,
         "phase": status.phase,
         "reason": status.reason,
         "message": status.message,
         "lag": status.lag(),
     });
-    (code(&status), axum::Json(body)).into_response()
+    (code(status.ready), axum::Json(body)).into_response()
 }
 
 async fn ready(State(pages): State<Arc<Pages>>) -> Response {
-    let status = current(&pages);
+    let status = pages.current();
     let text = if status.ready { "ok\n".to_owned() } else { format!("{}: {}\n", status.reason, status.message) };
-    (code(&status), text).into_response()
+    (code(status.ready), text).into_response()
 }
 
-async fn metrics(State(pages): State<Arc<Pages>>) -> Response {
-    match pages.metrics.text(&current(&pages), &pages.memory, &*pages.clock) {
+async fn all_metrics(State(pages): State<Arc<Pages>>) -> Response {
+    let of_job = pages.metrics.as_of(&pages.current(), &pages.memory, &*pages.clock);
+    exposition(of_job)
+}
+
+fn exposition(of_jobs: Vec<MetricFamily>) -> Response {
+    match metrics::text(of_jobs.into_iter().chain(metrics::of_process())) {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
 async fn status(State(pages): State<Arc<Pages>>) -> Response {
-    axum::Json(current(&pages).report()).into_response()
+    axum::Json(pages.current().report()).into_response()
 }

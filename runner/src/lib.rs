@@ -25,4 +25,5 @@ pub mod stop;
 pub mod storage;
 pub mod tables;
 pub mod telemetry;
+mod terminal;
 pub mod transform;

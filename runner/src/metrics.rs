@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use prometheus::core::{AtomicU64, GenericCounter, GenericCounterVec};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -105,7 +106,7 @@ impl Maker<'_> {
 }
 
 impl JobMetrics {
-    /// Metrics of a job, in a registry of their own together with those of the process.
+    /// Metrics of a job, in a registry of their own: a process may have several jobs.
     pub fn new(namespace: &str, job: &str) -> Self {
         let registry = Registry::new();
         let make = Maker { registry: &registry, namespace, job };
@@ -199,11 +200,6 @@ impl JobMetrics {
         let info = make.options("job_info", "Always 1; the version of the program is a label.");
         let info = make.register(IntGauge::with_opts(info.const_label("version", env!("CARGO_PKG_VERSION"))));
         info.set(1);
-        #[cfg(target_os = "linux")]
-        {
-            let process = prometheus::process_collector::ProcessCollector::for_self();
-            registry.register(Box::new(process)).expect("the process is registered once");
-        }
         metrics
     }
 
@@ -216,16 +212,11 @@ impl JobMetrics {
         }
     }
 
-    /// The metrics as text, as of this status.
-    ///
-    /// # Errors
-    /// Never in practice: the text encoder fails only on metrics without a name.
-    pub fn text(&self, status: &JobStatus, memory: &MemoryBudget, clock: &dyn Clock) -> prometheus::Result<String> {
+    /// The metrics as of this status.
+    pub fn as_of(&self, status: &JobStatus, memory: &MemoryBudget, clock: &dyn Clock) -> Vec<MetricFamily> {
         self.set_counters(status);
         self.set_gauges(status, memory, clock);
-        let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+        self.registry.gather()
     }
 
     fn set_counters(&self, status: &JobStatus) {
@@ -332,6 +323,35 @@ impl JobMetrics {
     }
 }
 
+/// Metrics of the process itself, whatever number of jobs it has.
+pub fn of_process() -> Vec<MetricFamily> {
+    #[cfg(target_os = "linux")]
+    {
+        use prometheus::core::Collector;
+        prometheus::process_collector::ProcessCollector::for_self().collect()
+    }
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+/// The page of metrics: what several have is one family.
+///
+/// # Errors
+/// Never in practice: the text encoder fails only on metrics without a name.
+pub fn text(all: impl IntoIterator<Item = MetricFamily>) -> prometheus::Result<String> {
+    let mut families: BTreeMap<String, MetricFamily> = BTreeMap::new();
+    for mut family in all {
+        match families.get_mut(family.name()) {
+            Some(known) => known.mut_metric().extend(family.take_metric()),
+            None => drop(families.insert(family.name().to_owned(), family)),
+        }
+    }
+    let families: Vec<_> = families.into_values().collect();
+    let mut text = Vec::new();
+    TextEncoder::new().encode(&families, &mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
 /// Raises a counter to a total that only grows.
 fn raise(counter: &GenericCounter<AtomicU64>, total: u64) {
     counter.inc_by(total.saturating_sub(counter.get()));
@@ -370,12 +390,30 @@ mod tests {
         JobStatus { ready: true, totals, partitions, watermark, last_commit, commits: 5, ..known }
     }
 
+    fn shown(metrics: &JobMetrics, status: &JobStatus) -> String {
+        text(metrics.as_of(status, &MemoryBudget::of(1 << 30), &SystemClock)).unwrap()
+    }
+
+    #[test]
+    fn metrics_of_several_jobs_are_one_page() {
+        let jobs = ["a", "b"].map(|job| JobMetrics::new("n", job));
+        let of_jobs = jobs.iter().flat_map(|job| job.as_of(&busy(), &MemoryBudget::of(1 << 30), &SystemClock));
+        let page = text(of_jobs.chain(of_process())).unwrap();
+        for job in ["a", "b"] {
+            let line = format!("dataplatform_records_read_total{{job=\"{job}\",namespace=\"n\",source=\"s\"}} 10");
+            assert!(page.contains(&line), "{page}");
+        }
+        for name in ["dataplatform_records_read_total", "process_cpu_seconds_total"] {
+            assert_eq!(page.matches(&format!("# TYPE {name} ")).count(), 1, "{page}");
+        }
+    }
+
     #[test]
     fn the_page_of_metrics_and_the_program_agree() {
         let metrics = JobMetrics::new("n", "j");
         let commit = CommitStatus { batch_ms: 5, commit_ms: 3, ..CommitStatus::default() };
         metrics.commit(&commit, Some(1));
-        let text = metrics.text(&busy(), &MemoryBudget::of(1 << 30), &SystemClock).unwrap();
+        let text = shown(&metrics, &busy());
         let shown = text.lines().filter_map(|line| line.strip_prefix("# TYPE dataplatform_")?.split(' ').next());
         let shown: BTreeSet<_> = shown.map(|name| format!("dataplatform_{name}")).collect();
         let page = include_str!("../../docs/metrics.md");
@@ -400,7 +438,7 @@ mod tests {
     #[test]
     fn a_lag_that_nobody_knows_is_absent() {
         let metrics = JobMetrics::new("n", "j");
-        let read = |status: &JobStatus| metrics.text(status, &MemoryBudget::of(1 << 30), &SystemClock).unwrap();
+        let read = |status: &JobStatus| shown(&metrics, status);
         assert!(read(&busy()).contains("dataplatform_consumer_lag_records_sum{job=\"j\",namespace=\"n\"} 5"));
         let down = read(&JobStatus { ready: false, ..busy() });
         assert!(!down.contains("dataplatform_consumer_lag"), "{down}");
@@ -410,7 +448,7 @@ mod tests {
     #[test]
     fn counters_follow_the_totals_and_never_fall() {
         let metrics = JobMetrics::new("n", "j");
-        let read = |status: &JobStatus| metrics.text(status, &MemoryBudget::of(1 << 30), &SystemClock).unwrap();
+        let read = |status: &JobStatus| shown(&metrics, status);
         assert!(read(&busy()).contains("dataplatform_checkpoints_total{job=\"j\",namespace=\"n\"} 5"));
         assert!(read(&JobStatus::default()).contains("dataplatform_checkpoints_total{job=\"j\",namespace=\"n\"} 5"));
         assert!(read(&JobStatus { commits: 8, ..busy() }).contains("checkpoints_total{job=\"j\",namespace=\"n\"} 8"));

@@ -1,4 +1,6 @@
-//! Log lines: coloured text on a terminal, JSON elsewhere, and JSON into a file on request.
+//! Log lines: coloured text on a terminal, JSON elsewhere, and JSON into a file on request, or into one for each job.
+
+mod job_files;
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -15,12 +17,16 @@ use tracing_subscriber::{Layer, Registry, fmt};
 
 use crate::args::{LogFormat, LogLevel};
 use crate::clock::{Clock, SystemClock};
+use crate::terminal;
 
-/// Begins to log to standard error, and into `file` if there is one.
+use self::job_files::JobFiles;
+
+/// Begins to log to standard error, and into `file` if there is one. What a job says goes into a file of its own below
+/// `folder_of_jobs`, if there is one.
 ///
 /// # Errors
 /// When the file cannot be opened.
-pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Result<()> {
+pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>, folder_of_jobs: Option<&Path>) -> io::Result<()> {
     let filter = || {
         let level = match level {
             LogLevel::Error => LevelFilter::ERROR,
@@ -48,7 +54,7 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Res
                 .flatten_event(true)
                 .with_current_span(true)
                 .with_span_list(false)
-                .with_writer(io::stderr)
+                .with_writer(|| terminal::Above)
                 .with_filter(filter()),
         )
     } else {
@@ -57,7 +63,7 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Res
                 .with_ansi(terminal)
                 .with_timer(TimeOfDay)
                 .with_target(false)
-                .with_writer(io::stderr)
+                .with_writer(|| terminal::Above)
                 .with_filter(filter()),
         )
     };
@@ -69,7 +75,14 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>) -> io::Res
         }
         None => None,
     };
-    tracing_subscriber::registry().with(to_stderr).with(to_file).init();
+    let files = folder_of_jobs.map(|folder| JobFiles::new(folder.to_owned()));
+    let to_files = files.clone().map(|files| {
+        let layer = fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
+        layer.with_writer(files).with_filter(filter())
+    });
+    // First, for then it knows the job of a line before the line is written.
+    let jobs = files.map(|files| files.with_filter(filter()));
+    tracing_subscriber::registry().with(to_stderr).with(to_file).with(jobs).with(to_files).init();
     Ok(())
 }
 

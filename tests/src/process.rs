@@ -17,11 +17,12 @@ use crate::{Broker, JobFolders, environment, folders, wait_for};
 const LINES_SHOWN: usize = 40;
 
 /// Settings of the person at the keyboard that must not reach a test.
-const FOREIGN_SETTINGS: [&str; 15] = [
+const FOREIGN_SETTINGS: [&str; 16] = [
     "KAFKA_BOOTSTRAP_SERVER",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "LOG_FILE",
+    "LOGS_DIR",
     "CHECKPOINT_DIR",
     "OUTPUTS_DIR",
     "NAMESPACE",

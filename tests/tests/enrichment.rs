@@ -52,7 +52,7 @@ impl Topics {
         }
         let folders = JobFolders::new()?;
         std::fs::create_dir_all(folders.outputs())?;
-        python_reader("enriched_events.py", ["users".into(), users(&folders), KNOWN.into()])?.expect_success()?;
+        make_users(&folders, KNOWN)?;
         Ok(Self { broker, folders, generators, random: Random::new(environment::seed()), produced: 0 })
     }
 
@@ -100,22 +100,8 @@ impl Topics {
     }
 
     fn check(&self, summary: &Value) -> anyhow::Result<Value> {
-        let folder = self.folders.root().join("expected");
-        std::fs::create_dir_all(&folder)?;
-        let output = self.folders.outputs().join("enriched_events");
-        let mut arguments: Vec<OsString> = vec!["compare".into(), output.into(), users(&self.folders)];
-        for (kind, topic, _) in &self.generators {
-            let name = match kind {
-                EventKind::AppEvents => "--app-events",
-                EventKind::Clickstream => "--clickstream",
-                EventKind::Changes => "--changes",
-                EventKind::ExternalData => "--external-data",
-            };
-            let dump = folder.join(topic);
-            self.broker.dump_topic(topic, &dump)?;
-            arguments.extend([name.into(), dump.into()]);
-        }
-        let report = python_reader("enriched_events.py", arguments)?.expect_success()?;
+        let topics: Vec<_> = self.generators.iter().map(|(kind, topic, _)| (*kind, topic.as_str())).collect();
+        let report = compare(&self.broker, &topics, &self.folders)?;
         let counts: BTreeMap<_, _> =
             [("records", "records"), ("tombstones", "tombstones"), ("control", "control"), ("dead_letters", "bad")]
                 .into();
@@ -124,6 +110,31 @@ impl Topics {
         }
         Ok(report)
     }
+}
+
+/// Compares the output of the job with what plain Python makes of the records of all four topics and of the table of users.
+pub(crate) fn compare(broker: &Broker, topics: &[(EventKind, &str)], folders: &JobFolders) -> anyhow::Result<Value> {
+    let folder = folders.root().join("expected");
+    std::fs::create_dir_all(&folder)?;
+    let output = folders.outputs().join("enriched_events");
+    let mut arguments: Vec<OsString> = vec!["compare".into(), output.into(), users(folders)];
+    for (kind, topic) in topics {
+        let name = match kind {
+            EventKind::AppEvents => "--app-events",
+            EventKind::Clickstream => "--clickstream",
+            EventKind::Changes => "--changes",
+            EventKind::ExternalData => "--external-data",
+        };
+        let dump = folder.join(topic);
+        broker.dump_topic(topic, &dump)?;
+        arguments.extend([name.into(), dump.into()]);
+    }
+    python_reader("enriched_events.py", arguments)?.expect_success()
+}
+
+/// Writes a table of so many users, where the job looks for it.
+pub(crate) fn make_users(folders: &JobFolders, number: &str) -> anyhow::Result<()> {
+    python_reader("enriched_events.py", ["users".into(), users(folders), number.into()])?.expect_success().map(drop)
 }
 
 fn users(folders: &JobFolders) -> OsString {

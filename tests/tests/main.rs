@@ -13,6 +13,7 @@ mod guide;
 mod guides;
 mod http;
 mod kill;
+mod local;
 mod memory;
 mod outputs;
 mod owners;

@@ -11,7 +11,6 @@
 
 mod account;
 mod jobs;
-mod live;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use crate::args::DemoArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::error::CommandError;
 use crate::commands::generate::{EventProducer, pace};
+use crate::commands::live::Live;
 use crate::commands::run::listen_for_signals;
 use crate::commands::{grouped, print};
 use crate::faults::Faults;
@@ -65,7 +65,8 @@ pub(crate) fn demo(args: &DemoArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comm
     };
     let start = |job| Started::new(job, &cluster.bootstrap_servers(), &folder, &stop, faults);
     let started = JOBS.iter().map(start).collect::<Result<Vec<_>, _>>()?;
-    live::watch(&started, &stop, time);
+    let statuses = || started.iter().map(|job| (job.job.name.to_owned(), job.status.get())).collect();
+    Live::begin().watch(statuses, &stop, time);
     stop_generator.stop();
     let produced = generator.join().map_err(|_| CommandError::failed("the generator failed"))??;
     // The rest of each topic, and every window that is still open.

@@ -7,6 +7,7 @@ mod stalled;
 mod summary;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -54,8 +55,13 @@ impl Running {
     /// A job that has not begun.
     pub(crate) fn new(planned: &PlannedJob, options: &RunOptions) -> Self {
         let running = Self::unplanned(&options.namespace, planned.name(), options.memory);
-        running.status.update(|status| status.configuration = configuration(planned, options));
+        running.describe(planned, options);
         running
+    }
+
+    /// Shows what the job is.
+    pub(crate) fn describe(&self, planned: &PlannedJob, options: &RunOptions) {
+        self.status.update(|status| status.configuration = configuration(planned, options));
     }
 
     /// A job of which only the name is known.
@@ -322,28 +328,41 @@ fn serve(args: &RunArgs, running: &Running, must: bool) -> Result<(), CommandErr
     if args.http == "off" {
         return Ok(());
     }
-    match running.serve(&args.http, authentication(args)?) {
+    let authentication = authentication(args.http_token_file.as_deref(), args.config.is_some())?;
+    say_where(&args.http, running.serve(&args.http, authentication), must)
+}
+
+/// Says where the pages are, or why there are none.
+pub(crate) fn say_where(
+    wanted: &str,
+    got: std::io::Result<std::net::SocketAddr>,
+    must: bool,
+) -> Result<(), CommandError> {
+    match got {
         Ok(address) => tracing::info!(%address, "health pages"),
         Err(error) if must => {
             let cure = "stop what listens there, or choose another address with --http or HTTP_ADDRESS";
-            return Err(CommandError::failed(format!("cannot listen on {}: {error}: {cure}", args.http)));
+            return Err(CommandError::failed(format!("cannot listen on {wanted}: {error}: {cure}")));
         }
         Err(error) if error.kind() != std::io::ErrorKind::AddrInUse => {
             let cure = "write host:port with --http or HTTP_ADDRESS, such as 127.0.0.1:9999, or off";
-            return Err(CommandError::user(format!("cannot listen on {}: {error}: {cure}", args.http)));
+            return Err(CommandError::user(format!("cannot listen on {wanted}: {error}: {cure}")));
         }
         // On a laptop several jobs may run side by side.
-        Err(error) => tracing::warn!(address = args.http, %error, "no health pages: choose another --http address"),
+        Err(error) => tracing::warn!(address = wanted, %error, "no health pages: choose another --http address"),
     }
     Ok(())
 }
 
 /// Who may see the pages. A job in a pod does not wait for a token, whose Secret may come later: its pages do.
-fn authentication(args: &RunArgs) -> Result<Option<Authentication>, CommandError> {
-    let Some(file) = &args.http_token_file else { return Ok(None) };
+pub(crate) fn authentication(
+    token_file: Option<&Path>,
+    is_in_pod: bool,
+) -> Result<Option<Authentication>, CommandError> {
+    let Some(file) = token_file else { return Ok(None) };
     let authentication = Authentication::by_token_file(file);
     match authentication.token() {
-        Err(problem) if args.config.is_none() => return Err(CommandError::user(problem)),
+        Err(problem) if !is_in_pod => return Err(CommandError::user(problem)),
         Err(problem) => tracing::warn!("nobody sees the pages: {problem}"),
         Ok(_) => {}
     }
@@ -386,7 +405,14 @@ pub(crate) fn listen_for_signals(stop: &StopSignal, timeout: Duration) {
     let _ = listening.recv();
 }
 
-fn say_goodbye(planned: &PlannedJob, options: &RunOptions, status: &JobStatus, ended: Ended, began: Instant) {
+/// Says what a bounded run did: in one line for a program, or in a table.
+pub(crate) fn say_goodbye(
+    planned: &PlannedJob,
+    options: &RunOptions,
+    status: &JobStatus,
+    ended: Ended,
+    began: Instant,
+) {
     if ended == Ended::Stopped {
         tracing::info!("stopped; windows stay open, and the next start goes on where this one ended");
         return;

@@ -55,23 +55,33 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     problems
 }
 
+fn for_the_operator(field: &str, what: &str, instead: &str) -> Problem {
+    Problem::error(spec().field(field), format!("{what} is for the operator"), instead)
+}
+
 /// What the operator sees to, and the command line has flags for.
-pub fn check_without_operator(job: &StreamingJobSpec) -> Vec<Problem> {
+pub fn check_beside_others(job: &StreamingJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut refuse = |field: &str, what: &str, instead: &str| {
-        problems.push(Problem::error(spec().field(field), format!("{what} is for the operator"), instead));
-    };
+    let mut refuse = |field: &str, what: &str, instead: &str| problems.push(for_the_operator(field, what, instead));
     if job.storage.is_some() {
         refuse("storage", "storage of one job", "leave it out and set OUTPUTS_DIR and CHECKPOINT_DIR");
     }
     if job.log_level.is_some() {
         refuse("logLevel", "logLevel", "leave it out and set LOG_LEVEL, or --log-level");
     }
-    if job.suspend || job.replicas == Some(0) {
-        let field = if job.suspend { "suspend" } else { "replicas" };
-        refuse(field, "a job that waits", "leave it out, and start the job when it is to run");
-    }
     problems
+}
+
+/// A job that is not to run.
+pub fn waits(job: &StreamingJobSpec) -> bool {
+    job.suspend || job.replicas == Some(0)
+}
+
+/// What only somebody can see to who goes on when the job does not run.
+pub fn check_waits(job: &StreamingJobSpec) -> Option<Problem> {
+    let field = if job.suspend { "suspend" } else { "replicas" };
+    let instead = "leave it out, and start the job when it is to run";
+    waits(job).then(|| for_the_operator(field, "a job that waits", instead))
 }
 
 /// Problems of a batch job that is valid but cannot run yet.
@@ -139,7 +149,8 @@ mod tests {
         let job = serde_json::from_value(job).unwrap();
         check(&job)
             .iter()
-            .chain(&check_without_operator(&job))
+            .chain(&check_beside_others(&job))
+            .chain(&check_waits(&job))
             .map(|problem| format!("{}: {}", problem.path, problem.message))
             .collect()
     }

@@ -8,6 +8,7 @@
 //! is now, and the next run goes on from the log.
 
 mod attempts;
+mod available;
 pub(crate) mod inputs;
 pub(crate) mod interval;
 pub(crate) mod log;
@@ -56,6 +57,8 @@ pub(crate) enum Request {
     Times(Interval),
     /// The run was due at this time: also what earlier runs left.
     Due(i64),
+    /// Every interval of which the inputs have rows, as far as they are complete and no run has finished it.
+    Available,
     /// The last interval that is over. All attempts of one Job take that of the first.
     Now {
         /// Identity of the Job.
@@ -290,6 +293,7 @@ impl Session<'_> {
             }
             Request::Times(times) => Ok(Wanted::Exactly(vec![*times])),
             Request::Due(time) => Ok(Wanted::Due(*time)),
+            Request::Available => Ok(Wanted::Exactly(self.available().await?)),
             Request::Now { job_uid } => {
                 let interval = grid.last_over(self.environment.clock.now());
                 let Some(uid) = job_uid else { return Ok(Wanted::Exactly(vec![self.times(interval)])) };

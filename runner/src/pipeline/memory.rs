@@ -43,6 +43,20 @@ impl MemoryBudget {
         Self::of(cgroup_limit().unwrap_or(UNLIMITED_BYTES))
     }
 
+    /// What each of so many jobs in one process has: what streaming jobs hold is shared out among them, and what runs of
+    /// batch jobs hold among those. Together they have what one has alone. All look at the same limit.
+    #[must_use]
+    pub fn share(self, streaming: usize, batch: usize) -> Self {
+        let part = |whole: u64, jobs: usize| whole / (jobs.max(1) as u64);
+        Self {
+            limit: self.limit,
+            queue: part(self.queue, streaming),
+            references: part(self.references, streaming),
+            state: part(self.state, streaming),
+            run: part(self.run, batch),
+        }
+    }
+
     /// How many records the next micro-batch may have, given what is used now: all that the job wants while there is
     /// room, ever fewer as it becomes scarce, and never none.
     pub fn records(&self, wanted: i64, used: u64) -> i64 {
@@ -99,6 +113,17 @@ mod tests {
         assert_eq!(small.state, 104 << 20);
         assert_eq!(MemoryBudget::of(8 << 30).queue, 32 << 20);
         assert_eq!(MemoryBudget::of(32 << 20).queue, 4 << 20);
+    }
+
+    #[test]
+    fn jobs_of_one_process_have_together_what_one_has_alone() {
+        let whole = MemoryBudget::of(1 << 30);
+        let share = whole.share(4, 3);
+        assert_eq!((share.limit, share.queue * 4, share.state * 4), (whole.limit, whole.queue, whole.state));
+        assert!(share.run * 3 <= whole.run && share.references * 4 <= whole.references);
+        let held = |budget: MemoryBudget| budget.queue + budget.references + budget.state + budget.run;
+        assert!(held(whole) <= whole.limit - PROGRAM_BYTES + whole.queue, "{whole:?}");
+        assert_eq!(whole.share(1, 0), whole);
     }
 
     #[test]

@@ -187,9 +187,11 @@ impl Reader {
     /// When the system gives no thread.
     pub fn start(source: Box<dyn Source>, decoders: Decoders, stop: StopSignal) -> Self {
         let (requests, inbox) = sync_channel(2);
+        // What the thread says is said by the job.
+        let span = tracing::Span::current();
         let thread = std::thread::Builder::new()
             .name("reader".to_owned())
-            .spawn(move || serve(source, decoders, &stop, &inbox))
+            .spawn(move || span.in_scope(|| serve(source, decoders, &stop, &inbox)))
             .expect("the system has a thread for each job");
         Self { requests: Some(requests), thread: Some(thread) }
     }

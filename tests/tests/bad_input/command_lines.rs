@@ -272,14 +272,101 @@ fn wrong_looks() -> Vec<Wrong> {
     ]
 }
 
+fn wrong_folders() -> Vec<Wrong> {
+    let local = |folder: &str| format!("local {folder} --http off");
+    vec![
+        wrong(
+            "a folder that is not there",
+            &local("nowhere"),
+            &["there is no file or folder nowhere", "name files of jobs"],
+        ),
+        wrong(
+            "a folder without jobs",
+            &local("outputs"),
+            &["there is no job to run in outputs", "templates event-aggregation"],
+        ),
+        wrong(
+            "a folder with a file that is no job",
+            &local("mixed"),
+            &["ConfigMap is not a kind of", "mixed/other.yaml", "leave only files of jobs in the folder"],
+        ),
+        wrong(
+            "a folder with an empty file",
+            &local("empty"),
+            &["empty/a.yaml", "the file holds no job", "leave only files"],
+        ),
+        wrong(
+            "two jobs of one name",
+            &local("twice"),
+            &["twice/b.yaml", "another job is called one too: twice/a.yaml", "give each job a name of its own"],
+        ),
+        wrong(
+            "two jobs with one checkpoint",
+            &local("checkpoints-twice"),
+            &["spec.checkpoint.name", "the job one has the checkpoint shared too", "a checkpoint of its own"],
+        ),
+        wrong(
+            "jobs that wait for each other",
+            &local("circle"),
+            &["a -> b -> a", "each of these jobs reads what the next one writes", "correct inputs"],
+        ),
+        wrong(
+            "a zone that is not there",
+            &local("zone"),
+            &["spec.timeZone", "there is no time zone Mars/Olympus", "IANA name"],
+        ),
+        wrong(
+            "a schedule without a time",
+            &local("never"),
+            &["spec.schedule", "no time fits \"0 0 30 2 *\"", "correct the day of the month"],
+        ),
+        wrong(
+            "neither kind",
+            &local("jobs --streaming False --batch FALSE"),
+            &["there is no job to run in jobs", "--streaming"],
+        ),
+        wrong("a kind that is no answer", &local("jobs --batch yes"), &["'yes' for '--batch", "write true or false"]),
+        wrong(
+            "a job that names its storage",
+            &local("stored"),
+            &["spec.storage", "storage of one job is for the operator", "OUTPUTS_DIR and CHECKPOINT_DIR"],
+        ),
+    ]
+}
+
+/// A batch job that reads and writes these tables.
+fn batch(name: &str, reads: &str, writes: &str, more: &str) -> String {
+    format!(
+        "apiVersion: dataplatform.io/v1alpha1\nkind: BatchJob\nmetadata: {{name: {name}}}\nspec:\n  interval: hour\n{more}  inputs: \
+         [{{name: t, path: {reads}, timeColumn: at}}]\n  query: SELECT count(*) AS n FROM t\n  sink: {{path: {writes}}}\n"
+    )
+}
+
 /// Folders with files of jobs; what a case opens before it is refused lies in its own ones.
 fn folders() -> anyhow::Result<JobFolders> {
     let folders = JobFolders::new()?;
     let job = include_str!("../../../manifests/event-aggregation.yaml");
     let called = |name: &str| job.replace("\n  name: event-aggregation\n", &format!("\n  name: {name}\n"));
-    for (file, text) in
-        [("jobs/a.yaml", called("one")), ("several/a.yaml", called("one")), ("several/b.yml", called("other"))]
-    {
+    let own = |checkpoint: &str, name: &str| {
+        called(name).replace("\nspec:\n", &format!("\nspec:\n  checkpoint: {{name: {checkpoint}}}\n"))
+    };
+    for (file, text) in [
+        ("jobs/a.yaml", called("one")),
+        ("several/a.yaml", called("one")),
+        ("several/b.yml", called("other")),
+        ("mixed/job.yaml", called("one")),
+        ("mixed/other.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n".to_owned()),
+        ("empty/a.yaml", "# nothing\n".to_owned()),
+        ("twice/a.yaml", called("one")),
+        ("twice/b.yaml", called("one")),
+        ("checkpoints-twice/a.yaml", own("shared", "one")),
+        ("checkpoints-twice/b.yaml", own("shared", "other")),
+        ("circle/a.yaml", batch("a", "from_b", "from_a", "")),
+        ("circle/b.yaml", batch("b", "from_a", "from_b", "")),
+        ("zone/a.yaml", batch("a", "in", "out", "  schedule: '@daily'\n  timeZone: Mars/Olympus\n")),
+        ("never/a.yaml", batch("a", "in", "out", "  schedule: 0 0 30 2 *\n")),
+        ("stored/a.yaml", called("one").replace("\nspec:\n", "\nspec:\n  storage: {outputs: 'file:///x'}\n")),
+    ] {
         let path = folders.root().join(file);
         fs::create_dir_all(path.parent().expect("a file lies in a folder"))?;
         fs::write(path, text)?;
@@ -302,7 +389,8 @@ fn refused(wrong: &Wrong) -> anyhow::Result<()> {
 fn a_wrong_command_line_is_refused_with_a_cure() -> anyhow::Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let mut cases: Vec<_> = [wrong_jobs(), wrong_runs(), wrong_looks()].into_iter().flatten().collect();
+    let mut cases: Vec<_> =
+        [wrong_jobs(), wrong_runs(), wrong_looks(), wrong_folders()].into_iter().flatten().collect();
     // In a pod the pages are what tells whether the job lives; on a laptop the job runs without them (see `http`).
     let pod = format!("run event-aggregation --http {address}");
     let says = [format!("cannot listen on {address}"), "choose another address".to_owned()];
@@ -312,6 +400,19 @@ fn a_wrong_command_line_is_refused_with_a_cure() -> anyhow::Result<()> {
     println!("{ran} wrong command lines were refused");
     assert!(ran >= 30, "only {ran} cases ran");
     Ok(())
+}
+
+#[test]
+fn a_second_local_on_one_folder_is_told_who_is_there() -> anyhow::Result<()> {
+    let folders = folders()?;
+    let local = || Runner::command(["local", "jobs", "--http", "127.0.0.1:0"]).folders(&folders);
+    let mut first = local().env("KAFKA_BOOTSTRAP_SERVER", "127.0.0.1:1").start()?;
+    data_platform_tests::Pages::of(&mut first)?;
+    let holder = format!("process {}", first.id());
+    expect(local(), RETRY, &["another `data-platform local` works with the checkpoints in", &holder, "--checkpoints"])?;
+    first.signal(rustix::process::Signal::TERM)?;
+    let ended = first.wait(TIMEOUT)?;
+    expect_code(ended, 0, &first)
 }
 
 #[test]

@@ -12,7 +12,6 @@ use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::{JobSource, load_streaming};
 use crate::faults::Faults;
 use crate::generate::EventKind;
-use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::{JobStatus, SharedStatus};
 use crate::pipeline::streaming::RunMode;
 use crate::stop::StopSignal;
@@ -208,7 +207,6 @@ fn options(servers: &str, folder: &Path) -> Result<RunOptions, CommandError> {
     let mut options = options_of_places(&PlaceArgs { outputs, checkpoints, namespace: None })?;
     options.bootstrap_servers = Some(servers.to_owned());
     // All jobs are one process.
-    let (whole, jobs) = (options.memory, JOBS.len() as u64);
-    options.memory = MemoryBudget { queue: whole.queue / jobs, state: whole.state / jobs, ..whole };
+    options.memory = options.memory.share(JOBS.len(), 0);
     Ok(options)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 use data_platform_crds::batch_job::Replaced;
+use tokio::runtime::Runtime;
 
 use crate::args::{IntervalArgs, RunArgs};
 use crate::clock::{Clock, SystemClock, show_time};
@@ -17,13 +18,13 @@ use crate::config::batch::PlannedBatch;
 use crate::config::job::RunOptions;
 use crate::faults::Faults;
 use crate::pipeline::batch::interval::{Grid, Interval, scheduled_minute};
-use crate::pipeline::batch::{self, BatchEnvironment, Request};
+use crate::pipeline::batch::{self, BatchEnvironment, BatchSettings, Request};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::{self, guard::Excess};
 use crate::pipeline::status::{BatchStatus, Phase};
 
 /// Longest time that a run has to stop: it gives up the interval that it is at.
-const STOP_TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most intervals of one `--from --to`: a year of hours.
 const INTERVALS_MAX: usize = 9_000;
 
@@ -44,27 +45,10 @@ pub(crate) fn run(
     let mut settings = planned.settings(options, request, job_uid)?;
     settings.lookback_days = args.intervals.lookback_days.or(settings.lookback_days);
     settings.force = args.intervals.force;
-    let query = planned.loaded.job.spec.query.clone().unwrap_or_default();
-    running.status.update(|status| {
-        status.configuration.insert("query".to_owned(), query);
-        status.configuration.insert("checkpoint".to_owned(), settings.checkpoint_location.to_string());
-        status.configuration.insert("output".to_owned(), settings.output_location.to_string());
-    });
     serve(args, &running, false)?;
     listen_for_signals(&running.stop, STOP_TIMEOUT);
-    let metrics = Arc::clone(&running.metrics);
-    let environment = BatchEnvironment {
-        clock: Arc::clone(&running.clock),
-        faults: Arc::clone(faults),
-        status: running.status.clone(),
-        stop: running.stop.clone(),
-        observe: Box::new(move |commit| metrics.commit(commit, None)),
-    };
     end_when_memory_does(args, &running, began);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
-        JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
-    })?;
-    let ended = runtime.block_on(batch::run(&settings, &environment));
+    let ended = process(&running, planned, &settings, faults, &runtime()?);
     if let Err(error) = &ended {
         running.status.error(Phase::Stalled, running.clock.now(), error);
     }
@@ -73,6 +57,38 @@ pub(crate) fn run(
     ended?;
     say(planned, &settings.output_location.to_string(), &status, began);
     Ok(())
+}
+
+/// What runs of batch jobs compute in.
+pub(crate) fn runtime() -> Result<Runtime, JobError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
+    })
+}
+
+/// Runs a job on this thread until its intervals are finished.
+pub(crate) fn process(
+    running: &Running,
+    planned: &PlannedBatch,
+    settings: &BatchSettings,
+    faults: &Arc<dyn Faults>,
+    runtime: &Runtime,
+) -> Result<(), JobError> {
+    let query = planned.loaded.job.spec.query.clone().unwrap_or_default();
+    running.status.update(|status| {
+        status.configuration.insert("query".to_owned(), query);
+        status.configuration.insert("checkpoint".to_owned(), settings.checkpoint_location.to_string());
+        status.configuration.insert("output".to_owned(), settings.output_location.to_string());
+    });
+    let metrics = Arc::clone(&running.metrics);
+    let environment = BatchEnvironment {
+        clock: Arc::clone(&running.clock),
+        faults: Arc::clone(faults),
+        status: running.status.clone(),
+        stop: running.stop.clone(),
+        observe: Box::new(move |commit| metrics.commit(commit, None)),
+    };
+    runtime.block_on(batch::run(settings, &environment))
 }
 
 fn told_by(status: &BatchStatus) -> Told {
@@ -208,7 +224,8 @@ fn time_of(flag: &str, text: &str) -> Result<i64, CommandError> {
     Ok(time.and_utc().timestamp_micros())
 }
 
-fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, began: Instant) {
+/// Says what a run did: in one line for a program, or in a table.
+pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, began: Instant) {
     let seconds = SystemClock.since(began).as_secs_f64();
     if !std::io::stdout().is_terminal() {
         let summary = serde_json::json!({

@@ -39,7 +39,9 @@ impl Heartbeat {
     pub(crate) fn start(checkpoint: &Location, faults: &Arc<dyn Faults>) -> Self {
         let stop = StopSignal::new();
         let (checkpoint, faults, stopped) = (checkpoint.clone(), Arc::clone(faults), stop.clone());
+        let span = tracing::Span::current();
         let beat = move || {
+            let _said_by_the_job = span.enter();
             let runtime = tokio::runtime::Builder::new_current_thread().build();
             let (Ok(runtime), Ok(store)) = (runtime, checkpoint.open(&faults)) else { return };
             let id = uuid::Uuid::new_v4();

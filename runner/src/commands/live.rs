@@ -1,46 +1,74 @@
-//! The live figures: a table that is drawn again and again on a terminal, else a line for each job now and then.
+//! The live figures of several jobs: a table that is drawn again and again on a terminal, else a line for each job now and then.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::jobs::Started;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::{align_right, bytes, grouped, list, print, terminal_width};
+use crate::http::several::is_well;
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::status::JobStatus;
 use crate::stop::StopSignal;
+use crate::terminal;
 
 /// Time between two pictures.
-const PICTURE: Duration = Duration::from_millis(500);
+pub(super) const PICTURE: Duration = Duration::from_millis(500);
 /// Pictures between two lines of a job where there is no terminal.
 const PICTURES_PER_LINE: u128 = 10;
 /// From this width on there is room for every column.
 const WIDE: u16 = 120;
 
-/// Draws until somebody says stop, or says it itself when the time is over.
-pub(super) fn watch(jobs: &[Started], stop: &StopSignal, time: Option<Duration>) {
-    let terminal = std::io::stdout().is_terminal();
-    let (began, mut lines_before, mut pictures) = (SystemClock.instant(), 0, 0);
-    loop {
-        let elapsed = SystemClock.since(began);
-        let statuses: Vec<_> = jobs.iter().map(|job| (job.job.name, job.status.get())).collect();
-        if terminal {
-            let picture = picture(&statuses, elapsed, terminal_width().unwrap_or(80));
-            let up = if lines_before > 0 { format!("\u{1b}[{lines_before}A\u{1b}[J") } else { String::new() };
-            print(&format!("{up}{picture}"));
-            lines_before = picture.lines().count();
-        } else if pictures % PICTURES_PER_LINE == 0 {
-            statuses.iter().for_each(|(name, status)| print(&line(name, status, elapsed)));
-        }
-        pictures += 1;
-        let over = time.is_some_and(|time| elapsed >= time);
-        if over {
-            stop.stop();
-        }
-        if over || stop.wait(PICTURE) {
-            return;
+/// Figures that are shown until nobody wants them any more.
+pub(super) struct Live {
+    began: Instant,
+    pictures: u128,
+}
+
+impl Live {
+    pub(super) fn begin() -> Self {
+        Self { began: SystemClock.instant(), pictures: 0 }
+    }
+
+    /// Draws until somebody says stop, or says it itself when the time is over.
+    pub(super) fn watch(
+        mut self,
+        jobs: impl Fn() -> Vec<(String, JobStatus)>,
+        stop: &StopSignal,
+        time: Option<Duration>,
+    ) {
+        loop {
+            self.show(&jobs());
+            let over = time.is_some_and(|time| SystemClock.since(self.began) >= time);
+            if over {
+                stop.stop();
+            }
+            if over || stop.wait(PICTURE) {
+                terminal::leave();
+                return;
+            }
         }
     }
+
+    /// A picture on a terminal; elsewhere a line for each job, one time of ten.
+    fn show(&mut self, jobs: &[(String, JobStatus)]) {
+        let elapsed = SystemClock.since(self.began);
+        if is_on_a_terminal() {
+            terminal::draw(&picture(jobs, elapsed, terminal_width().unwrap_or(80)));
+        } else if self.pictures.is_multiple_of(PICTURES_PER_LINE) {
+            jobs.iter().for_each(|(name, status)| print(&line(name, status, elapsed)));
+        }
+        self.pictures += 1;
+    }
+
+    /// A picture, where there is a terminal.
+    pub(super) fn draw(&self, jobs: &[(String, JobStatus)]) {
+        terminal::draw(&picture(jobs, SystemClock.since(self.began), terminal_width().unwrap_or(80)));
+    }
+}
+
+/// Somebody looks on.
+pub(super) fn is_on_a_terminal() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// What a job has read, and what it left out.
@@ -80,7 +108,7 @@ fn line(name: &str, status: &JobStatus, elapsed: Duration) -> String {
     )
 }
 
-fn picture(jobs: &[(&str, JobStatus)], elapsed: Duration, width: u16) -> String {
+fn picture(jobs: &[(String, JobStatus)], elapsed: Duration, width: u16) -> String {
     let wide = width >= WIDE;
     let mut header = vec!["job", "records/s", "read", "lag", "windows", "rows"];
     if wide {
@@ -99,7 +127,7 @@ fn picture(jobs: &[(&str, JobStatus)], elapsed: Duration, width: u16) -> String 
     align_right(&mut table, &(1..header.len()).collect::<Vec<_>>());
     let reasons: Vec<_> = jobs
         .iter()
-        .filter(|(_, status)| !status.ready)
+        .filter(|(_, status)| !is_well(status))
         .map(|(name, status)| format!("{name}: {}", status.reason))
         .collect();
     let state = if reasons.is_empty() { "all jobs run".to_owned() } else { reasons.join(", ") };
@@ -171,8 +199,8 @@ mod tests {
     #[test]
     fn the_table_fits_80_columns_and_uses_160() {
         let jobs = [
-            ("clickstream-analysis", status(&["clickstream_sessions"])),
-            ("cdc-transformation", status(&["cdc_operation_summaries", "cdc_transformed"])),
+            ("clickstream-analysis".to_owned(), status(&["clickstream_sessions"])),
+            ("cdc-transformation".to_owned(), status(&["cdc_operation_summaries", "cdc_transformed"])),
         ];
         for (width, column) in [(80, "rows"), (160, "dead letters")] {
             let picture = picture(&jobs, Duration::from_secs(7), width);

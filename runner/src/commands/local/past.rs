@@ -1,0 +1,103 @@
+//! What is remembered of batch jobs over restarts, in one file beside their checkpoints: since when each is known, and the newest time
+//! that was run. What a Kubernetes keeps in its CronJobs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::decide::Past;
+use crate::checkpoint::record::{Body, decode, encode};
+use crate::storage::{SharedStore, StoreError};
+
+/// The object, below the folder of the namespace.
+const FILE: &str = "local.json";
+
+/// The jobs, by name.
+pub(super) struct Memory {
+    store: SharedStore,
+    jobs: BTreeMap<String, Past>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Written {
+    jobs: BTreeMap<String, WrittenPast>,
+}
+
+/// Times are microseconds since 1970 UTC.
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenPast {
+    since: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    once: Option<String>,
+}
+
+impl Body for Written {}
+
+impl Memory {
+    /// What an earlier process wrote. What cannot be read is forgotten: then runs begin with the next time, and catch up from the
+    /// intervals that the log of each job knows.
+    pub(super) async fn read(store: SharedStore) -> Result<Self, StoreError> {
+        let written = match store.get(FILE).await? {
+            None => Written::default(),
+            Some(bytes) => decode(0, &bytes).unwrap_or_else(|error| {
+                tracing::warn!("{}/{FILE}: {error}: schedules begin anew", store.root());
+                Written::default()
+            }),
+        };
+        let past = |WrittenPast { since, last, once }| Past { since, last, once };
+        let jobs = written.jobs.into_iter().map(|(name, written)| (name, past(written))).collect();
+        Ok(Self { store, jobs })
+    }
+
+    /// The past of a job; of one that is new it begins now.
+    pub(super) fn of(&mut self, job: &str, now: i64) -> Past {
+        self.jobs.entry(job.to_owned()).or_insert_with(|| Past { since: now, ..Past::default() }).clone()
+    }
+
+    /// Changes what is known of a job.
+    pub(super) fn set(&mut self, job: &str, past: Past) {
+        self.jobs.insert(job.to_owned(), past);
+    }
+
+    /// Forgets every job that is not one of these: if it comes back, it is new.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
+        self.jobs.retain(|job, _| is_there(job));
+    }
+
+    /// Writes it down.
+    pub(super) async fn write(&self) -> Result<(), StoreError> {
+        let written = |past: &Past| WrittenPast { since: past.since, last: past.last, once: past.once.clone() };
+        let jobs = self.jobs.iter().map(|(name, past)| (name.clone(), written(past))).collect();
+        self.store.replace(FILE, encode(0, &Written { jobs }).into()).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::faults::NoSync;
+    use crate::storage::local::LocalStore;
+
+    #[tokio::test]
+    async fn the_next_process_knows_when_a_job_was_seen_first_and_ran_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: SharedStore = Rc::new(LocalStore::open(folder.path(), Arc::new(NoSync)).unwrap());
+        let mut memory = Memory::read(Rc::clone(&store)).await.unwrap();
+        let first = memory.of("a", 5);
+        assert_eq!((first.since, first.last), (5, None));
+        memory.set("a", Past { last: Some(9), ..first });
+        memory.of("b", 7);
+        memory.write().await.unwrap();
+        let mut again = Memory::read(Rc::clone(&store)).await.unwrap();
+        assert_eq!(again.of("a", 100), Past { since: 5, last: Some(9), once: None });
+        again.keep(|job| job == "b");
+        assert_eq!((again.of("a", 100).since, again.of("b", 100).since), (100, 7));
+        std::fs::write(folder.path().join(FILE), "{").unwrap();
+        assert_eq!(Memory::read(store).await.unwrap().of("b", 200).since, 200);
+    }
+}

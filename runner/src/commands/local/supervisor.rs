@@ -1,0 +1,410 @@
+//! Carries out what is decided: starts and stops runs, hears of their ends, looks at the files, shows it all.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use super::decide::{Decision, Facts, Outcome, Past, Purpose, Timing, Trouble, Why, decide, ended, next};
+use super::folder::{Folder, Jobs, Known};
+use super::job::{Active, Shared, Shown};
+use super::order::ready;
+use super::past::Memory;
+use crate::clock::{Clock, SystemClock};
+use crate::commands::error::{CommandError, EXIT_USER};
+use crate::commands::live::{self, Live, PICTURE};
+use crate::config::{ConfigError, Loaded};
+use crate::http::several::ListedJob;
+use crate::pipeline::error::Retry;
+use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::status::JobStatus;
+use crate::pipeline::streaming::RunMode;
+use crate::stop::StopSignal;
+use crate::terminal;
+
+/// How often ends of runs are heard of, and times of schedules looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the files are read: somebody waits for a change to be taken up, and reading some small files takes no time.
+const LOOK: Duration = Duration::from_secs(1);
+/// Time between two lines of figures of a job in the log.
+const FIGURES: Duration = Duration::from_secs(60);
+
+/// What the pages are made of.
+#[derive(Clone, Default)]
+pub(super) struct Pages {
+    pub(super) jobs: Arc<Mutex<Vec<ListedJob>>>,
+    pub(super) problem: Arc<Mutex<Option<String>>>,
+}
+
+/// A job, from when its file says what it says to when that is over.
+struct Job {
+    /// What its file says: see [`super::decide::Wanted`].
+    version: String,
+    shown: Shown,
+    active: Option<Active>,
+    trouble: Option<Trouble>,
+    /// What it was last said to wait for.
+    waits: Option<Waits>,
+}
+
+/// Why nothing runs although nothing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Suspended,
+    ForTime(Option<i64>),
+    Done,
+}
+
+/// All jobs of the process.
+pub(super) struct Supervisor {
+    shared: Shared,
+    folder: Folder,
+    /// As the files have them.
+    jobs: Jobs,
+    running: BTreeMap<String, Job>,
+    past: Memory,
+    pages: Pages,
+    stop: StopSignal,
+    runtime: Runtime,
+}
+
+impl Supervisor {
+    pub(super) fn new(
+        shared: Shared,
+        folder: Folder,
+        jobs: Jobs,
+        past: Memory,
+        pages: Pages,
+        stop: StopSignal,
+        runtime: Runtime,
+    ) -> Self {
+        let mut supervisor = Self { shared, folder, jobs, running: BTreeMap::new(), past, pages, stop, runtime };
+        supervisor.take_up();
+        supervisor
+    }
+
+    /// Runs the jobs until somebody says stop.
+    pub(super) fn run(mut self) -> Result<u8, CommandError> {
+        let clock = SystemClock;
+        let (mut looked, mut told, mut drawn) = (clock.instant(), clock.instant(), None);
+        let live = live::is_on_a_terminal().then(Live::begin);
+        self.remember();
+        while !self.stop.is_stopped() {
+            self.hear();
+            if clock.since(looked) >= LOOK {
+                looked = clock.instant();
+                self.look_at_files();
+            }
+            self.act()?;
+            match &live {
+                Some(live) if drawn.is_none_or(|drawn| clock.since(drawn) >= PICTURE) => {
+                    drawn = Some(clock.instant());
+                    self.draw(live);
+                }
+                None if clock.since(told) >= FIGURES => {
+                    told = clock.instant();
+                    self.tell_figures();
+                }
+                _ => {}
+            }
+            self.stop.wait(TICK);
+        }
+        terminal::leave();
+        self.stop_all();
+        Ok(0)
+    }
+
+    /// Runs every job once over what is there, each after those whose output it reads.
+    pub(super) fn run_once(mut self) -> Result<u8, CommandError> {
+        let before = self.jobs.before.clone();
+        let still: Vec<_> =
+            self.jobs.known.iter().filter(|(_, job)| job.wanted.suspended).map(|(name, _)| name.clone()).collect();
+        let mut begun: BTreeSet<String> = still.iter().cloned().collect();
+        let mut ended: BTreeMap<String, bool> = still.into_iter().map(|name| (name, true)).collect();
+        let mut failed: Vec<(String, Retry)> = Vec::new();
+        while ended.len() < before.len() {
+            let (can, never) = ready(&before, &begun, &ended);
+            for (name, first) in never {
+                tracing::error!(job = name, "not run: it reads what {first} writes, which failed");
+                begun.insert(name.clone());
+                ended.insert(name, false);
+            }
+            for name in can {
+                self.start(&name, Purpose::Stream)?;
+                begun.insert(name);
+            }
+            if self.stop.wait(TICK) {
+                self.stop_all();
+                return Ok(0);
+            }
+            for (name, outcome) in self.ended() {
+                if let Outcome::Failed(retry) = outcome {
+                    failed.push((name.clone(), retry));
+                }
+                ended.insert(name, outcome == Outcome::Done);
+            }
+        }
+        let Some((_, first)) = failed.first() else { return Ok(0) };
+        let code = if failed.iter().all(|(_, retry)| *retry == Retry::AfterChange) { EXIT_USER } else { 1 };
+        let code = if *first == Retry::Fenced { 3 } else { code };
+        let reasons: Vec<_> = failed.iter().map(|(name, _)| format!("\n  {name}: {}", self.why(name))).collect();
+        let left: Vec<_> =
+            ended.iter().filter(|(name, good)| !**good && !failed.iter().any(|(failed, _)| failed == *name)).collect();
+        let left: Vec<_> = left.into_iter().map(|(name, _)| format!("\n  {name}: not run")).collect();
+        Err(CommandError::Other(
+            format!(
+                "{} of {} jobs did not do their work{}{}",
+                failed.len() + left.len(),
+                before.len(),
+                reasons.concat(),
+                left.concat()
+            ),
+            code,
+        ))
+    }
+
+    /// What went wrong last.
+    fn why(&self, name: &str) -> String {
+        let errors = self.running.get(name).map(|job| job.shown.status().errors).unwrap_or_default();
+        errors.back().map(|error| format!("{}\n    what to do: {}", error.message, error.cure)).unwrap_or_default()
+    }
+
+    /// Hears of runs that ended.
+    fn hear(&mut self) {
+        let heard = self.ended();
+        if !heard.is_empty() {
+            self.remember();
+            // What changed while a run went on is taken up now.
+            self.take_up();
+        }
+    }
+
+    /// The runs that ended since, and what that means.
+    fn ended(&mut self) -> Vec<(String, Outcome)> {
+        let (mut heard, instant) = (Vec::new(), SystemClock.instant());
+        let is_bounded = self.shared.options.mode == RunMode::TestMode;
+        for (name, job) in &mut self.running {
+            let Some(active) = job.active.take_if(|active| active.has_ended()) else { continue };
+            let (run, outcome) = active.outcome();
+            let is_batch = run.purpose != Purpose::Stream;
+            let past = if is_batch { self.past.of(name, SystemClock.now()) } else { Past::default() };
+            let retries = self.jobs.known.get(name).map_or(0, |job| job.wanted.retries);
+            let (past, trouble) = ended(&run, outcome, &past, job.trouble.as_ref(), retries, instant);
+            if is_batch {
+                self.past.set(name, past);
+                job.shown.say_ended(outcome == Outcome::Done);
+            }
+            if let Outcome::Failed(_) = outcome {
+                let again = trouble.as_ref().and_then(|trouble| trouble.again);
+                job.shown.say_failed(again.is_some());
+                if !is_bounded {
+                    say_again(name, again.map(|again| again.saturating_duration_since(instant)), is_batch);
+                }
+            }
+            job.trouble = trouble;
+            heard.push((name.clone(), outcome));
+        }
+        heard
+    }
+
+    fn look_at_files(&mut self) {
+        let Some((jobs, broken)) = self.folder.read_again(&self.jobs) else { return };
+        if let Some(error) = &broken {
+            tracing::error!("not taken up, what ran before goes on: {error}");
+        }
+        *self.pages.problem.lock().unwrap_or_else(PoisonError::into_inner) =
+            broken.as_ref().map(ConfigError::to_string);
+        for (name, job) in &jobs.known {
+            match self.jobs.known.get(name) {
+                None => tracing::info!(job = name, file = job.loaded.file(), "a new job"),
+                Some(before) if before.wanted.version != job.wanted.version => {
+                    tracing::info!(job = name, file = job.loaded.file(), "the job changed");
+                }
+                Some(before) if before.wanted.suspended != job.wanted.suspended => {
+                    tracing::info!(job = name, suspended = job.wanted.suspended, "the job changed");
+                }
+                Some(_) => {}
+            }
+        }
+        for name in self.jobs.known.keys().filter(|name| !jobs.known.contains_key(*name)) {
+            tracing::info!(
+                job = name,
+                "no file has the job any more: it is stopped, and its tables and its log are kept"
+            );
+        }
+        self.jobs = jobs;
+        let known = &self.jobs.known;
+        self.past.keep(|name| known.contains_key(name));
+        self.take_up();
+        self.remember();
+    }
+
+    /// Gives each job that is new, or says something else, a place; takes it from those that are gone.
+    fn take_up(&mut self) {
+        let (known, namespace) = (&self.jobs.known, &self.shared.options.namespace);
+        let memory = self.shared.options.memory;
+        self.running.retain(|name, job| job.active.is_some() || known.contains_key(name));
+        for (name, now) in known {
+            if self.running.get(name).is_some_and(|job| job.active.is_some() || job.version == now.wanted.version) {
+                continue;
+            }
+            let shown = Shown::new(namespace, name, share(known, memory));
+            let version = now.wanted.version.clone();
+            self.running.insert(name.clone(), Job { version, shown, active: None, trouble: None, waits: None });
+        }
+        let listed = self.running.iter().filter_map(|(name, job)| Some(job.shown.listed(known.get(name)?)));
+        *self.pages.jobs.lock().unwrap_or_else(PoisonError::into_inner) = listed.collect();
+    }
+
+    /// Decides for each job, and does it.
+    fn act(&mut self) -> Result<(), CommandError> {
+        let names: Vec<_> = self.running.keys().cloned().collect();
+        for name in names {
+            let now = SystemClock.now();
+            let wanted = self.jobs.known.get(&name).map(|known| &known.wanted);
+            let is_batch = wanted.is_some_and(|wanted| !matches!(wanted.timing, Timing::Always));
+            let past = if is_batch { self.past.of(&name, now) } else { Past::default() };
+            let Some(job) = self.running.get_mut(&name) else { continue };
+            let facts = Facts {
+                wanted,
+                run: job.active.as_ref().map(|active| &active.run),
+                trouble: job.trouble.as_ref(),
+                past: &past,
+                now,
+                instant: SystemClock.instant(),
+            };
+            match decide(facts) {
+                Decision::Start(purpose) => self.start(&name, purpose)?,
+                Decision::Stop(why) => {
+                    tracing::info!(job = name, "{}", stopping(why));
+                    job.active.iter_mut().for_each(|active| active.stop(why));
+                }
+                Decision::Wait => {
+                    let Some(wanted) = wanted else { continue };
+                    let due = next(&wanted.timing, now);
+                    job.shown.say_next(due);
+                    let waits = match wanted.timing {
+                        _ if job.active.is_some() || job.trouble.is_some() => None,
+                        _ if wanted.suspended => Some(Waits::Suspended),
+                        Timing::By(_) => Some(Waits::ForTime(due)),
+                        Timing::Once => Some(Waits::Done),
+                        Timing::Always => None,
+                    };
+                    job.say_waits(waits);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, name: &str, purpose: Purpose) -> Result<(), CommandError> {
+        let known = &self.jobs.known;
+        let (Some(now), Some(job)) = (known.get(name), self.running.get_mut(name)) else { return Ok(()) };
+        let memory = share(known, self.shared.options.memory);
+        job.waits = None;
+        let active = Active::start(&self.shared, now, &job.shown, purpose, memory);
+        let active = active.map_err(|error| {
+            CommandError::failed(format!("no thread for the job {name}: {error}: raise the limit of threads"))
+        })?;
+        job.active = Some(active);
+        Ok(())
+    }
+
+    /// Writes down what is known of batch jobs, if there are some.
+    fn remember(&mut self) {
+        let is_batch = |job: &&Known| matches!(job.loaded, Loaded::Batch(_));
+        if !self.jobs.known.values().any(|job| is_batch(&job)) {
+            return;
+        }
+        for (name, _) in self.jobs.known.iter().filter(|(_, job)| is_batch(job)) {
+            self.past.of(name, SystemClock.now());
+        }
+        if let Err(error) = self.runtime.block_on(self.past.write()) {
+            tracing::warn!(%error, "cannot note which runs are done: after a restart the last ones run again, which changes nothing");
+        }
+    }
+
+    fn stop_all(&mut self) {
+        for active in self.running.values_mut().filter_map(|job| job.active.as_mut()) {
+            active.stop(Why::Shutdown);
+        }
+        let never = StopSignal::new();
+        while self.running.values().any(|job| job.active.is_some()) {
+            self.ended();
+            never.wait(TICK);
+        }
+        self.remember();
+    }
+
+    fn statuses(&self) -> Vec<(String, JobStatus)> {
+        self.running.iter().map(|(name, job)| (name.clone(), job.shown.status())).collect()
+    }
+
+    fn draw(&self, live: &Live) {
+        live.draw(&self.statuses());
+    }
+
+    /// Where nobody looks on, figures are lines of the log.
+    fn tell_figures(&self) {
+        for (name, status) in self.statuses() {
+            let read: u64 = status.totals.sources.values().map(|source| source.read).sum();
+            let rows: u64 = status.totals.outputs.values().map(|output| output.rows).sum();
+            let per_second = status.records_per_second;
+            tracing::info!(
+                job = name,
+                reason = status.reason,
+                records = read,
+                per_second,
+                lag = status.lag(),
+                rows,
+                "figures"
+            );
+        }
+    }
+}
+
+impl Job {
+    /// Says why nothing runs, once.
+    fn say_waits(&mut self, waits: Option<Waits>) {
+        if self.waits == waits {
+            return;
+        }
+        self.waits = waits;
+        match waits {
+            Some(Waits::Suspended) => {
+                self.shown.say_still("Suspended", "spec.suspend is true: set it to false to go on")
+            }
+            Some(Waits::ForTime(next)) => self.shown.say_scheduled(next),
+            Some(Waits::Done) => self.shown.say_still("Completed", "it ran once; it runs again when it changes"),
+            None => {}
+        }
+    }
+}
+
+/// What each job may have.
+fn share(known: &BTreeMap<String, Known>, memory: MemoryBudget) -> MemoryBudget {
+    let working = known.values().filter(|job| !job.wanted.suspended);
+    let streaming = working.clone().filter(|job| matches!(job.loaded, Loaded::Streaming(_))).count();
+    memory.share(streaming, working.count() - streaming)
+}
+
+/// When a job that failed is started again.
+fn say_again(job: &str, pause: Option<Duration>, is_batch: bool) {
+    match pause.map(|pause| pause.as_secs_f32()) {
+        Some(pause) => tracing::warn!(job, "it starts again in {pause:.1} s"),
+        None if is_batch => tracing::warn!(job, "it is not tried again before its next time, or a change"),
+        None => tracing::warn!(job, "it is not tried again before it changes"),
+    }
+}
+
+fn stopping(why: Why) -> &'static str {
+    match why {
+        Why::Changed => "stopping, to start again with what its file says now",
+        Why::Removed => "stopping: no file has the job any more",
+        Why::Suspended => "stopping: the job is suspended",
+        Why::Replaced => "stopping: the next run is due, and concurrencyPolicy is Replace",
+        Why::TooLong => "stopping: the run takes longer than activeDeadlineSeconds",
+        Why::Shutdown => "stopping",
+    }
+}
