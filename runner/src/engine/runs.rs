@@ -2,7 +2,7 @@
 //! values, so that going through it costs a cache miss or two, however its values came.
 //!
 //! ```text
-//! values  a a a . | b b | c c c c c . . .      starts 0 4 6   lengths 3 2 5
+//! values  a a a . | b b | c c c c c . . .      places 0+3 4+2 6+5
 //! ```
 
 use datafusion::common::resources_datafusion_err;
@@ -15,13 +15,24 @@ const ROOM_MIN: usize = 2;
 #[derive(Default)]
 pub(crate) struct Runs<T> {
     values: Vec<T>,
-    /// Where each list begins in `values`; without a meaning for an empty one.
-    starts: Vec<u32>,
-    lengths: Vec<u32>,
+    places: Vec<Place>,
     /// Where room was given back, by the logarithm of its size.
     free: Vec<Vec<u32>>,
     /// Values in all lists.
     used: usize,
+}
+
+/// Where a list lies in `values`; the start has no meaning for an empty one.
+#[derive(Clone, Copy, Default)]
+struct Place {
+    start: u32,
+    length: u32,
+}
+
+impl Place {
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + self.length as usize
+    }
 }
 
 /// Values that a list of this length has room for.
@@ -35,7 +46,7 @@ fn room(length: usize) -> usize {
 impl<T: Copy + Default> Runs<T> {
     /// Number of lists.
     pub(crate) fn len(&self) -> usize {
-        self.lengths.len()
+        self.places.len()
     }
 
     /// Values in all lists.
@@ -45,29 +56,39 @@ impl<T: Copy + Default> Runs<T> {
 
     /// Makes room for `lists` lists; those there are stay. New ones are empty.
     pub(crate) fn grow(&mut self, lists: usize) {
-        if self.lengths.len() < lists {
-            self.starts.resize(lists, 0);
-            self.lengths.resize(lists, 0);
+        if self.places.len() < lists {
+            self.places.resize(lists, Place::default());
+        }
+    }
+
+    /// Reads a little of some lists, so that the processor has them at hand for what is done with each of them next. It
+    /// waits for all of them at the same time, where each would be waited for in turn.
+    #[inline]
+    pub(crate) fn fetch(&self, lists: &[usize]) {
+        for list in lists {
+            std::hint::black_box(self.places[*list].length);
+        }
+        for list in lists {
+            let Some(last) = self.places[*list].range().last() else { continue };
+            std::hint::black_box(self.values[last]);
         }
     }
 
     /// Length of a list.
     #[inline]
     pub(crate) fn length(&self, list: usize) -> usize {
-        self.lengths[list] as usize
+        self.places[list].length as usize
     }
 
     /// A list's values, in the order in which they were added.
     #[inline]
     pub(crate) fn get(&self, list: usize) -> &[T] {
-        let start = self.starts[list] as usize;
-        &self.values[start..start + self.lengths[list] as usize]
+        &self.values[self.places[list].range()]
     }
 
     /// The same, to be changed.
     pub(crate) fn get_mut(&mut self, list: usize) -> &mut [T] {
-        let start = self.starts[list] as usize;
-        &mut self.values[start..start + self.lengths[list] as usize]
+        &mut self.values[self.places[list].range()]
     }
 
     /// Adds a value at the end of a list that there is.
@@ -77,12 +98,13 @@ impl<T: Copy + Default> Runs<T> {
     /// When all lists together would need room for more than four billion values.
     #[inline]
     pub(crate) fn push(&mut self, list: usize, value: T) -> Result<()> {
-        let length = self.lengths[list] as usize;
+        let length = self.length(list);
         if length == room(length) {
             self.widen(list, length + 1)?;
         }
-        self.values[self.starts[list] as usize + length] = value;
-        self.lengths[list] += 1;
+        let place = &mut self.places[list];
+        self.values[place.start as usize + length] = value;
+        place.length += 1;
         self.used += 1;
         Ok(())
     }
@@ -90,10 +112,10 @@ impl<T: Copy + Default> Runs<T> {
     /// Gives a list room for `length` values.
     fn widen(&mut self, list: usize, length: usize) -> Result<()> {
         let start = self.allocate(room(length))?;
-        let (old, held) = (self.starts[list] as usize, self.lengths[list] as usize);
-        self.values.copy_within(old..old + held, start as usize);
-        self.give_back(old as u32, held);
-        self.starts[list] = start;
+        let old = self.places[list];
+        self.values.copy_within(old.range(), start as usize);
+        self.give_back(old);
+        self.places[list].start = start;
         Ok(())
     }
 
@@ -108,8 +130,8 @@ impl<T: Copy + Default> Runs<T> {
         Ok(start as u32)
     }
 
-    fn give_back(&mut self, start: u32, length: usize) {
-        let room = room(length);
+    fn give_back(&mut self, place: Place) {
+        let room = room(place.length as usize);
         if room == 0 {
             return;
         }
@@ -117,14 +139,14 @@ impl<T: Copy + Default> Runs<T> {
         if self.free.len() <= size {
             self.free.resize_with(size + 1, Vec::new);
         }
-        self.free[size].push(start);
+        self.free[size].push(place.start);
     }
 
     /// Empties a list.
     pub(crate) fn clear(&mut self, list: usize) {
-        let length = std::mem::take(&mut self.lengths[list]) as usize;
-        self.used -= length;
-        self.give_back(self.starts[list], length);
+        let place = std::mem::take(&mut self.places[list]);
+        self.used -= place.length as usize;
+        self.give_back(place);
     }
 
     /// Adds what one list has at the end of another, and empties it.
@@ -140,9 +162,8 @@ impl<T: Copy + Default> Runs<T> {
         if held + more > room(held) {
             self.widen(into, held + more)?;
         }
-        let from_start = self.starts[from] as usize;
-        self.values.copy_within(from_start..from_start + more, self.starts[into] as usize + held);
-        self.lengths[into] += more as u32;
+        self.values.copy_within(self.places[from].range(), self.places[into].start as usize + held);
+        self.places[into].length += more as u32;
         self.used += more;
         self.clear(from);
         Ok(())
@@ -150,19 +171,18 @@ impl<T: Copy + Default> Runs<T> {
 
     /// Removes the first lists; the others move to the front.
     pub(crate) fn remove_first(&mut self, lists: usize) {
-        if lists >= self.lengths.len() {
+        if lists >= self.places.len() {
             *self = Self::default();
             return;
         }
         (0..lists).for_each(|list| self.clear(list));
-        self.starts.drain(..lists);
-        self.lengths.drain(..lists);
+        self.places.drain(..lists);
     }
 
     /// Bytes of memory.
     pub(crate) fn size(&self) -> usize {
         let free = self.free.iter().map(|starts| starts.capacity() * 4).sum::<usize>();
-        self.values.capacity() * size_of::<T>() + (self.starts.capacity() + self.lengths.capacity()) * 4 + free
+        self.values.capacity() * size_of::<T>() + self.places.capacity() * size_of::<Place>() + free
     }
 }
 
@@ -219,6 +239,7 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(runs.len(), model.len());
+                runs.fetch(&(0..runs.len()).collect::<Vec<_>>());
                 prop_assert_eq!(runs.used(), model.iter().map(Vec::len).sum::<usize>());
                 for (list, values) in model.iter().enumerate() {
                     prop_assert_eq!(runs.get(list), values.as_slice());

@@ -16,14 +16,32 @@ use datafusion::arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 /// Writing and re-seeding a group costs about as much as taking in two records (own measurement: 0.5 µs), so with this
 /// many records per group a snapshot adds about a fifth of the grouping, or 2 % of the whole.
 const RECORDS_PER_GROUP: u64 = 10;
+/// A group that holds lists costs as much as several: this many bytes of state as much as a tenth of a plain group, so that
+/// a snapshot of a state of any kind adds about 2 % (own measurement: 3 ns for each byte that the state takes in memory).
+const BYTES_PER_RECORD: u64 = 16;
+/// State that is written within milliseconds, whatever it consists of.
+const SMALL: u64 = 1 << 20;
 /// A state that is not worth a snapshot by the rule above gets one after this time, in microseconds: a rebuild never has
 /// to go back further.
 const SNAPSHOT_INTERVAL: i64 = 60_000_000;
 
+/// Of zstd, whose own default is 3: half the time for a tenth more bytes, which are read only by a start.
+const COMPRESSION_LEVEL: i32 = 1;
+
+/// The whole state.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Size {
+    /// Groups, and what duplicates are recognised by.
+    pub groups: u64,
+    /// Bytes of memory that the open windows take.
+    pub bytes: u64,
+}
+
 /// Whether the next commit should hold the whole state.
-pub fn is_due(groups: u64, records_since: u64, micros_since: i64) -> bool {
-    records_since > 0
-        && (groups.saturating_mul(RECORDS_PER_GROUP) <= records_since || micros_since >= SNAPSHOT_INTERVAL)
+pub fn is_due(size: Size, records_since: u64, micros_since: i64) -> bool {
+    let costs_little = size.groups.saturating_mul(RECORDS_PER_GROUP) <= records_since
+        && size.bytes.saturating_sub(SMALL) <= records_since.saturating_mul(BYTES_PER_RECORD);
+    records_since > 0 && (costs_little || micros_since >= SNAPSHOT_INTERVAL)
 }
 
 /// Rows of state as an object: an Arrow IPC stream, compressed.
@@ -32,6 +50,7 @@ pub fn is_due(groups: u64, records_since: u64, micros_since: i64) -> bool {
 /// When Arrow cannot encode them.
 pub fn encode(schema: &SchemaRef, rows: &[RecordBatch]) -> Result<Bytes, ArrowError> {
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
+    let options = options.try_with_compression_level(Some(COMPRESSION_LEVEL))?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), schema, options)?;
     for batch in rows {
         writer.write(batch)?;
@@ -59,10 +78,15 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_due_when_it_costs_little_or_the_last_one_is_old() {
-        assert!(!is_due(10, 0, i64::MAX), "nothing new");
-        assert!(is_due(10, 100, 0));
-        assert!(!is_due(10, 99, 0));
-        assert!(is_due(1_000_000, 1, SNAPSHOT_INTERVAL));
+        let of = |groups, bytes| Size { groups, bytes };
+        assert!(!is_due(of(10, 0), 0, i64::MAX), "nothing new");
+        assert!(is_due(of(10, 0), 100, 0));
+        assert!(!is_due(of(10, 0), 99, 0));
+        assert!(is_due(of(1_000_000, 0), 1, SNAPSHOT_INTERVAL));
+        assert!(is_due(of(10, SMALL), 100, 0));
+        assert!(is_due(of(10, SMALL + 16_000_000), 1_000_000, 0));
+        assert!(!is_due(of(10, SMALL + 16_000_000), 999_999, 0), "few groups with long lists");
+        assert!(is_due(of(10, u64::MAX), 1, SNAPSHOT_INTERVAL));
     }
 
     #[test]

@@ -211,25 +211,13 @@ fn add_all<V: AsRef<[u8]>>(
     values: impl Iterator<Item = V>,
     groups: impl Iterator<Item = Option<usize>>,
 ) -> Result<()> {
+    let rows = values.zip(groups);
     match array.logical_nulls().filter(|nulls| nulls.null_count() > 0) {
-        None => {
-            for (value, group) in values.zip(groups) {
-                if let Some(group) = group {
-                    sets.add(group, value.as_ref())?;
-                }
-            }
-        }
-        Some(nulls) => {
-            for (row, (value, group)) in values.zip(groups).enumerate() {
-                if let Some(group) = group
-                    && nulls.is_valid(row)
-                {
-                    sets.add(group, value.as_ref())?;
-                }
-            }
-        }
+        None => sets.add_all(rows.filter_map(|(value, group)| Some((group?, value)))),
+        Some(nulls) => sets.add_all(
+            rows.zip(&nulls).filter_map(|((value, group), valid)| if valid { Some((group?, value)) } else { None }),
+        ),
     }
-    Ok(())
 }
 
 fn text_array(values: &[&[u8]]) -> Result<StringArray> {

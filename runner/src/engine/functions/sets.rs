@@ -23,6 +23,12 @@ const SEARCHED_MAX: usize = 64;
 /// Values that may lie unused before it is worth looking: a few megabytes.
 pub(crate) const TIDY_FROM: usize = 65_536;
 
+/// Values that are looked up together: enough that memory is asked for many at a time, few enough that all stay at hand.
+pub(crate) const TOGETHER: usize = 64;
+
+/// No value.
+const NO_ID: u32 = u32::MAX;
+
 /// Byte strings, each stored once.
 #[derive(Default)]
 pub(crate) struct Dictionary {
@@ -41,8 +47,31 @@ impl Dictionary {
 
     #[inline]
     pub(crate) fn id_of(&mut self, wanted: &[u8]) -> Result<u32> {
-        let hash = self.hasher.hash_one(wanted);
-        let short = hash as u32;
+        self.id_of_hashed(wanted, self.hasher.hash_one(wanted) as u32)
+    }
+
+    /// The ids of at most [`TOGETHER`] values. In steps, so that no value waits for the memory that another one is in.
+    pub(crate) fn ids_of<V: AsRef<[u8]>>(&mut self, wanted: &[V], ids: &mut Vec<u32>) -> Result<()> {
+        ids.clear();
+        let mut likely = [(0, NO_ID); TOGETHER];
+        for (value, (short, _)) in wanted.iter().zip(&mut likely) {
+            *short = self.hasher.hash_one(value.as_ref()) as u32;
+        }
+        for (short, id) in &mut likely[..wanted.len()] {
+            if let Some((_, found)) = self.table.find(spread(*short), |(other, _)| other == short) {
+                *id = *found;
+            }
+        }
+        for (value, (short, id)) in wanted.iter().zip(likely) {
+            let value = value.as_ref();
+            let found = id != NO_ID && self.value(id) == value;
+            ids.push(if found { id } else { self.id_of_hashed(value, short)? });
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn id_of_hashed(&mut self, wanted: &[u8], short: u32) -> Result<u32> {
         let (bytes, ends) = (&self.bytes, &self.ends);
         if let Some(&(_, id)) =
             self.table.find(spread(short), |&(other, id)| other == short && value(bytes, ends, id) == wanted)
@@ -106,6 +135,26 @@ impl Sets {
     pub(crate) fn add(&mut self, group: usize, value: &[u8]) -> Result<()> {
         let id = self.dictionary.id_of(value)?;
         self.add_id(group, id)
+    }
+
+    /// Adds values, each to the set of a group that there is room for.
+    pub(crate) fn add_all<V: AsRef<[u8]>>(&mut self, mut rows: impl Iterator<Item = (usize, V)>) -> Result<()> {
+        let (mut groups, mut values) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
+        let mut ids = Vec::with_capacity(TOGETHER);
+        loop {
+            groups.clear();
+            values.clear();
+            for (group, value) in rows.by_ref().take(TOGETHER) {
+                groups.push(group);
+                values.push(value);
+            }
+            if groups.is_empty() {
+                return Ok(());
+            }
+            self.dictionary.ids_of(&values, &mut ids)?;
+            self.ids.fetch(&groups);
+            groups.iter().zip(&ids).try_for_each(|(group, id)| self.add_id(*group, *id))?;
+        }
     }
 
     #[inline]

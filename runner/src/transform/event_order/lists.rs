@@ -14,7 +14,7 @@ use datafusion::error::Result;
 use super::super::values::ValueCodec;
 use super::moment::{Moment, Moments, Origins};
 use crate::engine::runs::Runs;
-use crate::engine::sets::{Dictionary, TIDY_FROM};
+use crate::engine::sets::{Dictionary, TIDY_FROM, TOGETHER};
 use crate::engine::slots::{SlotAccumulator, passes};
 
 /// A value that is null.
@@ -77,15 +77,30 @@ impl Lists {
     ) -> Result<()> {
         let encoded = self.codec.encode(values)?;
         let (times, topics, partitions, offsets) = moments.get();
-        for row in 0..values.len() {
-            let Some(slot) = slot_of(row) else { continue };
-            let value = match encoded.value(row) {
-                Some(value) => self.dictionary.id_of(value)?,
-                None if self.ignores_nulls => continue,
-                None => NULL,
-            };
-            let origin = self.origins.number(topics.value(row), partitions[row]);
-            self.entries.push(slot, Entry { time: times[row], offset: offsets[row], origin, value })?;
+        let (mut rows, mut slots) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
+        let (mut wanted, mut ids) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
+        for first in (0..values.len()).step_by(TOGETHER) {
+            rows.clear();
+            slots.clear();
+            wanted.clear();
+            for row in first..values.len().min(first + TOGETHER) {
+                let Some(slot) = slot_of(row) else { continue };
+                let value = encoded.value(row);
+                if value.is_none() && self.ignores_nulls {
+                    continue;
+                }
+                rows.push((row, value.is_none()));
+                slots.push(slot);
+                wanted.extend(value);
+            }
+            self.dictionary.ids_of(&wanted, &mut ids)?;
+            self.entries.fetch(&slots);
+            let mut ids = ids.iter().copied();
+            for ((row, is_null), slot) in rows.iter().copied().zip(&slots) {
+                let value = if is_null { NULL } else { ids.next().unwrap_or(NULL) };
+                let origin = self.origins.number(topics.value(row), partitions[row]);
+                self.entries.push(*slot, Entry { time: times[row], offset: offsets[row], origin, value })?;
+            }
         }
         Ok(())
     }

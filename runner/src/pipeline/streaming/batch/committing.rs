@@ -217,11 +217,13 @@ impl Session<'_> {
     }
 
     fn snapshot_is_due(&self, clock: i64, drained: bool) -> bool {
-        let groups: u64 = self.flows.iter().map(|flow| flow.operator.groups() as u64).sum();
+        let operators = || self.flows.iter().map(|flow| &flow.operator);
+        let groups = operators().map(|operator| operator.groups() as u64).sum::<u64>();
         let remembered = self.deduplicator.as_ref().map_or(0, |running| running.deduplicator.keys() as u64);
+        let bytes = operators().map(|operator| operator.size_bytes() as u64).sum();
+        let size = snapshot::Size { groups: groups + remembered, bytes };
         self.settings.has_state()
-            && (drained
-                || snapshot::is_due(groups + remembered, self.records_since_snapshot, clock - self.snapshot_clock))
+            && (drained || snapshot::is_due(size, self.records_since_snapshot, clock - self.snapshot_clock))
     }
 
     /// Writes the whole state; a part that did not change keeps its object.

@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 use twox_hash::XxHash3_64;
 
 use super::super::super::values::{Encoded, ValueCodec};
+use crate::engine::sets::TOGETHER;
 
 /// No piece, or no key.
 pub(super) const NONE: u32 = u32::MAX;
@@ -25,7 +26,15 @@ pub(super) struct Keys {
     /// Hash and number.
     table: HashTable<(u32, u32)>,
     garbage: usize,
-    scratch: Vec<u8>,
+    scratch: Wanted,
+}
+
+/// Keys that are looked up together.
+#[derive(Default)]
+struct Wanted {
+    bytes: Vec<u8>,
+    /// End of each in `bytes`, its hash, and a number that has this hash.
+    keys: Vec<(usize, u32, u32)>,
 }
 
 #[derive(Clone, Copy)]
@@ -53,7 +62,7 @@ impl Keys {
             free: vec![],
             table: HashTable::new(),
             garbage: 0,
-            scratch: vec![],
+            scratch: Wanted::default(),
         })
     }
 
@@ -62,24 +71,44 @@ impl Keys {
         numbers.clear();
         let encoded = self.codecs.iter().zip(columns).map(|(codec, column)| codec.encode(column));
         let encoded = encoded.collect::<Result<Vec<_>>>()?;
-        let mut scratch = std::mem::take(&mut self.scratch);
-        for row in 0..rows {
-            write_key(&encoded, row, &mut scratch);
-            let number = self.find_or_add(&scratch);
-            numbers.push(number);
+        let mut wanted = std::mem::take(&mut self.scratch);
+        for first in (0..rows).step_by(TOGETHER) {
+            wanted.bytes.clear();
+            wanted.keys.clear();
+            for row in first..rows.min(first + TOGETHER) {
+                let start = wanted.bytes.len();
+                write_key(&encoded, row, &mut wanted.bytes);
+                wanted.keys.push((wanted.bytes.len(), hash_of(&wanted.bytes[start..]), NONE));
+            }
+            self.number_together(&mut wanted, numbers);
         }
-        self.scratch = scratch;
+        self.scratch = wanted;
         Ok(())
     }
 
-    fn find_or_add(&mut self, key: &[u8]) -> u32 {
-        // The buckets of snapshots follow it: the same in every version of the program.
-        let hash = XxHash3_64::oneshot(key) as u32;
-        let (bytes, entries) = (&self.bytes, &self.entries);
-        let same = |&(other, number): &(u32, u32)| {
-            let entry = &entries[number as usize];
-            other == hash && bytes[entry.start..entry.start + entry.length as usize] == *key
-        };
+    /// In steps, so that no key waits for the memory that another one is in.
+    fn number_together(&mut self, wanted: &mut Wanted, numbers: &mut Vec<u32>) {
+        for (_, hash, likely) in &mut wanted.keys {
+            if let Some((_, number)) = self.table.find(spread(*hash), |(other, _)| other == hash) {
+                *likely = *number;
+            }
+        }
+        let mut start = 0;
+        for &(end, hash, likely) in &wanted.keys {
+            let key = &wanted.bytes[start..end];
+            start = end;
+            let found = likely != NONE && self.key(likely) == key;
+            numbers.push(if found { likely } else { self.find_or_add(key, hash) });
+        }
+    }
+
+    fn key(&self, number: u32) -> &[u8] {
+        let entry = &self.entries[number as usize];
+        &self.bytes[entry.start..entry.start + entry.length as usize]
+    }
+
+    fn find_or_add(&mut self, key: &[u8], hash: u32) -> u32 {
+        let same = |&(other, number): &(u32, u32)| other == hash && self.key(number) == key;
         if let Some(&(_, number)) = self.table.find(spread(hash), same) {
             return number;
         }
@@ -155,13 +184,7 @@ impl Keys {
 
     /// The columns of some keys.
     pub(super) fn columns(&self, numbers: &[u32]) -> Result<Vec<ArrayRef>> {
-        let mut keys: Vec<&[u8]> = numbers
-            .iter()
-            .map(|number| {
-                let entry = &self.entries[*number as usize];
-                &self.bytes[entry.start..entry.start + entry.length as usize]
-            })
-            .collect();
+        let mut keys: Vec<&[u8]> = numbers.iter().map(|number| self.key(*number)).collect();
         let column = |codec: &ValueCodec| {
             let values = keys.iter_mut().map(read_part).collect::<Vec<_>>();
             codec.decode(&values)
@@ -177,8 +200,13 @@ impl Keys {
     }
 }
 
+/// The buckets of snapshots follow it: the same in every version of the program.
+fn hash_of(key: &[u8]) -> u32 {
+    XxHash3_64::oneshot(key) as u32
+}
+
+/// Adds the key of a row to others.
 fn write_key(columns: &[Encoded<'_>], row: usize, key: &mut Vec<u8>) {
-    key.clear();
     for column in columns {
         match column.value(row) {
             Some(value) => {

@@ -79,6 +79,13 @@ impl Pieces {
         &self.pieces[piece as usize]
     }
 
+    /// Reads the first pieces of some keys, so that the processor has them at hand: it waits for all of them at once.
+    pub(super) fn fetch(&self, heads: impl Iterator<Item = u32>) {
+        for head in heads.filter(|head| *head != NONE) {
+            std::hint::black_box(self.pieces[head as usize].last);
+        }
+    }
+
     /// The next piece of the key.
     pub(super) fn next(&self, piece: u32) -> u32 {
         self.pieces[piece as usize].next

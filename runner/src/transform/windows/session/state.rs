@@ -20,6 +20,7 @@ use super::keys::{Keys, NONE};
 use super::pieces::{Changes, Ended, Fragment, Piece, Pieces};
 use super::wheel::Wheel;
 use crate::engine::refusing::Refused;
+use crate::engine::sets::TOGETHER;
 use crate::engine::slots::SlotAccumulator;
 
 /// Sessions that are emitted together.
@@ -140,9 +141,15 @@ impl SessionWindows {
     fn place(&mut self, batch: BatchTime) -> Result<bool> {
         let Self { session, pieces, held, scratch, .. } = self;
         let mut any_late = false;
-        let mut from = 0;
+        let (mut from, mut fetched) = (0, 0);
         let Scratch { order, slots, late_keys, .. } = scratch;
         while from < order.len() {
+            if from >= fetched {
+                fetched = order.len().min(from + TOGETHER);
+                if let Some(keys) = &held.keys {
+                    pieces.fetch(order[from..fetched].iter().map(|(key, ..)| keys.first_piece(*key)));
+                }
+            }
             let (key, first, _) = order[from];
             let edge = session.edge_after(first);
             let mut to = from + 1;
@@ -177,9 +184,14 @@ impl SessionWindows {
     fn collect_ended(&mut self, watermark: i64) -> Result<()> {
         let Self { pieces, held, scratch, .. } = self;
         let due = held.wheel.take(watermark);
-        for piece in due {
-            let key = pieces.get(piece).key;
-            held.with_head(key, |head, held| pieces.end(head, watermark, held, &mut scratch.ended));
+        for due in due.chunks(TOGETHER) {
+            if let Some(keys) = &held.keys {
+                pieces.fetch(due.iter().map(|piece| keys.first_piece(pieces.get(*piece).key)));
+            }
+            for piece in due {
+                let key = pieces.get(*piece).key;
+                held.with_head(key, |head, held| pieces.end(head, watermark, held, &mut scratch.ended));
+            }
         }
         held.moves.clear();
         held.check()?;
