@@ -6,6 +6,7 @@ pub(crate) mod last_message;
 mod stalled;
 mod summary;
 
+use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,9 +29,9 @@ use crate::faults::Faults;
 use crate::http;
 use crate::metrics::JobMetrics;
 use crate::pipeline::error::{JobError, Reason};
-use crate::pipeline::memory::MemoryBudget;
+use crate::pipeline::memory::{MemoryBudget, code};
 use crate::pipeline::status::{JobStatus, SharedStatus};
-use crate::pipeline::streaming::{Ended, Environment, RunMode, StreamingJob};
+use crate::pipeline::streaming::{Ended, Environment, Observe, RunMode, StreamingJob};
 use crate::source::Trouble;
 use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, shown};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
@@ -93,19 +94,32 @@ impl Running {
         faults: &Arc<dyn Faults>,
     ) -> Result<Ended, JobError> {
         let settings = planned.settings(options)?;
-        let metrics = Arc::clone(&self.metrics);
         let environment = Environment {
             clock: Arc::clone(&self.clock),
             faults: Arc::clone(faults),
             status: self.status.clone(),
             stop: self.stop.clone(),
             make_source: self.source_maker(planned, options),
-            observe: Box::new(move |commit, latency| metrics.commit(commit, latency)),
+            observe: self.observer(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
             JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
         })?;
+        // What has run until now were plans and checks.
+        code::give_back();
         runtime.block_on(StreamingJob::new(settings, environment).run())
+    }
+
+    fn observer(&self) -> Observe {
+        let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
+        let given_back = Cell::new(None);
+        Box::new(move |commit, latency| {
+            metrics.commit(commit, latency);
+            if given_back.get().is_none_or(|last| clock.since(last) >= code::INTERVAL) {
+                code::give_back();
+                given_back.set(Some(clock.instant()));
+            }
+        })
     }
 
     fn source_maker(&self, planned: &PlannedJob, options: &RunOptions) -> crate::pipeline::streaming::MakeSource {

@@ -2,6 +2,7 @@
 //!
 //! The limit is the cgroup's (a pod's `resources.limits.memory`), or the machine's without one.
 
+pub(crate) mod code;
 pub(crate) mod guard;
 
 use std::fs;
