@@ -280,7 +280,7 @@ class Output(unittest.TestCase):
         self.assertEqual({name: found[name] for name in expected}, expected)
 
     def test_counts_and_windows_are_computed_from_the_records(self):
-        self.assertEqual(self.counts, {"records": 7, "tombstones": 1, "bad": 1, "future": 0, "accepted": 5, "rows": 4})
+        self.assertEqual(self.counts, {"records": 7, "tombstones": 1, "bad": 1, "future": 0, "duplicates": 0, "accepted": 5, "rows": 4})
         self.assertEqual(self.bad, [6])
         found = [
             (str(row["window_start"]), row["user_id"], row["event_count"], row["session_ids"], str(row["date"]))

@@ -54,6 +54,12 @@ impl Pages {
         Ok(Self { address })
     }
 
+    /// The pages at `host:port`.
+    #[must_use]
+    pub fn at(address: String) -> Self {
+        Self { address }
+    }
+
     /// Asks for one page.
     ///
     /// # Errors

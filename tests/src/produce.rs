@@ -71,20 +71,24 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// An idempotent producer that waits for every replica. `settings` are librdkafka's and win: `compression.type`,
-    /// `transactional.id`, `linger.ms`.
+    /// A producer that waits for every replica and keeps the order. `settings` are librdkafka's and win: `compression.type`,
+    /// `transactional.id`, `linger.ms`. It is not idempotent, which takes half a second before the first record: flush
+    /// before the broker is killed, or ask for it.
     ///
     /// # Errors
     /// When a setting is wrong or, with `transactional.id`, no transaction can begin.
     pub fn new(broker: &Broker, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let mut config = broker.client(&[
-            ("enable.idempotence", "true"),
+            ("acks", "all"),
             ("linger.ms", "5"),
             // As the test broker allows, so that tests may go beyond the limit of a job.
             ("message.max.bytes", "33554432"),
         ]);
         for (key, value) in settings {
             config.set(*key, *value);
+        }
+        if config.get("transactional.id").is_none() && config.get("enable.idempotence").is_none() {
+            config.set("max.in.flight.requests.per.connection", "1");
         }
         let inner: BaseProducer<Deliveries> =
             config.create_with_context(Deliveries::default()).context("make a producer")?;

@@ -2,7 +2,8 @@
 //! table of users, over kills.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -23,7 +24,9 @@ const RECORDS: u64 = 2_500;
 const HOUR_MS: i64 = 3_600_000;
 /// Users of the generator; the master data has fewer.
 const USERS: u64 = 300;
-const KNOWN: &str = "200";
+pub(crate) const KNOWN: &str = "200";
+/// Where the manifest has them, below the outputs.
+pub(crate) const USERS_FILE: &str = "users/users.parquet";
 
 /// The four topics, with what they are called here and in the parameters of the job.
 struct Topics {
@@ -114,10 +117,20 @@ impl Topics {
 
 /// Compares the output of the job with what plain Python makes of the records of all four topics and of the table of users.
 pub(crate) fn compare(broker: &Broker, topics: &[(EventKind, &str)], folders: &JobFolders) -> anyhow::Result<Value> {
+    compare_table(broker, folders, topics, &folders.outputs().join("enriched_events"), &users(folders))
+}
+
+/// Compares a table with what plain Python makes of its topics and users; gives what became of the records.
+pub(crate) fn compare_table(
+    broker: &Broker,
+    folders: &JobFolders,
+    topics: &[(EventKind, &str)],
+    table: &Path,
+    users: &Path,
+) -> anyhow::Result<Value> {
     let folder = folders.root().join("expected");
     std::fs::create_dir_all(&folder)?;
-    let output = folders.outputs().join("enriched_events");
-    let mut arguments: Vec<OsString> = vec!["compare".into(), output.into(), users(folders)];
+    let mut arguments: Vec<OsString> = vec!["compare".into(), table.into(), users.into()];
     for (kind, topic) in topics {
         let name = match kind {
             EventKind::AppEvents => "--app-events",
@@ -134,11 +147,17 @@ pub(crate) fn compare(broker: &Broker, topics: &[(EventKind, &str)], folders: &J
 
 /// Writes a table of so many users, where the job looks for it.
 pub(crate) fn make_users(folders: &JobFolders, number: &str) -> anyhow::Result<()> {
-    python_reader("enriched_events.py", ["users".into(), users(folders), number.into()])?.expect_success().map(drop)
+    write_users(&users(folders), number)
 }
 
-fn users(folders: &JobFolders) -> OsString {
-    folders.outputs().join("users.parquet").into()
+/// Writes a table of so many users.
+pub(crate) fn write_users(path: &Path, number: &str) -> anyhow::Result<()> {
+    let arguments = [OsStr::new("users"), path.as_os_str(), OsStr::new(number)];
+    python_reader("enriched_events.py", arguments)?.expect_success().map(drop)
+}
+
+fn users(folders: &JobFolders) -> PathBuf {
+    folders.outputs().join("users.parquet")
 }
 
 /// The same event with a country.

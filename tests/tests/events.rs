@@ -153,6 +153,8 @@ impl Stream {
             }
             None => Runner::program(&program, ["run", self.shipped.name]),
         };
+        let fields = self.shipped.fields.iter();
+        let command = fields.fold(command, |command, field| command.arg("--set").arg(field));
         let parameters = self.shipped.parameters.iter();
         self.on_topic(parameters.fold(command, |command, (name, value)| {
             command.arg("--param").arg(format!("{name}={}", value.replace("{topic}", &self.topic)))
@@ -194,7 +196,12 @@ impl Stream {
 
     /// What the output must be, computed from the raw records by somebody else.
     pub(crate) fn expected(&self) -> anyhow::Result<Expected> {
-        Expected::of_topic(&self.broker, &self.topic, &DECLARED)
+        self.expected_with(&[])
+    }
+
+    /// The same with further options of the independent computation.
+    pub(crate) fn expected_with(&self, options: &[&str]) -> anyhow::Result<Expected> {
+        Expected::of_topic(&self.broker, &self.topic, &[&DECLARED, options].concat())
     }
 
     /// Every output is exact for both plain readers, and every record of the topic has one fate.
@@ -258,7 +265,13 @@ pub(crate) fn check_counts(summary: &serde_json::Value, expected: &serde_json::V
         let total = aside + fates.sum::<anyhow::Result<u64>>()?;
         anyhow::ensure!(total == count(summary, "records")?, "records are not conserved: {summary}");
     }
-    let names = [("records", "records"), ("tombstones", "tombstones"), ("control", "control"), ("dead_letters", "bad")];
+    let names = [
+        ("records", "records"),
+        ("tombstones", "tombstones"),
+        ("control", "control"),
+        ("dead_letters", "bad"),
+        ("duplicates", "duplicates"),
+    ];
     for (ours, theirs) in names.into_iter().filter(|(_, theirs)| !expected[*theirs].is_null()) {
         let (found, expected_count) = (count(summary, ours)?, count(expected, theirs)?);
         anyhow::ensure!(

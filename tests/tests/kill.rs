@@ -13,7 +13,7 @@ use rdkafka::message::Headers;
 use rustix::process::Signal;
 
 use crate::events::{Stream, TIMEOUT, committed_versions};
-use crate::shipped::{CHANGES, CLICKSTREAM, EVENT_AGGREGATION, Shipped, TOP_PAGES};
+use crate::shipped::{CHANGES, CLICKSTREAM, DEDUPLICATED, EVENT_AGGREGATION, Shipped, TOP_PAGES};
 
 const KILLED: Ended = Ended::Signal(9);
 /// After a drain, events of so much later are in no window that it closed: more than the longest of a job here.
@@ -64,6 +64,7 @@ macro_rules! killed {
 killed! {
     event_aggregation: EVENT_AGGREGATION, Step::ALL;
     sessions: CLICKSTREAM, SEAMS;
+    deduplicate: DEDUPLICATED, SEAMS;
     two_outputs: CHANGES, SEAMS;
     hop: TOP_PAGES, [Step::Restore, Step::Close, Step::State];
 }

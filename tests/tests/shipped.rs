@@ -10,6 +10,7 @@ use data_platform_tests::cluster::repository;
 use data_platform_tests::{Broker, environment, needs_broker, python_reader};
 use serde_json::Value;
 
+use crate::enrichment;
 use crate::events::{Stream, finish};
 
 /// A streaming job that the program brings along, or an example.
@@ -23,6 +24,8 @@ pub(crate) struct Shipped {
     pub tables: &'static [(&'static str, &'static [&'static str])],
     /// Parameters with which something closes soon.
     pub parameters: &'static [(&'static str, &'static str)],
+    /// Fields that are other than in its manifest, as `--set` takes them.
+    pub fields: &'static [&'static str],
     /// Event time between two records, so that windows get some each.
     pub step_ms: f64,
     /// Compares every table below a folder with what somebody else computes from the records of the topic, as far as windows
@@ -36,15 +39,35 @@ pub(crate) static EVENT_AGGREGATION: Shipped = Shipped {
     kind: EventKind::AppEvents,
     tables: &[("events_aggregated_realtime", &["window_start", "user_id", "event_type", "app_type"])],
     parameters: &[],
+    fields: &[],
+    step_ms: 20.0,
+    compare: |stream, outputs, watermark| event_counts(stream, outputs, watermark, &[]),
+};
+
+/// The same of the first events of each user and type only: those of few users are duplicates for the most part.
+pub(crate) static DEDUPLICATED: Shipped = Shipped {
+    name: "event-aggregation",
+    file: None,
+    kind: EventKind::AppEvents,
+    tables: &[("events_aggregated_realtime", &["window_start", "user_id", "event_type", "app_type"])],
+    parameters: &[],
+    fields: &["spec.deduplicate={keys: [user_id, event_type], within: 10s}"],
     step_ms: 20.0,
     compare: |stream, outputs, watermark| {
-        let expected = stream.expected()?;
-        let options = watermark_option(watermark);
-        let options: Vec<_> = options.iter().map(String::as_str).collect();
-        expected.compare(&outputs.join("events_aggregated_realtime"), &options)?.expect_success()?;
-        Ok(expected.counts.clone())
+        let keys = ["--deduplicate", "user_id,event_type", "--within-ms", "10000"];
+        let counts = event_counts(stream, outputs, watermark, &keys)?;
+        ensure!(counts["duplicates"].as_u64() > Some(100), "{counts:#}");
+        Ok(counts)
     },
 };
+
+fn event_counts(stream: &Stream, outputs: &Path, watermark: Option<i64>, options: &[&str]) -> anyhow::Result<Value> {
+    let expected = stream.expected_with(options)?;
+    let options = watermark_option(watermark);
+    let options: Vec<_> = options.iter().map(String::as_str).collect();
+    expected.compare(&outputs.join("events_aggregated_realtime"), &options)?.expect_success()?;
+    Ok(expected.counts.clone())
+}
 
 /// Visits of twenty users are some events long.
 pub(crate) static CLICKSTREAM: Shipped = Shipped {
@@ -53,6 +76,7 @@ pub(crate) static CLICKSTREAM: Shipped = Shipped {
     kind: EventKind::Clickstream,
     tables: &[("clickstream_sessions", &["session_start", "user_id", "session_id"])],
     parameters: &[("gap", "10 seconds")],
+    fields: &[],
     step_ms: 150.0,
     compare: |stream, outputs, watermark| visits(stream, outputs, watermark, "10"),
 };
@@ -64,6 +88,7 @@ pub(crate) static CLICKSTREAM_AS_IT_IS: Shipped = Shipped {
     kind: EventKind::Clickstream,
     tables: &[("clickstream_sessions", &["session_start", "user_id", "session_id"])],
     parameters: &[],
+    fields: &[],
     step_ms: 5_400.0,
     compare: |stream, outputs, watermark| visits(stream, outputs, watermark, "1800"),
 };
@@ -83,9 +108,32 @@ pub(crate) static CHANGES: Shipped = Shipped {
         ("cdc_operation_summaries", &["window_start", "database", "schema_name", "table_name"]),
     ],
     parameters: &[],
+    fields: &[],
     step_ms: 37.0,
     compare: |stream, outputs, watermark| {
         Ok(read("compare_changes.py", stream, outputs, watermark, &[])?["counts"].take())
+    },
+};
+
+/// All four topics, which have the names of the manifest; the table of users lies beside the output.
+pub(crate) static ENRICHMENT_AS_IT_IS: Shipped = Shipped {
+    name: "data-enrichment",
+    file: None,
+    kind: EventKind::ExternalData,
+    tables: &[("enriched_events", &[])],
+    parameters: &[],
+    fields: &[],
+    step_ms: 50.0,
+    compare: |stream, outputs, _| {
+        let table = outputs.join("enriched_events");
+        let topics = EventKind::ALL.map(|kind| (kind, kind.topic()));
+        enrichment::compare_table(
+            &stream.broker,
+            &stream.folders,
+            &topics,
+            &table,
+            &outputs.join(enrichment::USERS_FILE),
+        )
     },
 };
 
@@ -96,6 +144,7 @@ pub(crate) static TOP_PAGES: Shipped = Shipped {
     kind: EventKind::Clickstream,
     tables: &[("top_pages", &["window_start", "place"])],
     parameters: &[],
+    fields: &[],
     step_ms: 60.0,
     compare: |stream, outputs, _| example(stream, outputs),
 };
@@ -107,6 +156,7 @@ pub(crate) static INGEST: Shipped = Shipped {
     kind: EventKind::AppEvents,
     tables: &[("app_events_raw", &["partition", "offset"])],
     parameters: &[],
+    fields: &[],
     step_ms: 20.0,
     compare: |stream, outputs, _| example(stream, outputs),
 };
@@ -118,6 +168,7 @@ pub(crate) static ROUTE_ERRORS: Shipped = Shipped {
     kind: EventKind::AppEvents,
     tables: &[("other_event_counts", &["window_start", "event_type"])],
     parameters: &[("errorsTopic", "{topic}-errors"), ("errorTypes", "'purchase', 'search'")],
+    fields: &[],
     step_ms: 20.0,
     compare: |stream, outputs, _| example(stream, outputs),
 };

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use data_platform_tests::cluster::{Cluster, Namespace, repository};
+use data_platform_tests::{Broker, Pages};
 use serde_json::{Value, json};
 
 use crate::events::Stream;
 
 /// Until a pod is there and its job reads, on a machine that does other things beside.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Where a runner's pod has its pages.
+const PAGES_PORT: u16 = 9999;
 
 /// The operator's pods.
 pub(super) const OPERATOR: &str = "app.kubernetes.io/name=data-platform-operator";
@@ -122,6 +126,32 @@ impl Platform {
         found.with_context(|| format!("the last status of {name}: {:#}", last["status"]))
     }
 
+    /// Waits until a job has committed every record that its topics have at this moment. The status of the resource cannot
+    /// tell: it is some seconds old, and may still speak of the time before the newest records.
+    pub(super) fn wait_for_all_records(&self, name: &str, broker: &Broker) -> anyhow::Result<()> {
+        let mut last = Value::Null;
+        let found = self.namespace.wait_for(&format!("{name} to have committed all records"), TIMEOUT, || {
+            last = self.runner_status(name).ok()?;
+            let partitions = last["partitions"].as_array()?;
+            let is_at_end = |partition: &Value| -> Option<bool> {
+                let ends = broker.offsets(partition["topic"].as_str()?).ok()?;
+                let (_, end) = ends.get(usize::try_from(partition["partition"].as_i64()?).ok()?)?;
+                Some(partition["position"].as_i64()? == *end)
+            };
+            let are_at_end = partitions.iter().all(|partition| is_at_end(partition) == Some(true));
+            (!partitions.is_empty() && are_at_end).then_some(())
+        });
+        found.with_context(|| format!("what the runner of {name} said last: {last:#}"))
+    }
+
+    /// What the pod of a job answers at `/status`.
+    fn runner_status(&self, name: &str) -> anyhow::Result<Value> {
+        let pod = self.pods(name)?.pop().with_context(|| format!("a pod of {name}"))?;
+        let pod = self.namespace.get_json(&["pod", &pod])?;
+        let address = pod["status"]["podIP"].as_str().context("the address of the pod")?;
+        Pages::at(format!("{address}:{PAGES_PORT}")).get("/status")?.json()
+    }
+
     /// Names of the pods of a job.
     pub(super) fn pods(&self, job: &str) -> anyhow::Result<Vec<String>> {
         let label = format!("dataplatform.io/job={job}");
@@ -133,24 +163,30 @@ impl Platform {
     /// Stops a job, and compares what it wrote with an independent computation over all records of the topic, as far as
     /// windows are closed.
     pub(super) fn check_closed_windows(&self, name: &str, stream: &Stream) -> anyhow::Result<()> {
-        let watermark = self.watermark_of_stopped(name, name)?;
+        self.stop(name)?;
+        let watermark = self.watermark_of(name)?.context("a watermark")?;
         let output = self.namespace.folder_of_claim("data-platform")?.join("outputs").join(name);
         let expected = stream.expected()?;
         expected.compare(&output, &["--watermark", &watermark.to_string()])?.expect_success()?;
         Ok(())
     }
 
-    /// Stops a job; gives the watermark up to which its table has the rows of windows, in microseconds since 1970.
-    pub(super) fn watermark_of_stopped(&self, name: &str, table: &str) -> anyhow::Result<i64> {
+    /// Stops a job, and waits until it is.
+    pub(super) fn stop(&self, name: &str) -> anyhow::Result<()> {
         let suspend = r#"{"spec":{"suspend":true}}"#;
         self.namespace.kubectl(&["patch", "streamingjob", name, "--type=merge", "--patch", suspend])?;
         self.wait_for_reason(name, "Suspended")?;
         ensure!(self.pods(name)?.is_empty(), "a suspended job has no pods");
+        Ok(())
+    }
+
+    /// The watermark up to which a table has the rows of windows, in microseconds since 1970; `None` if it has no windows.
+    pub(super) fn watermark_of(&self, table: &str) -> anyhow::Result<Option<i64>> {
         let table = self.namespace.folder_of_claim("data-platform")?.join("outputs").join(table);
         let progress = std::fs::read(data_platform_tests::folders::beside(&table).join("progress.json"))
             .context("the progress of the output")?;
         let progress: Value = serde_json::from_slice(&progress)?;
-        progress["watermark"].as_i64().with_context(|| format!("a watermark in {progress}"))
+        Ok(progress["watermark"].as_i64())
     }
 }
 

@@ -113,6 +113,45 @@ fn a_value_that_the_query_refuses_is_a_letter_with_its_own_bytes_and_the_job_goe
 }
 
 #[test]
+fn a_late_row_is_a_letter_in_the_topic_with_its_own_bytes_and_headers() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let topic = unique_topic("late-letters");
+    broker.create_topic(&topic, 1, &[])?;
+    let mut job = Numbers::new(broker, "late", 2)?;
+    job.count_in_windows("1 minute", "0s");
+    job.set("/badRecords", json!({"topic": topic}));
+    job.set("/lateRows", json!({"action": "deadLetter"}));
+    job.produce(0, 0..10)?;
+    let summary = job.drain()?;
+    assert_eq!((&summary["rows"], &summary["late"]), (&json!(1), &json!(0)), "{summary}");
+    let value = b"{ \"n\" : 7 , \"more\": [1, \"\xc3\xa9\"]}";
+    let late = Record::new(value.as_slice()).key("k").header("trace", Some(b"7")).header("none", None);
+    let late = late.partition(1).timestamp_ms(1_767_225_600_123);
+    // One that is read beside it is not late, and neither is the next one of its partition.
+    job.broker.produce(&job.topic, [record(500).partition(0), late, record(501).partition(1)])?;
+    let summary = job.drain()?;
+    assert_eq!((&summary["rows"], &summary["late"]), (&json!(2), &json!(1)), "{summary}");
+    let letters = letters(&job, &topic)?;
+    let [letter] = &letters[..] else { anyhow::bail!("one letter: {letters:?}") };
+    assert_eq!(letter.key.as_deref(), Some("k"));
+    assert_eq!(letter.value.as_deref().map(str::as_bytes), Some(value.as_slice()), "as it came");
+    let own = |name: &str, value: &str| (format!("dataplatform.{name}"), Some(value.to_owned()));
+    let (place, of_record): (Vec<_>, Vec<_>) =
+        letter.headers.iter().cloned().partition(|(name, _)| name.starts_with("dataplatform."));
+    assert_eq!(of_record, [("trace".to_owned(), Some("7".to_owned())), ("none".to_owned(), None)]);
+    let timestamp = own("timestamp", "1767225600123");
+    for header in
+        [own("topic", &job.topic), own("partition", "1"), own("offset", "0"), own("reason", "late"), timestamp]
+    {
+        assert!(place.contains(&header), "{header:?} is not in {place:?}");
+    }
+    // The next run sends nothing again.
+    job.drain()?;
+    assert_eq!(self::letters(&job, &topic)?.len(), 1);
+    job.audit()
+}
+
+#[test]
 fn a_dead_letter_may_be_larger_than_what_clients_send_by_default() -> anyhow::Result<()> {
     let broker = needs_broker!();
     let topic = unique_topic("large-letters");
