@@ -37,6 +37,8 @@ pub enum QueryChange {
 pub enum HeldBack {
     /// The windows that are open were made by another query, and nobody said what becomes of them.
     QueryChanged,
+    /// They were made with other `deduplicate.keys`.
+    KeysChanged,
     /// The same, and the new query has no windows that could be computed anew.
     NothingToRebuild,
     /// Another checkpoint over the same output, and nobody said that a new log is wanted.
@@ -52,6 +54,7 @@ impl HeldBack {
             Self::QueryChanged | Self::NothingToRebuild | Self::NewLogWithoutName => {
                 "the new query does not fit the windows that are open, so the old one goes on"
             }
+            Self::KeysChanged => "windows are open that were made with other deduplicate.keys, so the old ones go on",
             Self::CheckpointRenamed => {
                 "checkpoint.name changed, and the output belongs to the log of the old one, so that one goes on"
             }
@@ -64,6 +67,10 @@ impl HeldBack {
             Self::QueryChanged => {
                 "bring the old query back, or set spec.onQueryChange: rebuild (the new query computes these windows anew \
                  from Kafka) or drain (the old one closes them as they are)"
+            }
+            Self::KeysChanged => {
+                "bring the old keys back, or set spec.onQueryChange: rebuild (these windows are computed anew from Kafka with \
+                 the new ones) or drain (the old job closes them as they are)"
             }
             Self::NothingToRebuild => {
                 "the new query has no windows: bring the old query back, or set spec.onQueryChange: drain (the old one \
@@ -98,6 +105,9 @@ impl QueryChange {
         match policy {
             _ if is_renamed => Self::NewLog,
             _ if fits => Self::Kept,
+            QueryChangePolicy::Wait if only_keys_differ(&before.spec, &after.spec) => {
+                Self::HeldBack(HeldBack::KeysChanged)
+            }
             QueryChangePolicy::Wait => Self::HeldBack(HeldBack::QueryChanged),
             QueryChangePolicy::Rebuild if has_windows(&after.spec) => Self::Rebuilt,
             QueryChangePolicy::Rebuild => Self::HeldBack(HeldBack::NothingToRebuild),
@@ -153,6 +163,12 @@ pub(crate) fn state_of(spec: &StreamingJobSpec) -> Value {
     let of =
         |(name, query): &(Option<&str>, &str)| json!([name.filter(|_| !is_single), spec.state_relevant(query).text()]);
     Value::Array(queries.iter().map(of).collect())
+}
+
+/// Whether the state depends on nothing else that changed.
+fn only_keys_differ(before: &StreamingJobSpec, after: &StreamingJobSpec) -> bool {
+    let with_new_keys = StreamingJobSpec { deduplicate: after.deduplicate.clone(), ..before.clone() };
+    before.deduplicate != after.deduplicate && state_of(&with_new_keys) == state_of(after)
 }
 
 #[cfg(test)]

@@ -221,7 +221,8 @@ pub struct BadRecordsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic: Option<String>,
-    /// Folder of the dead-letter table. Default: `<path of the first table>_dead_letters`.
+    /// Folder of the dead-letter table. Default: `<path of the first table>_dead_letters`; of a job without a table
+    /// `<job>_dead_letters`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: Option<String>,

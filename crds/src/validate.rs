@@ -232,6 +232,21 @@ impl Validation {
                 self.error(path.clone(), message, "give each table a folder of its own, none inside another");
             }
         }
+        self.default_dead_letters(spec, &tables);
+    }
+
+    /// No table where the dead letters lie of which nobody said where.
+    fn default_dead_letters(&mut self, spec: &StreamingJobSpec, tables: &[(FieldPath, &str)]) {
+        let bad = &spec.bad_records;
+        let Some((_, first)) = tables.first() else { return };
+        if bad.action != BadRecordAction::DeadLetter || bad.path.is_some() || bad.topic.is_some() {
+            return;
+        }
+        let letters = format!("{}_dead_letters", first.trim_end_matches('/'));
+        for (path, table) in tables.iter().filter(|(_, table)| places::overlap(table, &letters)) {
+            let message = format!("{table} lies where the job's dead letters lie, {letters}");
+            self.error(path.clone(), message, "give the table another folder, or set badRecords.path");
+        }
     }
 
     fn sink(&mut self, path: &FieldPath, sink: &SinkSpec, sources: &[SourceSpec]) {

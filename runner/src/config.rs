@@ -6,6 +6,7 @@ pub mod batch;
 pub mod job;
 pub mod supported;
 pub mod templates;
+pub(crate) mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,16 @@ pub enum ConfigError {
     Usage(String),
     /// The job has problems, each with its file.
     Problems(Vec<(String, Problem)>),
+}
+
+impl ConfigError {
+    /// Problems with their files; none for one of the command line.
+    pub(crate) fn into_problems(self) -> Vec<(String, Problem)> {
+        match self {
+            Self::Usage(_) => Vec::new(),
+            Self::Problems(problems) => problems,
+        }
+    }
 }
 
 impl std::fmt::Display for ConfigError {

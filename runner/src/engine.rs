@@ -25,6 +25,7 @@ mod session;
 pub(crate) mod slots;
 mod tables;
 
+pub(crate) use canonical::one_form;
 pub use functions::BatchClock;
 #[cfg(test)]
 pub(crate) use functions::{Described, REMOVED, described, registry};

@@ -217,6 +217,9 @@ pub enum SinkError {
         /// Why.
         problem: String,
     },
+    /// Whoever read the standard output has ended.
+    #[error("nobody reads the standard output any more")]
+    ScreenClosed,
     /// A password or certificate cannot be read.
     #[error("{0}")]
     Secret(String),

@@ -1,14 +1,17 @@
-//! Tables of Parquet files below a folder: how they lie there, and how they are read, planned by DataFusion's own Parquet
-//! source over a list of files, types of directories and a schema of our own.
+//! Tables of files below a folder: how they lie there, and how they are read, planned by DataFusion's own Parquet source over a
+//! list of files, types of directories and a schema of our own. Of CSV, which says no types, only what a job wrote is read.
 //!
 //! ```text
 //! schema    what a writer says of its table   hive     directories of partition columns (pure)
-//! listing   which files there are             reader   bytes and footers of a file
-//! columns   one type for each column (pure)   time     rows of an interval
+//! listing   which files there are             reader   bytes and footers of a Parquet file
+//! columns   one type for each column (pure)   csv      rows of a CSV file
+//! time      rows of an interval               csv_scan its plan
 //! scan      the plan: pruned, parallel, in bounded memory
 //! ```
 
 mod columns;
+mod csv;
+mod csv_scan;
 pub mod hive;
 mod listing;
 mod reader;
@@ -25,7 +28,8 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::error::Result;
 
-pub(crate) use self::listing::{children, is_parquet, partition_of};
+pub(crate) use self::csv::CsvFile;
+pub(crate) use self::listing::{children, is_csv, is_table};
 pub(crate) use self::scan::OpenTable;
 pub(crate) use self::time::TimeRange;
 
@@ -38,6 +42,7 @@ use self::schema::TableSchema;
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
     folder: PathBuf,
+    with_csv: bool,
 }
 
 /// A file of a table that is opened.
@@ -46,27 +51,30 @@ struct TableFile {
     path: PathBuf,
     /// Columns that its directories name, with their values in the types of the table.
     values: Vec<(String, ScalarValue)>,
-    bytes: u64,
-    rows: u64,
-    /// Of its columns, before compression.
-    size: u64,
+    footer: Footer,
 }
 
 impl Table {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, with_csv: false }
+    }
+
+    /// The same with CSV of which nobody told the types: its columns are text.
+    pub(crate) fn with_csv(self) -> Self {
+        Self { with_csv: true, ..self }
     }
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// Its Parquet files, in order.
+    /// Its files, in order.
     ///
     /// # Errors
     /// A folder that cannot be listed: what lies in it must not be left out in silence.
     pub(crate) fn files(&self) -> std::io::Result<Vec<PathBuf>> {
-        Ok(list(&self.folder)?.into_iter().map(|file| file.path).collect())
+        let with_csv = self.with_csv || !matches!(TableSchema::of_folder(&self.folder), Ok(None));
+        Ok(list(&self.folder, with_csv)?.into_iter().map(|file| file.path).collect())
     }
 
     /// Opens it: the files that are there now. With a range only those that may hold its rows, and of these only its
@@ -76,8 +84,9 @@ impl Table {
     /// A folder that cannot be listed, a file that is not whole, or files whose columns contradict each other.
     pub(crate) fn open(&self, range: Option<TimeRange>) -> Result<OpenTable> {
         let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let with_csv = self.with_csv || declared.is_some();
         let declared = declared.unwrap_or_default();
-        let listed = list(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let listed = list(&self.folder, with_csv).map_err(|error| exec_datafusion_err!("{error}"))?;
         let newest = listed.last().cloned();
         let mut files = listed;
         if let Some(range) = &range {
@@ -104,9 +113,7 @@ impl Table {
             opened.push(TableFile {
                 values: directory_values(&self.folder, &file, &directories)?,
                 path: file.path,
-                bytes: footer.bytes,
-                rows: footer.rows,
-                size: footer.size,
+                footer,
             });
         }
         Ok(OpenTable::new(schema, opened, range, is_known))
@@ -114,7 +121,7 @@ impl Table {
 
     /// The columns of these files, and of these the ones that directories name.
     fn columns(&self, files: &[ListedFile], declared: &TableSchema) -> Result<(SchemaRef, Vec<Field>, Vec<Footer>)> {
-        let footers = footers(files)?;
+        let footers = footers(files, declared)?;
         let mut directories: Vec<Field> = Vec::new();
         for (column, _) in files.iter().flat_map(|file| &file.values) {
             if !directories.iter().any(|known| known.name() == column) {

@@ -289,3 +289,20 @@ fn old_directories_that_were_removed_on_purpose_are_no_damage_if_that_is_said() 
     ensure!(ended == Ended::Code(0) && says.contains("on purpose"), "{says}");
     Ok(())
 }
+
+#[test]
+fn on_the_screen_are_rows_and_nothing_else() -> anyhow::Result<()> {
+    let mut job = Numbers::new(needs_broker!(), "screen", 1)?;
+    job.set("/sink", json!({"format": "stdout"}));
+    job.set("/query", json!(format!("SELECT n FROM {NAME}")));
+    job.produce(0, 0..300)?;
+    let (ended, runner) = job.job()?.arg("--drain").run(TIMEOUT)?;
+    ensure!(ended == Ended::Code(0), "{}", runner.last_lines());
+    let rows = runner.stdout().lines().map(|line| Ok(serde_json::from_str::<Value>(line)?["n"].as_u64())).collect();
+    let rows: anyhow::Result<Vec<_>> = rows;
+    ensure!(rows? == (0..300).map(Some).collect::<Vec<_>>(), "{}", runner.stdout());
+    let says = runner.stderr();
+    let summary: Value = serde_json::from_str(says.lines().last().context("a line")?)?;
+    ensure!(summary["rows"] == 300, "{summary}");
+    Ok(())
+}

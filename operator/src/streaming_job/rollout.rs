@@ -221,4 +221,16 @@ mod tests {
         };
         assert_eq!(rolls(&parameter), Plan::Roll);
     }
+
+    #[test]
+    fn keys_that_change_are_told_from_a_query_that_does() {
+        let deployed = deployed();
+        let mut changed = job();
+        changed.metadata.generation = Some(2);
+        let keys = json!({"keys": ["t"], "within": "1m"});
+        changed.spec.deduplicate = Some(serde_json::from_value(keys).unwrap());
+        assert_eq!(plan(&validated(&changed), &facts(&deployed)), Plan::HoldBack(HeldBack::KeysChanged));
+        changed.spec.query = Some("SELECT 2 FROM s GROUP BY tumble(t, INTERVAL '1 minute')".to_owned());
+        assert_eq!(plan(&validated(&changed), &facts(&deployed)), Plan::HoldBack(HeldBack::QueryChanged));
+    }
 }

@@ -74,6 +74,9 @@ fn refused(error: QueryError, tables: &Tables) -> CommandError {
         return CommandError::user(format!("the query cannot run: {error}"));
     };
     let hint = match did_you_mean(name, tables.names()) {
+        _ if tables.has_foreign_csv(name) => "the folder has CSV, and only CSV that a job wrote is read: read it as a \
+                                              reference of a job, or with DuckDB"
+            .to_owned(),
         Some(similar) => format!("did you mean {similar}?"),
         None if tables.is_empty() => format!("there are no tables below {}", tables.root().display()),
         None => format!("there are {}", tables.names().collect::<Vec<_>>().join(", ")),

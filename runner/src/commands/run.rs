@@ -32,6 +32,7 @@ use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::{MemoryBudget, code};
 use crate::pipeline::status::{JobStatus, SharedStatus};
 use crate::pipeline::streaming::{Ended, Environment, Observe, RunMode, StreamingJob};
+use crate::sink::SinkPlan;
 use crate::source::Trouble;
 use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, shown};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
@@ -432,9 +433,14 @@ pub(crate) fn say_goodbye(
         return;
     }
     let seconds = SystemClock.since(began).as_secs_f64();
-    if std::io::stdout().is_terminal() {
-        println!("{}\n({seconds:.1} s)", summary::table(planned, options, status));
-    } else {
-        println!("{}", summary::json(planned, options, status, seconds));
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = match is_terminal {
+        true => format!("{}\n({seconds:.1} s)", summary::table(planned, options, status)),
+        false => summary::json(planned, options, status, seconds).to_string(),
+    };
+    // Where rows are shown, nothing else is.
+    match planned.flows.iter().any(|flow| matches!(flow.writes, SinkPlan::Stdout { .. })) {
+        true => eprintln!("{text}"),
+        false => println!("{text}"),
     }
 }

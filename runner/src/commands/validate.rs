@@ -1,12 +1,18 @@
 //! `validate` and `templates`: jobs as files, without running them.
 
+use std::sync::Arc;
+
+use data_platform_crds::sink::SinkFormat;
+
 use crate::args::ValidateArgs;
 use crate::commands::error::CommandError;
 use crate::commands::run::places;
 use crate::commands::{print, table};
 use crate::config::batch::{KnownTables, PlannedBatch};
 use crate::config::job::PlannedJob;
-use crate::config::{ConfigError, Loaded, load, load_one, templates};
+use crate::config::written::WrittenFolders;
+use crate::config::{ConfigError, Loaded, job_problems, load, load_one, templates};
+use crate::tables::schema::cells_of;
 
 /// Checks every job of the files, as the API server and the runner would.
 pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
@@ -18,6 +24,7 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
     // Those that write tables come first: then the columns that batch jobs read are known.
     let (streaming, batch): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| matches!(job, Loaded::Streaming(_)));
     let mut known = KnownTables::new();
+    let mut written = WrittenFolders::default();
     for job in streaming.into_iter().chain(batch) {
         let file = job.file().to_owned();
         for warning in job.warnings() {
@@ -27,7 +34,15 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
             Loaded::Streaming(job) => job,
             Loaded::Batch(job) => {
                 match PlannedBatch::over(*job, &known) {
-                    Ok(planned) => lines += &format!("{file}: BatchJob {} is valid\n", planned.name()),
+                    Ok(planned) => {
+                        let folder = planned.written_folder(&outputs).map_err(CommandError::from)?;
+                        let namespace = planned.loaded.job.metadata.namespace.as_deref();
+                        let found = written.add(namespace, planned.name(), vec![folder])?;
+                        match found.is_empty() {
+                            true => lines += &format!("{file}: BatchJob {} is valid\n", planned.name()),
+                            false => problems.extend(job_problems(&planned.loaded, found).into_problems()),
+                        }
+                    }
                     Err(ConfigError::Problems(found)) => problems.extend(found),
                     Err(error) => return Err(error.into()),
                 }
@@ -39,10 +54,19 @@ pub(crate) fn validate(args: &ValidateArgs) -> Result<u8, CommandError> {
                 for warning in planned.unread_sources() {
                     eprintln!("{}", warning.in_file(&file));
                 }
-                lines += &format!("{file}: StreamingJob {} is valid\n", planned.name());
+                let namespace = planned.loaded.job.metadata.namespace.as_deref();
+                let found = written.add(namespace, planned.name(), planned.written_folders(&outputs)?)?;
+                match found.is_empty() {
+                    true => lines += &format!("{file}: StreamingJob {} is valid\n", planned.name()),
+                    false => problems.extend(job_problems(&planned.loaded, found).into_problems()),
+                }
                 let tables = planned.flows.iter().filter_map(|flow| {
                     let path = flow.sink.path.as_deref()?;
-                    Some((path.trim_end_matches('/').to_owned(), flow.query.output_schema()))
+                    let schema = match flow.sink.format {
+                        SinkFormat::Csv => Arc::new(cells_of(&flow.query.output_schema())),
+                        _ => flow.query.output_schema(),
+                    };
+                    Some((path.trim_end_matches('/').to_owned(), schema))
                 });
                 known.extend(tables);
             }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_platform_crds::batch_job::{BatchJob, InputSpec, Replaced};
+use data_platform_crds::batch_job::{BatchJob, InputFormat, InputSpec, Replaced};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::config::job::RunOptions;
+use crate::config::written::WrittenFolder;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
 use crate::pipeline::batch::inputs::Input;
 use crate::pipeline::batch::interval::Grid;
@@ -91,6 +92,16 @@ impl PlannedBatch {
         Ok(Location::resolve(self.sink.path.as_deref().unwrap_or_default(), &options.outputs)?)
     }
 
+    /// The folder that it writes to when its output lies at `outputs`.
+    ///
+    /// # Errors
+    /// When the path cannot be read.
+    pub(crate) fn written_folder(&self, outputs: &Location) -> Result<WrittenFolder, JobError> {
+        let location = Location::resolve(self.sink.path.as_deref().unwrap_or_default(), outputs)?;
+        let field = spec_field("sink").field("path");
+        Ok(WrittenFolder { field, what: format!("the table {}", self.output()), location })
+    }
+
     /// Everything decided for a run.
     ///
     /// # Errors
@@ -107,6 +118,7 @@ impl PlannedBatch {
             inputs.push(Input {
                 name: input.name.clone(),
                 location: Location::resolve(&input.path, &options.outputs)?,
+                is_csv: input.format == InputFormat::Csv,
                 time_column: input.time_column.clone(),
                 date_column: input.date_column.clone(),
                 complete_by: input.complete_by,

@@ -157,7 +157,7 @@ impl PlannedJob {
     fn root(&self, flow: &Flow, options: &RunOptions) -> Result<String, JobError> {
         match flow.writes.root() {
             Some(root) => Ok(root),
-            None => root_url(&self.location(flow, options)?),
+            None => root_url(&location(flow, &options.outputs)?),
         }
     }
 
@@ -166,16 +166,7 @@ impl PlannedJob {
     /// # Errors
     /// When its path cannot be read.
     pub fn place(&self, flow: &Flow, options: &RunOptions) -> Result<String, JobError> {
-        flow.writes.root().map_or_else(|| Ok(self.location(flow, options)?.to_string()), Ok)
-    }
-
-    /// The folder of the table of an output.
-    ///
-    /// # Errors
-    /// When the path cannot be read.
-    fn location(&self, flow: &Flow, options: &RunOptions) -> Result<Location, JobError> {
-        let path = flow.sink.path.as_deref().unwrap_or_default();
-        Ok(Location::resolve(path, &options.outputs)?)
+        flow.writes.root().map_or_else(|| Ok(location(flow, &options.outputs)?.to_string()), Ok)
     }
 
     /// The first output: dead letters are called by it, and lie beside its table.
@@ -188,18 +179,18 @@ impl PlannedJob {
         format!("{}_dead_letters", self.first().output)
     }
 
-    fn dead_letters_location(&self, options: &RunOptions) -> Result<Location, JobError> {
+    pub(super) fn dead_letters_location(&self, outputs: &Location) -> Result<Location, JobError> {
         if let Some(path) = &self.loaded.job.spec.bad_records.path {
-            return Ok(Location::resolve(path, &options.outputs)?);
+            return Ok(Location::resolve(path, outputs)?);
         }
         // Beside the first table and called by it; of a job without one, where tables lie and called by the job: several jobs
         // may write to one topic.
         match self.flows.iter().find(|flow| flow.writes.root().is_none()) {
             Some(table) => {
                 let name = format!("{}_dead_letters", folder_name(&table.sink));
-                Ok(self.location(table, options)?.beside(&name))
+                Ok(location(table, outputs)?.beside(&name))
             }
-            None => Ok(Location::resolve(&format!("{}_dead_letters", self.name()), &options.outputs)?),
+            None => Ok(Location::resolve(&format!("{}_dead_letters", self.name()), outputs)?),
         }
     }
 
@@ -219,7 +210,7 @@ impl PlannedJob {
                 let problem = format!("the output {name} has the name of the job's dead letters");
                 return Err(JobError::user(Reason::InvalidSpec, problem, "give the output another name"));
             }
-            let root = plan.root().map_or_else(|| root_url(&self.dead_letters_location(options)?), Ok)?;
+            let root = plan.root().map_or_else(|| root_url(&self.dead_letters_location(&options.outputs)?), Ok)?;
             outputs.insert(name.clone(), root);
             dead_letters = Some(name);
         }
@@ -381,7 +372,7 @@ impl PlannedJob {
         })
     }
 
-    fn bad_records(&self) -> BadRecords {
+    pub(super) fn bad_records(&self) -> BadRecords {
         let spec = &self.loaded.job.spec.bad_records;
         match (spec.action, &spec.topic) {
             (BadRecordAction::Fail, _) => BadRecords::Fail,
@@ -609,6 +600,11 @@ fn table_settings(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -
         format: file_format(sink),
         schema,
     }
+}
+
+/// The folder of the table of an output.
+pub(super) fn location(flow: &Flow, outputs: &Location) -> Result<Location, JobError> {
+    Ok(Location::resolve(flow.sink.path.as_deref().unwrap_or_default(), outputs)?)
 }
 
 /// Name of the folder of a table, or of the topic; what goes to the screen is called `stdout`.

@@ -90,9 +90,8 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     for (index, input) in job.inputs.iter().enumerate() {
         let place = spec().field("inputs").index(index);
         match input.format {
-            InputFormat::Parquet => {}
+            InputFormat::Parquet | InputFormat::Csv => {}
             InputFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
-            InputFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
         }
         in_a_folder(place.field("path"), &input.path, "reading from", &mut problems);
     }

@@ -92,7 +92,10 @@ impl ScalarUDFImpl for Canonical {
 }
 
 /// The values of an array in their one form.
-fn one_form(array: &ArrayRef) -> Result<ArrayRef> {
+///
+/// # Errors
+/// When Arrow cannot compare the keys of a map.
+pub(crate) fn one_form(array: &ArrayRef) -> Result<ArrayRef> {
     Ok(match array.data_type() {
         DataType::Float64 => {
             let values = array.as_primitive::<Float64Type>();

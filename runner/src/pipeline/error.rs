@@ -173,7 +173,7 @@ impl From<ReferenceError> for JobError {
         let (message, cure) = (error.to_string(), error.cure());
         match error {
             ReferenceError::Missing { .. } => Self::user(Reason::ReferenceMissing, message, cure),
-            ReferenceError::Unreadable { .. } | ReferenceError::Columns { .. } => {
+            ReferenceError::Unreadable { .. } | ReferenceError::Columns { .. } | ReferenceError::Value { .. } => {
                 Self::user(Reason::ReferenceUnusable, message, cure)
             }
             ReferenceError::TooLarge { .. } => Self::user(Reason::ReferenceTooLarge, message, cure),
@@ -291,6 +291,11 @@ impl From<SinkError> for JobError {
             SinkError::Encode { .. } => {
                 Self::user(Reason::QueryFailed, message, "correct the query or sink.partitionBy")
             }
+            SinkError::ScreenClosed => Self::user(
+                Reason::StorageUnsuitable,
+                message,
+                "let its reader read to the end (head and the like end sooner), or write to a table or a topic",
+            ),
             SinkError::Secret(_) => Self::user(
                 Reason::SecretMissing,
                 message,
@@ -338,6 +343,15 @@ fn of_topic(message: String, topic: &str, problem: TopicProblem) -> JobError {
 
 impl From<crate::transform::Error> for JobError {
     fn from(error: crate::transform::Error) -> Self {
+        if let Some((message, is_join)) = error.of_resources() {
+            let cure = if is_join {
+                "keys repeat too often in that reference: keep each once (DISTINCT, or GROUP BY, in a subquery of the join), or \
+                 join by more columns"
+            } else {
+                "let the query make less of a record"
+            };
+            return Self::user(Reason::QueryFailed, format!("the query makes too much of its input: {message}"), cure);
+        }
         let why = error.source().map(|source| format!(": {}", without_values(&source.to_string()))).unwrap_or_default();
         Self::user(
             Reason::QueryFailed,
@@ -396,6 +410,22 @@ mod tests {
             "{outranked}"
         );
         assert!(cure(None).starts_with("nothing: the other runner goes on"), "{}", cure(None));
+    }
+
+    #[test]
+    fn a_reader_of_the_screen_that_ends_is_no_matter_of_disks() {
+        let error = JobError::from(SinkError::ScreenClosed);
+        assert!(error.cure.contains("head and the like") && !error.cure.contains("file system"), "{error:?}");
+    }
+
+    #[test]
+    fn a_join_that_makes_too_much_is_told_with_its_reference_and_its_number() {
+        let source = datafusion::error::DataFusionError::ResourcesExhausted(
+            "the join with the reference users makes more than 4194304 rows of a batch of 1000".to_owned(),
+        );
+        let error = JobError::from(crate::transform::Error::Evaluate { part: "rows", source: Box::new(source) });
+        assert!(error.message.contains("users makes more than 4194304 rows"), "{error}");
+        assert!(error.cure.contains("keep each once") && !error.cure.contains("try_cast"), "{error:?}");
     }
 
     #[test]

@@ -123,7 +123,7 @@ fn show(bytes: &[u8]) -> Result<(), SinkError> {
     let mut screen = std::io::stdout().lock();
     let written = screen.write_all(bytes).and_then(|()| screen.flush());
     written.map_err(|error| match error.kind() {
-        ErrorKind::BrokenPipe => StoreError::Unsuitable("nobody reads the standard output any more".to_owned()).into(),
+        ErrorKind::BrokenPipe => SinkError::ScreenClosed,
         _ => StoreError::io("write to", "standard output", error).into(),
     })
 }

@@ -4,15 +4,18 @@
 //! for their rows, and from time to time whether they changed.
 
 use std::hash::Hasher;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use data_platform_crds::column::ColumnType;
 use data_platform_crds::source::{ReferenceColumnSpec, ReferenceFormat};
-use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
-use datafusion::arrow::compute::{CastOptions, cast_with_options};
+use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use datafusion::arrow::compute::kernels::cmp::eq;
+use datafusion::arrow::compute::{CastOptions, cast_with_options, nullif};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::error::ArrowError;
 use twox_hash::XxHash3_64;
 
 use crate::source::decode::arrow_type;
@@ -40,7 +43,32 @@ pub struct ReferenceFiles {
 
 /// What can be seen of files without reading them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen(Vec<(PathBuf, u64, Option<SystemTime>)>);
+pub struct Seen(Vec<SeenFile>);
+
+/// A file. Another one of the same size and time of writing (`cp -p`, `rsync -t`, `touch -r`) is another inode, or the kernel
+/// noted when the inode changed, which nobody can set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct SeenFile {
+    path: PathBuf,
+    bytes: u64,
+    written: Option<SystemTime>,
+    inode: (u64, u64),
+    /// Seconds and nanoseconds since 1970.
+    changed: (i64, i64),
+}
+
+impl SeenFile {
+    fn of(path: PathBuf) -> Option<Self> {
+        let facts = std::fs::metadata(&path).ok()?;
+        Some(Self {
+            path,
+            bytes: facts.len(),
+            written: facts.modified().ok(),
+            inode: (facts.dev(), facts.ino()),
+            changed: (facts.ctime(), facts.ctime_nsec()),
+        })
+    }
+}
 
 /// A version of a reference.
 #[derive(Clone, Debug)]
@@ -76,12 +104,20 @@ pub enum ReferenceError {
         /// What is wrong with which file.
         detail: String,
     },
-    /// The columns are others than the query was planned with.
-    #[error("the reference {name} has other columns than before: {detail}")]
+    /// A column is missing that the query was planned with.
+    #[error("the reference {name} lacks a column that the job reads: {detail}")]
     Columns {
         /// Name of the reference.
         name: String,
-        /// Which column, and how.
+        /// Which column, and where.
+        detail: String,
+    },
+    /// A value is none of its column's type.
+    #[error("the reference {name} has a value that is none of its column's type: {detail}")]
+    Value {
+        /// Name of the reference.
+        name: String,
+        /// Which column, where, and what is wrong.
         detail: String,
     },
     /// More than may be held in memory.
@@ -110,7 +146,12 @@ impl ReferenceError {
             Self::Unreadable { .. } => {
                 "replace the file by a whole one of this format; it is read again when it changes"
             }
-            Self::Columns { .. } => "bring the column back, or change the query and start the job again",
+            Self::Columns { .. } => {
+                "every file needs the column: add it, or leave it out of the query and of spec.references[].columns"
+            }
+            Self::Value { .. } => {
+                "correct the value, or declare the column with another type in spec.references[].columns (string takes all)"
+            }
             Self::TooLarge { .. } => "keep fewer rows and columns in it, or give the job more memory",
             Self::Changing { .. } => "write a file elsewhere and move it there when it is whole",
         }
@@ -129,11 +170,7 @@ impl ReferenceFiles {
             true => paths.push(self.path.clone()),
             false => files_below(&self.path, extension, &mut paths),
         }
-        let facts = |path: PathBuf| {
-            let facts = std::fs::metadata(&path).ok()?;
-            Some((path, facts.len(), facts.modified().ok()))
-        };
-        let seen: Vec<_> = paths.into_iter().filter_map(facts).collect();
+        let seen: Vec<_> = paths.into_iter().filter_map(SeenFile::of).collect();
         if seen.is_empty() {
             let what = if self.format == ReferenceFormat::Csv { "CSV" } else { "Parquet" };
             return Err(ReferenceError::Missing {
@@ -159,7 +196,7 @@ impl ReferenceFiles {
                 return Ok(Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())));
             }
         };
-        let paths: Vec<PathBuf> = seen.0.iter().map(|(path, ..)| path.clone()).collect();
+        let paths: Vec<PathBuf> = seen.0.iter().map(|file| file.path.clone()).collect();
         let found = match self.format {
             ReferenceFormat::Csv => csv::header(&paths[0]),
             ReferenceFormat::Parquet | ReferenceFormat::Delta => parquet::columns(&paths),
@@ -199,13 +236,13 @@ impl ReferenceFiles {
         let seen = self.look()?;
         let too_large = |bytes| ReferenceError::TooLarge { name: self.name.clone(), bytes, bytes_max };
         // Compressed or as text: in memory it is hardly ever smaller.
-        let on_disk: u64 = seen.0.iter().map(|(_, bytes, _)| bytes).sum();
+        let on_disk: u64 = seen.0.iter().map(|file| file.bytes).sum();
         if on_disk > bytes_max {
             return Err(too_large(on_disk));
         }
         let mut hash = XxHash3_64::with_seed(0);
         hash.write(format!("{schema:?}").as_bytes());
-        for (path, ..) in &seen.0 {
+        for SeenFile { path, .. } in &seen.0 {
             let content =
                 std::fs::read(path).map_err(|error| self.unreadable(format!("{}: {error}", path.display())))?;
             hash.write(path.strip_prefix(&self.path).unwrap_or(path).as_os_str().as_encoded_bytes());
@@ -215,9 +252,12 @@ impl ReferenceFiles {
             ReferenceFormat::Csv => csv::rows(path),
             ReferenceFormat::Parquet | ReferenceFormat::Delta => parquet::rows(path),
         };
-        let batches = seen.0.iter().map(|(path, ..)| rows_of(path)).collect::<Result<Vec<_>, _>>();
-        let batches = batches.map_err(|detail| self.unreadable(detail))?.concat();
-        let rows = batches.iter().map(|batch| self.in_columns(batch, schema)).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = Vec::new();
+        for SeenFile { path, .. } in &seen.0 {
+            for batch in rows_of(path).map_err(|detail| self.unreadable(detail))? {
+                rows.push(self.in_columns(&batch, schema, &path.display().to_string())?);
+            }
+        }
         if self.look()? != seen {
             return Err(ReferenceError::Changing { name: self.name.clone() });
         }
@@ -231,7 +271,7 @@ impl ReferenceFiles {
     /// Rows of an earlier version, in the columns of `schema`: what they lack is null.
     ///
     /// # Errors
-    /// [`ReferenceError::Columns`] if a value does not fit its column now.
+    /// [`ReferenceError::Value`] if a value does not fit its column now.
     pub fn of_version(&self, rows: &[RecordBatch], schema: &SchemaRef) -> Result<Arc<[RecordBatch]>, ReferenceError> {
         let with_all = |batch: &RecordBatch| {
             let mut batch = batch.clone();
@@ -244,21 +284,30 @@ impl ReferenceFiles {
                 let columns = batch.columns().iter().cloned().chain([nulls]).collect();
                 batch = RecordBatch::try_new(Arc::new(fields), columns).map_err(|error| self.unreadable(error))?;
             }
-            self.in_columns(&batch, schema)
+            self.in_columns(&batch, schema, "the version that was kept")
         };
         rows.iter().map(with_all).collect()
     }
 
-    fn in_columns(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ReferenceError> {
+    fn in_columns(&self, batch: &RecordBatch, schema: &SchemaRef, place: &str) -> Result<RecordBatch, ReferenceError> {
         let column = |field: &Arc<Field>| -> Result<ArrayRef, ReferenceError> {
-            let of_column = |detail: String| ReferenceError::Columns { name: self.name.clone(), detail };
-            let found = batch.column_by_name(field.name());
-            let found = found.ok_or_else(|| of_column(format!("the column {} is missing", field.name())))?;
+            let name = || self.name.clone();
+            let of_value = |error: ArrowError| {
+                let detail = format!("{place}: the column {}: {error}", field.name());
+                ReferenceError::Value { name: name(), detail }
+            };
+            let found = batch.column_by_name(field.name()).ok_or_else(|| {
+                let detail = format!("{place}: the column {} is missing", field.name());
+                ReferenceError::Columns { name: name(), detail }
+            })?;
             if found.data_type() == field.data_type() {
                 return Ok(Arc::clone(found));
             }
-            cast_with_options(found, field.data_type(), &EXACT)
-                .map_err(|error| of_column(format!("the column {}: {error}", field.name())))
+            let found = match self.format == ReferenceFormat::Csv && *field.data_type() != DataType::Utf8View {
+                true => &no_value_where_empty(found).map_err(of_value)?,
+                false => found,
+            };
+            cast_with_options(found, field.data_type(), &EXACT).map_err(of_value)
         };
         let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -268,6 +317,12 @@ impl ReferenceFiles {
     fn unreadable(&self, detail: impl std::fmt::Display) -> ReferenceError {
         ReferenceError::Unreadable { name: self.name.clone(), detail: detail.to_string() }
     }
+}
+
+/// Cells of a column that is no text: some writers put every cell in quotes, and an empty text is no number.
+fn no_value_where_empty(cells: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let empty = StringArray::new_scalar("");
+    nullif(cells, &eq(cells, &empty)?)
 }
 
 /// Files of a format below a folder, in order. What begins with `_` or `.` is not there for readers.

@@ -4,7 +4,9 @@
 use std::io::{Error, ErrorKind, Result};
 use std::path::{Path, PathBuf};
 
+use crate::storage::paths;
 use crate::tables::hive::parse_directory;
+use crate::tables::schema::TableSchema;
 
 /// A file with what its Hive directories `column=value` say; of a column that stands twice the inner value.
 #[derive(Clone, Debug)]
@@ -40,33 +42,50 @@ pub(crate) fn children(folder: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((folders, files))
 }
 
-pub(crate) fn is_parquet(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "parquet")
+fn is_parquet(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == paths::PARQUET)
+}
+
+pub(crate) fn is_csv(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == paths::CSV)
+}
+
+/// Whether a folder is a table: it holds files of one, or directories of a partition column.
+pub(crate) fn is_table(folder: &Path, folders: &[PathBuf], files: &[PathBuf]) -> bool {
+    files.iter().any(|file| is_parquet(file))
+        || folders.iter().any(|folder| partition_of(folder).is_some())
+        || (files.iter().any(|file| is_csv(file)) && !matches!(TableSchema::of_folder(folder), Ok(None)))
 }
 
 /// `column=value` of a Hive directory.
-pub(crate) fn partition_of(folder: &Path) -> Option<(String, Option<String>)> {
+fn partition_of(folder: &Path) -> Option<(String, Option<String>)> {
     parse_directory(&folder.file_name()?.to_string_lossy())
 }
 
-/// The Parquet files of a table, in order. A table without a folder has none.
+/// The files of a table, in order. A table without a folder has none. CSV belongs to it if a job wrote it, which says of what
+/// types the cells are: what else lies there may be anything.
 ///
 /// # Errors
 /// A folder that is there and cannot be listed.
-pub(super) fn list(folder: &Path) -> Result<Vec<ListedFile>> {
+pub(super) fn list(folder: &Path, with_csv: bool) -> Result<Vec<ListedFile>> {
     let mut found = Vec::new();
     if let Err(error) = std::fs::symlink_metadata(folder)
         && error.kind() == ErrorKind::NotFound
     {
         return Ok(found);
     }
-    below(folder, &[], &mut found)?;
+    below(folder, with_csv, &[], &mut found)?;
     Ok(found)
 }
 
-fn below(folder: &Path, values: &[(String, Option<String>)], found: &mut Vec<ListedFile>) -> Result<()> {
+fn below(
+    folder: &Path,
+    with_csv: bool,
+    values: &[(String, Option<String>)],
+    found: &mut Vec<ListedFile>,
+) -> Result<()> {
     let (folders, files) = children(folder)?;
-    let files = files.into_iter().filter(|file| is_parquet(file));
+    let files = files.into_iter().filter(|file| is_parquet(file) || (with_csv && is_csv(file)));
     found.extend(files.map(|path| ListedFile { path, values: values.to_vec() }));
     for folder in folders {
         let mut values = values.to_vec();
@@ -74,7 +93,7 @@ fn below(folder: &Path, values: &[(String, Option<String>)], found: &mut Vec<Lis
             values.retain(|(known, _)| *known != column);
             values.push((column, value));
         }
-        below(&folder, &values, found)?;
+        below(&folder, with_csv, &values, found)?;
     }
     Ok(())
 }

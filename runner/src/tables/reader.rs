@@ -1,4 +1,4 @@
-//! Bytes and footers of local Parquet files.
+//! Bytes and footers of local Parquet files; of a CSV file its header.
 //!
 //! What a writer noted beside the Parquet types (`ARROW:schema`) is left out: files of one table come from several writers, and
 //! the same Parquet type is the same type.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::Schema;
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::exec_datafusion_err;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
@@ -26,19 +26,28 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
-use super::listing::ListedFile;
+use super::csv::CsvFile;
+use super::listing::{ListedFile, is_csv};
+use super::schema::TableSchema;
 
 /// Files whose footers one thread reads before another one is worth its start.
 const FILES_PER_THREAD: usize = 64;
 
-/// What the footer of a file says.
+/// What a file says of itself: the footer of Parquet, the header of CSV.
 #[derive(Clone, Debug)]
 pub(super) struct Footer {
     /// Its columns, in the types of Parquet.
     pub(super) schema: Arc<Schema>,
-    pub(super) rows: u64,
     /// Length of the file.
     pub(super) bytes: u64,
+    /// `None`: a file whose rows nobody has counted.
+    pub(super) counted: Option<Counted>,
+}
+
+/// What the footer of a Parquet file counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counted {
+    pub(super) rows: u64,
     /// Its columns before compression, in bytes.
     pub(super) size: u64,
 }
@@ -47,12 +56,12 @@ pub(super) struct Footer {
 ///
 /// # Errors
 /// The first file that is not whole.
-pub(super) fn footers(files: &[ListedFile]) -> Result<Vec<Footer>> {
+pub(super) fn footers(files: &[ListedFile], declared: &TableSchema) -> Result<Vec<Footer>> {
     let threads =
         std::thread::available_parallelism().map_or(1, usize::from).min(files.len().div_ceil(FILES_PER_THREAD));
     let part = files.len().div_ceil(threads.max(1)).max(1);
     let parts = std::thread::scope(|scope| {
-        let parts: Vec<_> = files.chunks(part).map(|files| scope.spawn(|| footers_of(files))).collect();
+        let parts: Vec<_> = files.chunks(part).map(|files| scope.spawn(|| footers_of(files, declared))).collect();
         parts.into_iter().map(|part| part.join().map_err(|_| exec_datafusion_err!("reading footers failed"))).collect()
     });
     let parts: Result<Vec<Result<Vec<Footer>>>> = parts;
@@ -63,16 +72,29 @@ pub(super) fn footers(files: &[ListedFile]) -> Result<Vec<Footer>> {
     Ok(footers)
 }
 
-fn footers_of(files: &[ListedFile]) -> Result<Vec<Footer>> {
+fn footers_of(files: &[ListedFile], declared: &TableSchema) -> Result<Vec<Footer>> {
     let mut footers: Vec<Footer> = Vec::with_capacity(files.len());
     for file in files {
-        let mut footer = footer(&file.path).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let mut footer = if is_csv(&file.path) {
+            header(&file.path, declared).map_err(|problem| exec_datafusion_err!("{problem}"))?
+        } else {
+            footer(&file.path).map_err(|error| exec_datafusion_err!("{error}"))?
+        };
         if let Some(before) = footers.last().filter(|before| before.schema == footer.schema) {
             footer.schema = Arc::clone(&before.schema);
         }
         footers.push(footer);
     }
     Ok(footers)
+}
+
+/// The columns of a CSV file, in the types that its writer told.
+fn header(path: &Path, declared: &TableSchema) -> std::result::Result<Footer, String> {
+    let file = CsvFile::open(path)?;
+    let fields = file.header().iter().map(|name| Field::new(name, declared.cell_type(name), true));
+    let schema = Schema::new(fields.collect::<Vec<_>>());
+    let bytes = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
+    Ok(Footer { schema: Arc::new(schema), bytes, counted: None })
 }
 
 fn footer(path: &Path) -> ParquetResult<Footer> {
@@ -85,7 +107,7 @@ fn footer(path: &Path) -> ParquetResult<Footer> {
     let (rows, size) = groups
         .fold((0, 0), |(rows, size), group| (rows + number(group.num_rows()), size + number(group.total_byte_size())));
     let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
-    Ok(Footer { schema: Arc::new(schema), rows, bytes, size })
+    Ok(Footer { schema: Arc::new(schema), bytes, counted: Some(Counted { rows, size }) })
 }
 
 fn open(path: &Path) -> ParquetResult<File> {

@@ -22,7 +22,8 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 
-use super::reader::{LocalFiles, LocalPath};
+use super::csv_scan::read_csv;
+use super::reader::{Counted, LocalFiles, LocalPath};
 use super::{TableFile, TimeRange};
 
 /// A table of which the schema is known.
@@ -84,8 +85,8 @@ impl OpenTable {
         fits.as_boolean_opt().cloned().ok_or_else(|| exec_datafusion_err!("a condition is no truth value"))
     }
 
-    /// Reads these columns of files that have the same directories.
-    fn read(
+    /// Reads these columns of Parquet files that have the same directories.
+    fn read_parquet(
         &self,
         files: &[&TableFile],
         names: &[&str],
@@ -114,12 +115,16 @@ impl OpenTable {
             statistics.total_byte_size = Precision::Inexact(number(size));
             statistics
         };
-        let (rows, size) = files.iter().fold((0, 0), |(rows, size), file| (rows + file.rows, size + file.size));
+        let (rows, size) = files
+            .iter()
+            .filter_map(|file| file.footer.counted)
+            .fold((0, 0), |(rows, size), counted| (rows + counted.rows, size + counted.size));
         let planned = |file: &TableFile| {
-            let mut planned = PartitionedFile::new(file.path.to_string_lossy(), file.bytes)
+            let mut planned = PartitionedFile::new(file.path.to_string_lossy(), file.footer.bytes)
                 .with_partition_values(file.values.iter().map(|(_, value)| value.clone()).collect())
                 .with_extension(LocalPath(file.path.clone()));
-            planned.statistics = Some(Arc::new(statistics(file.rows, file.size)));
+            let Counted { rows, size } = file.footer.counted.unwrap_or_default();
+            planned.statistics = Some(Arc::new(statistics(rows, size)));
             planned
         };
         let groups = in_groups(files, partitions);
@@ -154,14 +159,17 @@ fn directory_sets(files: &[TableFile]) -> Vec<Vec<&str>> {
 }
 
 /// Splits files into so many neighbouring groups of about the same size.
-fn in_groups<'a, 'b>(files: &'b [&'a TableFile], groups: usize) -> impl Iterator<Item = &'b [&'a TableFile]> {
-    let whole: u64 = files.iter().map(|file| file.bytes).sum();
+pub(super) fn in_groups<'a, 'b>(
+    files: &'b [&'a TableFile],
+    groups: usize,
+) -> impl Iterator<Item = &'b [&'a TableFile]> {
+    let whole: u64 = files.iter().map(|file| file.footer.bytes).sum();
     let share = whole.div_ceil(groups.max(1) as u64).max(1);
     let mut rest = files;
     std::iter::from_fn(move || {
         let mut bytes = 0;
         let full = rest.iter().position(|file| {
-            bytes += file.bytes;
+            bytes += file.footer.bytes;
             bytes >= share
         });
         let (group, left) = rest.split_at(full.map_or(rest.len(), |last| last + 1));
@@ -209,9 +217,13 @@ impl TableProvider for OpenTable {
         let chosen = self.chosen(state, filters);
         let mut parts = Vec::new();
         for names in directory_sets(&self.files) {
-            let files: Vec<&TableFile> = chosen.iter().copied().filter(|file| file.directories() == names).collect();
-            if !files.is_empty() {
-                parts.push(self.read(&files, &names, &columns, partitions, limit)?);
+            let files = chosen.iter().copied().filter(|file| file.directories() == names);
+            let (parquet, csv): (Vec<_>, Vec<_>) = files.partition(|file| file.footer.counted.is_some());
+            if !parquet.is_empty() {
+                parts.push(self.read_parquet(&parquet, &names, &columns, partitions, limit)?);
+            }
+            if !csv.is_empty() {
+                parts.push(read_csv(&self.schema, &csv, &columns, partitions, limit)?);
             }
         }
         let rows = match parts.len() {

@@ -56,6 +56,13 @@ impl TableSchema {
         directory_type(&found.data_type)
     }
 
+    /// Type of a column whose cells are text: one value in its own type. Lists, structs and maps, which are JSON, and columns
+    /// that the writer does not know stay text.
+    pub fn cell_type(&self, column: &str) -> DataType {
+        let found = self.columns.iter().find(|known| known.name == column);
+        found.and_then(|known| cell_type(&known.data_type)).unwrap_or(DataType::Utf8)
+    }
+
     /// Tells it beside the table, unless that stands there already.
     ///
     /// # Errors
@@ -113,6 +120,13 @@ impl TableSchema {
             Err(error) => Err(unreadable(&error)),
         }
     }
+}
+
+/// The columns of a table of CSV whose rows have this schema, as its readers have them.
+pub(crate) fn cells_of(schema: &Schema) -> Schema {
+    let told = TableSchema::new(schema, &[]);
+    let cell = |field: &std::sync::Arc<Field>| Field::new(field.name(), told.cell_type(field.name()), true);
+    Schema::new(schema.fields().iter().map(cell).collect::<Vec<_>>())
 }
 
 /// What a writer said of its table is there, and cannot be read.
@@ -178,6 +192,20 @@ fn directory_type(name: &str) -> Option<DataType> {
     })
 }
 
+/// The types of which a cell can hold a value.
+fn cell_type(name: &str) -> Option<DataType> {
+    let decimal = |digits: &str| {
+        let (precision, scale) = digits.strip_suffix(')')?.split_once(',')?;
+        Some(DataType::Decimal128(precision.parse().ok()?, scale.parse().ok()?))
+    };
+    match name {
+        "float" => Some(DataType::Float32),
+        "double" => Some(DataType::Float64),
+        "binary" => Some(DataType::Binary),
+        _ => directory_type(name).or_else(|| name.strip_prefix("decimal(").and_then(decimal)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
@@ -215,6 +243,8 @@ mod tests {
         assert_eq!(read.directory_type("date"), Some(DataType::Date32));
         assert_eq!(read.directory_type("at"), Some(utc));
         assert_eq!((read.directory_type("n"), read.directory_type("none")), (None, None));
+        assert_eq!((read.cell_type("n"), read.cell_type("price")), (DataType::Int64, DataType::Decimal128(10, 2)));
+        assert_eq!((read.cell_type("tags"), read.cell_type("none")), (DataType::Utf8, DataType::Utf8));
         assert!(!table.exists(), "it lies beside the table");
     }
 

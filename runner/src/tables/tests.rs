@@ -289,3 +289,39 @@ fn many_files_are_read_as_one_table() {
     let (_, plan) = ask(folder.path(), None, "SELECT n + 1 FROM t", 4).unwrap();
     assert!(plan.contains("file_groups={4 groups"), "{plan}");
 }
+
+#[test]
+fn csv_of_a_job_is_read_beside_parquet_and_by_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("t");
+    write(&table.join("b.parquet"), vec![("n", numbers(&[3])), ("at", times(&[HOUR]))]);
+    let csv = "at,n\r\n1970-01-01T00:00:00Z,1\r\n1970-01-01T01:00:00Z,2\r\n";
+    std::fs::write(table.join("a.csv"), csv).unwrap();
+    let sql = "SELECT n, at FROM t";
+    let (rows, _) = ask(&table, None, sql, 2).unwrap();
+    assert_eq!(rows.len(), 1, "CSV that nobody told of may be anything: {rows:?}");
+    let beside = folder.path().join("_dataplatform/t");
+    std::fs::create_dir_all(&beside).unwrap();
+    let told = r#"{"columns":[{"name":"n","type":"bigint"},{"name":"at","type":"timestamp"}]}"#;
+    std::fs::write(beside.join("schema.json"), told).unwrap();
+    for partitions in [1, 4] {
+        assert_eq!(ask(&table, None, sql, partitions).unwrap().0.len(), 3);
+        let (rows, _) = ask(&table, range(HOUR, 2 * HOUR), "SELECT n FROM t", partitions).unwrap();
+        assert_eq!(rows, ["2", "3"]);
+        assert_eq!(ask(&table, range(HOUR, 2 * HOUR), "SELECT count(*) FROM t", partitions).unwrap().0, ["2"]);
+    }
+}
+
+#[test]
+fn csv_of_somebody_else_is_text_where_it_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.csv"), "n,note\n07,\n").unwrap();
+    let table = || Table::new(folder.path().to_owned());
+    assert!(!table().open(None).unwrap().is_known());
+    let opened = table().with_csv().open(None).unwrap();
+    assert!(opened.is_known());
+    let schema = datafusion::catalog::TableProvider::schema(&opened);
+    assert_eq!(*schema.field(0).data_type(), datafusion::arrow::datatypes::DataType::Utf8);
+    let error = table().with_csv().open(Some(TimeRange { column: "n".to_owned(), ..range(0, HOUR).unwrap() }));
+    assert!(error.unwrap_err().to_string().contains("the column n is of type Utf8, not a timestamp"));
+}

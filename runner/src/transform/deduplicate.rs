@@ -15,6 +15,8 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use twox_hash::XxHash3_64;
 
+use crate::engine;
+
 use super::error::{Error, QueryError, Result};
 use super::inputs::QueryInputs;
 use super::output::type_name;
@@ -285,9 +287,10 @@ fn column(rows: &RecordBatch, name: &str) -> Result<ArrayRef> {
     found.ok_or_else(|| Error::Input { expected: name.to_owned(), found: format!("{:?}", rows.schema()) })
 }
 
-/// Values as text, which does not change between versions of a library as its encodings may.
+/// Values as text, which does not change between versions of a library as its encodings may. What GROUP BY takes for one
+/// value is one text.
 fn text(column: &ArrayRef) -> DataFusionResult<StringViewArray> {
-    Ok(cast(column, &DataType::Utf8View)?.as_string_view().clone())
+    Ok(cast(&engine::one_form(column)?, &DataType::Utf8View)?.as_string_view().clone())
 }
 
 /// Hash of the keys of a row, of 128 bits: among a billion keys the chance that two share one is 1 in 10^21. `None` if one
@@ -305,4 +308,28 @@ fn hash_of(keys: &[StringViewArray], row: usize, bytes: &mut Vec<u8>) -> Option<
     }
     let [high, low] = SEEDS.map(|seed| XxHash3_64::oneshot_with_seed(seed, bytes));
     Some(u128::from(high) << 64 | u128::from(low))
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Float32Array, Float64Array};
+
+    use super::*;
+
+    #[test]
+    fn zeros_are_one_key_and_so_are_nans() {
+        let negative = |bits: u64| f64::from_bits(bits | 1 << 63);
+        let doubles = [0.0, negative(0), f64::NAN, negative(f64::NAN.to_bits()), 1.5, -1.5];
+        let columns: [ArrayRef; 2] = [
+            Arc::new(Float64Array::from(doubles.to_vec())),
+            Arc::new(Float32Array::from(doubles.map(|value| value as f32).to_vec())),
+        ];
+        for column in columns {
+            let keys = [text(&column).unwrap()];
+            let [zero, other_zero, nan, other_nan, up, down] =
+                [0, 1, 2, 3, 4, 5].map(|row| hash_of(&keys, row, &mut Vec::new()).unwrap());
+            assert_eq!((zero, nan), (other_zero, other_nan));
+            assert!(zero != nan && up != down && zero != up);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use datafusion::error::DataFusionError;
 
+use super::lookup::TOO_MANY_ROWS;
 use super::sql_words;
 use crate::engine::refusing::is_of_a_value;
 
@@ -136,6 +137,14 @@ impl Error {
     /// For `map_err`: names the part of the query in which DataFusion failed.
     pub(super) fn in_part(part: &'static str) -> impl Fn(DataFusionError) -> Self {
         move |source| Self::Evaluate { part, source: Box::new(source) }
+    }
+
+    /// What a query says that makes too much of a batch, and whether a join does; `None` if the error is of another kind. It
+    /// has no value of a record.
+    pub fn of_resources(&self) -> Option<(String, bool)> {
+        let Self::Evaluate { source, .. } = self else { return None };
+        let DataFusionError::ResourcesExhausted(message) = source.find_root() else { return None };
+        Some((message.clone(), message.starts_with(TOO_MANY_ROWS)))
     }
 
     /// What an expression says of a value that it refuses; `None` if the error is of another kind.

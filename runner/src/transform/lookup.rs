@@ -12,7 +12,7 @@ use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{concat_batches, filter, prep_null_mask_filter, take};
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::row::{RowConverter, Rows, SortField};
-use datafusion::common::{JoinType, NullEquality, exec_err, internal_err, resources_err};
+use datafusion::common::{JoinType, NullEquality, internal_err, resources_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, Join, LogicalPlan};
 use datafusion::physical_expr::PhysicalExpr;
@@ -27,6 +27,9 @@ use super::steps::nullable;
 /// them must not fill the memory.
 const ROWS_MAX: usize = 1 << 22;
 
+/// How an error about too many rows begins, behind the name of the reference.
+pub(super) const TOO_MANY_ROWS: &str = "the join with the reference ";
+
 /// End of a list of rows with one key.
 const LAST: u32 = u32::MAX;
 
@@ -39,6 +42,8 @@ pub(super) struct Side {
     plan: Plan,
     /// References that it reads.
     pub(super) references: BTreeSet<usize>,
+    /// What the job calls them.
+    names: String,
     schema: SchemaRef,
     keys: usize,
     nulls_are_equal: bool,
@@ -127,8 +132,9 @@ impl Lookup {
 
 impl Side {
     fn compile(plan: &LogicalPlan, keys: &[&Expr], nulls_are_equal: bool, session: &Session) -> Result<Self> {
-        let mut references = BTreeSet::new();
-        read(plan, &mut references);
+        let (mut references, mut names) = (BTreeSet::new(), BTreeSet::new());
+        read(plan, &mut references, &mut names);
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
         let columns = plan.schema().columns().into_iter().map(Expr::Column);
         let named = keys.iter().enumerate().map(|(index, key)| (*key).clone().alias(format!("key {index}")));
         let side = project(plan.clone(), columns.chain(named).collect())?;
@@ -139,7 +145,7 @@ impl Side {
             return internal_err!("a join compares values that have no order");
         }
         let plan = Plan::over_references(&side, session)?;
-        Ok(Self { plan, references, schema, keys: keys.len(), nulls_are_equal })
+        Ok(Self { plan, references, names, schema, keys: keys.len(), nulls_are_equal })
     }
 
     /// Computes the side of these rows, and its index.
@@ -151,15 +157,16 @@ impl Side {
             RecordBatch::try_new_with_options(Arc::clone(&self.schema), batch.columns().to_vec(), &options)
         });
         let batches = batches.collect::<std::result::Result<Vec<_>, _>>()?;
-        Index::new(&concat_batches(&self.schema, &batches)?, self.keys, self.nulls_are_equal)
+        Index::new(&concat_batches(&self.schema, &batches)?, self)
     }
 }
 
-fn read(plan: &LogicalPlan, references: &mut BTreeSet<usize>) {
-    if let Some(Role::Reference(index)) = role(plan) {
+fn read(plan: &LogicalPlan, references: &mut BTreeSet<usize>, names: &mut BTreeSet<String>) {
+    if let (Some(Role::Reference(index)), LogicalPlan::TableScan(scan)) = (role(plan), plan) {
         references.insert(index);
+        names.insert(scan.table_name.table().to_owned());
     }
-    plan.inputs().into_iter().for_each(|input| read(input, references));
+    plan.inputs().into_iter().for_each(|input| read(input, references, names));
 }
 
 /// The rows of a side, and where those with a key are.
@@ -173,6 +180,7 @@ pub(super) struct Index {
     next: Vec<u32>,
     hasher: DefaultHashBuilder,
     nulls_are_equal: bool,
+    names: String,
 }
 
 /// Pairs of a record's row and a row of a side, in the order of the records.
@@ -183,10 +191,11 @@ struct Found {
 }
 
 impl Index {
-    fn new(side: &RecordBatch, keys: usize, nulls_are_equal: bool) -> Result<Self> {
-        let (columns, keys) = side.columns().split_at(side.num_columns() - keys);
+    fn new(side: &RecordBatch, of: &Side) -> Result<Self> {
+        let nulls_are_equal = of.nulls_are_equal;
+        let (columns, keys) = side.columns().split_at(side.num_columns() - of.keys);
         if side.num_rows() >= LAST as usize {
-            return exec_err!("a reference has more than {LAST} rows");
+            return resources_err!("the reference {} has more than {LAST} rows", of.names);
         }
         let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
         let converter = RowConverter::new(fields)?;
@@ -213,7 +222,8 @@ impl Index {
                 }
             }
         }
-        Ok(Self { columns: columns.to_vec(), converter, keys, first, next, hasher, nulls_are_equal })
+        let (columns, names) = (columns.to_vec(), of.names.clone());
+        Ok(Self { columns, converter, keys, first, next, hasher, nulls_are_equal, names })
     }
 
     /// Finds the rows of each key, given as columns.
@@ -232,7 +242,8 @@ impl Index {
             }
             if records.len() > ROWS_MAX {
                 return resources_err!(
-                    "a join makes more than {ROWS_MAX} rows of one batch: keys repeat too often in the reference"
+                    "{TOO_MANY_ROWS}{} makes more than {ROWS_MAX} rows of a batch of {rows}",
+                    self.names
                 );
             }
         }

@@ -220,21 +220,21 @@ fn wrong_checkpoints() -> Vec<Wrong> {
                 Ok(scene.changed(&[query]))
             },
             CHANGE,
-            &["the query (or its source's columns) changed", "checkpoints/local/event-aggregation", "--drain"],
+            &["the query changed since the state in", "checkpoints/local/event-aggregation", "--drain"],
         ),
         wrong(
             "another window while windows are open",
             After::GoodRun,
             |scene| Ok(scene.job().arg("--param").arg("window=5 minutes")),
             CHANGE,
-            &["the query (or its source's columns) changed", "checkpoint.name"],
+            &["the query changed since the state in", "checkpoint.name"],
         ),
         wrong(
             "other columns while windows are open",
             After::GoodRun,
             |scene| Ok(scene.changed(&["spec.sources[0].columns[1].type=bigint"])),
             CHANGE,
-            &["the query (or its source's columns) changed", "bring the old query back"],
+            &["the columns of a source changed since the state in", "bring back what it was"],
         ),
         wrong(
             "a log that is not there, but a similar one",

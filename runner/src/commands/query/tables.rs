@@ -1,7 +1,7 @@
 //! Tables below a folder, found by their names.
 //!
-//! A table is a folder that holds Parquet files, or Hive directories `column=value` that do. Names that begin with `_` or
-//! `.` are not read, as everywhere (Spark, DuckDB and pyarrow leave them out too).
+//! A table is a folder that holds Parquet files, CSV files of a job, or Hive directories `column=value` that do. Names that
+//! begin with `_` or `.` are not read, as everywhere (Spark, DuckDB and pyarrow leave them out too).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use datafusion::error::Result;
 use crate::commands::error::CommandError;
 use crate::engine;
 use crate::storage::location::Location;
-use crate::tables::{Table, children, is_parquet, partition_of};
+use crate::tables::{Table, children, is_csv, is_table};
 
 /// The tables of an outputs folder.
 #[derive(Debug)]
@@ -54,6 +54,12 @@ impl Tables {
         self.tables.keys().map(String::as_str)
     }
 
+    /// Whether a folder of this name has CSV of which nobody told the types.
+    pub(super) fn has_foreign_csv(&self, name: &str) -> bool {
+        let Ok((_, files)) = children(&self.root.join(name)) else { return false };
+        files.iter().any(|file| is_csv(file))
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.tables.is_empty()
     }
@@ -76,7 +82,7 @@ fn collect(folder: &Path, tables: &mut Vec<PathBuf>) {
         tables.push(folder.to_path_buf());
         return;
     };
-    if files.iter().any(|file| is_parquet(file)) || folders.iter().any(|folder| partition_of(folder).is_some()) {
+    if is_table(folder, &folders, &files) {
         tables.push(folder.to_path_buf());
     } else {
         folders.iter().for_each(|folder| collect(folder, tables));

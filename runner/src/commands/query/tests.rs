@@ -64,6 +64,49 @@ fn each_folder_is_a_table_and_its_directories_are_columns() {
 }
 
 #[test]
+fn csv_that_a_job_wrote_is_a_table_with_the_types_that_it_told() {
+    let outputs = outputs();
+    let put = |path: &str, text: &str| {
+        let path = outputs.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    put("foreign/a.csv", "n\r\n1\r\n");
+    let failed = rows(outputs.path(), "SELECT n FROM foreign").unwrap_err();
+    assert!(failed.contains("only CSV that a job wrote is read"), "{failed}");
+    let columns = [
+        ("n", "bigint"),
+        ("price", "decimal(10,2)"),
+        ("at", "timestamp"),
+        ("note", "string"),
+        ("tags", "array<string>"),
+        ("bytes", "binary"),
+    ];
+    let columns = columns.map(|(name, data_type)| serde_json::json!({"name": name, "type": data_type}));
+    let date = serde_json::json!({"name": "date", "type": "date", "directory": true});
+    let told = serde_json::json!({"columns": columns.into_iter().chain([date]).collect::<Vec<_>>()});
+    put("_dataplatform/sales/schema.json", &told.to_string());
+    let header = "n,price,at,note,tags,bytes\r\n";
+    let first = "1,10.50,2026-01-01T00:00:00.000001Z,\"\",\"[\"\"x\"\",null]\",00ff\r\n2,,,,,\r\n";
+    put("sales/date=2026-01-01/a.csv", &format!("{header}{first}"));
+    put("sales/date=2026-01-02/b.csv", "note,n\r\n\"a, \"\"b\"\"\",3\r\n");
+    let found = rows(outputs.path(), "SELECT n, price, at, note, tags, bytes, date FROM sales ORDER BY n").unwrap();
+    let first = ["1", "10.50", "2026-01-01 00:00:00.000001Z", "", "[\"x\",null]", "00ff", "2026-01-01"];
+    let second = ["2", "NULL", "NULL", "NULL", "NULL", "NULL", "2026-01-01"];
+    let third = ["3", "NULL", "NULL", "a, \"b\"", "NULL", "NULL", "2026-01-02"];
+    assert_eq!(found, [first, second, third]);
+    let total = "SELECT count(*), sum(n), sum(price) FROM sales WHERE date = DATE '2026-01-01'";
+    assert_eq!(rows(outputs.path(), total).unwrap(), [["2", "3", "10.50"]]);
+    assert_eq!(rows(outputs.path(), "SELECT count(*) FROM sales").unwrap(), [["3"]]);
+    assert_eq!(rows(outputs.path(), "SELECT n FROM sales ORDER BY n LIMIT 1").unwrap(), [["1"]]);
+    let listed = listing(&Tables::find(&Location::Folder(outputs.path().to_path_buf())).unwrap());
+    assert!(listed.contains("sales") && !listed.contains("foreign"), "{listed}");
+    put("sales/date=2026-01-02/c.csv", &format!("{header}seven,,,,,\r\n"));
+    let failed = rows(outputs.path(), "SELECT sum(n) FROM sales").unwrap_err();
+    assert!(failed.contains("c.csv: the column n: ") && failed.contains("seven"), "{failed}");
+}
+
+#[test]
 fn a_select_may_join_group_and_name_parts() {
     let outputs = outputs();
     let sql = "WITH days AS (SELECT date, sum(n) AS total FROM events GROUP BY date) \

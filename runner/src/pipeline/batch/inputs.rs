@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) location: Location,
+    /// CSV of which nobody tells the types is read too.
+    pub(crate) is_csv: bool,
     pub(crate) time_column: Option<String>,
     pub(crate) date_column: Option<String>,
     pub(crate) complete_by: CompleteBy,
@@ -109,7 +111,9 @@ pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputT
             end: interval.end,
             date_column: input.date_column.clone(),
         });
-        let table = Table::new(folder.to_owned()).open(range).map_err(|error| {
+        let table = Table::new(folder.to_owned());
+        let table = if input.is_csv { table.with_csv() } else { table };
+        let table = table.open(range).map_err(|error| {
             let problem = error.find_root().strip_backtrace();
             let problem = problem.strip_prefix("Execution error: ").unwrap_or(&problem);
             let message = format!("the input {} cannot be read: {problem}", input.name);

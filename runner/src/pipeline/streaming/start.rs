@@ -183,17 +183,16 @@ impl<'a> Session<'a> {
         let changed = if changed.is_empty() { lost.outputs.as_slice() } else { changed };
         let rebuild = !changed.is_empty() && self.settings.rebuilds_windows(changed);
         if !changed.is_empty() && !rebuild {
-            let several = self.log.state().plan.queries.len() > 1 || self.settings.flows.len() > 1;
-            let of = if several { format!(" of the output {}", changed.join(", ")) } else { String::new() };
+            let what = what_changed(&self.log.state().plan, plan, changed);
             return Err(JobError::user(
                 Reason::QueryChanged,
                 format!(
-                    "the query{of} (or its source's columns) changed since the state in {} was made, and windows are open{}",
+                    "{what} changed since the state in {} was made, and windows are open{}",
                     self.settings.checkpoint_location, lost.why
                 ),
-                "set spec.onQueryChange: rebuild, and the new query computes these windows anew from Kafka; or bring the old \
-                 query back and run it once with --drain to close them; or begin anew: set another checkpoint.name and \
-                 spec.onQueryChange: newLog",
+                "set spec.onQueryChange: rebuild, and these windows are computed anew from Kafka; or bring back what it was and \
+                 run it once with --drain to close them; or begin anew: set another checkpoint.name and spec.onQueryChange: \
+                 newLog",
             ));
         }
         self.log.place_outputs(plan.outputs.clone());
@@ -407,4 +406,25 @@ async fn forget_start(
         access.store.delete(&paths::log_record(version)).await?;
     }
     Ok(None)
+}
+
+/// What of a job changed on which the open windows of these outputs depend, in words.
+fn what_changed(before: &Plan, now: &Plan, outputs: &[String]) -> String {
+    let several = before.queries.len() > 1 || now.queries.len() > 1;
+    let of = if several { format!(" of the output {}", outputs.join(", ")) } else { String::new() };
+    let sql = |plan: &Plan, output: &String| plan.queries.get(output).map(|query| query.sql.clone());
+    let mut changed = Vec::new();
+    if outputs.iter().any(|output| sql(before, output) != sql(now, output)) {
+        changed.push(format!("the query{of}"));
+    }
+    if before.sources != now.sources {
+        changed.push("the columns of a source".to_owned());
+    }
+    if before.deduplicate != now.deduplicate {
+        changed.push("deduplicate".to_owned());
+    }
+    match changed.len() {
+        0 => format!("the query{of}, or the columns of its source,"),
+        _ => changed.join(" and "),
+    }
 }

@@ -48,6 +48,45 @@ fn csv_has_the_declared_types_and_text_elsewhere() {
 }
 
 #[test]
+fn an_empty_text_stands_in_quotes_and_is_no_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.csv");
+    std::fs::write(&path, "user_id,age,since,note\na,,,\nb,\"\",\"\",\"\"\n").unwrap();
+    let reference = csv_of(&path);
+    let loaded = reference.load(&reference.schema().unwrap(), 1 << 20).unwrap();
+    let rows = &loaded.rows[0];
+    let notes: Vec<_> = rows["note"].as_string_view().iter().collect();
+    assert_eq!(notes, [None, Some("")]);
+    assert_eq!((rows["age"].null_count(), rows["since"].null_count()), (2, 2));
+}
+
+#[test]
+fn a_file_of_the_same_size_and_time_is_seen_to_be_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.csv");
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_767_225_600);
+    let write = |path: &Path, text: &str| {
+        std::fs::write(path, text).unwrap();
+        File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+    };
+    write(&path, "age,since\n1,\n");
+    let reference = csv_of(&path);
+    let seen = reference.look().unwrap();
+    assert_eq!(reference.look().unwrap(), seen);
+    let other = folder.path().join("users.new");
+    write(&other, "age,since\n2,\n");
+    std::fs::rename(&other, &path).unwrap();
+    let replaced = reference.look().unwrap();
+    assert_ne!(replaced, seen, "another file was moved there");
+    // The kernel's clock has ticks: some writes fall into one.
+    let is_seen = (0..10_000).any(|_| {
+        write(&path, "age,since\n3,\n");
+        reference.look().unwrap() != replaced
+    });
+    assert!(is_seen, "it was written in place, and its time set back");
+}
+
+#[test]
 fn parquet_is_a_file_or_a_folder() {
     let folder = tempfile::tempdir().unwrap();
     write_parquet(&folder.path().join("a.parquet"), &["x", "y"]);
@@ -100,9 +139,10 @@ fn what_is_wrong_is_named() {
     let reference = csv_of(&path);
     let schema = reference.schema().unwrap();
     for (text, part) in [
-        ("age,since\nseven,2026-01-01T00:00:00Z\n", "column age: Cast error"),
-        ("since\n2026-01-01T00:00:00Z\n", "column age is missing"),
-        ("age,since\n1,2,3\n", "incorrect number of fields"),
+        ("age,since\nseven,2026-01-01T00:00:00Z\n", "none of its column's type: "),
+        ("age,since\nseven,2026-01-01T00:00:00Z\n", "users.csv: the column age: Cast error"),
+        ("since\n2026-01-01T00:00:00Z\n", "users.csv: the column age is missing"),
+        ("age,since\n1,2,3\n", "line 2: it has 3 cells, and the header has 2"),
     ] {
         std::fs::write(&path, text).unwrap();
         let error = reference.load(&schema, 1 << 20).unwrap_err();

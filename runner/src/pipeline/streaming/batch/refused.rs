@@ -1,9 +1,11 @@
 //! What the queries and the outputs of a micro-batch refuse becomes dead letters, with its commit.
 
 use data_platform_crds::source::BadRecordAction;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::arrow::error::ArrowError;
 
+use crate::clock::show_time;
 use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason, without_values};
 use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
@@ -100,7 +102,7 @@ impl Session<'_> {
             for RefusedGroups { groups, why } in std::mem::take(&mut flow.refused) {
                 let why = detail(several.then_some(output), &why);
                 if action == BadRecordAction::Fail {
-                    return Err(refused_value("a row of the result", &why));
+                    return Err(refused_value(&group(&groups), &why));
                 }
                 letters.extend(flow.refuse((action, output), &groups, QUERY, &why)?);
             }
@@ -137,6 +139,18 @@ impl FlowWriter {
     }
 }
 
+/// A group of windows in words: its keys are values of records, and are not said.
+fn group(groups: &RecordBatch) -> String {
+    let edge = |column: usize| {
+        let times = groups.columns().get(column)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+        (!times.is_empty() && times.is_valid(0)).then(|| show_time(times.value(0)))
+    };
+    match (edge(0), edge(1)) {
+        (Some(start), Some(end)) => format!("a group of the window {start} to {end}"),
+        _ => "a group of a window".to_owned(),
+    }
+}
+
 /// What is said of a value that is refused, without the value.
 fn detail(output: Option<&str>, why: &str) -> String {
     let why: String = without_values(why).chars().take(DETAIL_MAX).collect();
@@ -147,7 +161,7 @@ fn refused_value(what: &str, why: &str) -> JobError {
     JobError::user(
         Reason::QueryFailed,
         format!("the query refuses a value of {what}: {why}"),
-        "set badRecords.action to deadLetter, and such records are kept aside while the job goes on; or change the query so that it \
+        "set badRecords.action to deadLetter, and such records or groups are kept aside while the job goes on; or change the query so that it \
          takes every value (a CASE, try_cast, a WHERE)",
     )
 }

@@ -136,3 +136,25 @@ fn windows_that_are_computed_anew_have_only_the_new_where() {
     world.drain(&anew).good();
     assert_eq!(world.rows("by_hour"), [r#"{"n":80,"last":391}"#]);
 }
+
+#[test]
+fn what_changed_is_named() {
+    let count = query("count(*) AS n", "");
+    let with = |keys: &str, job: &str| {
+        job.replace("spec:\n", &format!("spec:\n  deduplicate: {{keys: [{keys}], within: 1h}}\n"))
+    };
+    let world = world();
+    append(&world, 0..200);
+    world.run(&with("id", &job(&COLUMNS, &count))).good();
+    let other_query = query("count(*) AS n, max(id) AS last", "");
+    for (changed, expected) in [
+        (with("shop", &job(&COLUMNS, &count)), "deduplicate changed since"),
+        (with("id", &job(&COLUMNS, &other_query)), "the query changed since"),
+        (with("shop", &job(&COLUMNS, &other_query)), "the query and deduplicate changed since"),
+        (job(&COLUMNS, &count), "deduplicate changed since"),
+    ] {
+        let error = world.run(&changed).error();
+        assert_eq!(error.reason, Reason::QueryChanged);
+        assert!(error.message.starts_with(expected), "{expected}: {error}");
+    }
+}

@@ -190,6 +190,17 @@ fn a_job_that_stops_at_a_value_has_ways_out() {
 }
 
 #[test]
+fn a_group_that_ends_the_job_is_told_with_its_window() {
+    let world = world();
+    append(&world, 0..3);
+    let query = "SELECT window_start, 100 / (count(*) - 3) AS x FROM orders GROUP BY tumble(at, INTERVAL '1 hour')";
+    let error = world.drain(&job(&[("hours", query)], "badRecords: {action: fail}")).error();
+    assert_eq!(error.reason, Reason::QueryFailed);
+    let group = "a group of the window 2026-01-01T00:00:00.000Z to 2026-01-01T01:00:00.000Z: ";
+    assert!(error.message.contains(group) && error.cure.contains("or groups"), "{error:?}");
+}
+
+#[test]
 fn a_job_whose_every_record_is_refused_says_so() {
     let world = world();
     append(&world, 0..10);
