@@ -23,6 +23,7 @@ static EXTERNAL: Shipped = Shipped {
     kind: EventKind::ExternalData,
     tables: &[("enriched_events", &[])],
     parameters: &[],
+    fields: &[],
     step_ms: STEP_MS,
     compare: |_, _, _| Ok(Value::Null),
 };
