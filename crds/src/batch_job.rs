@@ -486,6 +486,28 @@ pub struct BatchJobStatus {
     /// The object that starts the pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<SchedulerStatus>,
+    /// What a look at the query before its first run came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckStatus>,
+}
+
+/// What a look at the query of a job before its first run came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckStatus {
+    /// Hash of the spec that was looked at: it is looked at once.
+    #[schemars(length(max = 64))]
+    pub spec_hash: String,
+    /// When.
+    pub time: Time,
+    /// One word for why no run of it can be good; absent if nothing was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub reason: Option<String>,
+    /// What is wrong and what to do.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4096))]
+    pub message: String,
 }
 
 /// From `start`, to just before `end`, in UTC.

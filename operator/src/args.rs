@@ -49,6 +49,9 @@ pub struct Args {
     /// the cluster chooses the ids).
     #[arg(long, env = "RUNNER_POD", default_value = "{}", value_parser = pod_defaults)]
     pub runner_pod: PodDefaults,
+    /// Let the runner judge the SQL of batch jobs with a schedule as soon as they are there, in a Job of a few seconds.
+    #[arg(long, env = "CHECK_QUERIES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub check_queries: bool,
     /// Further ServiceAccounts that jobs may name, with commas between; *: any of the namespace.
     #[arg(long, env = "ALLOWED_SERVICE_ACCOUNTS", default_value = "", value_delimiter = ',')]
     pub allowed_service_accounts: Vec<String>,
@@ -186,6 +189,7 @@ impl Args {
             service_account: set(&self.runner_service_account),
             resources: self.runner_resources.clone(),
             pod: self.runner_pod.clone(),
+            checks: self.check_queries,
             allowed: Allowed {
                 service_accounts: filled(&self.allowed_service_accounts),
                 claims: filled(&self.allowed_claims),
@@ -223,6 +227,8 @@ pub struct RunnerSettings {
     pub resources: ResourceRequirements,
     /// What else their pods have.
     pub pod: PodDefaults,
+    /// The SQL of batch jobs is judged before their first run.
+    pub checks: bool,
     /// What jobs may ask for beside what is given here.
     pub allowed: Allowed,
     /// Kafka brokers of streaming jobs that name none.

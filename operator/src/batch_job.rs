@@ -1,13 +1,14 @@
 //! Reconciles a `BatchJob`: with a schedule it becomes a CronJob, without one a Job that runs once.
 //!
 //! ```text
-//! validate -> build (pure) -> apply (I/O) -> runs -> status (pure) -> write (I/O)
+//! validate -> build (pure) -> apply (I/O) -> check (I/O) -> runs -> status (pure) -> write (I/O)
 //! ```
 //!
 //! Kubernetes starts the runs and tries them again; the runner decides which intervals a run processes (docs/batch.md).
 //! The template of a CronJob follows the operator's runner image: the next run has it, and no run is interrupted.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use data_platform_crds::batch_job::{BatchJob, BatchJobStatus, SchedulerKind, SchedulerStatus};
@@ -21,6 +22,7 @@ use serde_json::Value;
 
 use crate::apply::Desired;
 use crate::batch_job::build::{Built, spec_hash};
+use crate::batch_job::check::Asked;
 use crate::batch_job::validate::{ValidatedJob, interval};
 use crate::build::mounted;
 use crate::cache::JobKind;
@@ -34,9 +36,10 @@ use crate::reconcile::{
     FALLBACK_PERIOD, LastStatus, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status,
 };
 use crate::validated::Refusal;
-use crate::{children, claim, events, reconcile};
+use crate::{children, claim, events, reconcile, volumes};
 
 pub mod build;
+pub mod check;
 pub mod figures;
 pub mod memory;
 pub mod runs;
@@ -103,6 +106,10 @@ struct Outcome {
     schedule: Option<Schedule>,
     /// What starts its pods.
     scheduler: Option<SchedulerStatus>,
+    /// What is known of the check of its SQL.
+    check: Asked,
+    /// Names what it computes.
+    spec_hash: Option<String>,
     /// When to look again at the latest.
     again: Duration,
 }
@@ -116,7 +123,13 @@ async fn reconcile_children(
     context: &Context,
 ) -> Result<Outcome, Error> {
     let (key, uid) = &identity(observed);
-    let mut outcome = Outcome { job: Some(job.job.clone()), schedule, again: FALLBACK_PERIOD, ..Outcome::default() };
+    let mut outcome = Outcome {
+        job: Some(job.job.clone()),
+        schedule,
+        again: FALLBACK_PERIOD,
+        spec_hash: Some(spec_hash(job)),
+        ..Outcome::default()
+    };
     if let Some(holder) = context.checkpoints.holder(key) {
         let message = format!("the job {holder} keeps its log in the checkpoint that this one names");
         let refusal = Some((Reason::CheckpointOfOtherJob, message));
@@ -137,7 +150,12 @@ async fn reconcile_children(
     if let Some(refusal) = stuck::replace(&built, key, uid, context).await? {
         return Ok(Outcome { refusal: Some(refusal), again: UNWATCHED_PERIOD, ..outcome });
     }
-    children::remove_orphans(&children, key, uid, context).await?;
+    outcome.check = check::ask(job, &built, &last.status, claim_is_shared, context).await?;
+    if !outcome.check.objects.is_empty() {
+        outcome.again = UNWATCHED_PERIOD;
+    }
+    let all: Vec<Desired> = children.iter().chain(&outcome.check.objects).cloned().collect();
+    children::remove_orphans(&all, key, uid, context).await?;
     context.checkpoints.settled(key);
     let is_there = children.iter().any(|child| child.kind == built.scheduler.kind) || was_made(&scheduler, last);
     outcome.scheduler = is_there.then_some(scheduler);
@@ -219,7 +237,10 @@ async fn report_status(
     let cron_job = cron_job.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == *uid));
     let owners: BTreeSet<&str> =
         cron_job.iter().filter_map(|live| live.metadata.uid.as_deref()).chain([uid.as_str()]).collect();
-    let runs = runs::runs(&scope.children.of(ChildKind::Job).of_job(key), &scope.pods.of_job(key), &owners);
+    let mut runs = runs::runs(&scope.children.of(ChildKind::Job).of_job(key), &scope.pods.of_job(key), &owners);
+    if let Some(pod) = runs.iter_mut().rev().find(|run| run.ended.is_none()).and_then(|run| run.pod.as_mut()) {
+        *pod = volumes::explained(Arc::clone(pod), &context.client).await;
+    }
     let cron_job: Option<Value> = cron_job.as_ref().map(|live| live.value());
     let spec = outcome.job.as_ref().map(|job| &job.spec);
     let mut facts = status::Facts {
@@ -231,6 +252,8 @@ async fn report_status(
         changed: context.remember(key, uid, |memory| memory.batch.changed),
         runs: &runs,
         pod_refusal: None,
+        check: &outcome.check,
+        spec_hash: outcome.spec_hash.as_deref(),
         interval: spec.and_then(interval),
         now: clock::now(),
     };

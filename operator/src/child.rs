@@ -11,6 +11,7 @@ use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
 
 use crate::cache::Cache;
+use crate::names::CHECK_LABEL;
 use crate::observed::Observed;
 
 /// The kinds of children.
@@ -63,6 +64,11 @@ impl ChildKind {
     pub fn runs_once(self) -> bool {
         self == Self::Job
     }
+}
+
+/// Whether an object belongs to a check of a job's SQL, and to no run.
+pub fn is_check(metadata: &ObjectMeta) -> bool {
+    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CHECK_LABEL))
 }
 
 /// Stands for the type of a child whose kind is a value.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::apply::{Desired, Step, step};
 use crate::build::mounted;
 use crate::cache::{JobKey, JobKind};
-use crate::child::{Child, ChildKind};
+use crate::child::{Child, ChildKind, is_check};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
@@ -109,7 +109,7 @@ fn live(desired: &Desired, object: &Child) -> Value {
     live
 }
 
-/// Removes children of the job that it no longer has: those of other names, Jobs once they have ended, and ConfigMaps that
+/// Removes children of the job that it no longer has: those of other names, runs once they have ended, and ConfigMaps that
 /// no pod and nothing that makes pods names. Whether one does is asked of the API server, not of a cache: a pod that starts
 /// without it would hang.
 ///
@@ -131,7 +131,7 @@ pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, conte
             let is_left = is_ours
                 && metadata.deletion_timestamp.is_none()
                 && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default());
-            if is_left && (!kind.runs_once() || has_ended(&found.value())) {
+            if is_left && (!kind.runs_once() || is_check(metadata) || has_ended(&found.value())) {
                 orphans.push((kind, metadata.clone()));
             }
         }

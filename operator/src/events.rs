@@ -87,8 +87,8 @@ pub async fn pod_refusal(client: &Client, namespace: &str, uid: &str) -> Option<
     }
 }
 
-/// The note of the newest event. Kubernetes' own controllers still write the older form, and count where one repeats.
-fn newest(events: &[Event]) -> Option<&str> {
+/// The note of the newest event; `None` without one. Kubernetes' own controllers still write the older form, and count where one repeats.
+pub fn newest(events: &[Event]) -> Option<&str> {
     let time = |event: &Event| {
         let counted = event.deprecated_last_timestamp.as_ref().map(|time| time.0);
         let series = event.series.as_ref().map(|series| series.last_observed_time.0);

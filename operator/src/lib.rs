@@ -39,4 +39,5 @@ pub mod streaming_job;
 pub mod telemetry;
 pub mod validated;
 pub mod verdict;
+pub mod volumes;
 pub mod watch;

@@ -14,6 +14,8 @@ pub const JOB_LABEL: &str = "dataplatform.io/job";
 pub const KIND_LABEL: &str = "dataplatform.io/kind";
 /// Label with the claim that a pod uses, by which pods of one claim find to each other.
 pub const CLAIM_LABEL: &str = "dataplatform.io/claim";
+/// Label of the Job, and of its pod, that judges a batch job's SQL before its first run.
+pub const CHECK_LABEL: &str = "dataplatform.io/check";
 /// The label that selects what the operator caches.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "data-platform");
 /// Annotation of a resource whose change restarts its pods.
@@ -112,9 +114,15 @@ mod tests {
     #[test]
     fn a_job_may_set_no_label_or_annotation_of_the_operator() {
         let labels = labels("StreamingJob", "a");
-        for name in
-            labels.keys().map(String::as_str).chain([CLAIM_LABEL, RESTARTED_AT, TAKEOVER, GIVEN_UP, APPLIED, REVISION])
-        {
+        for name in labels.keys().map(String::as_str).chain([
+            CLAIM_LABEL,
+            CHECK_LABEL,
+            RESTARTED_AT,
+            TAKEOVER,
+            GIVEN_UP,
+            APPLIED,
+            REVISION,
+        ]) {
             assert!(is_reserved(name), "{name}");
         }
     }

@@ -6,7 +6,7 @@ use data_platform_crds::condition::{Reason, shortened};
 use data_platform_crds::termination::Termination;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::cache::Cached;
@@ -16,6 +16,10 @@ use crate::observed::Observed;
 /// Longest text of what a runner said when it ended, in bytes of JSON: the message of a condition has room for it and for the
 /// hint of its reason, so that what the runner said to do is not cut off there.
 const SAID_BYTES_MAX: usize = 1536;
+
+/// How long a pod may take to start on its node before that is odd: a large image comes within it, a volume that is attached
+/// elsewhere never does.
+const SILENT_SECONDS: i64 = 60;
 
 /// What is known of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +38,8 @@ pub struct PodFacts {
     pub image: Option<String>,
     /// Its container ran at least once.
     pub ever_ran: bool,
+    /// When it got its node.
+    pub placed: Option<Timestamp>,
     /// What keeps it from running, if something does.
     pub trouble: Option<(Reason, String)>,
     /// How its container ended the last time that it did.
@@ -79,6 +85,9 @@ impl PodFacts {
             facts.last_exit = ended(container).map(Exit::of);
             facts.ever_ran = facts.running || facts.restarts > 0 || facts.last_exit.is_some();
         }
+        let placed =
+            conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "True");
+        facts.placed = placed.and_then(|condition| Some(condition.last_transition_time.as_ref()?.0));
         let unscheduled = conditions.iter().find(|condition| {
             condition.type_ == "PodScheduled"
                 && condition.status == "False"
@@ -92,6 +101,12 @@ impl PodFacts {
             container.and_then(|container| waiting(container, facts.last_exit.as_ref()))
         };
         facts
+    }
+
+    /// When somebody should ask the events why it does not start: it has a node, and says nothing.
+    pub fn odd_from(&self) -> Option<Timestamp> {
+        let is_silent = self.trouble.is_none() && !self.ever_ran && !self.is_leaving();
+        self.placed.filter(|_| is_silent).map(|placed| placed + SignedDuration::from_secs(SILENT_SECONDS))
     }
 
     /// Whether it is on its way out.
@@ -291,6 +306,21 @@ mod tests {
             Some((Reason::Unschedulable, "0/1 nodes".to_owned()))
         );
         assert_eq!(facts(json!({"reason": "Evicted", "message": "disk"})).trouble.unwrap().0, Reason::Evicted);
+    }
+
+    #[test]
+    fn a_pod_that_has_a_node_and_does_not_start_is_asked_about_after_a_while() {
+        let placed = json!({"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let with = |state: Value| {
+            facts(json!({"conditions": [placed], "containerStatuses": [{
+                "name": "runner", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+            }]}))
+        };
+        let silent = with(json!({"waiting": {"reason": "ContainerCreating"}}));
+        assert_eq!(silent.odd_from().unwrap().to_string(), "2026-01-01T00:01:00Z");
+        assert_eq!(with(json!({"waiting": {"reason": "ErrImagePull"}})).odd_from(), None);
+        assert_eq!(with(json!({"running": {}})).odd_from(), None);
+        assert_eq!(facts(json!({})).odd_from(), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ use crate::streaming_job::status::verdict;
 use crate::streaming_job::validate::ValidatedJob;
 use crate::validated::Refusal;
 use crate::verdict::Verdict;
-use crate::{children, claim, reconcile};
+use crate::{children, claim, reconcile, volumes};
 
 pub mod build;
 mod dereference;
@@ -175,7 +175,10 @@ async fn report_status(
         .of(ChildKind::Deployment)
         .get(&key.namespace, &key.name)
         .map(|deployment| deployment.value());
-    let pods = context.scope.pods.of_job(key);
+    let mut pods = context.scope.pods.of_job(key);
+    for pod in &mut pods {
+        *pod = volumes::explained(Arc::clone(pod), &context.client).await;
+    }
     let current = crate::pod::current(pods.iter().map(Arc::as_ref));
     let facts = status::Facts {
         refusal: outcome.refusal.clone(),

@@ -297,9 +297,15 @@ pub struct ValidateArgs {
     /// Which job.
     #[command(flatten)]
     pub job: JobArgs,
-    /// Where references with relative paths lie.
+    /// Where the tables that jobs read lie, as far as they are there.
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// The configuration that the operator writes for a pod, instead of a job's file or name.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "job"], hide = true)]
+    pub config: Option<PathBuf>,
+    /// File for a last message when the process ends.
+    #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
+    pub termination_message: Option<PathBuf>,
 }
 
 /// Arguments of `explain`.

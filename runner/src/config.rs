@@ -114,16 +114,6 @@ pub enum ConfigError {
     Problems(Vec<(String, Problem)>),
 }
 
-impl ConfigError {
-    /// Problems with their files; none for one of the command line.
-    pub(crate) fn into_problems(self) -> Vec<(String, Problem)> {
-        match self {
-            Self::Usage(_) => Vec::new(),
-            Self::Problems(problems) => problems,
-        }
-    }
-}
-
 impl std::fmt::Display for ConfigError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

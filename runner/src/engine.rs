@@ -16,6 +16,8 @@ mod canonical;
 mod checked;
 mod functions;
 mod joins;
+mod like;
+mod maps;
 mod panics;
 pub(crate) mod refusing;
 mod rows;

@@ -31,12 +31,15 @@ use datafusion::error::Result;
 pub(crate) use self::csv::CsvFile;
 pub(crate) use self::listing::{children, is_csv, is_table};
 pub(crate) use self::scan::OpenTable;
-pub(crate) use self::time::TimeRange;
+pub(crate) use self::time::{TimeRange, check_time_column};
 
 use self::columns::Columns;
 use self::listing::{ListedFile, list};
 use self::reader::{Footer, footers};
 use self::schema::TableSchema;
+
+/// Files by whose columns a table is known before a run: a day of hours twice over.
+const NEWEST_FILES: usize = 48;
 
 /// A folder, not yet opened.
 #[derive(Clone, Debug)]
@@ -106,7 +109,7 @@ impl Table {
         };
         let (schema, directories, footers) = self.columns(&known_by, &declared)?;
         if let Some(range) = range.as_ref().filter(|_| is_known) {
-            range.check(&self.folder, &schema)?;
+            check_time_column(&self.folder, &schema, &range.column)?;
         }
         let mut opened = Vec::new();
         for (file, footer) in known_by.into_iter().zip(footers).filter(|_| read) {
@@ -117,6 +120,22 @@ impl Table {
             });
         }
         Ok(OpenTable::new(schema, opened, range, is_known))
+    }
+
+    /// Its columns as its newest files have them; `None` for a table that has no file yet. Cheap: the footers of a few files
+    /// are read, however many there are.
+    ///
+    /// # Errors
+    /// As [`Self::open`], of what is looked at.
+    pub(crate) fn newest_columns(&self) -> Result<Option<SchemaRef>> {
+        let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let with_csv = self.with_csv || declared.is_some();
+        let listed = list(&self.folder, with_csv).map_err(|error| exec_datafusion_err!("{error}"))?;
+        if listed.is_empty() {
+            return Ok(None);
+        }
+        let newest = &listed[listed.len().saturating_sub(NEWEST_FILES)..];
+        Ok(Some(self.columns(newest, &declared.unwrap_or_default())?.0))
     }
 
     /// The columns of these files, and of these the ones that directories name.

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::child::Child;
+use crate::child::{Child, is_check};
 use crate::observed::controller;
 use crate::pod::{Exit, PodFacts, current};
 
@@ -60,13 +60,15 @@ pub fn runs(jobs: &[Arc<Child>], pods: &[Arc<PodFacts>], owners: &BTreeSet<&str>
     let is_ours = |job: &Child| {
         controller(&job.metadata).is_some_and(|owner| owners.contains(owner.uid.as_str()))
             && job.metadata.deletion_timestamp.is_none()
+            && !is_check(&job.metadata)
     };
     let mut runs: Vec<Run> = jobs.iter().filter(|job| is_ours(job)).filter_map(|job| run(job, pods)).collect();
     runs.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
     runs
 }
 
-fn run(observed: &Child, pods: &[Arc<PodFacts>]) -> Option<Run> {
+/// A run, or a check, from its Job; `None`: it does not fit its type.
+pub fn run(observed: &Child, pods: &[Arc<PodFacts>]) -> Option<Run> {
     // A Job that does not fit its type is as good as one that is not there.
     let job: Job = observed.as_type().ok()?;
     let uid = job.metadata.uid?;

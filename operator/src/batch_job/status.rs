@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use data_platform_crds::batch_job::{
-    ActiveRunStatus, BatchInterval, BatchJobStatus, RunResult, RunStatus, SchedulerStatus,
+    ActiveRunStatus, BatchInterval, BatchJobStatus, CheckStatus, RunResult, RunStatus, SchedulerStatus,
 };
 use data_platform_crds::condition::{Health, Reason, conditions, whole_seconds};
 use data_platform_crds::schedule::Schedule;
@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::batch_job::check::{self, Asked};
 use crate::batch_job::runs::{Run, interval_at, last_run};
 use crate::validated::Refusal;
 use crate::verdict::Verdict;
@@ -43,6 +44,10 @@ pub struct Facts<'a> {
     pub runs: &'a [Run],
     /// Why the newest run has no pod, as far as somebody knows.
     pub pod_refusal: Option<String>,
+    /// What is known of the check of its SQL.
+    pub check: &'a Asked,
+    /// Names what the job computes.
+    pub spec_hash: Option<&'a str>,
     /// What one run covers.
     pub interval: Option<BatchInterval>,
     /// Now.
@@ -122,15 +127,17 @@ impl Facts<'_> {
         });
         let pod = self.newest_active().filter(|run| run.pod.is_none());
         let pod = pod.map(|run| until(run.created + SignedDuration::from_secs(POD_SECONDS)));
-        start.into_iter().chain(pod).min()
+        let odd = self.newest_active().and_then(|run| run.pod.as_ref()?.odd_from()).filter(|odd| *odd > self.now);
+        start.into_iter().chain(pod).chain(odd.map(until)).min()
     }
 }
 
 /// Says of a job what its facts amount to: what comes first keeps what comes later from mattering. `last`: the run that
-/// ended last.
-pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
-    if let Some((reason, message)) = &facts.refusal {
-        return Verdict::new(*reason, message.clone());
+/// ended last; `checked`: what the last check of its SQL came to.
+pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>, checked: Option<&CheckStatus>) -> Verdict {
+    let refusal = facts.refusal.clone().or_else(|| check::refusal(checked, last, facts.spec_hash));
+    if let Some((reason, message)) = refusal {
+        return Verdict::new(reason, message);
     }
     let is_scheduled = facts.schedule.is_some();
     let of_this_spec = |last: &&RunStatus| {
@@ -153,6 +160,9 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
     let Some(scheduler) = facts.scheduler.as_ref().filter(|_| !(is_scheduled && facts.suspended)) else {
         return idle(facts);
     };
+    if let Some(verdict) = being_checked(facts.check) {
+        return verdict;
+    }
     match last {
         Some(last) if last.result == RunResult::Failed => failed(last, is_scheduled),
         Some(_) if !is_scheduled => Verdict::new(Reason::Completed, ""),
@@ -164,6 +174,16 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>) -> Verdict {
         None if !is_scheduled => Verdict::new(Reason::Starting, "the run is being made"),
         _ if facts.missed() > 0 => Verdict::new(Reason::MissedSchedule, facts.first_missed()),
         _ => Verdict::new(Reason::Scheduled, ""),
+    }
+}
+
+/// Nobody has judged the SQL yet, and whoever is to do it is on the way or cannot: a run could not either.
+fn being_checked(check: &Asked) -> Option<Verdict> {
+    match &check.trouble {
+        Some((reason, message)) => Some(Verdict::new(*reason, message.clone())),
+        None => {
+            check.is_pending.then(|| Verdict::new(Reason::Starting, "the query is being judged before its first run"))
+        }
     }
 }
 
@@ -223,7 +243,8 @@ fn failed(run: &RunStatus, is_scheduled: bool) -> Verdict {
 /// The status of a job. What nobody knows anew stays as it was: the last run is the last run, also when its Job is gone.
 pub fn status(before: &BatchJobStatus, facts: &Facts<'_>, generation: Option<i64>) -> (BatchJobStatus, Verdict) {
     let last = last_run(before.last_run.as_ref(), facts.runs);
-    let verdict = verdict(facts, last.as_ref());
+    let checked = facts.check.answer.as_ref().or(before.check.as_ref());
+    let verdict = verdict(facts, last.as_ref(), checked);
     let time = |time: Timestamp| Time(whole_seconds(time));
     let next = facts.pending().and_then(|_| facts.schedule?.after(facts.now));
     let good = last.as_ref().filter(|run| run.result == RunResult::Succeeded);
@@ -248,6 +269,7 @@ pub fn status(before: &BatchJobStatus, facts: &Facts<'_>, generation: Option<i64
         next_interval: facts.interval.zip(next).and_then(|(grid, next)| interval_at(grid, next)),
         missed_runs: facts.pending().map(|_| i64::try_from(facts.missed()).unwrap_or(i64::MAX)),
         scheduler: facts.scheduler.clone().or_else(|| before.scheduler.clone()),
+        check: checked.cloned(),
         last_run: last,
     };
     (status, verdict)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::apply::covers;
 use crate::batch_job::build::Built;
 use crate::cache::JobKey;
-use crate::child::ChildKind;
+use crate::child::{ChildKind, is_check};
 use crate::children::{apply_children, has_ended};
 use crate::context::Context;
 use crate::error::Error;
@@ -43,7 +43,7 @@ pub(super) async fn replace(
         let owner = controller(&live.metadata).map(|owner| owner.uid.as_str());
         let is_scheduled = owner.is_some() && owner == cron_job.as_deref();
         let job = live.value();
-        let is_over = live.metadata.deletion_timestamp.is_some() || has_ended(&job);
+        let is_over = live.metadata.deletion_timestamp.is_some() || has_ended(&job) || is_check(&live.metadata);
         if is_over || !is_scheduled && owner != Some(uid) || !cannot_start(live.metadata.uid.as_deref(), &pods) {
             continue;
         }

@@ -14,6 +14,7 @@ use crate::fixtures::{Random, assert_same, children, server_with, settings, what
 use crate::pod::PodFacts;
 use crate::validated::validate;
 
+mod check;
 mod golden;
 
 type Operator = crate::fixtures::Operator<BatchJob>;

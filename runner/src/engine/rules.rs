@@ -20,6 +20,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::canonical::{canonical, canonical_beside, is_ambiguous};
 use super::checked::{self, sql_type};
 use super::functions::{guarded, stands_for, with_key};
+use super::{like, maps};
 
 /// The rule. Applied twice it changes nothing more.
 #[derive(Debug)]
@@ -110,8 +111,9 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
                 Ok(data_type) if checked::negation_wraps(&data_type) => checked::negated(*value, data_type),
                 _ => Expr::Negative(value),
             },
-            Expr::ScalarFunction(mut call) => {
+            Expr::ScalarFunction(call) => {
                 check_call(&call)?;
+                let mut call = maps::exact(call, &|expr| type_of(expr, schema))?;
                 call.args = call.args.into_iter().map(constant).collect();
                 Expr::ScalarFunction(guarded(with_key(call)?))
             }
@@ -144,6 +146,7 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
                 comparison.subquery.subquery = exact_subquery(&comparison.subquery.subquery)?;
                 Expr::SetComparison(comparison)
             }
+            Expr::Like(like) => like::exact(like)?,
             Expr::SimilarTo(_) => {
                 return plan_err!(
                     "SIMILAR TO is not supported: use LIKE, or a regular expression, regexp_like(text, pattern)"
@@ -165,6 +168,14 @@ fn constant(arg: Expr) -> Expr {
         return Expr::Literal(value, None);
     }
     arg
+}
+
+/// A constant without the cast around it.
+fn literal(arg: &Expr) -> &Expr {
+    match arg {
+        Expr::Cast(cast) => literal(&cast.expr),
+        arg => arg,
+    }
 }
 
 fn exact_subquery(plan: &Arc<LogicalPlan>) -> Result<Arc<LogicalPlan>> {
@@ -230,7 +241,10 @@ fn exact_window(call: &mut WindowFunction, schema: &DFSchema) -> Result<()> {
         && let Some(stands) = stands_for(function, &call.params.args)?
     {
         if !stands.order_by.is_empty() {
-            return plan_err!("{} OVER (…) is not supported", function.name());
+            return plan_err!(
+                "{} OVER (…) is not supported: use first_value(x) OVER (… ORDER BY y), or aggregate in a subquery",
+                function.name()
+            );
         }
         (call.fun, call.params.args) = (WindowFunctionDefinition::AggregateUDF(stands.function), stands.args);
         let filter = call.params.filter.take().map(|filter| *filter);
@@ -261,8 +275,19 @@ fn check_cast(value: &Expr, to: &DataType, schema: &DFSchema) -> Result<()> {
     }
 }
 
-/// A struct has each of its fields once.
+/// What `date_trunc` cuts to.
+const UNITS: [&str; 10] =
+    ["microsecond", "millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year"];
+
+/// A struct has each of its fields once, and a time is cut to a unit that there is.
 fn check_call(call: &ScalarFunction) -> Result<()> {
+    if call.func.name() == "date_trunc"
+        && let Some(Expr::Literal(unit, _)) = call.args.first().map(literal)
+        && let Some(Some(unit)) = unit.try_as_str()
+        && !UNITS.contains(&unit.to_lowercase().as_str())
+    {
+        return plan_err!("date_trunc cuts to no {unit}: write one of {}", UNITS.join(", "));
+    }
     if call.func.name() != "named_struct" {
         return Ok(());
     }

@@ -35,18 +35,6 @@ impl TimeRange {
         first.is_none_or(|first| date >= first) && last.is_none_or(|last| date <= last)
     }
 
-    /// Checks that the column is there and a time.
-    pub(super) fn check(&self, folder: &Path, schema: &Schema) -> Result<()> {
-        let Ok(field) = schema.field_with_name(&self.column) else {
-            let columns = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
-            return exec_err!("{} has no column {}; it has {columns}", folder.display(), self.column);
-        };
-        if !matches!(field.data_type(), DataType::Timestamp(..)) {
-            return exec_err!("the column {} is of type {}, not a timestamp", self.column, field.data_type());
-        }
-        Ok(())
-    }
-
     /// The condition over rows of a schema; a time without a zone is UTC.
     pub(super) fn condition(&self, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
         let data_type = schema.field_with_name(&self.column)?.data_type().clone();
@@ -57,6 +45,21 @@ impl TimeRange {
         let (from, to) = (compare(Operator::GtEq, self.start)?, compare(Operator::Lt, self.end)?);
         Ok(Arc::new(BinaryExpr::new(from, Operator::And, to)))
     }
+}
+
+/// Checks that a column is there and a time.
+///
+/// # Errors
+/// What the table has instead.
+pub(crate) fn check_time_column(folder: &Path, schema: &Schema, column: &str) -> Result<()> {
+    let Ok(field) = schema.field_with_name(column) else {
+        let columns = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+        return exec_err!("{} has no column {column}; it has {columns}", folder.display());
+    };
+    if !matches!(field.data_type(), DataType::Timestamp(..)) {
+        return exec_err!("the column {column} is of type {}, not a timestamp", field.data_type());
+    }
+    Ok(())
 }
 
 /// A bound in the unit of the column. Intervals begin with whole seconds; what nanoseconds cannot say is beyond all of them.

@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 
 use super::error::QueryError;
-use super::output::Output;
+use super::output::{Output, check_shown};
 use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
 use super::{planning_error, syntax};
@@ -85,14 +85,16 @@ impl TableQuery {
     /// what it holds at once; `now()` is `clock`.
     ///
     /// # Errors
-    /// It cannot be planned over these tables.
+    /// It cannot be planned over these tables, or nobody can be shown its rows.
     pub(crate) fn start(
         &self,
         tables: Arc<dyn Tables>,
         memory_bytes: usize,
         clock: i64,
     ) -> std::result::Result<SelectRows, QueryError> {
-        self.begin(tables, memory_bytes, clock).map(|(rows, _)| rows)
+        let (rows, _) = self.begin(tables, memory_bytes, clock)?;
+        check_shown(&rows.schema())?;
+        Ok(rows)
     }
 
     /// As [`Self::start`], with the plan as it was written.

@@ -35,6 +35,18 @@ pub struct QueryError {
     pub cure: Option<String>,
 }
 
+/// Words of the engine before what a value did.
+const VALUE_ERRORS: [&str; 8] = [
+    "Execution error: ",
+    "External error: ",
+    "Schema error: ",
+    "Arrow error: ",
+    "Compute error: ",
+    "Cast error: ",
+    "Invalid argument error: ",
+    "Parser error: ",
+];
+
 impl QueryError {
     pub(super) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), position: None, cure: None }
@@ -55,7 +67,7 @@ impl QueryError {
         let text = error.find_root().strip_backtrace();
         let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
         let own = ["Error during planning: ", "This feature is not implemented: ", "Internal error: ", "SQL error: "];
-        for prefix in own.into_iter().chain(["Arrow error: ", "Parser error: "]) {
+        for prefix in own.into_iter().chain(VALUE_ERRORS) {
             text = text.strip_prefix(prefix).unwrap_or(text);
         }
         let mut lines = text.lines();
@@ -85,9 +97,12 @@ impl QueryError {
     }
 }
 
-/// Messages begin with a small letter.
+/// Messages begin with a small letter, unless with a word of SQL.
 pub(super) fn lower_first(text: &str) -> String {
     let mut letters = text.chars();
+    if letters.clone().nth(1).is_some_and(char::is_uppercase) {
+        return text.to_owned();
+    }
     letters.next().map(|first| first.to_lowercase().chain(letters).collect()).unwrap_or_default()
 }
 
@@ -177,6 +192,8 @@ mod tests {
         ));
         assert_eq!(error.message, "invalid function 'cont'");
         assert_eq!(error.cure.as_deref(), Some("Did you mean 'count'?"));
+        let cast = DataFusionError::Plan("CAST of INT to TIMESTAMP".into());
+        assert_eq!(QueryError::from_datafusion(&cast).message, "CAST of INT to TIMESTAMP");
         let arrow = datafusion::arrow::error::ArrowError::ParseError("Invalid input: 1 furlong".into());
         assert_eq!(QueryError::from_datafusion(&arrow.into()).message, "invalid input: 1 furlong");
     }

@@ -86,6 +86,21 @@ impl Output {
     }
 }
 
+/// Refuses rows that nobody can be shown: JSON of any type. What no sink takes otherwise, such as an interval, can be.
+///
+/// # Errors
+/// The column, and what would work.
+pub(super) fn check_shown(schema: &Schema) -> Result<(), QueryError> {
+    let is_any = |data_type: &DataType| match data_type {
+        DataType::Union(..) => true,
+        DataType::List(item) => matches!(item.data_type(), DataType::Union(..)),
+        _ => false,
+    };
+    let fields = schema.fields().iter().filter(|field| is_any(field.data_type()));
+    let columns: Vec<FieldRef> = fields.cloned().collect();
+    if columns.is_empty() { Ok(()) } else { Output::new(&Schema::new(columns)).map(drop) }
+}
+
 struct Unfit {
     problem: String,
     cure: &'static str,

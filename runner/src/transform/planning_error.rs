@@ -14,18 +14,30 @@ use super::window::Edge;
 
 /// What a translation needs to know of the query.
 pub(super) struct Translation<'a> {
-    pub(super) places: &'a Places,
-    pub(super) session: &'a Session,
-    pub(super) inputs: &'a QueryInputs,
+    places: &'a Places,
+    /// Names that it may call.
+    functions: Vec<&'a str>,
+    /// What a stream reads; `None` for a query over tables, which has no windows.
+    inputs: Option<&'a QueryInputs>,
 }
 
-impl Translation<'_> {
+impl<'a> Translation<'a> {
+    /// Of a query over a stream.
+    pub(super) fn of_stream(places: &'a Places, session: &'a Session, inputs: &'a QueryInputs) -> Self {
+        Self { places, functions: session.function_names(), inputs: Some(inputs) }
+    }
+
     pub(super) fn of(&self, error: &DataFusionError) -> QueryError {
         if let DataFusionError::SchemaError(schema, _) = error.find_root() {
             match schema.as_ref() {
                 SchemaError::FieldNotFound { field, valid_fields } => {
-                    let names: Vec<&str> = valid_fields.iter().map(|field| field.name.as_str()).collect();
-                    if Edge::from_name(&field.name).is_some() && field.relation.is_some() {
+                    let mut names: Vec<&str> = Vec::new();
+                    for field in valid_fields {
+                        if !names.contains(&field.name.as_str()) {
+                            names.push(&field.name);
+                        }
+                    }
+                    if self.edge(&field.name).is_some() && field.relation.is_some() {
                         return QueryError::new(format!("the window's {} belongs to no table", field.name))
                             .at(self.places.column(&field.name))
                             .cure(format!("write {} alone", field.name));
@@ -73,11 +85,15 @@ impl Translation<'_> {
 
     fn unknown_column(&self, name: &str, columns: &[&str]) -> QueryError {
         let error = QueryError::new(format!("there is no column {name}")).at(self.places.column(name));
-        if Edge::from_name(name).is_none() {
-            let declared = self.inputs.schemas().flat_map(|schema| schema.fields());
+        if self.edge(name).is_none() {
+            let declared = self.inputs.into_iter().flat_map(QueryInputs::schemas).flat_map(|schema| schema.fields());
             let declared: Vec<&str> = declared.map(|field| field.name().as_str()).collect();
             let columns = if columns.is_empty() { declared } else { columns.to_vec() };
-            return error.cure(suggest::hint(name, &columns, "the columns are"));
+            return if columns.is_empty() {
+                error
+            } else {
+                error.cure(suggest::hint(name, &columns, "the columns are"))
+            };
         }
         error.cure(if self.places.window.is_some() {
             format!(
@@ -89,9 +105,14 @@ impl Translation<'_> {
         })
     }
 
+    /// The edge of a window that a name is, in a query that may have one.
+    fn edge(&self, name: &str) -> Option<Edge> {
+        self.inputs.and_then(|_| Edge::from_name(name))
+    }
+
     fn unknown_function(&self, name: &str) -> QueryError {
         let error = QueryError::new(format!("there is no function {name}")).at(self.places.function(name));
-        error.cure(instead_of(name, self.session.function_names()))
+        error.cure(instead_of(name, self.functions.iter().copied()))
     }
 
     /// "requires Int64, but received String" for each form of the function, in one line.
@@ -101,7 +122,8 @@ impl Translation<'_> {
             .skip(1)
             .filter_map(|rest| {
                 let (wanted, rest) = rest.split_once(", but received ")?;
-                Some((wanted, rest.split([' ', '.', ',']).next()?))
+                let received = rest.split([' ', '.', ',']).next()?;
+                Some((wanted, if received == "String" { "VARCHAR" } else { received }))
             })
             .collect();
         let received = pairs.first().map_or("these types", |(_, received)| received);
@@ -120,23 +142,34 @@ impl Translation<'_> {
 
 /// What went wrong when a query over tables was planned.
 pub(super) fn of_tables(error: &DataFusionError, state: &SessionState) -> QueryError {
-    let found = QueryError::from_datafusion(error);
-    let message = found.message.as_str();
-    if let Some(table) = after(message, "table '", '\'').filter(|_| message.ends_with("not found")) {
+    let message = QueryError::from_datafusion(error).message;
+    if let Some(table) = after(&message, "table '", '\'').filter(|_| message.ends_with("not found")) {
         return QueryError::new(format!("there is no table {}", last_part(table)));
     }
-    if let Some(name) = after(message, "invalid function '", '\'') {
-        let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
-        let names = names.chain(state.window_functions().keys()).map(String::as_str);
-        return QueryError::new(format!("there is no function {name}")).cure(instead_of(name, names));
-    }
-    found
+    let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+    let names = names.chain(state.window_functions().keys()).map(String::as_str);
+    Translation { places: &Places::default(), functions: names.collect(), inputs: None }.of(error)
 }
 
 /// What to write instead of a function that is not there.
 pub(super) fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match name {
         "unix_timestamp" => "use to_unixtime(t)".to_owned(),
+        "date_add" | "dateadd" | "date_sub" | "datesub" | "timestampadd" | "add_months" | "adddate" => {
+            "add an interval: t + INTERVAL '1 day', t - INTERVAL '3 months'".to_owned()
+        }
+        "datediff" | "date_diff" | "timestampdiff" => {
+            "subtract seconds: (to_unixtime(b) - to_unixtime(a)) / 86400 are days".to_owned()
+        }
+        "tumble" | "hop" | "session" => {
+            "a query over tables has no windows: GROUP BY date_bin(INTERVAL '1 minute', t), …".to_owned()
+        }
+        "last_day" => "write date_trunc('month', t) + INTERVAL '1 month' - INTERVAL '1 day'".to_owned(),
+        "explode" | "flatten_array" => "use unnest(list)".to_owned(),
+        "listagg" | "group_concat" => "use string_agg(x, ',' ORDER BY y)".to_owned(),
+        "if" | "iff" => "use CASE WHEN … THEN … ELSE … END".to_owned(),
+        "date_format" => "use to_char(t, '%Y-%m-%d')".to_owned(),
+        "size" => "use cardinality(list)".to_owned(),
         "get_json_object" | "from_json" | "json_tuple" => {
             "use json_get_str(x, 'key') and its siblings, or declare the field as a column with its path".to_owned()
         }

@@ -134,7 +134,7 @@ fn plan_here(sql: &str, inputs: &QueryInputs, clock: &BatchClock) -> Result<Stre
     let places = &syntax.places;
     let session = Session::new(inputs, clock)
         .map_err(|error| QueryError::new(format!("no session could be made: {}", describe(&error))))?;
-    let translation = Translation { places, session: &session, inputs };
+    let translation = Translation::of_stream(places, &session, inputs);
     let failed = |error| translation.of(&error);
     let state_form = syntax.state_form(&|name| session.is_aggregate(name));
     let context = Context { places, inputs };

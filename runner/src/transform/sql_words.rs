@@ -85,8 +85,78 @@ fn types_in_sql(text: &str) -> String {
     TYPES.iter().fold(text.to_owned(), |text, (engine, sql)| text.replace(engine, sql))
 }
 
+/// Beginnings of messages, in small letters, what to say instead, and what would work.
+const REWORDED: [(&str, &str, &str); 15] = [
+    (
+        "invalid escape character in like",
+        "ESCAPE takes one character",
+        "write one, such as LIKE '50!%' ESCAPE '!'; without ESCAPE it is the backslash",
+    ),
+    (
+        "physical plan does not support logical expression exists",
+        "EXISTS stands in WHERE, not here",
+        "filter by it, or join with the subquery in FROM",
+    ),
+    (
+        "physical plan does not support logical expression outerreferencecolumn",
+        "what stands in FROM reads no column of the table beside it",
+        "for a list: SELECT id, unnest(list) AS x FROM t; else write a join with ON",
+    ),
+    (
+        "physical plan does not support logical expression",
+        "a subquery of this form stands in WHERE, not here",
+        "filter by it, or join with the subquery in FROM",
+    ),
+    ("unsupported ast node pivot", "PIVOT is not supported", "write sum(x) FILTER (WHERE key = 'a') AS a, …"),
+    (
+        "unsupported ast node unpivot",
+        "UNPIVOT is not supported",
+        "write SELECT 'a' AS key, a AS value FROM t UNION ALL …",
+    ),
+    ("unsupported ast node matchrecognize", "MATCH_RECOGNIZE is not supported", "use window functions, lag and lead"),
+    ("unsupported ast node", "a part of FROM is not supported", "name tables, and subqueries in parentheses"),
+    (
+        "unsupported logical plan: creatememorytable",
+        "SELECT … INTO is not supported",
+        "leave INTO out: the sink says where rows go",
+    ),
+    ("fetch clause", "FETCH FIRST is not supported", "write LIMIT"),
+    (
+        "lateral views",
+        "LATERAL VIEW is not supported",
+        "unnest in the SELECT list: SELECT id, unnest(list) AS x FROM t",
+    ),
+    (
+        "count distinct with multiple arguments",
+        "count(DISTINCT …) takes one value",
+        "make one of them: count(DISTINCT struct(a, b))",
+    ),
+    (
+        "min/max accumulator not implemented",
+        "min and max do not compare values of this type",
+        "take a part of it that has an order, such as a field",
+    ),
+    (
+        "aggregate function calls cannot be nested",
+        "aggregates cannot be nested",
+        "aggregate in a subquery first, and again above it",
+    ),
+    (
+        "aggregate functions are not allowed in the where clause",
+        "WHERE has an aggregate",
+        "write it in HAVING, or filter a subquery's result",
+    ),
+];
+
 /// Messages that have a better wording, with what would work.
 fn known(message: &str) -> Option<QueryError> {
+    let small = message.to_lowercase();
+    if let Some((_, said, cure)) = REWORDED.iter().find(|(begin, ..)| small.starts_with(begin)) {
+        return Some(QueryError::new(*said).cure(*cure));
+    }
+    if message.contains("to grouping function is not in grouping columns") {
+        return Some(QueryError::new("grouping(x) takes an x of GROUP BY").cure("group by it, or leave grouping out"));
+    }
     if message.starts_with("unnest should be rewritten") {
         let error = QueryError::new("unnest stands in the SELECT list, nowhere else");
         return Some(error.cure("unnest in a subquery, and use its column in the outer SELECT"));
@@ -99,12 +169,14 @@ fn known(message: &str) -> Option<QueryError> {
         let error = QueryError::new(format!("{function} does not take {given}"));
         return Some(error.cure("look at what it takes in docs/sql.md, and CAST the value"));
     }
+    if let Some((array, call)) = message.split_once("Array overflow on ") {
+        return Some(QueryError::new(format!("the result of {call} does not fit {}", types_in_sql(array))));
+    }
     if message.contains("unexpected argument type to 'json_") && message.contains("got Struct(") {
         let error = QueryError::new("-> reads JSON text, not a struct");
         return Some(error.cure("a field of a struct is column['field']"));
     }
-    let lower = message.to_lowercase();
-    if let Some(rest) = lower.find("cannot coerce arithmetic expression ").map(|at| &message[at + 36..]) {
+    if let Some(rest) = small.find("cannot coerce arithmetic expression ").map(|at| &message[at + 36..]) {
         let operands = rest.split(" to valid types").next().unwrap_or(rest);
         let mut words = operands.split(' ');
         let operator = words.find(|word| ["+", "-", "*", "/", "%"].contains(word)).unwrap_or("+");
@@ -128,6 +200,11 @@ mod tests {
         assert_eq!(
             text("Cannot coerce arithmetic expression Utf8View + Utf8 to valid types"),
             "+ does not take VARCHAR and VARCHAR: write || to join texts"
+        );
+        assert_eq!(text("Int8Array overflow on abs(-128)"), "the result of abs(-128) does not fit TINYINT");
+        assert_eq!(
+            text("Physical plan does not support logical expression Exists(Exists { subquery: <subquery> })"),
+            "EXISTS stands in WHERE, not here: filter by it, or join with the subquery in FROM"
         );
         assert_eq!(
             text("Extract not supported by ExprPlanner: EXTRACT(x)"),

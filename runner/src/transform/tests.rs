@@ -50,7 +50,14 @@ fn events_schema() -> SchemaRef {
         field("day", DataType::Date32),
         field("deviceType", text),
         field("seen", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))),
+        field("counts", map_of(DataType::Utf8View, DataType::Int64)),
     ]))
+}
+
+/// As declared columns have maps.
+fn map_of(key: DataType, value: DataType) -> DataType {
+    let entries = Fields::from(vec![Field::new("keys", key, false), Field::new("values", value, true)]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }
 
 fn events() -> SourceTable {

@@ -347,7 +347,7 @@ fn wrong_queries() -> Vec<Wrong> {
             "a type that a function does not take",
             "count(*)",
             "sum(team)",
-            &["job.yaml:16:32: spec.query: sum does not take String", "CAST the value"],
+            &["job.yaml:16:32: spec.query: sum does not take VARCHAR", "CAST the value"],
         ),
         query(
             "a condition that is no condition",

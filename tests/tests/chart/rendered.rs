@@ -130,6 +130,8 @@ fn the_operator_is_told_what_the_values_say() -> anyhow::Result<()> {
         ("default", "LEASE_NAME", Some("rel-data-platform-operator")),
         ("everything", "RUNNER_IMAGE_PULL_SECRETS", Some("registry,mirror")),
         ("everything", "RUNNER_ROLLOUT", Some("auto")),
+        ("default", "CHECK_QUERIES", Some("true")),
+        ("everything", "CHECK_QUERIES", Some("false")),
         ("everything", "RUNNER_SERVICE_ACCOUNT", Some("jobs")),
         ("everything", "RENEW_DEADLINE", Some("20s")),
         ("everything", "HTTP_ADDRESS", Some("0.0.0.0:8081")),

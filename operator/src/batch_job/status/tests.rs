@@ -78,6 +78,7 @@ struct Case {
     last: &'static str,
     scheduler: Option<SchedulerStatus>,
     before: BatchJobStatus,
+    check: Asked,
     now: &'static str,
 }
 
@@ -92,6 +93,7 @@ impl Case {
             last: "2026-02-16T12:05:00Z",
             scheduler: Some(SchedulerStatus { kind: SchedulerKind::CronJob, name: "a".to_owned(), spec_hash: None }),
             before: BatchJobStatus::default(),
+            check: Asked::default(),
             now: NOW,
         }
     }
@@ -126,6 +128,8 @@ impl Case {
             cron_job: self.schedule.as_ref().map(|_| &cron_job),
             changed: None,
             pod_refusal: self.pod_refusal.map(str::to_owned),
+            check: &self.check,
+            spec_hash: Some("spec"),
             runs: &runs(&self.jobs, &self.pods, &BTreeSet::from(["c"])),
             interval: Some(BatchInterval::Hour),
             now: at(self.now),
@@ -149,6 +153,94 @@ fn ended_before(result: RunResult) -> BatchJobStatus {
         seconds: None,
     };
     BatchJobStatus { last_run: Some(last_run), ..BatchJobStatus::default() }
+}
+
+/// The answer of a check; without a reason it found nothing.
+fn checked(reason: &str, time: &str, message: &str) -> CheckStatus {
+    CheckStatus {
+        spec_hash: "spec".to_owned(),
+        time: Time(at(time)),
+        reason: (!reason.is_empty()).then(|| reason.to_owned()),
+        message: message.to_owned(),
+    }
+}
+
+#[test]
+fn what_a_check_says_counts_until_a_run_has_begun_after_it() {
+    let wrong = || checked("InvalidSpec", "2026-02-16T12:00:00Z", "spec.query: there is no column usr_id");
+    let pending = || Asked { is_pending: true, ..Asked::default() };
+    let no_image =
+        || Asked { is_pending: true, trouble: Some((Reason::ImageMissing, "i".to_owned())), ..Asked::default() };
+    let answered = |answer| Asked { answer: Some(answer), ..Asked::default() };
+    let good = || Case::new().run(Some(("Complete", "")), Some(exit(0, "Completed", said("Ended"))));
+    for (what, case, reason, health) in [
+        ("it goes on", Case::new().with(|case| case.check = pending()), Reason::Starting, Health::Progressing),
+        (
+            "its image is not there",
+            Case::new().with(|case| case.check = no_image()),
+            Reason::ImageMissing,
+            Health::Stalled,
+        ),
+        (
+            "nobody waits for it where nothing is to run",
+            Case::new().with(|case| (case.check, case.suspended) = (no_image(), true)),
+            Reason::Suspended,
+            Health::Suspended,
+        ),
+        (
+            "a run that goes on knows more of the image",
+            Case::new().run(None, Some(json!({"running": {}}))).with(|case| case.check = no_image()),
+            Reason::RunActive,
+            Health::Progressing,
+        ),
+        (
+            "it has just refused",
+            Case::new().with(|case| case.check = answered(wrong())),
+            Reason::InvalidSpec,
+            Health::Stalled,
+        ),
+        (
+            "it refused, and its Job is gone",
+            Case::new().with(|case| case.before.check = Some(wrong())),
+            Reason::InvalidSpec,
+            Health::Stalled,
+        ),
+        (
+            "it refused a suspended job",
+            Case::new().with(|case| (case.before.check, case.suspended) = (Some(wrong()), true)),
+            Reason::InvalidSpec,
+            Health::Stalled,
+        ),
+        (
+            "it refused another spec",
+            Case::new().with(|case| case.before.check = Some(CheckStatus { spec_hash: "old".to_owned(), ..wrong() })),
+            Reason::Scheduled,
+            Health::Healthy,
+        ),
+        (
+            "it found nothing",
+            Case::new().with(|case| case.before.check = Some(checked("", "2026-02-16T12:00:00Z", ""))),
+            Reason::Scheduled,
+            Health::Healthy,
+        ),
+        (
+            "a run that began later was good",
+            good().with(|case| case.before.check = Some(wrong())),
+            Reason::Scheduled,
+            Health::Healthy,
+        ),
+        (
+            "a run that began before was good",
+            good().with(|case| case.before.check = Some(CheckStatus { time: Time(at(NOW)), ..wrong() })),
+            Reason::InvalidSpec,
+            Health::Stalled,
+        ),
+    ] {
+        let (status, verdict) = case.status();
+        assert_eq!((verdict.reason, verdict.health), (reason, health), "{what}: {verdict:?}");
+        let known = case.check.answer.clone().or(case.before.check.clone());
+        assert_eq!(status.check, known, "{what}");
+    }
 }
 
 #[test]
@@ -319,6 +411,8 @@ fn the_operator_looks_again_when_the_time_alone_changes_what_is_said() {
             cron_job: Some(&cron_job),
             changed: None,
             pod_refusal: None,
+            check: &Asked::default(),
+            spec_hash: None,
             runs: &[],
             interval: None,
             now: at(now),
@@ -347,6 +441,11 @@ fn a_status_stays_below_16_kb_however_many_runs_there_are() {
         cron_job: None,
         changed: None,
         pod_refusal: None,
+        check: &Asked {
+            answer: Some(checked("InvalidSpec", "2026-02-16T12:00:00Z", &"\"".repeat(1_000))),
+            ..Asked::default()
+        },
+        spec_hash: Some("spec"),
         runs: &runs,
         interval: Some(BatchInterval::Hour),
         now: at(NOW),
@@ -386,6 +485,8 @@ fn verdict_of(cron_job: &Value, runs: &[Run], now: &str) -> Verdict {
         cron_job: Some(cron_job),
         changed: None,
         pod_refusal: None,
+        check: &Asked::default(),
+        spec_hash: None,
         runs,
         interval: Some(BatchInterval::Hour),
         now: at(now),

@@ -10,7 +10,7 @@ use crate::args::{LogLevel, PlaceArgs, RunArgs};
 use crate::checkpoint::record::Rank;
 use crate::commands::error::CommandError;
 use crate::config::job::RunOptions;
-use crate::config::{ConfigError, Loaded, check_without_operator, load_in_pod, load_one};
+use crate::config::{ConfigError, JobSource, Loaded, check_without_operator, load_in_pod, load_one};
 use crate::source::kafka::config::Secrets;
 
 /// A job, and how to run it.
@@ -28,22 +28,37 @@ impl Asked {
             check_without_operator(&loaded)?;
             return Ok(Self { loaded, options: super::options(args)? });
         };
-        let config = read_config(file)?;
-        let place = PlaceArgs {
-            outputs: args.place.outputs.clone().or(Some(config.outputs_root.clone())),
-            checkpoints: args.place.checkpoints.clone().or(Some(config.checkpoints_root.clone())),
-            namespace: args.place.namespace.clone().or(Some(config.namespace.clone())),
-        };
+        let (config, place) = read_config_at(file, &args.place)?;
         let args = RunArgs { place, ..args.clone() };
         let mut options = super::options(&args)?;
         options.candidate.rank = Rank { takeover: args.takeover, ..rank(&config.job) };
         if std::env::var_os("SECRETS_DIR").is_none() {
             options.secrets = Secrets::new(PathBuf::from(&config.secrets_root));
         }
-        let value = serde_json::to_value(&config.job).expect("a resource that was read can be written");
-        let loaded = load_in_pod(&file.display().to_string(), Manifest::from_value(value), &args.job.source())?;
+        let loaded = loaded(file, &config, &args.job.source())?;
         Ok(Self { loaded, options })
     }
+}
+
+/// The job that the operator wrote for a pod, and where its data lie unless the command line says otherwise.
+pub(crate) fn of_pod(file: &Path, place: &PlaceArgs, source: &JobSource) -> Result<(Loaded, PlaceArgs), CommandError> {
+    let (config, place) = read_config_at(file, place)?;
+    Ok((loaded(file, &config, source)?, place))
+}
+
+fn loaded(file: &Path, config: &RunnerConfig, source: &JobSource) -> Result<Loaded, CommandError> {
+    let value = serde_json::to_value(&config.job).expect("a resource that was read can be written");
+    Ok(load_in_pod(&file.display().to_string(), Manifest::from_value(value), source)?)
+}
+
+fn read_config_at(file: &Path, place: &PlaceArgs) -> Result<(RunnerConfig, PlaceArgs), CommandError> {
+    let config = read_config(file)?;
+    let place = PlaceArgs {
+        outputs: place.outputs.clone().or(Some(config.outputs_root.clone())),
+        checkpoints: place.checkpoints.clone().or(Some(config.checkpoints_root.clone())),
+        namespace: place.namespace.clone().or(Some(config.namespace.clone())),
+    };
+    Ok((config, place))
 }
 
 fn read_config(file: &Path) -> Result<RunnerConfig, CommandError> {

@@ -49,10 +49,33 @@ pub(crate) fn constant_call(expr: &Expr) -> Option<&str> {
         Expr::ScalarFunction(call)
             if call.func.inner().is::<Guarded>() && call.func.signature().volatility == Volatility::Immutable =>
         {
-            let constant = call.args.iter().all(|argument| matches!(argument, Expr::Literal(..)));
-            constant.then(|| call.func.name())
+            call.args.iter().all(is_constant).then(|| call.func.name())
         }
         _ => None,
+    }
+}
+
+/// Whether an expression is made of constants alone.
+fn is_constant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(..) => true,
+        Expr::Cast(cast) => is_constant(&cast.expr),
+        Expr::ScalarFunction(call) => {
+            call.func.signature().volatility == Volatility::Immutable && call.args.iter().all(is_constant)
+        }
+        _ => false,
+    }
+}
+
+/// Some functions of times forget the zone of what they promised: `to_timestamp` of a column of text. The moment is the same.
+fn in_promised_zone(value: ColumnarValue, promised: &DataType) -> Result<ColumnarValue> {
+    match (value.data_type(), promised) {
+        (DataType::Timestamp(unit, zone), DataType::Timestamp(wanted_unit, wanted))
+            if unit == *wanted_unit && zone != *wanted =>
+        {
+            value.cast_to(promised, None)
+        }
+        _ => Ok(value),
     }
 }
 
@@ -118,7 +141,9 @@ impl ScalarUDFImpl for Guarded {
         if let Some(estimate) = self.estimate {
             limits::check(self.name(), estimate, &args)?;
         }
-        caught(self.name(), || self.function.inner().invoke_with_args(args))
+        let promised = Arc::clone(&args.return_field);
+        let value = caught(self.name(), || self.function.inner().invoke_with_args(args))?;
+        in_promised_zone(value, promised.data_type())
     }
 
     fn simplify(&self, args: Vec<Expr>, info: &SimplifyContext) -> Result<ExprSimplifyResult> {

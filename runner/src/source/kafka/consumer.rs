@@ -118,6 +118,15 @@ impl KafkaSource {
         }
     }
 
+    /// The queue's limit counts per partition and is fixed when the client is made: one that was made for fewer partitions
+    /// would hold too much. Their queues are gone before.
+    fn make_room_for(&mut self, partitions: usize) {
+        if partitions > self.partitions_expected.max(1) {
+            self.partitions_expected = partitions;
+            self.client = None;
+        }
+    }
+
     fn every_partition<T: Clone>(&self, value: &T) -> Partitions<T> {
         let of = |topic: &Topic| (0..topic.partitions).map(|partition| (partition, value.clone())).collect();
         self.identity.topics.iter().map(|(name, topic)| (name.clone(), of(topic))).collect()
@@ -185,10 +194,8 @@ impl Source for KafkaSource {
     fn identity(&mut self) -> Result<Identity, SourceError> {
         let topics = self.describe()?;
         let partitions = topics.values().map(|topic| topic.partitions as usize).sum::<usize>();
-        if self.partitions.is_empty() && partitions > self.partitions_expected.max(1) {
-            // The queue's limit counts per partition and is fixed when the client is made.
-            self.partitions_expected = partitions;
-            self.client = None;
+        if self.partitions.is_empty() {
+            self.make_room_for(partitions);
         }
         if self.identity.cluster_id.is_empty() {
             let client = self.asking()?;
@@ -266,8 +273,9 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
-        let client = self.client()?;
         self.partitions.clear();
+        self.make_room_for(positions.values().map(BTreeMap::len).sum());
+        let client = self.client()?;
         let failed = |error: KafkaError| SourceError::Failed { operation: "assign", detail: error.to_string() };
         let mut list = TopicPartitionList::new();
         for (topic, partitions) in positions {

@@ -12,8 +12,8 @@ use super::*;
 
 /// Rows with everything that makes trouble: nulls, empty text, letters of several bytes, ends of types.
 const ROWS: &str = r#"
-{"timestamp": 0, "user_id": "Ann", "event_type": "{\"a\": {\"b\": [1, 2]}, \"n\": 5, \"s\": \"x\"}", "app_type": "web", "amount": 1.5, "quantity": 3, "price": 12.34, "tags": ["b", "a", "b"], "properties": {"pageUrl": "https://example.com/p?q=1&r=%20#f", "sizes": [3, 1, 2]}, "flag": true, "day": "2026-02-16", "deviceType": "2026-02-16T14:00:00Z", "seen": "2026-02-16T14:00:00Z", "session_id": "7"}
-{"timestamp": 1, "user_id": "", "event_type": "no json", "amount": -0.0, "quantity": 0, "price": 0.00, "tags": [], "flag": false, "day": "1969-12-31", "deviceType": "", "seen": "1969-12-31T23:59:59.999999Z", "session_id": "x"}
+{"timestamp": 0, "user_id": "Ann", "event_type": "{\"a\": {\"b\": [1, 2]}, \"n\": 5, \"s\": \"x\"}", "app_type": "web", "amount": 1.5, "quantity": 3, "price": 12.34, "tags": ["b", "a", "b"], "properties": {"pageUrl": "https://example.com/p?q=1&r=%20#f", "sizes": [3, 1, 2]}, "flag": true, "day": "2026-02-16", "deviceType": "2026-02-16T14:00:00Z", "seen": "2026-02-16T14:00:00Z", "session_id": "7", "counts": {"a": 1, "b": 2}}
+{"timestamp": 1, "user_id": "", "event_type": "no json", "amount": -0.0, "quantity": 0, "price": 0.00, "tags": [], "flag": false, "day": "1969-12-31", "deviceType": "", "seen": "1969-12-31T23:59:59.999999Z", "session_id": "x", "counts": {}}
 {"timestamp": 2, "user_id": "Zoë😀", "amount": 0.0, "quantity": 9223372036854775807, "price": 99999999.99, "tags": ["é"], "seen": "9999-12-31T00:00:00Z", "session_id": "-9223372036854775808"}
 {"timestamp": 3}
 "#;
@@ -163,6 +163,13 @@ const EXPRESSIONS: &[&str] = &[
     "user_id LIKE 'A%'",
     "user_id ILIKE 'a%'",
     "user_id LIKE 'A!%' ESCAPE '!'",
+    "user_id NOT LIKE 'A!_n' ESCAPE '!'",
+    "user_id ILIKE 'a!nn' ESCAPE '!'",
+    "user_id LIKE user_id ESCAPE 'n'",
+    "user_id LIKE concat('A', '%') ESCAPE '\\'",
+    "user_id LIKE 'A%' ESCAPE ''",
+    "user_id LIKE 'A%!' ESCAPE '!'",
+    "'50%' LIKE concat('50', '!%') ESCAPE '!'",
     "user_id NOT LIKE '%n'",
     "user_id SIMILAR TO 'A%'",
     "user_id ~ '^A'",
@@ -231,6 +238,17 @@ const EXPRESSIONS: &[&str] = &[
     "to_char(seen, '%Y-%m')",
     "to_timestamp('2026-02-16T14:00:00Z')",
     "to_timestamp(\"deviceType\")",
+    "to_timestamp_millis(\"deviceType\")",
+    "to_timestamp_micros(\"deviceType\")",
+    "to_timestamp_nanos(\"deviceType\")",
+    "to_timestamp_seconds(\"deviceType\")",
+    "to_timestamp(CAST(day AS VARCHAR))",
+    "to_timestamp(CAST(day AS VARCHAR), '%Y-%m-%d')",
+    "to_timestamp_millis(CAST(day AS VARCHAR), '%d.%m.%Y', '%Y-%m-%d')",
+    "to_date(CAST(day AS VARCHAR))",
+    "to_unixtime(CAST(day AS VARCHAR))",
+    "date_bin(INTERVAL '15 minutes', seen, TIMESTAMP '2026-01-01 00:05:00')",
+    "to_local_time(seen)",
     "to_timestamp('16.02.2026 14:00', '%d.%m.%Y %H:%M')",
     "to_timestamp_seconds(quantity)",
     "to_timestamp_millis(quantity)",
@@ -308,6 +326,86 @@ const EXPRESSIONS: &[&str] = &[
     "lookup(MAP {'web': 2.0}, app_type, 0.5)",
     "MAP {'a': 1, 'a': 2}",
     "element_at(MAP {'a': 1}, 'a')",
+    "counts",
+    "counts['a']",
+    "counts['a'] + 1",
+    "counts['nobody']",
+    "counts[user_id]",
+    "element_at(counts, 'a')",
+    "map_extract(counts, 'a')",
+    "map_keys(counts)",
+    "map_values(counts)",
+    "map_entries(counts)",
+    "cardinality(counts)",
+    "array_has(map_keys(counts), 'a')",
+    "lookup(counts, 'a', 0)",
+    "named_struct('q', counts)['q']['a']",
+    "MAP {user_id: counts['b']}",
+    // Further functions over declared columns, whose texts are views.
+    "array_replace(tags, 'b', 'c')",
+    "array_positions(tags, 'b')",
+    "array_prepend('z', tags)",
+    "array_resize(tags, 5, 'z')",
+    "arrays_zip(tags, tags)",
+    "array_pop_back(tags)",
+    "array_pop_front(tags)",
+    "array_has_any(tags, ['a'])",
+    "array_has_all(tags, ['a', 'b'])",
+    "array_first(tags, x -> x > 'a')",
+    "array_compact(tags)",
+    "array_remove_all(tags, 'b')",
+    "array_remove_n(tags, 'b', 1)",
+    "array_replace_all(tags, 'b', 'c')",
+    "array_ndims(tags)",
+    "array_dims(tags)",
+    "array_any_value(tags)",
+    "array_avg(properties.sizes)",
+    "array_product(properties.sizes)",
+    "array_add(properties.sizes, [1, 1, 1])",
+    "empty(tags)",
+    "array_transform(tags, x -> x || '!')",
+    "array_filter(tags, x -> x LIKE 'b%')",
+    "'a' = ANY(tags)",
+    "3 = ANY(properties.sizes)",
+    "tags = ['b', 'a', 'b']",
+    "tags || ['z']",
+    "regexp_instr(user_id, 'n')",
+    "decode(encode(user_id, 'base64'), 'base64')",
+    "encode(digest(user_id, 'sha256'), 'hex')",
+    "find_in_set(user_id, 'Ann,Bob')",
+    "to_char(day, '%d.%m.%Y')",
+    "date_trunc('month', day)",
+    "date_bin(INTERVAL '7 days', timestamp)",
+    "date_part('epoch', seen)",
+    "date_part('fortnight', seen)",
+    "extract(isodow FROM seen)",
+    "nvl2(user_id, 'x', 'y')",
+    "greatest(user_id, 'B')",
+    "least(day, DATE '2026-01-01')",
+    "nanvl(amount, 1.0)",
+    "CASE user_id WHEN 'Ann' THEN tags ELSE ['x'] END",
+    "coalesce(tags, ['none'])",
+    "named_struct('user', user_id, 'list', tags)['list'][1]",
+    "struct(user_id, quantity)",
+    "CAST(tags AS VARCHAR)",
+    "CAST(properties AS VARCHAR)",
+    "CAST(counts AS VARCHAR)",
+    "string_to_array(user_id, 'n')",
+    "array_to_string(string_to_array(user_id, ''), '-')",
+    "regexp_like(user_id, '(')",
+    "CAST(user_id AS BYTEA)",
+    "user_id IN ('Ann', 'Bob')",
+    "user_id BETWEEN 'A' AND 'B'",
+    "(user_id, quantity) = ('Ann', 3)",
+    "arrow_field(user_id)",
+    "cast_to_type('5', quantity)",
+    "to_time('10:00:00')",
+    "make_time(10, 0, 0)",
+    "price % 5",
+    "price / NULLIF(quantity, 0)",
+    "quantity ^ 2",
+    "width_bucket(quantity, 0, 10, 5)",
+    "percent_rank() OVER (ORDER BY quantity)",
     // Conditions.
     "CASE WHEN flag THEN 1 ELSE 2 END",
     "CASE quantity WHEN 3 THEN 'three' END",
@@ -337,11 +435,14 @@ const EXPRESSIONS: &[&str] = &[
 #[test]
 fn an_expression_gives_the_same_everywhere_or_is_refused_everywhere() {
     let mut differ = vec![];
+    let mut never = vec![];
     let mut refused: BTreeMap<&str, String> = BTreeMap::new();
     for expr in EXPRESSIONS {
         let is_planned = plan(&format!("SELECT {expr} AS v FROM app_events")).is_ok();
+        let mut has_answered = false;
         for row in 0..4 {
             let (stream, batch, query) = (of_stream(expr, row), of_batch(expr, row), of_query(expr, row));
+            has_answered |= stream.is_ok();
             match (&stream, &batch) {
                 (Ok(rows), Ok(same)) if rows == same && query.is_ok() => {}
                 // What `query` shows and no sink takes, for example a time out of range or an interval.
@@ -354,8 +455,12 @@ fn an_expression_gives_the_same_everywhere_or_is_refused_everywhere() {
                     .push(format!("{expr}, row {row}:\n  stream {stream:?}\n  batch {batch:?}\n  query {query:?}")),
             }
         }
+        if is_planned && !has_answered && !OF_NO_VALUE.contains(expr) {
+            never.push(format!("{expr}: {:?}", refused.get(expr)));
+        }
     }
     assert!(differ.is_empty(), "{}", differ.join("\n"));
+    assert!(never.is_empty(), "validated, and then no value is right: {}", never.join("\n"));
     for (expr, error) in refused {
         for word in ["ExprPlanner", "DataFusion", "Utf8", "Int64", "not yet implemented", "internal error", "ScalarUDF"]
         {
@@ -363,6 +468,9 @@ fn an_expression_gives_the_same_everywhere_or_is_refused_everywhere() {
         }
     }
 }
+
+/// What is planned and has no answer for any value, by its nature.
+const OF_NO_VALUE: &[&str] = &["quantity / 0", "date_part('fortnight', seen)"];
 
 /// Why a stream refuses what tables have.
 const OF_TABLES: &[&str] = &["a subquery inside an expression", "without a window"];

@@ -459,7 +459,7 @@ fn names_and_types_that_do_not_fit() {
             &["user_id is neither in GROUP BY nor inside an aggregate", "collect_set(user_id)", "column 8"],
         ),
         ("COUNT_ALL WINDOW_CLAUSE HAVING amount > 1", &["amount is neither in GROUP BY"]),
-        ("SELECT sum(user_id) AS n FROM app_events WINDOW_CLAUSE", &["sum does not take String", "column 8"]),
+        ("SELECT sum(user_id) AS n FROM app_events WINDOW_CLAUSE", &["sum does not take VARCHAR", "column 8"]),
         ("SELECT upper(user_id, app_type) AS n FROM app_events", &["upper", "column 8"]),
         ("SELECT tags + 1 AS n FROM app_events", &["does not take"]),
         ("SELECT 1 AS n FROM app_events WHERE quantity", &["non-boolean", "quantity", "column 37"]),

@@ -16,7 +16,7 @@ const SYSTEM_FOLDERS: [&str; 16] = [
 
 /// What of an object is not as it should be.
 pub(super) fn oddities(object: &Value, namespace: &str) -> Vec<String> {
-    let mut odd = Oddities(Vec::new());
+    let mut odd = Oddities { said: Vec::new(), is_check: false };
     let metadata = &object["metadata"];
     let job = metadata["labels"]["dataplatform.io/job"].as_str().unwrap_or_default();
     let job_kind = metadata["labels"]["dataplatform.io/kind"].as_str().unwrap_or_default();
@@ -37,6 +37,10 @@ pub(super) fn oddities(object: &Value, namespace: &str) -> Vec<String> {
     let selector = json!({"dataplatform.io/job": job, "dataplatform.io/kind": job_kind});
     let spec = &object["spec"];
     match object["kind"].as_str().unwrap_or_default() {
+        "Job" if metadata["labels"]["dataplatform.io/check"] == "true" => {
+            odd.is_check = true;
+            odd.pod(&spec["template"], job, job_kind);
+        }
         "Deployment" => {
             odd.same("selector", &spec["selector"], &json!({"matchLabels": selector}));
             if spec["replicas"].as_i64().is_none_or(|replicas| replicas > 1) {
@@ -70,14 +74,18 @@ pub(super) fn oddities(object: &Value, namespace: &str) -> Vec<String> {
         "ConfigMap" => odd.same("immutable", &object["immutable"], &json!(true)),
         other => odd.say(format!("nothing of kind {other} is made")),
     }
-    odd.0
+    odd.said
 }
 
-struct Oddities(Vec<String>);
+struct Oddities {
+    said: Vec<String>,
+    /// It judges a query, and runs nothing.
+    is_check: bool,
+}
 
 impl Oddities {
     fn say(&mut self, text: String) {
-        self.0.push(text);
+        self.said.push(text);
     }
 
     fn same(&mut self, what: &str, found: &Value, expected: &Value) {
@@ -179,7 +187,8 @@ impl Oddities {
             ],
         );
         self.same("image", &container["image"], &json!(RUNNER_IMAGE));
-        self.same("args", &container["args"], &json!(["run", "--config", "/etc/data-platform/job/job.json"]));
+        let command = if self.is_check { "validate" } else { "run" };
+        self.same("args", &container["args"], &json!([command, "--config", "/etc/data-platform/job/job.json"]));
         self.same("terminationMessagePath", &container["terminationMessagePath"], &json!("/dev/termination-log"));
         let security = json!({
             "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": true,
@@ -197,6 +206,14 @@ impl Oddities {
                 // The text of the restart annotation, which the runner only compares.
                 "DATA_PLATFORM_RESTARTED_AT" => {
                     self.same(name, &env["valueFrom"], &Value::Null);
+                    continue;
+                }
+                // The number of the take-over annotation, and nothing but a number.
+                "DATA_PLATFORM_TAKEOVER" => {
+                    self.same(name, &env["valueFrom"], &Value::Null);
+                    if env["value"].as_str().is_none_or(|text| text.parse::<i64>().is_err()) {
+                        self.say(format!("env {name}: {}", env["value"]));
+                    }
                     continue;
                 }
                 "DATA_PLATFORM_POD_UID" => {

@@ -71,6 +71,28 @@ fn exactly_the_planned_ranges_are_read_from_each_partition() {
 }
 
 #[test]
+fn partitions_that_come_to_a_running_job_get_their_part_of_the_queue_and_no_more() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 4, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    produce(&servers, 0, 0..10);
+    produce(&servers, 3, 0..10);
+    let mut source = source(&servers);
+    source.identity().unwrap();
+    // As it was when the topic had one partition.
+    (source.partitions_expected, source.client) = (1, None);
+    source.assign(&BTreeMap::from([(TOPIC.to_owned(), BTreeMap::from([(0, 0)]))])).unwrap();
+    assert_eq!(read(&mut source, &ranges(&[(0, (0, 5))])).len(), 5);
+    let before = Arc::clone(source.client.as_ref().unwrap());
+    let all = BTreeMap::from([(0, 5), (1, 0), (2, 0), (3, 0)]);
+    source.assign(&BTreeMap::from([(TOPIC.to_owned(), all)])).unwrap();
+    assert_eq!(source.partitions_expected, 4);
+    assert!(!Arc::ptr_eq(&before, source.client.as_ref().unwrap()), "its limit is that of one partition");
+    drop(before);
+    assert_eq!(read(&mut source, &ranges(&[(0, (5, 10)), (3, (0, 10))])).len(), 15);
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_named() {
     let mut source = source("127.0.0.1:1");
     let error = source.identity().unwrap_err();
