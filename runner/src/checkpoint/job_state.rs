@@ -17,7 +17,7 @@ use crate::checkpoint::record::{
 };
 use crate::checkpoint::slot_log::Fold;
 use crate::counters::Counters;
-use crate::offsets::{Partitions, Range, map_partitions};
+use crate::offsets::{Partitions, Range};
 use crate::storage::paths;
 
 pub use computed::Computed;
@@ -89,10 +89,10 @@ pub struct Rewound {
     /// The version that it went back to.
     pub to: u64,
     /// Partitions that went on elsewhere, and where.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Partitions::is_empty")]
     pub positions: Partitions<i64>,
     /// Records `[start, end)` that windows which were open then miss.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Partitions::is_empty")]
     pub lost: Partitions<(i64, i64)>,
 }
 
@@ -144,7 +144,7 @@ impl JobState {
     /// The job after record 0.
     pub fn begin(start: Start) -> Self {
         let partition = |position: &i64| PartitionState { position: *position, ..PartitionState::default() };
-        let partitions = map_partitions(&start.offsets, partition);
+        let partitions = start.offsets.map(partition);
         let covered = |root: &String| OutputState {
             root: root.clone(),
             covered: start.offsets.clone(),
@@ -221,10 +221,8 @@ impl JobState {
         if commit.watermark < self.watermark {
             return Err(format!("its watermark {:?} is before {:?}", commit.watermark, self.watermark));
         }
-        for (topic, partitions) in &commit.partitions {
-            for (partition, range) in partitions {
-                self.advance(topic, *partition, range)?;
-            }
+        for (topic, partition, range) in commit.partitions.iter() {
+            self.advance(topic, partition, range)?;
         }
         self.topics.extend(commit.new_topics.clone());
         self.apply_published(commit.published);
@@ -253,7 +251,7 @@ impl JobState {
         self.totals = commit.totals.clone();
         self.breaker = commit.breaker;
         self.commits += 1;
-        let positions = map_partitions(&self.partitions, |partition| partition.position);
+        let positions = self.positions();
         for (name, output) in &commit.outputs {
             let known = self.outputs.entry(name.clone()).or_default();
             known.root.clone_from(&output.root);
@@ -295,7 +293,7 @@ impl JobState {
         if before.deduplicate != plan.deduplicate {
             self.remember_otherwise(plan.deduplicate.is_some());
         }
-        let covered = map_partitions(&self.partitions, |partition| partition.position);
+        let covered = self.positions();
         for (name, root) in &plan.outputs {
             let fresh = || OutputState { root: root.clone(), covered: covered.clone(), ..OutputState::default() };
             self.outputs.entry(name.clone()).or_insert_with(fresh).root.clone_from(root);
@@ -334,11 +332,10 @@ impl JobState {
     }
 
     fn advance(&mut self, topic: &str, partition: i32, range: &Range) -> Result<(), String> {
-        let known = self.partitions.entry(topic.to_owned()).or_default();
         let fresh = PartitionState { position: range.start, ..PartitionState::default() };
-        let state = known.entry(partition).or_insert(fresh);
+        let state = self.partitions.or_insert(topic, partition, fresh);
         for output in self.outputs.values_mut() {
-            output.covered.entry(topic.to_owned()).or_default().entry(partition).or_insert(range.start);
+            output.covered.or_insert(topic, partition, range.start);
         }
         if range.start != state.position || range.end < range.start {
             return Err(format!(
@@ -386,18 +383,14 @@ impl JobState {
         }
         for (topic, moved) in topics {
             for batch in self.replay.values_mut() {
-                let Some(ranges) = batch.partitions.get_mut(topic) else { continue };
-                ranges.retain(|partition, _| !moved.lost.contains_key(partition));
-                if ranges.is_empty() {
-                    batch.partitions.remove(topic);
-                }
+                batch.partitions.retain(|of, partition, _| of != topic || !moved.lost.contains_key(&partition));
             }
         }
     }
 
     fn move_topic(&mut self, topic: &str, moved: &TopicMove, clock: i64) {
         let is_new = self.topics.insert(topic.to_owned(), moved.id.clone()).as_ref() != Some(&moved.id);
-        let known = self.partitions.entry(topic.to_owned()).or_default();
+        let known = self.partitions.topic_mut(topic);
         if is_new {
             known.clear();
         }
@@ -407,7 +400,7 @@ impl JobState {
             known.entry(*partition).or_insert(fresh).position = *position;
         }
         for output in self.outputs.values_mut() {
-            let covered = output.covered.entry(topic.to_owned()).or_default();
+            let covered = output.covered.topic_mut(topic);
             if is_new {
                 covered.clear();
             }
@@ -447,6 +440,11 @@ impl JobState {
     /// Paths of the references' objects that a rebuild needs, or the next commit may name again.
     pub fn live_references(&self) -> impl Iterator<Item = &str> {
         self.replay.values().flat_map(|batch| paths_of(&batch.references)).chain(paths_of(&self.references))
+    }
+
+    /// Next offset of each partition.
+    pub fn positions(&self) -> Partitions<i64> {
+        self.partitions.map(|partition| partition.position)
     }
 
     /// Epoch of the owner; 0 before the first.
@@ -507,7 +505,7 @@ mod tests {
     }
 
     fn one_partition<T>(value: T) -> Partitions<T> {
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+        Partitions::of("t", [(0, value)])
     }
 
     fn own(epoch: u64) -> Record {
@@ -584,7 +582,7 @@ mod tests {
         let mut back = before.clone();
         back.apply(10, &rewind(2, 4, BTreeMap::new())).unwrap();
         assert_eq!((back.version, back.epoch(), back.partitions["t"][&0].position), (10, 4, 8));
-        assert_eq!(back.rewinds, [Rewound { version: 10, to: 2, positions: BTreeMap::new(), lost: BTreeMap::new() }]);
+        assert_eq!(back.rewinds, [Rewound { version: 10, to: 2, positions: Partitions::new(), lost: Partitions::new() }]);
         assert!(apply(&mut back.clone(), commit(1, 8, 9)).is_err(), "the owner before is fenced");
         apply(&mut back, commit(4, 8, 9)).unwrap();
         assert_eq!(back.version, 11);
@@ -626,7 +624,7 @@ mod tests {
     fn a_truncated_topic_goes_on_at_its_end_and_keeps_what_is_known_of_it() {
         let mut state = started();
         let Commit { mut partitions, .. } = commit(1, 5, 8);
-        partitions.get_mut("t").unwrap().get_mut(&0).unwrap().watermark = Some(3);
+        partitions.get_mut("t", 0).unwrap().watermark = Some(3);
         apply(&mut state, Commit { partitions, ..commit(1, 5, 8) }).unwrap();
         state.topics.insert("t".to_owned(), "id".to_owned());
         let moved = TopicMove { id: "id".to_owned(), positions: BTreeMap::from([(0, 6)]), lost: BTreeMap::new() };

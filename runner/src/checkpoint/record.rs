@@ -223,7 +223,7 @@ pub struct Commit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Vec<StateObject>>,
     /// Which of the records were duplicates, by partition.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Partitions::is_empty")]
     pub duplicates: Partitions<Duplicates>,
     /// Versions of the reference tables that this batch used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -530,7 +530,7 @@ mod tests {
         Record::Commit(Box::new(Commit {
             epoch: 2,
             owner: "o".to_owned(),
-            partitions: BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, range), (11, range)]))]),
+            partitions: Partitions::of("t", [(0, range), (11, range)]),
             ..Commit::default()
         }))
     }

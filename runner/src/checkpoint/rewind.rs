@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkpoint::job_state::{FoldError, JobState};
 use crate::checkpoint::record::{FORMAT, Own, Rank, Record, Rewind, TopicMove};
 use crate::checkpoint::survey::{Damage, Survey};
-use crate::offsets::{Partitions, map_partitions};
+use crate::offsets::Partitions;
 
 /// What somebody asks for.
 #[derive(Clone, Debug, Default)]
@@ -305,9 +305,8 @@ fn topic_move(target: &JobState, topic: &str, now: &TopicNow) -> Result<TopicMov
         return Err(RewindRefused::UnknownTopic { topic: topic.to_owned(), known });
     };
     let positions: BTreeMap<i32, i64> = if *id == now.id {
-        let known = target.partitions.get(topic).cloned().unwrap_or_default();
-        let is_short =
-            |(partition, end): &(&i32, &i64)| known.get(partition).is_some_and(|state| state.position > **end);
+        let known = |partition| target.partitions.get(topic, partition);
+        let is_short = |(partition, end): &(&i32, &i64)| known(**partition).is_some_and(|state| state.position > **end);
         now.ends.iter().filter(is_short).map(|(partition, end)| (*partition, *end)).collect()
     } else {
         now.ends.keys().map(|partition| (*partition, 0)).collect()
@@ -323,10 +322,10 @@ fn unreadable(target: &JobState, topic: &str, moved: &TopicMove, is_new: bool) -
     let first = target.usable_snapshot().map_or(0, |snapshot| snapshot.version + 1);
     let mut lost: BTreeMap<i32, (i64, i64)> = BTreeMap::new();
     for batch in target.replay.range(first..).map(|(_, batch)| batch) {
-        for (partition, range) in batch.partitions.get(topic).into_iter().flatten() {
-            let is_gone = is_new || moved.positions.get(partition).is_some_and(|end| range.end > *end);
+        for (partition, range) in batch.partitions.topic(topic) {
+            let is_gone = is_new || moved.positions.get(&partition).is_some_and(|end| range.end > *end);
             if range.records > 0 && is_gone {
-                let known = lost.entry(*partition).or_insert((range.start, range.end));
+                let known = lost.entry(partition).or_insert((range.start, range.end));
                 *known = (known.0.min(range.start), known.1.max(range.end));
             }
         }
@@ -378,15 +377,13 @@ pub fn snapshot_versions(survey: &Survey, last: u64) -> String {
 
 /// What must still be in Kafka for the job to go on: first offset of each partition that is read again or on.
 pub fn needed_offsets(after: &JobState, state_is_whole: bool) -> Partitions<i64> {
-    let mut needed = map_partitions(&after.partitions, |state| state.position);
+    let mut needed = after.positions();
     let first = after.usable_snapshot().filter(|_| state_is_whole).map_or(0, |snapshot| snapshot.version + 1);
     for batch in after.replay.range(first..).map(|(_, batch)| batch) {
-        for (topic, ranges) in &batch.partitions {
-            for (partition, range) in ranges.iter().filter(|(_, range)| range.records > 0) {
-                let start = range.lost_until.unwrap_or(range.start);
-                let known = needed.entry(topic.clone()).or_default().entry(*partition).or_insert(start);
-                *known = (*known).min(start);
-            }
+        for (topic, partition, range) in batch.partitions.iter().filter(|(.., range)| range.records > 0) {
+            let start = range.lost_until.unwrap_or(range.start);
+            let known = needed.or_insert(topic, partition, start);
+            *known = (*known).min(start);
         }
     }
     needed

@@ -117,7 +117,8 @@ impl Audit {
         out.push_str(&self.records(log));
         for rewound in &end.rewinds {
             let _ = writeln!(out, "rewind       version {} went back to version {}", rewound.version, rewound.to);
-            for (topic, lost) in &rewound.lost {
+            for topic in rewound.lost.topics() {
+                let lost = &rewound.lost[topic];
                 let lost = crate::checkpoint::rewind::ranges_text(topic, lost);
                 let _ = writeln!(out, "             windows that were open then miss, as was accepted: {lost}");
             }
@@ -128,17 +129,15 @@ impl Audit {
 
     fn offsets(&self, log: &AuditedLog) -> comfy_table::Table {
         let mut shown = list(&["topic", "partition", "from offset", "to before", "offsets", "records read"]);
-        for (topic, partitions) in &log.covered {
-            for (partition, covered) in partitions {
-                shown.add_row([
-                    topic.clone(),
-                    partition.to_string(),
-                    grouped(covered.first.unsigned_abs()),
-                    grouped(covered.next.unsigned_abs()),
-                    grouped((covered.next - covered.first).unsigned_abs()),
-                    log.records_of(topic, *partition).map_or_else(|| "-".to_owned(), grouped),
-                ]);
-            }
+        for (topic, partition, covered) in log.covered.iter() {
+            shown.add_row([
+                topic.to_owned(),
+                partition.to_string(),
+                grouped(covered.first.unsigned_abs()),
+                grouped(covered.next.unsigned_abs()),
+                grouped((covered.next - covered.first).unsigned_abs()),
+                log.records_of(topic, partition).map_or_else(|| "-".to_owned(), grouped),
+            ]);
         }
         align_right(&mut shown, &[1, 2, 3, 4, 5]);
         shown
@@ -206,9 +205,8 @@ impl Audit {
 
     fn verdict(&self, out: &mut String, log: &AuditedLog) {
         if self.problems.is_empty() {
-            let partitions: usize = log.covered.values().map(BTreeMap::len).sum();
-            let offsets: i64 =
-                log.covered.values().flat_map(|known| known.values()).map(|covered| covered.next - covered.first).sum();
+            let partitions = log.covered.len();
+            let offsets: i64 = log.covered.values().map(|covered| covered.next - covered.first).sum();
             let _ = writeln!(
                 out,
                 "\nPROVED: {} offsets of {partitions} partitions are covered exactly once, and every record is counted",

@@ -43,12 +43,9 @@ pub fn looked(
     bounds: &Partitions<Bounds>,
     asked: i64,
 ) {
-    for (topic, partitions) in bounds {
-        for (partition, bounds) in partitions {
-            let position = positions.get(topic).and_then(|known| known.get(partition)).copied();
-            let known = read_up_to.entry(topic.clone()).or_default().entry(*partition).or_default();
-            known.looked(position.unwrap_or(bounds.earliest), bounds.end, asked);
-        }
+    for (topic, partition, bounds) in bounds.iter() {
+        let position = positions.at(topic, partition).unwrap_or(bounds.earliest);
+        read_up_to.or_insert(topic, partition, ReadUpTo::default()).looked(position, bounds.end, asked);
     }
 }
 
@@ -91,9 +88,7 @@ mod tests {
 
     #[test]
     fn a_partition_that_is_new_is_looked_at_from_its_beginning() {
-        let of = |earliest, end| {
-            Partitions::from([("t".to_owned(), std::collections::BTreeMap::from([(0, Bounds { earliest, end })]))])
-        };
+        let of = |earliest, end| Partitions::of("t", [(0, Bounds { earliest, end })]);
         let mut known = Partitions::new();
         looked(&mut known, &Partitions::new(), &of(3, 5), 10);
         assert_eq!(known["t"][&0].unread_since(), None);

@@ -2,7 +2,6 @@
 //!
 //! Pure: functions of offsets and clocks.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::checkpoint::record::Breaker;
@@ -13,18 +12,16 @@ use crate::offsets::Partitions;
 /// backlog is not listed; one with backlog gets at least one offset as long as there are enough for all.
 pub fn micro_batch(positions: &Partitions<i64>, ends: &Partitions<i64>, records_max: i64) -> Partitions<(i64, i64)> {
     let mut backlog = Vec::new();
-    for (topic, partitions) in ends {
-        for (partition, end) in partitions {
-            let position = positions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or(0);
-            if *end > position {
-                backlog.push((topic, *partition, position, *end - position));
-            }
+    for (topic, partition, end) in ends.iter() {
+        let position = positions.at(topic, partition).unwrap_or(0);
+        if *end > position {
+            backlog.push((topic, partition, position, *end - position));
         }
     }
     let total: i128 = backlog.iter().map(|(.., lag)| i128::from(*lag)).sum();
     let all = total <= i128::from(records_max);
     let mut left = records_max;
-    let mut ranges: Partitions<(i64, i64)> = BTreeMap::new();
+    let mut ranges = Partitions::new();
     let waiting = backlog.len() as i64;
     for (number, (topic, partition, position, lag)) in backlog.into_iter().enumerate() {
         let others = (waiting - number as i64 - 1).min((left - 1).max(0));
@@ -34,7 +31,7 @@ pub fn micro_batch(positions: &Partitions<i64>, ends: &Partitions<i64>, records_
         let take = if all { lag } else { share.min(lag) };
         if take > 0 {
             left -= take;
-            ranges.entry(topic.clone()).or_default().insert(partition, (position, position + take));
+            ranges.insert(topic, partition, (position, position + take));
         }
     }
     ranges
@@ -68,16 +65,17 @@ pub fn breaker(before: Breaker, clock: i64, records: u64, bad: u64, max_percent:
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use proptest::prelude::*;
 
     fn offsets(values: &[i64]) -> Partitions<i64> {
-        let partitions = values.iter().enumerate().map(|(partition, value)| (partition as i32, *value)).collect();
-        BTreeMap::from([("t".to_owned(), partitions)])
+        Partitions::of("t", (0..).zip(values.iter().copied()))
     }
 
     fn lengths(ranges: &Partitions<(i64, i64)>) -> Vec<i64> {
-        ranges.values().flat_map(|partitions| partitions.values()).map(|(start, end)| end - start).collect()
+        ranges.values().map(|(start, end)| end - start).collect()
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::offsets::{Partitions, map_partitions};
+use crate::offsets::Partitions;
 use crate::source::dead_letter::{DeadLetters, QUERY};
 use crate::source::record::{NoHeaders, Record};
 use crate::source::{Source, SourceError, WithoutLeader};
@@ -26,19 +26,16 @@ pub(super) fn read_again(
 ) -> Result<(), SourceError> {
     let mut letters = DeadLetters::new();
     loop {
-        forget_empty(&mut refused);
+        refused.retain(|_, _, offsets| !offsets.is_empty());
         let range = |offsets: &BTreeMap<i64, Vec<String>>| {
             (*offsets.keys().next().unwrap_or(&0), offsets.keys().next_back().map_or(0, |last| last + 1))
         };
-        let ranges = map_partitions(&refused, range);
+        let ranges = refused.map(range);
         let mut positions = then.clone();
-        for (topic, partitions) in &ranges {
-            let starts = partitions.iter().map(|(partition, (start, _))| (*partition, *start));
-            positions.entry(topic.clone()).or_default().extend(starts);
-        }
+        positions.extend(ranges.iter().map(|(topic, partition, (start, _))| (topic, partition, *start)));
         source.assign(&positions)?;
         let read = source.read(&ranges, WithoutLeader::Await, stop, &mut |record| {
-            let offsets = refused.get_mut(record.topic).and_then(|known| known.get_mut(&record.partition));
+            let offsets = refused.get_mut(record.topic, record.partition);
             for why in offsets.and_then(|offsets| offsets.remove(&record.offset)).unwrap_or_default() {
                 letters.push_refused(record, QUERY, &why);
             }
@@ -47,8 +44,7 @@ pub(super) fn read_again(
         match read {
             Ok(_) => break,
             Err(SourceError::OffsetsGone { topic, partition, earliest, .. }) => {
-                let offsets = refused.get_mut(&topic).and_then(|known| known.get_mut(&partition));
-                let Some(offsets) = offsets else { break };
+                let Some(offsets) = refused.get_mut(&topic, partition) else { break };
                 let left = offsets.split_off(&earliest);
                 let gone = std::mem::replace(offsets, left);
                 without_value(&mut letters, &topic, partition, gone);
@@ -56,18 +52,11 @@ pub(super) fn read_again(
             Err(error) => return Err(error),
         }
     }
-    for (topic, partitions) in refused {
-        for (partition, offsets) in partitions {
-            without_value(&mut letters, &topic, partition, offsets);
-        }
+    for (topic, partition, offsets) in refused.into_all() {
+        without_value(&mut letters, &topic, partition, offsets);
     }
     hand_on(&mut letters)?;
     source.assign(then)
-}
-
-fn forget_empty(refused: &mut Refusals) {
-    refused.values_mut().for_each(|partitions| partitions.retain(|_, offsets| !offsets.is_empty()));
-    refused.retain(|_, partitions| !partitions.is_empty());
 }
 
 fn without_value(letters: &mut DeadLetters, topic: &str, partition: i32, offsets: BTreeMap<i64, Vec<String>>) {
@@ -90,12 +79,12 @@ mod tests {
 
     fn refusals(offsets: &[i64]) -> Refusals {
         let offsets = offsets.iter().map(|offset| (*offset, vec!["no".to_owned()])).collect();
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, offsets)]))])
+        Partitions::of("t", [(0, offsets)])
     }
 
     fn letters(cluster: &MemoryCluster, offsets: &[i64], then: i64) -> Vec<(i64, Option<Vec<u8>>)> {
         let mut source = cluster.source(&["t"], 1);
-        let then = BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, then)]))]);
+        let then = Partitions::of("t", [(0, then)]);
         let mut batches: Vec<RecordBatch> = Vec::new();
         read_again(&mut source, &StopSignal::new(), refusals(offsets), &then, &mut |letters| {
             batches.extend(letters.take());
@@ -103,7 +92,7 @@ mod tests {
         })
         .unwrap();
         let after = source.read(
-            &map_partitions(&then, |position| (*position, position + 1)),
+            &then.map(|position| (*position, position + 1)),
             WithoutLeader::Leave,
             &StopSignal::new(),
             &mut |_| Ok(()),

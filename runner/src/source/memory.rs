@@ -181,10 +181,10 @@ impl MemorySource {
     /// Something about every partition that somebody leads.
     fn of_partitions<T>(&self, tell: impl Fn(&MemoryPartition) -> T) -> Result<Partitions<T>, SourceError> {
         let cluster = self.cluster.ask()?;
-        let mut told: Partitions<T> = BTreeMap::new();
+        let mut told = Partitions::new();
         for (name, topic) in cluster.topics.iter().filter(|(name, _)| self.topics.contains(*name)) {
             for (number, partition) in (0..).zip(&topic.partitions).filter(|(_, partition)| !partition.leaderless) {
-                told.entry(name.clone()).or_default().insert(number, tell(partition));
+                told.insert(name, number, tell(partition));
             }
         }
         Ok(told)
@@ -216,20 +216,13 @@ impl Source for MemorySource {
                 found.map_or(partition.end, |(offset, _)| *offset)
             }),
             StartingOffsets::Explicit(given) => {
-                let mut offsets = self.of_partitions(|partition| (partition.first, partition.end))?;
-                let resolved = offsets.iter_mut().map(|(topic, partitions)| {
-                    let resolve = |(partition, (first, end)): (&i32, &(i64, i64))| {
-                        let start = given.get(topic).and_then(|known| known.get(partition));
-                        let offset = match start {
-                            Some(StartOffset::Latest) => *end,
-                            Some(StartOffset::At(offset)) => *offset,
-                            Some(StartOffset::Earliest) | None => *first,
-                        };
-                        (*partition, offset)
-                    };
-                    (topic.clone(), partitions.iter().map(resolve).collect())
-                });
-                Ok(resolved.collect())
+                let offsets = self.of_partitions(|partition| (partition.first, partition.end))?;
+                let start = |topic: &str, partition| given.get(topic)?.get(&partition);
+                Ok(offsets.map_at(|topic, partition, (first, end)| match start(topic, partition) {
+                    Some(StartOffset::Latest) => *end,
+                    Some(StartOffset::At(offset)) => *offset,
+                    Some(StartOffset::Earliest) | None => *first,
+                }))
             }
         }
     }
@@ -252,21 +245,15 @@ impl Source for MemorySource {
         visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
     ) -> Result<Partitions<PartitionRead>, SourceError> {
         drop(self.cluster.ask()?);
-        let mut reads: Partitions<PartitionRead> = BTreeMap::new();
+        let mut reads = ranges.map(|(start, _)| PartitionRead { start: *start, end: *start, records: 0 });
         let mut left = Vec::new();
-        for (topic, partitions) in ranges {
-            for (partition, (start, end)) in partitions {
-                let known = self.positions.get(topic).and_then(|known| known.get(partition)).copied();
-                if known != Some(*start) {
-                    let detail = format!("{topic} partition {partition} is at {known:?}, not at {start}");
-                    return Err(SourceError::Failed { operation: "read", detail });
-                }
-                reads
-                    .entry(topic.clone())
-                    .or_default()
-                    .insert(*partition, PartitionRead { start: *start, end: *start, records: 0 });
-                left.push((topic.clone(), *partition, *end));
+        for (topic, partition, (start, end)) in ranges.iter() {
+            let known = self.positions.at(topic, partition);
+            if known != Some(*start) {
+                let detail = format!("{topic} partition {partition} is at {known:?}, not at {start}");
+                return Err(SourceError::Failed { operation: "read", detail });
             }
+            left.push((topic.to_owned(), partition, *end));
         }
         while !left.is_empty() {
             if stop.is_stopped() {
@@ -275,10 +262,10 @@ impl Source for MemorySource {
             let chosen = self.random.below(left.len() as u64) as usize;
             let run = 1 + self.random.below(20) as i64;
             let (topic, partition, end) = left[chosen].clone();
-            let read = reads.get_mut(&topic).and_then(|known| known.get_mut(&partition)).expect("it is in the ranges");
+            let read = reads.get_mut(&topic, partition).expect("it is in the ranges");
             let until = end.min(read.end + run);
             let is_led = self.run(&topic, partition, until, read, visit)?;
-            self.positions.entry(topic.clone()).or_default().insert(partition, read.end);
+            self.positions.insert(&topic, partition, read.end);
             match (is_led, without_leader) {
                 (true, _) if read.end < end => {}
                 (true, _) | (false, WithoutLeader::Leave) => drop(left.swap_remove(chosen)),
@@ -350,7 +337,7 @@ mod tests {
     use super::*;
 
     fn range(partition: i32, start: i64, end: i64) -> Partitions<(i64, i64)> {
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(partition, (start, end))]))])
+        Partitions::of("t", [(partition, (start, end))])
     }
 
     fn read(
@@ -376,7 +363,7 @@ mod tests {
     }
 
     fn at(source: &mut MemorySource, position: i64) {
-        source.assign(&BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, position)]))])).unwrap();
+        source.assign(&Partitions::of("t", [(0, position)])).unwrap();
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::source::decode::{BadReason, DecodePlan, Decoder};
 use crate::source::places::Places;
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
-use crate::source::{Identity, Source, SourceError, WithoutLeader};
+use crate::source::{Identity, PartitionRead, Source, SourceError, WithoutLeader};
 use crate::stop::StopSignal;
 
 /// What may be on its way to the pipeline: enough batches to keep both threads busy, and few enough bytes that the
@@ -333,21 +333,18 @@ fn read(
     let reads = source.read(&request.ranges, request.without_leader, stop, &mut |record| decoding.record(record))?;
     decoding.flush()?;
     let Decoding { counters, times, .. } = decoding;
-    let mut partitions: Partitions<PartitionSummary> = BTreeMap::new();
-    for (topic, ranges) in reads {
-        for (partition, range) in ranges {
-            let time = times.get(topic.as_str()).and_then(|known| known.get(&partition)).copied().unwrap_or_default();
-            let summary = PartitionSummary {
-                start: range.start,
-                end: range.end,
-                records: range.records,
-                greatest_event_time: time.greatest,
-                has_valid: time.valid,
-                written: time.written_ms.map(|ms| ms.saturating_mul(1_000)),
-            };
-            partitions.entry(topic.clone()).or_default().insert(partition, summary);
+    let summary = |topic: &str, partition, range: &PartitionRead| {
+        let time = times.at(topic, partition).unwrap_or_default();
+        PartitionSummary {
+            start: range.start,
+            end: range.end,
+            records: range.records,
+            greatest_event_time: time.greatest,
+            has_valid: time.valid,
+            written: time.written_ms.map(|ms| ms.saturating_mul(1_000)),
         }
-    }
+    };
+    let partitions = reads.map_at(summary);
     let identity = request.look_again.then(|| source.identity());
     let written_ahead = counters.iter().map(|counters| counters.ahead).sum();
     let counters = counters.into_iter().map(DecodeCounters::into_source_counters).collect();
@@ -413,7 +410,7 @@ struct Decoding<'a> {
     counters: Vec<DecodeCounters>,
     /// By source: the records of the rows that are not handed on yet.
     places: Vec<Places>,
-    times: BTreeMap<String, BTreeMap<i32, PartitionTimes>>,
+    times: Partitions<PartitionTimes>,
     /// Records come in runs of one partition: its times, until the next one comes.
     current: (String, i32, PartitionTimes),
     /// The source of that partition.
@@ -438,7 +435,7 @@ impl<'a> Decoding<'a> {
             old,
             counters,
             places,
-            times: BTreeMap::new(),
+            times: Partitions::new(),
             current,
             source: 0,
         }
@@ -518,7 +515,7 @@ impl<'a> Decoding<'a> {
     #[cold]
     fn turn_to(&mut self, topic: &str, partition: i32) {
         self.keep_times();
-        let known = self.times.get(topic).and_then(|known| known.get(&partition)).copied().unwrap_or_default();
+        let known = self.times.at(topic, partition).unwrap_or_default();
         self.current = (topic.to_owned(), partition, known);
         // The source reads only topics of the job.
         self.source = self.routes.source_of(topic).unwrap_or_default();
@@ -528,7 +525,7 @@ impl<'a> Decoding<'a> {
     fn keep_times(&mut self) {
         let (topic, partition, times) = &self.current;
         if *partition >= 0 {
-            self.times.entry(topic.clone()).or_default().insert(*partition, *times);
+            self.times.insert(topic, *partition, *times);
         }
     }
 

@@ -60,15 +60,15 @@ pub(super) fn forget(state: &mut JobState) {
 mod tests {
     use super::*;
     use crate::checkpoint::record::{Commit, Own, QueryPlan, Record, ReplayFrom, Start};
-    use crate::offsets::Range;
+    use crate::offsets::{Partitions, Range};
 
     fn plan(sql: &str) -> Plan {
         let query = QueryPlan { sql: sql.to_owned(), state_fingerprint: "f".to_owned(), ..QueryPlan::default() };
         Plan { queries: BTreeMap::from([("t".to_owned(), query)]), ..Plan::default() }
     }
 
-    fn one<T>(value: T) -> BTreeMap<String, BTreeMap<i32, T>> {
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+    fn one<T>(value: T) -> Partitions<T> {
+        Partitions::of("t", [(0, value)])
     }
 
     /// A commit of one record that leaves the window open that `since` opened.

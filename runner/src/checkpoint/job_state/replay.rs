@@ -30,7 +30,7 @@ pub struct ReplayBatch {
     /// The ranges it read.
     pub partitions: Partitions<Range>,
     /// Which of these records were duplicates.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "Partitions::is_empty")]
     pub duplicates: Partitions<Duplicates>,
     /// The versions of references that it used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -54,10 +54,6 @@ impl ReplayBatch {
         }
     }
 
-    fn duplicates_of(&self, topic: &str, partition: i32) -> Option<&Duplicates> {
-        self.duplicates.get(topic)?.get(&partition)
-    }
-
     /// This batch and the one that follows it as one; `None` if a rebuild could then decide differently.
     fn with(&self, next: &Self, ends: &WindowEnds) -> Option<Self> {
         let is_same_window = match (self.watermark_before, next.watermark_before) {
@@ -75,21 +71,18 @@ impl ReplayBatch {
             return None;
         }
         let mut partitions = self.partitions.clone();
-        for (topic, ranges) in &next.partitions {
-            let known = partitions.entry(topic.clone()).or_default();
-            for (partition, range) in ranges {
-                let joined = match known.get(partition) {
-                    Some(before) if before.end != range.start || range.lost_until.is_some() => return None,
-                    Some(before) => Range {
-                        start: before.start,
-                        records: before.records + range.records,
-                        lost_until: before.lost_until,
-                        ..*range
-                    },
-                    None => *range,
-                };
-                known.insert(*partition, joined);
-            }
+        for (topic, partition, range) in next.partitions.iter() {
+            let joined = match self.partitions.get(topic, partition) {
+                Some(before) if before.end != range.start || range.lost_until.is_some() => return None,
+                Some(before) => Range {
+                    start: before.start,
+                    records: before.records + range.records,
+                    lost_until: before.lost_until,
+                    ..*range
+                },
+                None => *range,
+            };
+            partitions.insert(topic, partition, joined);
         }
         Some(Self {
             until: next.until,
@@ -106,14 +99,11 @@ impl ReplayBatch {
     /// The duplicates of both, by ranges that begin where those of both together do.
     fn duplicates_with(&self, next: &Self, together: &Partitions<Range>) -> Partitions<Duplicates> {
         let mut all = self.duplicates.clone();
-        for (topic, partitions) in &next.duplicates {
-            for (partition, following) in partitions {
-                let start = |ranges: &Partitions<Range>| ranges[topic][partition].start;
-                let (start, following_start) = (start(together), start(&next.partitions));
-                let before = self.duplicates_of(topic, *partition).cloned().unwrap_or_default();
-                let joined = before.with(start, following, following_start);
-                all.entry(topic.clone()).or_default().insert(*partition, joined);
-            }
+        for (topic, partition, following) in next.duplicates.iter() {
+            let start = |ranges: &Partitions<Range>| ranges[topic][&partition].start;
+            let (start, following_start) = (start(together), start(&next.partitions));
+            let before = self.duplicates.get(topic, partition).cloned().unwrap_or_default();
+            all.insert(topic, partition, before.with(start, following, following_start));
         }
         all
     }
@@ -162,14 +152,14 @@ mod tests {
     /// Executes a batch on a state, as a start does: rows that are late or in the future are left out.
     fn execute(state: &mut State, topic: &Topic, batch: &ReplayBatch) -> u64 {
         let mut refused = 0;
-        for (partition, range) in batch.partitions.get("t").into_iter().flatten() {
+        for (partition, range) in batch.partitions.topic("t") {
             for offset in range.start..range.end {
-                let time = topic[*partition as usize][offset as usize];
+                let time = topic[partition as usize][offset as usize];
                 let window = time.div_euclid(SIZE) * SIZE;
                 if time > batch.latest_event_times["s"] {
                     refused += 1;
                 } else if batch.watermark_before.is_none_or(|watermark| window + SIZE > watermark) {
-                    state.entry(window).or_default().insert((*partition, offset));
+                    state.entry(window).or_default().insert((partition, offset));
                 }
             }
         }
@@ -201,7 +191,7 @@ mod tests {
                     positions[partition] = end;
                     if end > start {
                         let range = Range { start: start as i64, end: end as i64, records: (end - start) as u64, ..Range::default() };
-                        partitions.entry("t".to_owned()).or_insert_with(BTreeMap::new).insert(partition as i32, range);
+                        partitions.insert("t", partition as i32, range);
                     }
                 }
                 let after = if rise == 0 { watermark } else { Some(watermark.unwrap_or(0) + rise) };
@@ -232,7 +222,7 @@ mod tests {
                 }
             }
             let records = |batches: &BTreeMap<u64, ReplayBatch>| -> u64 {
-                batches.values().flat_map(|batch| batch.partitions.values()).flat_map(BTreeMap::values).map(|range| range.records).sum()
+                batches.values().flat_map(|batch| batch.partitions.values()).map(|range| range.records).sum()
             };
             prop_assert_eq!(records(&merged), records(&all));
         }
@@ -247,7 +237,7 @@ mod tests {
             let commit = Commit {
                 latest_event_times: only(number),
                 watermark: Some(number),
-                partitions: BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, range)]))]),
+                partitions: Partitions::of("t", [(0, range)]),
                 ..Commit::default()
             };
             replay

@@ -91,14 +91,13 @@ pub(super) async fn run_once(access: &LogAccess, random: &mut Random) -> Result<
 }
 
 fn start_record(random: &mut Random) -> Start {
-    let offsets = (0..PARTITIONS).map(|partition| (partition, 0)).collect();
     Start {
         log_id: format!("{:08x}-simulated", random.next() as u32),
         namespace: "local".to_owned(),
         job: "job".to_owned(),
         cluster_id: "c".to_owned(),
         topics: BTreeMap::from([(TOPIC.to_owned(), "id".to_owned())]),
-        offsets: Partitions::from([(TOPIC.to_owned(), offsets)]),
+        offsets: Partitions::of(TOPIC, (0..PARTITIONS).map(|partition| (partition, 0))),
         plan: Plan { outputs: BTreeMap::from([(OUTPUT.to_owned(), OUTPUT.to_owned())]), ..Plan::default() },
         clock: 0,
         program: "simulation".to_owned(),
@@ -137,7 +136,7 @@ async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Rand
     }
     let state = if random.one_in(2) { Some(vec![write_state(log, attempt).await?]) } else { None };
     Ok(Commit {
-        partitions: Partitions::from([(TOPIC.to_owned(), ranges)]),
+        partitions: Partitions::of(TOPIC, ranges),
         outputs: BTreeMap::from([(
             OUTPUT.to_owned(),
             OutputCommit { root: OUTPUT.to_owned(), files, ..OutputCommit::default() },

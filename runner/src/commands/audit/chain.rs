@@ -37,17 +37,13 @@ impl Chains {
 
     /// Partitions that go on elsewhere: a topic was created again, or lost its end.
     pub(super) fn restart(&mut self, offsets: &Partitions<i64>) {
-        for (topic, partitions) in offsets {
-            let at = |offset: &i64| Covered { first: *offset, next: *offset };
-            let chain = self.partitions.entry(topic.clone()).or_default();
-            chain.extend(partitions.iter().map(|(partition, offset)| (*partition, at(offset))));
-        }
+        let at = |offset: &i64| Covered { first: *offset, next: *offset };
+        self.partitions.extend(offsets.iter().map(|(topic, partition, offset)| (topic, partition, at(offset))));
     }
 
     /// Adds a range `[start, end)`; the answer names what is wrong with it.
     pub(super) fn add(&mut self, topic: &str, partition: i32, start: i64, end: i64) -> Result<(), String> {
-        let chain = self.partitions.entry(topic.to_owned()).or_default();
-        let covered = chain.entry(partition).or_insert(Covered { first: start, next: start });
+        let covered = self.partitions.or_insert(topic, partition, Covered { first: start, next: start });
         let expected = covered.next;
         covered.next = covered.next.max(end);
         let place = format!("{topic} partition {partition}");
@@ -63,20 +59,17 @@ impl Chains {
     /// Compares the ends with what is known otherwise. A partition of which nothing was added is not judged.
     pub(super) fn ends_at(&self, expected: &Partitions<i64>) -> Vec<String> {
         let mut problems = Vec::new();
-        for (topic, partitions) in expected {
-            for (partition, expected) in partitions {
-                let Some(covered) = self.partitions.get(topic).and_then(|chain| chain.get(partition)) else { continue };
-                let (next, place) = (covered.next, format!("{topic} partition {partition}"));
-                if next < *expected && self.gaps_are_fine {
-                    continue;
-                }
-                if next < *expected {
-                    problems.push(format!("{place}: offsets [{next}, {expected}) are not covered"));
-                } else if next > *expected {
-                    problems.push(format!(
-                        "{place}: offsets [{expected}, {next}) are covered, and the log has not reached them"
-                    ));
-                }
+        for (topic, partition, expected) in expected.iter() {
+            let Some(covered) = self.partitions.get(topic, partition) else { continue };
+            let (next, place) = (covered.next, format!("{topic} partition {partition}"));
+            if next < *expected && self.gaps_are_fine {
+                continue;
+            }
+            if next < *expected {
+                problems.push(format!("{place}: offsets [{next}, {expected}) are not covered"));
+            } else if next > *expected {
+                problems
+                    .push(format!("{place}: offsets [{expected}, {next}) are covered, and the log has not reached them"));
             }
         }
         problems
@@ -85,12 +78,10 @@ impl Chains {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn one(offset: i64) -> Partitions<i64> {
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, offset)]))])
+        Partitions::of("t", [(0, offset)])
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<
     let counters = &commit.counters;
     let written: Vec<_> = query_outputs(plan).into_iter().filter(|name| counters.outputs.contains_key(*name)).collect();
     problems.extend(conservation(counters, plan, &written));
-    let ranges = || commit.partitions.values().flat_map(|ranges| ranges.values());
+    let ranges = || commit.partitions.values();
     let in_ranges: u64 = ranges().map(|range| range.records).sum();
     let read: u64 = counters.sources.values().map(|source| source.read).sum();
     if in_ranges != read {
@@ -76,7 +76,7 @@ pub(super) fn of_commit(commit: &Commit, before: &Counters, plan: &Plan) -> Vec<
     if gone.unsigned_abs() != lost {
         problems.push(format!("its ranges lack {gone} offsets, {lost} are counted as lost"));
     }
-    let named: u64 = commit.duplicates.values().flat_map(|known| known.values()).map(Duplicates::count).sum();
+    let named: u64 = commit.duplicates.values().map(Duplicates::count).sum();
     let duplicates: u64 = counters.sources.values().map(|source| source.duplicate).sum();
     if named != duplicates {
         problems.push(format!("it names {named} duplicates, {duplicates} are counted"));
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
     use crate::checkpoint::record::{FileCommit, OutputCommit, QueryPlan};
     use crate::counters::OutputCounters;
-    use crate::offsets::Range;
+    use crate::offsets::{Partitions, Range};
     use std::collections::BTreeMap;
 
     fn plan() -> Plan {
@@ -134,7 +134,7 @@ mod tests {
         };
         let range = Range { start: 5, end: 18, records: 10, lost_until: Some(8), ..Range::default() };
         Commit {
-            partitions: BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, range)]))]),
+            partitions: Partitions::of("t", [(0, range)]),
             outputs: BTreeMap::from([("o".to_owned(), files(5)), ("d".to_owned(), files(2))]),
             totals: counters.clone(),
             counters,
@@ -165,7 +165,7 @@ mod tests {
             problems(|c| source(c, |s| s.lost_offsets = 0))
                 .contains("its ranges lack 3 offsets, 0 are counted as lost")
         );
-        assert!(problems(|c| c.partitions.clear()).contains("its ranges have 0 records, 10 are counted as read"));
+        assert!(problems(|c| c.partitions = Partitions::new()).contains("its ranges have 0 records, 10 are counted as read"));
         assert!(
             problems(|c| c.outputs.get_mut("o").unwrap().files.clear()).contains("0 rows were written, 5 are counted")
         );
@@ -173,7 +173,7 @@ mod tests {
         let duplicates = problems(|c| {
             source(c, |s| (s.duplicate, s.tombstone) = (2, 0));
             let one = Duplicates::new(5, [9]);
-            c.duplicates = BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, one)]))]);
+            c.duplicates = Partitions::of("t", [(0, one)]);
             c.counters.outputs.get_mut("o").unwrap().filtered = 0;
             c.totals = c.counters.clone();
         });

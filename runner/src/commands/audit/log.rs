@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::job_state::JobState;
+use crate::checkpoint::job_state::{JobState, PartitionState};
 use crate::checkpoint::record::{Commit, FileCommit, Plan, Record};
 use crate::checkpoint::survey::Survey;
-use crate::offsets::{Partitions, map_partitions};
+use crate::offsets::Partitions;
 
 use super::chain::{Chains, Covered};
 use super::counting;
@@ -48,7 +48,7 @@ impl AuditedLog {
         if self.begin.version > 0 {
             return None;
         }
-        Some(self.records.get(topic).and_then(|known| known.get(&partition)).copied().unwrap_or_default())
+        Some(self.records.at(topic, partition).unwrap_or_default())
     }
 }
 
@@ -67,17 +67,15 @@ pub(super) fn follow(survey: &Survey) -> (Option<AuditedLog>, Vec<String>) {
     }
     let Some(end) = head.state else { return (None, problems) };
     let begin = begin(survey, &end);
-    let mut chains = Chains::from(&map_partitions(&begin.partitions, |state| state.position));
+    let mut chains = Chains::from(&begin.positions());
     let mut files = pending_files(&begin);
     let mut records: Partitions<u64> = Partitions::new();
     let (reached, _) = survey.walk(begin.clone(), end.version, |before, record, after| match record {
         Record::Commit(commit) => {
-            for (topic, ranges) in &commit.partitions {
-                for (partition, range) in ranges {
-                    let fits = chains.add(topic, *partition, range.start, range.end);
-                    problems.extend(fits.err().map(|problem| format!("version {}: {problem}", after.version)));
-                    *records.entry(topic.clone()).or_default().entry(*partition).or_default() += range.records;
-                }
+            for (topic, partition, range) in commit.partitions.iter() {
+                let fits = chains.add(topic, partition, range.start, range.end);
+                problems.extend(fits.err().map(|problem| format!("version {}: {problem}", after.version)));
+                *records.or_insert(topic, partition, 0) += range.records;
             }
             let unsound = counting::of_commit(commit, &before.totals, &after.plan);
             problems.extend(unsound.into_iter().map(|problem| format!("version {}: {problem}", after.version)));
@@ -102,7 +100,7 @@ pub(super) fn follow(survey: &Survey) -> (Option<AuditedLog>, Vec<String>) {
     let always: Vec<_> = always.into_iter().filter(is_as_at_start).collect();
     let unsound = counting::conservation(&end.totals, &end.plan, &always);
     problems.extend(unsound.into_iter().map(|problem| format!("in total: {problem}")));
-    problems.extend(chains.ends_at(&map_partitions(&end.partitions, |state| state.position)));
+    problems.extend(chains.ends_at(&end.positions()));
     let covered = since_the_beginning(&end);
     (Some(AuditedLog { begin, end, covered, files, records }), problems)
 }
@@ -117,17 +115,12 @@ fn begin(survey: &Survey, end: &JobState) -> JobState {
 
 /// Where each partition began and stands now.
 fn since_the_beginning(end: &JobState) -> Partitions<Covered> {
-    let mut covered: Partitions<Covered> = Partitions::new();
-    for (topic, partitions) in &end.partitions {
-        for (partition, state) in partitions {
-            let at = |known: &Partitions<i64>| known.get(topic).and_then(|known| known.get(partition)).copied();
-            let moved = end.rewinds.iter().rev().find_map(|rewound| at(&rewound.positions));
-            // A partition that came later begins at its first offset that the log knows of: 0, unless Kafka had less.
-            let first = moved.or(at(&end.start.offsets)).unwrap_or_default();
-            covered.entry(topic.clone()).or_default().insert(*partition, Covered { first, next: state.position });
-        }
-    }
-    covered
+    end.partitions.map_at(|topic, partition, state| {
+        let moved = end.rewinds.iter().rev().find_map(|rewound| rewound.positions.at(topic, partition));
+        // A partition that came later begins at its first offset that the log knows of: 0, unless Kafka had less.
+        let first = moved.or(end.start.offsets.at(topic, partition)).unwrap_or_default();
+        Covered { first, next: state.position }
+    })
 }
 
 /// Files of commits before the beginning that were decided and not noted as published.
@@ -165,16 +158,11 @@ fn files_of(commit: &Commit, before: &JobState, after: &JobState) -> Vec<Expecte
 /// Offsets since the last file of an output: what the footers of a commit must name.
 fn covered_by(name: &str, commit: &Commit, before: &JobState, after: &JobState) -> Partitions<(i64, i64)> {
     let known = before.outputs.get(name).map(|output| &output.covered);
-    let mut offsets: BTreeMap<String, BTreeMap<i32, (i64, i64)>> = BTreeMap::new();
-    for (topic, partitions) in &after.partitions {
-        for (partition, state) in partitions {
-            let since = known.and_then(|known| known.get(topic)?.get(partition)).copied();
-            let first = commit.partitions.get(topic).and_then(|ranges| ranges.get(partition)).map(|range| range.start);
-            let start = since.or(first).unwrap_or(state.position);
-            if state.position > start {
-                offsets.entry(topic.clone()).or_default().insert(*partition, (start, state.position));
-            }
-        }
-    }
-    offsets
+    let range = |(topic, partition, state): (_, _, &PartitionState)| {
+        let since = known.and_then(|known| known.at(topic, partition));
+        let first = commit.partitions.get(topic, partition).map(|range| range.start);
+        let start = since.or(first).unwrap_or(state.position);
+        (state.position > start).then_some((topic, partition, (start, state.position)))
+    };
+    after.partitions.iter().filter_map(range).collect()
 }

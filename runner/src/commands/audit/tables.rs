@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
 use crate::commands::checkpoint::{FileState, Retention, check_file, files_of, read_facts};
+use crate::offsets::Partitions;
 use crate::sink::footer::FileFacts;
 use crate::storage::{SharedStore, StoreError, paths};
 
@@ -267,8 +268,8 @@ impl Look<'_> {
             if offsets.len() > 1 {
                 problems.push(format!("{}: the files of version {version} do not name the same offsets", self.root));
             }
-            for (topic, partition, (start, end)) in offsets.iter().next().into_iter().flat_map(flat) {
-                let fits = chains.add(topic, partition, start, end);
+            for (topic, partition, (start, end)) in offsets.iter().next().into_iter().flat_map(Partitions::iter) {
+                let fits = chains.add(topic, partition, *start, *end);
                 problems.extend(fits.err().map(|problem| format!("{}: version {version}: {problem}", self.root)));
             }
         }
@@ -281,14 +282,6 @@ impl Look<'_> {
         }
         self.problems.extend(problems);
     }
-}
-
-type Flat<'a> = (&'a str, i32, (i64, i64));
-
-fn flat(offsets: &BTreeMap<String, BTreeMap<i32, (i64, i64)>>) -> impl Iterator<Item = Flat<'_>> {
-    offsets
-        .iter()
-        .flat_map(|(topic, ranges)| ranges.iter().map(move |(partition, range)| (topic.as_str(), *partition, *range)))
 }
 
 /// Rows in all files of an output are the rows that were ever counted; dead letters are the rows of their table.

@@ -257,5 +257,5 @@ async fn write_state(log: &JobLog, attempt: Attempt) -> StateObject {
 }
 
 pub(crate) fn one<T>(value: T) -> Partitions<T> {
-    BTreeMap::from([(TOPIC.to_owned(), BTreeMap::from([(0, value)]))])
+    Partitions::of(TOPIC, [(0, value)])
 }

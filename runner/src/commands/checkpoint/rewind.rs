@@ -170,10 +170,9 @@ struct KafkaNow {
 
 fn topic_now(kafka: Option<&KafkaNow>, topic: &str) -> TopicNow {
     let Some(kafka) = kafka else { return TopicNow::default() };
-    let bounds = kafka.bounds.get(topic).into_iter().flatten();
     TopicNow {
         id: kafka.topics.get(topic).cloned().unwrap_or_default(),
-        ends: bounds.map(|(partition, bounds)| (*partition, bounds.end)).collect(),
+        ends: kafka.bounds.topic(topic).map(|(partition, bounds)| (partition, bounds.end)).collect(),
     }
 }
 
@@ -299,30 +298,26 @@ fn positions(survey: &Survey, plan: &RewindPlan, kafka: Option<&KafkaNow>) -> St
     let reached = reached(survey, plan);
     let needed = needed_offsets(&plan.after, true);
     let mut shown = list(&["topic", "partition", "now at", "goes on at", "Kafka must have", ""]);
-    for (topic, partitions) in &plan.after.partitions {
-        for (partition, state) in partitions {
-            let now = reached.get(topic).and_then(|known| known.get(partition));
-            let from = needed.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or(state.position);
-            let is_moved = plan.rewind.topics.get(topic).is_some_and(|moved| moved.positions.contains_key(partition));
-            let bounds = kafka.and_then(|kafka| kafka.bounds.get(topic)?.get(partition));
-            let verdict = match bounds {
-                Some(bounds) if bounds.earliest > from => {
-                    format!("MISSING: [{from}, {}) are gone", bounds.earliest)
-                }
-                Some(bounds) if bounds.end < state.position => format!("MISSING: it ends at {}", bounds.end),
-                Some(_) => "it has".to_owned(),
-                None if kafka.is_some() => "MISSING: no such partition".to_owned(),
-                None => String::new(),
-            };
-            shown.add_row([
-                topic.clone(),
-                partition.to_string(),
-                now.map_or_else(|| "-".to_owned(), |now| grouped(now.unsigned_abs())),
-                grouped(state.position.unsigned_abs()),
-                format!("{} on{}", grouped(from.unsigned_abs()), if is_moved { " (new)" } else { "" }),
-                verdict,
-            ]);
-        }
+    for (topic, partition, state) in plan.after.partitions.iter() {
+        let now = reached.get(topic, partition);
+        let from = needed.at(topic, partition).unwrap_or(state.position);
+        let is_moved = plan.rewind.topics.get(topic).is_some_and(|moved| moved.positions.contains_key(&partition));
+        let bounds = kafka.and_then(|kafka| kafka.bounds.get(topic, partition));
+        let verdict = match bounds {
+            Some(bounds) if bounds.earliest > from => format!("MISSING: [{from}, {}) are gone", bounds.earliest),
+            Some(bounds) if bounds.end < state.position => format!("MISSING: it ends at {}", bounds.end),
+            Some(_) => "it has".to_owned(),
+            None if kafka.is_some() => "MISSING: no such partition".to_owned(),
+            None => String::new(),
+        };
+        shown.add_row([
+            topic.to_owned(),
+            partition.to_string(),
+            now.map_or_else(|| "-".to_owned(), |now| grouped(now.unsigned_abs())),
+            grouped(state.position.unsigned_abs()),
+            format!("{} on{}", grouped(from.unsigned_abs()), if is_moved { " (new)" } else { "" }),
+            verdict,
+        ]);
     }
     align_right(&mut shown, &[1, 2, 3, 4]);
     let hint = match kafka {
@@ -334,18 +329,12 @@ fn positions(survey: &Survey, plan: &RewindPlan, kafka: Option<&KafkaNow>) -> St
 
 /// The furthest that any readable record says of each partition.
 fn reached(survey: &Survey, plan: &RewindPlan) -> Partitions<i64> {
-    let mut reached: Partitions<i64> = Partitions::new();
-    let mut note = |topic: &str, partition: i32, offset: i64| {
-        let known = reached.entry(topic.to_owned()).or_default().entry(partition).or_insert(offset);
-        *known = (*known).max(offset);
-    };
-    for (topic, partitions) in &plan.before.partitions {
-        partitions.iter().for_each(|(partition, state)| note(topic, *partition, state.position));
-    }
-    for (version, record) in survey.readable() {
+    let mut reached = plan.before.positions();
+    for (_, record) in survey.readable().filter(|(version, _)| *version > plan.rewind.to) {
         let Record::Commit(commit) = record else { continue };
-        for (topic, partitions) in commit.partitions.iter().filter(|_| version > plan.rewind.to) {
-            partitions.iter().for_each(|(partition, range)| note(topic, *partition, range.end));
+        for (topic, partition, range) in commit.partitions.iter() {
+            let known = reached.or_insert(topic, partition, range.end);
+            *known = (*known).max(range.end);
         }
     }
     reached

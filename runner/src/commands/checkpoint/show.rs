@@ -134,16 +134,14 @@ fn identity(out: &mut String, place: &JobPlace, survey: &Survey, state: &JobStat
 
 fn partitions(out: &mut String, state: &JobState) {
     let mut shown = list(&["topic", "partition", "next offset", "watermark", "last record"]);
-    for (topic, partitions) in &state.partitions {
-        for (partition, known) in partitions {
-            shown.add_row([
-                topic.clone(),
-                partition.to_string(),
-                grouped(known.position.unsigned_abs()),
-                time(known.watermark),
-                time(known.active),
-            ]);
-        }
+    for (topic, partition, known) in state.partitions.iter() {
+        shown.add_row([
+            topic.to_owned(),
+            partition.to_string(),
+            grouped(known.position.unsigned_abs()),
+            time(known.watermark),
+            time(known.active),
+        ]);
     }
     align_right(&mut shown, &[1, 2]);
     let _ = writeln!(out, "\n{shown}");

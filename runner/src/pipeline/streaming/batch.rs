@@ -18,7 +18,7 @@ use crate::checkpoint::log::Attempt;
 use crate::clock::show_time;
 use crate::counters::OutputCounters;
 use crate::faults::{Guard, Moment, Step as FaultStep};
-use crate::offsets::{Partitions, map_partitions};
+use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::deduplicate::FoundDuplicates;
@@ -69,7 +69,7 @@ impl BatchPlan {
     }
 
     fn records(&self) -> i64 {
-        self.ranges.values().flat_map(|ranges| ranges.values()).map(|(start, end)| end - start).sum()
+        self.ranges.values().map(|(start, end)| end - start).sum()
     }
 }
 
@@ -248,7 +248,7 @@ impl Session<'_> {
         if self.trusts_clock {
             return Ok(());
         }
-        let newest = summary.partitions.values().flat_map(BTreeMap::values).filter_map(|read| read.written).max();
+        let newest = summary.partitions.values().filter_map(|read| read.written).max();
         Err(JobError::passing(
             Reason::ClockBehind,
             format!(
@@ -264,7 +264,7 @@ impl Session<'_> {
 
     /// Fits the plan to what was read of it: less, if a partition lost its leader.
     fn shorten(&self, plan: &mut BatchPlan, summary: &ReadSummary, writers: &mut Writers) -> Result<(), SourceError> {
-        let read = map_partitions(&summary.partitions, |read| (read.start, read.end));
+        let read = summary.partitions.map(|read| (read.start, read.end));
         if read == plan.ranges {
             return Ok(());
         }
@@ -359,7 +359,7 @@ impl Session<'_> {
     /// Told to stop between two micro-batches: windows stay open, and their state is kept for a fast start.
     pub(super) async fn stop(&mut self) -> Result<(), JobError> {
         let clock = self.environment.clock.now();
-        let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
+        let plan = BatchPlan { clock, ranges: Partitions::new(), lost: Partitions::new(), backlog_left: false };
         if self.records_since_snapshot > 0 && self.first_version().is_some() {
             self.snapshot_clock = i64::MIN / 2;
             let mut writers = self.writers(&plan)?;
@@ -376,7 +376,7 @@ impl Session<'_> {
         if let (RunMode::Drain, Some(last)) = (self.settings.mode, last) {
             let clock = self.environment.clock.now();
             self.settings.batch_clock.set(clock);
-            let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
+            let plan = BatchPlan { clock, ranges: Partitions::new(), lost: Partitions::new(), backlog_left: false };
             let mut writers = self.writers(&plan)?;
             let watermark = self.log.state().watermark.max(Some(last));
             let began = self.environment.clock.instant();
@@ -398,19 +398,13 @@ fn covered_ranges(
     ranges: &Partitions<(i64, i64)>,
     lost: &Partitions<i64>,
 ) -> Partitions<(i64, i64)> {
-    let mut offsets: Partitions<(i64, i64)> = BTreeMap::new();
-    for (topic, partitions) in positions {
-        for (partition, position) in partitions {
-            let at = |known: &Partitions<i64>| known.get(topic).and_then(|known| known.get(partition)).copied();
-            let start = covered.and_then(|covered| at(&covered.covered)).unwrap_or(*position);
-            let read = ranges.get(topic).and_then(|known| known.get(partition)).map(|(_, end)| *end);
-            let end = read.or(at(lost)).unwrap_or(*position);
-            if end > start {
-                offsets.entry(topic.clone()).or_default().insert(*partition, (start, end));
-            }
-        }
-    }
-    offsets
+    let range = |(topic, partition, position): (_, _, &i64)| {
+        let start = covered.and_then(|covered| covered.covered.at(topic, partition)).unwrap_or(*position);
+        let read = ranges.at(topic, partition).map(|(_, end)| end);
+        let end = read.or(lost.at(topic, partition)).unwrap_or(*position);
+        (end > start).then_some((topic, partition, (start, end)))
+    };
+    positions.iter().filter_map(range).collect()
 }
 
 #[cfg(test)]
@@ -418,19 +412,19 @@ mod tests {
     use super::*;
 
     fn one<T>(value: T) -> Partitions<T> {
-        BTreeMap::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+        Partitions::of("t", [(0, value)])
     }
 
     #[test]
     fn a_file_covers_what_was_read_since_the_last_file() {
         let covered = OutputState { covered: one(5), ..OutputState::default() };
-        let ranges = covered_ranges(Some(&covered), &one(8), &one((8, 12)), &BTreeMap::new());
+        let ranges = covered_ranges(Some(&covered), &one(8), &one((8, 12)), &Partitions::new());
         assert_eq!(ranges, one((5, 12)));
-        let idle = covered_ranges(Some(&covered), &one(8), &BTreeMap::new(), &BTreeMap::new());
+        let idle = covered_ranges(Some(&covered), &one(8), &Partitions::new(), &Partitions::new());
         assert_eq!(idle, one((5, 8)));
-        let lost = covered_ranges(Some(&covered), &one(8), &BTreeMap::new(), &one(20));
+        let lost = covered_ranges(Some(&covered), &one(8), &Partitions::new(), &one(20));
         assert_eq!(lost, one((5, 20)));
-        let nothing = covered_ranges(Some(&covered), &one(5), &BTreeMap::new(), &BTreeMap::new());
+        let nothing = covered_ranges(Some(&covered), &one(5), &Partitions::new(), &Partitions::new());
         assert!(nothing.is_empty());
     }
 }

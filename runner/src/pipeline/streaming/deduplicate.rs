@@ -68,15 +68,11 @@ impl FoundDuplicates {
 
     /// As the commit keeps them.
     pub(super) fn by_range(&self, ranges: &Partitions<Range>) -> Partitions<Duplicates> {
-        let of_topic = |(topic, partitions): (&String, &BTreeMap<i32, BTreeSet<i64>>)| {
-            let ranges = ranges.get(topic)?;
-            let of_partition = |(partition, offsets): (&i32, &BTreeSet<i64>)| {
-                let start = ranges.get(partition)?.start;
-                Some((*partition, Duplicates::new(start, offsets.iter().copied())))
-            };
-            Some((topic.clone(), partitions.iter().filter_map(of_partition).collect()))
+        let of_range = |(topic, partition, offsets): (_, _, &BTreeSet<i64>)| {
+            let start = ranges.get(topic, partition)?.start;
+            Some((topic, partition, Duplicates::new(start, offsets.iter().copied())))
         };
-        self.offsets.iter().filter_map(of_topic).collect()
+        self.offsets.iter().filter_map(of_range).collect()
     }
 
     fn note(&mut self, source: usize, places: &Places, is_first: &BooleanArray) {
@@ -84,10 +80,7 @@ impl FoundDuplicates {
             if is_first.value(row) {
                 continue;
             }
-            if !self.offsets.contains_key(topic) {
-                self.offsets.insert(topic.to_owned(), BTreeMap::new());
-            }
-            self.offsets.get_mut(topic).expect("just put there").entry(partition).or_default().insert(offset);
+            self.offsets.or_insert(topic, partition, BTreeSet::new()).insert(offset);
             *self.counts.entry(source).or_default() += 1;
         }
     }
@@ -165,17 +158,13 @@ impl Session<'_> {
 
 /// Which rows of a batch that is repeated were no duplicates.
 fn were_first(places: &Places, batch: &ReplayBatch) -> BooleanArray {
-    let mut duplicates: Partitions<BTreeSet<i64>> = BTreeMap::new();
-    for (topic, partitions) in &batch.duplicates {
-        for (partition, of_range) in partitions {
-            let Some(range) = batch.partitions.get(topic).and_then(|ranges| ranges.get(partition)) else { continue };
-            let offsets = of_range.offsets(range.start).collect();
-            duplicates.entry(topic.clone()).or_default().insert(*partition, offsets);
-        }
-    }
+    let offsets = |(topic, partition, of_range): (_, _, &Duplicates)| {
+        let start = batch.partitions.get(topic, partition)?.start;
+        Some((topic, partition, of_range.offsets(start).collect()))
+    };
+    let duplicates: Partitions<BTreeSet<i64>> = batch.duplicates.iter().filter_map(offsets).collect();
     let is_first = |(topic, partition, offset): (&str, i32, i64)| {
-        let known = duplicates.get(topic).and_then(|known| known.get(&partition));
-        Some(!known.is_some_and(|known| known.contains(&offset)))
+        Some(!duplicates.get(topic, partition).is_some_and(|known| known.contains(&offset)))
     };
     places.all().map(is_first).collect()
 }

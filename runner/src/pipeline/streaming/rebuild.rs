@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::checkpoint::job_state::{ReplayBatch, Snapshot};
 use crate::checkpoint::record::StateObject;
 use crate::faults::{Guard, Moment, Step};
-use crate::offsets::{Partitions, map_partitions};
+use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::snapshot;
@@ -108,9 +108,8 @@ impl Session<'_> {
         let status = &self.environment.status;
         status.enter(Phase::Starting, "Rebuilding", format!("rebuilding the state from {records} records"));
         let mut positions = self.positions.clone();
-        for (topic, ranges) in &batches.iter().fold(map_partitions(&first.partitions, |r| r.start), first_starts) {
-            positions.entry(topic.clone()).or_default().extend(ranges);
-        }
+        let starts = batches.iter().fold(first.partitions.map(|range| range.start), first_starts);
+        positions.extend(starts.iter().map(|(topic, partition, start)| (topic, partition, *start)));
         let mut assigned = false;
         let batches = if self.environment.faults.guard(Guard::LoggedCuts) { batches } else { vec![merge(batches)] };
         for (version, batch) in batches {
@@ -123,10 +122,7 @@ impl Session<'_> {
             }
             self.references_of(version, &batch).await?;
             self.replay_batch(version, &batch)?;
-            for (topic, ranges) in &batch.partitions {
-                let known = positions.entry(topic.clone()).or_default();
-                known.extend(ranges.iter().map(|(partition, range)| (*partition, range.end)));
-            }
+            positions.extend(batch.partitions.iter().map(|(topic, partition, range)| (topic, partition, range.end)));
             self.environment.faults.reached(Step::Replay, Moment::After);
             self.records_since_snapshot += count(&batch);
         }
@@ -134,7 +130,7 @@ impl Session<'_> {
     }
 
     fn replay_batch(&mut self, version: u64, batch: &ReplayBatch) -> Result<(), JobError> {
-        let ranges = map_partitions(&batch.partitions, |range| (range.lost_until.unwrap_or(range.start), range.end));
+        let ranges = batch.partitions.map(|range| (range.lost_until.unwrap_or(range.start), range.end));
         let latest_event_times = self.repeated_sources().iter().map(|source| latest(batch, &source.name)).collect();
         let request = ReadRequest { ranges, latest_event_times, ..ReadRequest::default() };
         let open = self.log.state().replay_from.as_ref().map(|from| from.outputs.clone()).unwrap_or_default();
@@ -170,11 +166,8 @@ impl Session<'_> {
 
 /// Where the partitions of later batches begin, as far as no earlier one has them.
 fn first_starts(mut starts: Partitions<i64>, (_, batch): &(u64, ReplayBatch)) -> Partitions<i64> {
-    for (topic, ranges) in &batch.partitions {
-        let known = starts.entry(topic.clone()).or_default();
-        for (partition, range) in ranges {
-            known.entry(*partition).or_insert(range.start);
-        }
+    for (topic, partition, range) in batch.partitions.iter() {
+        starts.or_insert(topic, partition, range.start);
     }
     starts
 }
@@ -182,12 +175,10 @@ fn first_starts(mut starts: Partitions<i64>, (_, batch): &(u64, ReplayBatch)) ->
 /// Moves positions over offsets that were gone when the batch was first read; tells whether there were any.
 fn skip_lost(positions: &mut Partitions<i64>, batch: &ReplayBatch) -> bool {
     let mut skipped = false;
-    for (topic, ranges) in &batch.partitions {
-        for (partition, range) in ranges {
-            if let Some(lost_until) = range.lost_until {
-                positions.entry(topic.clone()).or_default().insert(*partition, lost_until);
-                skipped = true;
-            }
+    for (topic, partition, range) in batch.partitions.iter() {
+        if let Some(lost_until) = range.lost_until {
+            positions.insert(topic, partition, lost_until);
+            skipped = true;
         }
     }
     skipped
@@ -200,7 +191,7 @@ fn latest(batch: &ReplayBatch, source: &str) -> i64 {
 }
 
 fn count(batch: &ReplayBatch) -> u64 {
-    batch.partitions.values().flat_map(|ranges| ranges.values()).map(|range| range.records).sum()
+    batch.partitions.values().map(|range| range.records).sum()
 }
 
 /// A negative control: one cut instead of the logged ones.
@@ -209,13 +200,10 @@ fn merge(batches: Vec<(u64, ReplayBatch)>) -> (u64, ReplayBatch) {
     let (version, mut merged) = batches.next().expect("there is a first batch");
     for (_, batch) in batches {
         merged.watermark = batch.watermark;
-        for (topic, ranges) in batch.partitions {
-            let known = merged.partitions.entry(topic).or_default();
-            for (partition, range) in ranges {
-                let whole = known.entry(partition).or_insert(range);
-                whole.records += if whole.end == range.end { 0 } else { range.records };
-                whole.end = range.end;
-            }
+        for (topic, partition, range) in batch.partitions.iter() {
+            let whole = merged.partitions.or_insert(topic, partition, *range);
+            whole.records += if whole.end == range.end { 0 } else { range.records };
+            whole.end = range.end;
         }
     }
     (version, merged)
@@ -223,16 +211,13 @@ fn merge(batches: Vec<(u64, ReplayBatch)>) -> (u64, ReplayBatch) {
 
 /// A rebuild that reads other records than the batch did would give another state.
 fn check_records(version: u64, batch: &ReplayBatch, summary: &ReadSummary) -> Result<(), JobError> {
-    for (topic, ranges) in &batch.partitions {
-        for (partition, range) in ranges {
-            let read = summary.partitions.get(topic).and_then(|known| known.get(partition));
-            let read = read.map_or(0, |read| read.records);
-            if read != range.records {
-                return Err(state_lost(format!(
-                    "batch {version} read {} records of {topic} partition {partition} offsets [{}, {}); now there are {read}",
-                    range.records, range.start, range.end
-                )));
-            }
+    for (topic, partition, range) in batch.partitions.iter() {
+        let read = summary.partitions.get(topic, partition).map_or(0, |read| read.records);
+        if read != range.records {
+            return Err(state_lost(format!(
+                "batch {version} read {} records of {topic} partition {partition} offsets [{}, {}); now there are {read}",
+                range.records, range.start, range.end
+            )));
         }
     }
     Ok(())

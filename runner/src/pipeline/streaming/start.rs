@@ -10,7 +10,7 @@ use crate::checkpoint::job_state::PartitionState;
 use crate::checkpoint::log::{JobLog, LogAccess, read};
 use crate::checkpoint::record::{Plan, Start};
 use crate::faults::Guard;
-use crate::offsets::{Bounds, Partitions, map_partitions};
+use crate::offsets::{Bounds, Partitions};
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::job_plan::{Flow, decoders};
 use crate::pipeline::lag::ReadUpTo;
@@ -88,8 +88,7 @@ impl<'a> Session<'a> {
                 tracing::warn!(path, problem, "a base is damaged; the one before it and the records after it are used");
             }
         }
-        let partitions_known =
-            recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.values().map(BTreeMap::len).sum());
+        let partitions_known = recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.len());
         let source = (environment.make_source)(partitions_known)?;
         let decoders = decoders(&settings.sources, &settings.routes);
         let reader = Reader::start(source, decoders, environment.stop.clone());
@@ -109,7 +108,7 @@ impl<'a> Session<'a> {
                     return Err(error);
                 }
                 // It may have gone while the job did not look, or in the middle of a read that failed for it.
-                say_topics_gone(recovered.state.partitions.keys(), &identity);
+                say_topics_gone(recovered.state.partitions.topics(), &identity);
                 JobLog::resume(access, recovered)
             }
             None => {
@@ -139,9 +138,9 @@ impl<'a> Session<'a> {
         reader: Reader,
         identity: Identity,
     ) -> Result<Self, JobError> {
-        let positions = map_partitions(&log.state().partitions, |partition| partition.position);
+        let positions = log.state().positions();
         let start_clock = log.state().start.clock;
-        let activity = map_partitions(&log.state().partitions, |known| known.active.unwrap_or(start_clock));
+        let activity = log.state().partitions.map(|known| known.active.unwrap_or(start_clock));
         let sinks = Sinks::open(settings, environment, &mut log)?;
         Ok(Self {
             settings,
@@ -279,9 +278,8 @@ impl<'a> Session<'a> {
         if self.settings.has_windows() {
             return state.watermark;
         }
-        let newest = |(topic, partitions): (&String, &BTreeMap<i32, PartitionState>)| {
-            let watermark = partitions.values().filter_map(|known| known.watermark).max()?;
-            Some(watermark.saturating_add(self.settings.source_of(topic).watermark_delay()))
+        let newest = |(topic, _, known): (&str, _, &PartitionState)| {
+            Some(known.watermark?.saturating_add(self.settings.source_of(topic).watermark_delay()))
         };
         state.partitions.iter().filter_map(newest).max()
     }
@@ -294,20 +292,14 @@ impl<'a> Session<'a> {
 
     fn partition_statuses(&self) -> Vec<PartitionStatus> {
         let state = self.log.state();
-        let of = |(topic, partition): (&String, &i32), position: i64| {
-            let known = state.partitions.get(topic).and_then(|known| known.get(partition));
-            let bounds = self.bounds.get(topic).and_then(|known| known.get(partition));
-            let watermark = known.and_then(|known| known.watermark);
-            let end = bounds.map(|bounds| bounds.end);
-            let (topic, partition) = (topic.clone(), *partition);
-            let read_up_to = self.read_up_to.get(&topic).and_then(|known| known.get(&partition));
-            let unread_since = read_up_to.and_then(ReadUpTo::unread_since);
+        let of = |(topic, partition, position): (&str, i32, &i64)| {
+            let watermark = state.partitions.get(topic, partition).and_then(|known| known.watermark);
+            let end = self.bounds.get(topic, partition).map(|bounds| bounds.end);
+            let unread_since = self.read_up_to.get(topic, partition).and_then(ReadUpTo::unread_since);
+            let (topic, position) = (topic.to_owned(), *position);
             PartitionStatus { topic, partition, position, end, watermark, unread_since, ..Default::default() }
         };
-        let each = |(topic, partitions): (&String, &BTreeMap<i32, i64>)| -> Vec<_> {
-            partitions.iter().map(|(partition, position)| of((topic, partition), *position)).collect()
-        };
-        let mut statuses: Vec<_> = self.positions.iter().flat_map(each).collect();
+        let mut statuses: Vec<_> = self.positions.iter().map(of).collect();
         let (holder, left_behind) = self.holders();
         if let Some(holder) = holder {
             statuses[holder].holds_watermark = true;

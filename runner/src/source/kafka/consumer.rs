@@ -19,7 +19,7 @@ use super::config::Secrets;
 use super::context::Context;
 use super::native::{self, Messages, OffsetQuestion, PartitionQueue};
 use crate::clock::{Clock, SystemClock};
-use crate::offsets::{Bounds, Partitions, map_partitions};
+use crate::offsets::{Bounds, Partitions};
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
 use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble, WithoutLeader};
@@ -100,7 +100,7 @@ impl KafkaSource {
     /// A source that is not connected yet.
     pub fn new(settings: KafkaSourceSettings<'_>) -> Self {
         Self {
-            partitions: BTreeMap::new(),
+            partitions: Partitions::new(),
             client: None,
             asking: None,
             context: Context::default(),
@@ -137,25 +137,21 @@ impl KafkaSource {
         &mut self,
         questions: &Partitions<OffsetQuestion>,
     ) -> Result<(Partitions<i64>, Option<SourceError>), SourceError> {
-        if questions.values().all(BTreeMap::is_empty) {
-            return Ok((BTreeMap::new(), None));
+        if questions.is_empty() {
+            return Ok((Partitions::new(), None));
         }
         let client = self.asking()?;
         let committed = self.spec.isolation_level == IsolationLevel::ReadCommitted;
         let answers = native::list_offsets(Self::native(&client), questions, committed, REQUEST_TIMEOUT);
         let answers = answers.map_err(|error| self.no_answer("ask for offsets", &error))?;
-        let mut offsets: Partitions<i64> = BTreeMap::new();
+        let mut offsets = Partitions::new();
         let mut missing = None;
-        for (topic, partitions) in answers {
-            for (partition, answer) in partitions {
-                match answer {
-                    Ok(offset) => {
-                        offsets.entry(topic.clone()).or_default().insert(partition, offset);
-                    }
-                    Err(error) => {
-                        let detail = format!("{topic} partition {partition}: {}", error.message);
-                        missing = Some(SourceError::Failed { operation: "ask for offsets", detail });
-                    }
+        for (topic, partition, answer) in answers.iter() {
+            match answer {
+                Ok(offset) => drop(offsets.insert(topic, partition, *offset)),
+                Err(error) => {
+                    let detail = format!("{topic} partition {partition}: {}", error.message);
+                    missing = Some(SourceError::Failed { operation: "ask for offsets", detail });
                 }
             }
         }
@@ -176,11 +172,12 @@ impl KafkaSource {
     ) -> Result<Partitions<StartOffset>, SourceError> {
         let mut starts = self.every_partition(&StartOffset::Earliest);
         for (topic, partitions) in given {
-            let known = starts.get_mut(topic).ok_or_else(|| {
-                SourceError::StartingOffsets(format!("the topic {topic:?} is not one of this job's sources"))
-            })?;
+            if !self.identity.topics.contains_key(topic) {
+                let problem = format!("the topic {topic:?} is not one of this job's sources");
+                return Err(SourceError::StartingOffsets(problem));
+            }
             for (partition, start) in partitions {
-                let place = known.get_mut(partition).ok_or_else(|| {
+                let place = starts.get_mut(topic, *partition).ok_or_else(|| {
                     SourceError::StartingOffsets(format!("the topic {topic:?} has no partition {partition}"))
                 })?;
                 *place = *start;
@@ -218,17 +215,10 @@ impl Source for KafkaSource {
                 let ends = self.every_partition(&OffsetQuestion::End);
                 let (found, ends) = (self.all_offsets(&questions)?, self.all_offsets(&ends)?);
                 // -1: no record at or after that time.
-                let end =
-                    |topic: &String, partition: &i32| ends.get(topic).and_then(|known| known.get(partition)).copied();
-                let mut offsets = found;
-                for (topic, partitions) in &mut offsets {
-                    for (partition, offset) in partitions {
-                        if *offset < 0 {
-                            *offset = end(topic, partition).unwrap_or(0);
-                        }
-                    }
-                }
-                return Ok(offsets);
+                return Ok(found.map_at(|topic, partition, offset| match *offset {
+                    0.. => *offset,
+                    _ => ends.at(topic, partition).unwrap_or(0),
+                }));
             }
             StartingOffsets::Explicit(given) => self.explicit(given)?,
         };
@@ -236,20 +226,16 @@ impl Source for KafkaSource {
             StartOffset::Earliest => OffsetQuestion::Earliest,
             StartOffset::Latest | StartOffset::At(_) => OffsetQuestion::End,
         };
-        let mut offsets = self.all_offsets(&map_partitions(&starts, question))?;
-        for (topic, partitions) in &starts {
-            for (partition, start) in partitions {
-                let StartOffset::At(offset) = *start else { continue };
-                let known = offsets.entry(topic.clone()).or_default();
-                // Refused here and not when it is read: what record 0 says cannot be corrected.
-                match known.insert(*partition, offset) {
-                    Some(end) if offset > end => {
-                        let problem =
-                            format!("{topic} partition {partition} ends at offset {end}, before offset {offset}");
-                        return Err(SourceError::StartingOffsets(problem));
-                    }
-                    _ => {}
+        let mut offsets = self.all_offsets(&starts.map(question))?;
+        for (topic, partition, start) in starts.iter() {
+            let StartOffset::At(offset) = *start else { continue };
+            // Refused here and not when it is read: what record 0 says cannot be corrected.
+            match offsets.insert(topic, partition, offset) {
+                Some(end) if offset > end => {
+                    let problem = format!("{topic} partition {partition} ends at offset {end}, before offset {offset}");
+                    return Err(SourceError::StartingOffsets(problem));
                 }
+                _ => {}
             }
         }
         Ok(offsets)
@@ -260,45 +246,36 @@ impl Source for KafkaSource {
         let earliest = self.every_partition(&OffsetQuestion::Earliest);
         let ((ends, missing), (earliest, _)) = (self.offsets(&ends)?, self.offsets(&earliest)?);
         // A partition without an answer is none of this: the others are read, and the status names it.
-        self.trouble.set(missing.filter(|_| ends.values().all(BTreeMap::is_empty)));
-        let mut bounds: Partitions<Bounds> = BTreeMap::new();
-        for (topic, partitions) in ends {
-            for (partition, end) in partitions {
-                if let Some(first) = earliest.get(&topic).and_then(|known| known.get(&partition)).copied() {
-                    bounds.entry(topic.clone()).or_default().insert(partition, Bounds { earliest: first, end });
-                }
-            }
-        }
-        Ok(bounds)
+        self.trouble.set(missing.filter(|_| ends.is_empty()));
+        let both = |(topic, partition, end): (_, _, &i64)| {
+            Some((topic, partition, Bounds { earliest: earliest.at(topic, partition)?, end: *end }))
+        };
+        Ok(ends.iter().filter_map(both).collect())
     }
 
     fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
-        self.partitions.clear();
-        self.make_room_for(positions.values().map(BTreeMap::len).sum());
+        self.partitions = Partitions::new();
+        self.make_room_for(positions.len());
         let client = self.client()?;
         let failed = |error: KafkaError| SourceError::Failed { operation: "assign", detail: error.to_string() };
         let mut list = TopicPartitionList::new();
-        for (topic, partitions) in positions {
-            for (partition, position) in partitions {
-                list.add_partition_offset(topic, *partition, Offset::Offset(*position)).map_err(failed)?;
-            }
+        for (topic, partition, position) in positions.iter() {
+            list.add_partition_offset(topic, partition, Offset::Offset(*position)).map_err(failed)?;
         }
         // The client must know the partitions before their queues are split off: it makes them anew when it learns of them
         // between two assignments, and then fetches into a queue that nobody reads (seen with librdkafka 2.12).
-        for topic in positions.keys() {
+        for topic in positions.topics() {
             self.metadata(&client, "ask for the partitions", Some(topic))?;
         }
         // Queues are split off before the assignment: whatever it fetches lies in them.
-        for (topic, partitions) in positions {
-            for partition in partitions.keys() {
-                let queue = PartitionQueue::split(Self::native(&client), topic, *partition);
-                let queue = queue.ok_or_else(|| SourceError::Failed {
-                    operation: "assign",
-                    detail: format!("{topic} partition {partition} has no queue"),
-                })?;
-                let known = Partition { queue, carry: Messages::default(), end_seen: -1 };
-                self.partitions.entry(topic.clone()).or_default().insert(*partition, known);
-            }
+        for (topic, partition, _) in positions.iter() {
+            let queue = PartitionQueue::split(Self::native(&client), topic, partition);
+            let queue = queue.ok_or_else(|| SourceError::Failed {
+                operation: "assign",
+                detail: format!("{topic} partition {partition} has no queue"),
+            })?;
+            let known = Partition { queue, carry: Messages::default(), end_seen: -1 };
+            self.partitions.insert(topic, partition, known);
         }
         client.assign(&list).map_err(failed)?;
         tracing::info!("fetching from Kafka");
@@ -315,35 +292,28 @@ impl Source for KafkaSource {
         let client = self.client()?;
         let begin =
             |range: &(i64, i64)| Progress { start: range.0, next: range.0, end: range.1, records: 0, done: false };
-        let mut reads = map_partitions(ranges, begin);
-        for (topic, partitions) in &mut reads {
-            for (partition, read) in partitions {
-                // Only markers are left up to the end, and they were passed in an earlier read.
-                read.done = self.is_past(topic, *partition, read.end);
-            }
+        let mut reads = ranges.map(begin);
+        for (topic, partition, read) in reads.iter_mut() {
+            // Only markers are left up to the end, and they were passed in an earlier read.
+            read.done = self.is_past(topic, partition, read.end);
         }
         let mut quiet_since = SystemClock.instant();
         loop {
             let mut something = false;
             let mut waited = false;
             let mut left = 0;
-            for (topic, partitions) in &mut reads {
-                for (partition, read) in partitions.iter_mut().filter(|(_, read)| !read.done) {
-                    left += 1;
-                    // Only one queue may wait in each round, and only when nothing came in the one before.
-                    let wait = if SystemClock.since(quiet_since) > QUEUE_WAIT && !waited {
-                        QUEUE_WAIT
-                    } else {
-                        Duration::ZERO
-                    };
-                    waited |= !wait.is_zero();
-                    something |= match self.read_partition(topic, *partition, read, wait, visit) {
-                        Err(SourceError::OffsetsGone { position, .. }) => {
-                            return Err(self.why_out_of_range(topic, *partition, position));
-                        }
-                        result => result?,
-                    };
-                }
+            for (topic, partition, read) in reads.iter_mut().filter(|(.., read)| !read.done) {
+                left += 1;
+                // Only one queue may wait in each round, and only when nothing came in the one before.
+                let may_wait = SystemClock.since(quiet_since) > QUEUE_WAIT && !waited;
+                let wait = if may_wait { QUEUE_WAIT } else { Duration::ZERO };
+                waited |= may_wait;
+                something |= match self.read_partition(topic, partition, read, wait, visit) {
+                    Err(SourceError::OffsetsGone { position, .. }) => {
+                        return Err(self.why_out_of_range(topic, partition, position));
+                    }
+                    result => result?,
+                };
             }
             if left == 0 {
                 break;
@@ -382,11 +352,9 @@ impl Source for KafkaSource {
     fn tell_group(&mut self, positions: &Partitions<i64>) {
         let Some(client) = &self.client else { return };
         let mut list = TopicPartitionList::new();
-        for (topic, partitions) in positions {
-            for (partition, position) in partitions {
-                // A list without duplicates and with valid offsets takes every element.
-                let _ = list.add_partition_offset(topic, *partition, Offset::Offset(*position));
-            }
+        for (topic, partition, position) in positions.iter() {
+            // A list without duplicates and with valid offsets takes every element.
+            let _ = list.add_partition_offset(topic, partition, Offset::Offset(*position));
         }
         if let Err(error) = client.commit(&list, CommitMode::Async) {
             tracing::debug!(%error, "could not tell Kafka's group the offsets; only lag tools need them");

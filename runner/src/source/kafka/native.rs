@@ -210,17 +210,15 @@ pub(crate) fn list_offsets(
     timeout: Duration,
 ) -> Result<OffsetAnswers, RequestError> {
     let mut list = rdkafka::TopicPartitionList::new();
-    for (topic, partitions) in questions {
-        for (partition, question) in partitions {
-            let offset = match question {
-                OffsetQuestion::Earliest => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
-                OffsetQuestion::End => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
-                OffsetQuestion::At(milliseconds) => *milliseconds,
-            };
-            let mut element = list.add_partition(topic, *partition);
-            // The list carries raw specifications here, which the safe setter would translate.
-            set_raw_offset(&mut element, offset);
-        }
+    for (topic, partition, question) in questions.iter() {
+        let offset = match question {
+            OffsetQuestion::Earliest => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
+            OffsetQuestion::End => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
+            OffsetQuestion::At(milliseconds) => *milliseconds,
+        };
+        let mut element = list.add_partition(topic, partition);
+        // The list carries raw specifications here, which the safe setter would translate.
+        set_raw_offset(&mut element, offset);
     }
     let level = if read_committed {
         sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
@@ -234,7 +232,7 @@ pub(crate) fn list_offsets(
     // SAFETY: client, list and options are alive during the call; the answer comes to the queue.
     let event =
         ask(client, timeout, |queue| unsafe { sys::rd_kafka_ListOffsets(client, list.ptr(), options.0, queue) })?;
-    let mut answers: OffsetAnswers = BTreeMap::new();
+    let mut answers = OffsetAnswers::new();
     // SAFETY: the event is of the kind that was asked for and lives until the end of this function.
     unsafe {
         let result = sys::rd_kafka_event_ListOffsets_result(event.0);
@@ -242,13 +240,14 @@ pub(crate) fn list_offsets(
         let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut number);
         for index in 0..number {
             let partition = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(*infos.add(index));
-            let topic = CStr::from_ptr(partition.topic).to_string_lossy().into_owned();
-            let question = questions.get(&topic).and_then(|asked| asked.get(&partition.partition));
+            let topic = CStr::from_ptr(partition.topic).to_string_lossy();
             let answer = match partition.err {
-                Code::RD_KAFKA_RESP_ERR_NO_ERROR => answered(question.copied(), partition.offset),
+                Code::RD_KAFKA_RESP_ERR_NO_ERROR => {
+                    answered(questions.at(&topic, partition.partition), partition.offset)
+                }
                 error => Err(request_error(error)),
             };
-            answers.entry(topic).or_default().insert(partition.partition, answer);
+            answers.insert(&topic, partition.partition, answer);
         }
     }
     Ok(answers)

@@ -22,7 +22,7 @@ struct InMemory {
 }
 
 fn one<T>(value: T) -> Partitions<T> {
-    BTreeMap::from([(TOPIC.to_owned(), BTreeMap::from([(0, value)]))])
+    Partitions::of(TOPIC, [(0, value)])
 }
 
 impl Source for InMemory {

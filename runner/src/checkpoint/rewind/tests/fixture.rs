@@ -232,7 +232,7 @@ pub(super) fn collect(root: &Path, folder: &Path, found: &mut Vec<String>) {
 }
 
 pub(super) fn one<T>(value: T) -> Partitions<T> {
-    BTreeMap::from([(TOPIC.to_owned(), BTreeMap::from([(0, value)]))])
+    Partitions::of(TOPIC, [(0, value)])
 }
 
 pub(super) async fn state_object(log: &JobLog, version: u64) -> Result<StateObject, LogError> {

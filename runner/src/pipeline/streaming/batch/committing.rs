@@ -12,7 +12,7 @@ use crate::checkpoint::log::{Attempt, JobLog};
 use crate::checkpoint::record::{Commit, OutputCommit, ReplayFrom, StateObject};
 use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::faults::{Faults, Moment, Step as FaultStep};
-use crate::offsets::{Partitions, Range, map_partitions};
+use crate::offsets::{Partitions, Range};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::lag;
@@ -57,9 +57,8 @@ impl Session<'_> {
         let outputs = self.finish_stages(writers, watermark).await?;
         let ranges = self.ranges(plan, &summary);
         let records = summary.read();
-        let latest =
-            summary.partitions.values().flat_map(|known| known.values()).filter_map(|p| p.greatest_event_time).max();
-        let written = map_partitions(&summary.partitions, |read| read.written);
+        let latest = summary.partitions.values().filter_map(|read| read.greatest_event_time).max();
+        let written = summary.partitions.map(|read| read.written);
         let counters = self.counters(plan, writers, &outputs, summary);
         self.records_since_snapshot += records;
         let state = if self.snapshot_is_due(plan.clock, drained) {
@@ -134,11 +133,9 @@ impl Session<'_> {
             let late_kept = writers.late_kept.get(&index).copied().unwrap_or_default();
             counters.sources.insert(source.name.clone(), SourceCounters { duplicate, late_kept, ..read });
         }
-        for (topic, partitions) in &plan.lost {
+        for (topic, partition, until) in plan.lost.iter() {
             let source = counters.sources.entry(self.settings.source_of(topic).name.clone()).or_default();
-            for (partition, until) in partitions {
-                source.lost_offsets += (until - self.positions[topic][partition]).unsigned_abs();
-            }
+            source.lost_offsets += (until - self.positions[topic][&partition]).unsigned_abs();
         }
         for (name, output) in outputs {
             let mut flows = self.sinks.flows.iter().zip(&writers.flows);
@@ -178,7 +175,7 @@ impl Session<'_> {
         let breaker = plan::breaker(before, plan.clock, read, counters.bad(), self.settings.max_bad_percent);
         let latest = self.settings.sources.iter();
         let latest = latest.map(|source| (source.name.clone(), source.latest_event_time(plan.clock)));
-        let told = partitions.keys().filter_map(|name| Some((name, &self.identity.topics.get(name)?.id)));
+        let told = partitions.topics().filter_map(|name| Some((name, &self.identity.topics.get(name)?.id)));
         let new_topics = decide::ids_to_note(&known.topics, told);
         Commit {
             clock: plan.clock,
@@ -213,7 +210,7 @@ impl Session<'_> {
         let deduplicate = self.deduplicator.as_ref().and_then(RunningDeduplicator::first_version);
         let known = self.log.state();
         let batch = known.replay_batch(version).map_or(ranges, |(_, batch)| &batch.partitions);
-        Some(ReplayFrom { version, offsets: map_partitions(batch, |range| range.start), outputs, deduplicate })
+        Some(ReplayFrom { version, offsets: batch.map(|range| range.start), outputs, deduplicate })
     }
 
     fn snapshot_is_due(&self, clock: i64, drained: bool) -> bool {
@@ -270,18 +267,11 @@ impl Session<'_> {
     }
 
     fn after_commit(&mut self, plan: &BatchPlan, written: &Partitions<Option<i64>>, has_snapshot: bool) {
-        self.positions =
-            self.log.state().partitions.iter().fold(std::mem::take(&mut self.positions), |mut positions, known| {
-                let partitions = positions.entry(known.0.clone()).or_default();
-                partitions.extend(known.1.iter().map(|(partition, state)| (*partition, state.position)));
-                positions
-            });
+        let committed = self.log.state().partitions.iter();
+        self.positions.extend(committed.map(|(topic, partition, state)| (topic, partition, state.position)));
         let now = self.environment.clock.now();
-        for (topic, partitions) in written {
-            let known = self.read_up_to.entry(topic.clone()).or_default();
-            for (partition, written) in partitions {
-                known.entry(*partition).or_default().committed(*written, now);
-            }
+        for (topic, partition, written) in written.iter() {
+            self.read_up_to.or_insert(topic, partition, ReadUpTo::default()).committed(*written, now);
         }
         self.note_activity(plan);
         lag::looked(&mut self.read_up_to, &self.positions, &self.bounds, self.bounds_clock);

@@ -1,8 +1,6 @@
 //! What a micro-batch means for each partition: its range, its watermark, and whose watermark holds the job's back.
 
-use std::collections::BTreeMap;
-
-use crate::offsets::{Partitions, Range, map_partitions};
+use crate::offsets::{Partitions, Range};
 use crate::pipeline::streaming::RunMode;
 use crate::pipeline::streaming::batch::BatchPlan;
 use crate::pipeline::streaming::start::Session;
@@ -68,50 +66,43 @@ impl Session<'_> {
     /// Every partition in the order of [`Session::positions`], with the index of its source.
     fn partition_times(&self, plan: &BatchPlan, summary: &ReadSummary) -> Vec<(usize, PartitionTime)> {
         let state = self.log.state();
-        let mut times = Vec::new();
-        for (topic, partitions) in &self.positions {
+        let time = |(topic, partition, position): (&str, i32, &i64)| {
             let source = self.settings.routes.source_of(topic).unwrap_or_default();
-            for (partition, position) in partitions {
-                let known =
-                    state.partitions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or_default();
-                let range = self.range(topic, *partition, plan, summary);
-                let end = self.bounds.get(topic).and_then(|known| known.get(partition)).map(|bounds| bounds.end);
-                let reached = range.map_or(*position, |range| range.end);
-                // A topic that is not read any more has no end to reach; it leaves like one that is idle.
-                let is_read = self.identity.topics.contains_key(topic);
-                let time = PartitionTime {
-                    watermark: range.map_or(known.watermark, |range| range.watermark),
-                    active: range.map_or_else(|| self.active(topic, *partition, plan.clock), |range| range.active),
-                    caught_up: !is_read || end.is_some_and(|end| reached >= end),
-                };
-                times.push((source, time));
-            }
-        }
-        times
+            let known = state.partitions.at(topic, partition).unwrap_or_default();
+            let range = self.range(topic, partition, plan, summary);
+            let end = self.bounds.get(topic, partition).map(|bounds| bounds.end);
+            let reached = range.map_or(*position, |range| range.end);
+            // A topic that is not read any more has no end to reach; it leaves like one that is idle.
+            let is_read = self.identity.topics.contains_key(topic);
+            let time = PartitionTime {
+                watermark: range.map_or(known.watermark, |range| range.watermark),
+                active: range.map_or_else(|| self.active(topic, partition, plan.clock), |range| range.active),
+                caught_up: !is_read || end.is_some_and(|end| reached >= end),
+            };
+            (source, time)
+        };
+        self.positions.iter().map(time).collect()
     }
 
     /// When a partition was last active, as far as it is known.
     fn active(&self, topic: &str, partition: i32, clock: i64) -> i64 {
-        let known = self.activity.get(topic).and_then(|known| known.get(&partition)).copied();
+        let known = self.activity.at(topic, partition);
         watermark::last_active(Some(known.unwrap_or(self.log.state().start.clock)), false, clock)
     }
 
     /// Brings the activity of every partition down to now: what a clock that was ahead has left.
     pub(super) fn limit_activity(&mut self, clock: i64) {
-        let limited = map_partitions_with(&self.positions, |topic, partition| self.active(topic, partition, clock));
-        self.activity = limited;
+        self.activity = self.positions.map_at(|topic, partition, _| self.active(topic, partition, clock));
     }
 
     /// Takes note of what a commit says of the partitions that it read.
     pub(super) fn note_activity(&mut self, plan: &BatchPlan) {
-        let touched = map_partitions(&plan.ranges, |_| ());
-        for (topic, partitions) in touched.into_iter().chain(map_partitions(&plan.lost, |_| ())) {
-            let committed = self.log.state().partitions.get(&topic);
-            for partition in partitions.into_keys() {
-                let active = committed.and_then(|known| known.get(&partition)?.active);
-                if let Some(active) = active {
-                    self.activity.entry(topic.clone()).or_default().insert(partition, active);
-                }
+        let read = plan.ranges.iter().map(|(topic, partition, _)| (topic, partition));
+        let lost = plan.lost.iter().map(|(topic, partition, _)| (topic, partition));
+        for (topic, partition) in read.chain(lost) {
+            let committed = self.log.state().partitions.get(topic, partition);
+            if let Some(active) = committed.and_then(|known| known.active) {
+                self.activity.insert(topic, partition, active);
             }
         }
     }
@@ -119,10 +110,7 @@ impl Session<'_> {
     /// Names the partitions that nobody waits for any more, once.
     pub(super) fn name_left_behind(&mut self) {
         let (_, left_behind) = self.holders();
-        let each = |(topic, known): (&String, &BTreeMap<i32, i64>)| -> Vec<_> {
-            known.keys().map(|partition| (topic.clone(), *partition)).collect()
-        };
-        let all: Vec<_> = self.positions.iter().flat_map(each).collect();
+        let all: Vec<_> = self.positions.iter().map(|(topic, partition, _)| (topic.to_owned(), partition)).collect();
         let left_behind: Vec<_> = left_behind.into_iter().filter_map(|index| all.get(index).cloned()).collect();
         for (topic, partition) in left_behind.iter().filter(|partition| !self.left_behind.contains(partition)) {
             tracing::warn!(
@@ -139,7 +127,7 @@ impl Session<'_> {
     /// [`Session::positions`].
     pub(in crate::pipeline::streaming) fn holders(&self) -> (Option<usize>, Vec<usize>) {
         let clock = self.log.state().clock;
-        let plan = BatchPlan { clock, ranges: BTreeMap::new(), lost: BTreeMap::new(), backlog_left: false };
+        let plan = BatchPlan { clock, ranges: Partitions::new(), lost: Partitions::new(), backlog_left: false };
         let partitions = self.partition_times(&plan, &ReadSummary::default());
         let behind = |source: SourcePartitions| {
             let left = watermark::left_behind(&source.times, &source.rule);
@@ -151,19 +139,17 @@ impl Session<'_> {
 
     /// What a partition's part of the commit is; `None` if the batch did not touch it.
     fn range(&self, topic: &str, partition: i32, plan: &BatchPlan, summary: &ReadSummary) -> Option<Range> {
-        let at = |partitions: &Partitions<i64>| partitions.get(topic).and_then(|known| known.get(&partition)).copied();
-        let read = summary.partitions.get(topic).and_then(|known| known.get(&partition)).copied();
-        let lost_until = at(&plan.lost);
+        let read = summary.partitions.at(topic, partition);
+        let lost_until = plan.lost.at(topic, partition);
         if read.is_none() && lost_until.is_none() {
             return None;
         }
-        let known = self.log.state().partitions.get(topic).and_then(|known| known.get(&partition)).copied();
-        let known = known.unwrap_or_default();
-        let start = at(&self.positions).unwrap_or_default();
+        let known = self.log.state().partitions.at(topic, partition).unwrap_or_default();
+        let start = self.positions.at(topic, partition).unwrap_or_default();
         let delay = self.settings.source_of(topic).watermark_delay();
         let greatest = read.and_then(|read| read.greatest_event_time).map(|time| time.saturating_sub(delay));
         let in_time = read.is_some_and(|read| read.has_valid && !self.is_late(topic, read.greatest_event_time));
-        let active = self.activity.get(topic).and_then(|known| known.get(&partition)).copied().or(known.active);
+        let active = self.activity.at(topic, partition).or(known.active);
         Some(Range {
             start,
             end: read.map(|read| read.end).or(lost_until).unwrap_or(start),
@@ -183,15 +169,8 @@ impl Session<'_> {
     }
 
     pub(super) fn ranges(&self, plan: &BatchPlan, summary: &ReadSummary) -> Partitions<Range> {
-        let mut ranges: Partitions<Range> = BTreeMap::new();
-        for (topic, partitions) in &self.positions {
-            for partition in partitions.keys() {
-                if let Some(range) = self.range(topic, *partition, plan, summary) {
-                    ranges.entry(topic.clone()).or_default().insert(*partition, range);
-                }
-            }
-        }
-        ranges
+        let range = |(topic, partition, _)| Some((topic, partition, self.range(topic, partition, plan, summary)?));
+        self.positions.iter().filter_map(range).collect()
     }
 }
 
@@ -201,12 +180,4 @@ struct SourcePartitions {
     /// Where each stands among all partitions.
     places: Vec<usize>,
     times: Vec<PartitionTime>,
-}
-
-/// Something for each partition.
-fn map_partitions_with<T>(partitions: &Partitions<i64>, mut make: impl FnMut(&str, i32) -> T) -> Partitions<T> {
-    let each = |(topic, known): (&String, &BTreeMap<i32, i64>)| {
-        (topic.clone(), known.keys().map(|partition| (*partition, make(topic, *partition))).collect())
-    };
-    partitions.iter().map(each).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::offsets::{Partitions, map_partitions};
+use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::lag;
 use crate::pipeline::memory::resident_bytes;
@@ -24,31 +24,29 @@ impl Session<'_> {
             }
             looked => looked?,
         }
-        let mut lost: Partitions<i64> = BTreeMap::new();
+        let mut lost = Partitions::new();
         let mut starts = self.positions.clone();
         let mut assign_again = false;
-        for (topic, partitions) in &self.bounds {
-            for (partition, bounds) in partitions {
-                let known = starts.entry(topic.clone()).or_default();
-                let new = !known.contains_key(partition);
-                // A partition that the log does not know begins at earliest: it is new, nothing of it was read.
-                let position = known.entry(*partition).or_insert(bounds.earliest);
-                assign_again |= new;
-                if new {
-                    tracing::info!(topic, partition, position = *position, "a new partition");
-                    self.positions.entry(topic.clone()).or_default().insert(*partition, *position);
-                    self.activity.entry(topic.clone()).or_default().insert(*partition, clock);
-                }
-                if *position > bounds.end {
-                    let (topic, partition, position, end) = (topic.clone(), *partition, *position, bounds.end);
-                    return Err(SourceError::BehindEnd { topic, partition, position, end }.into());
-                }
-                if *position < bounds.earliest {
-                    self.may_lose(topic, *partition, *position, bounds.earliest)?;
-                    lost.entry(topic.clone()).or_default().insert(*partition, bounds.earliest);
-                    *position = bounds.earliest;
-                    assign_again = true;
-                }
+        for (topic, partition, bounds) in self.bounds.iter() {
+            let known = starts.at(topic, partition);
+            // A partition that the log does not know begins at earliest: it is new, nothing of it was read.
+            let position = known.unwrap_or(bounds.earliest);
+            if known.is_none() {
+                tracing::info!(topic, partition, position, "a new partition");
+                starts.insert(topic, partition, position);
+                self.positions.insert(topic, partition, position);
+                self.activity.insert(topic, partition, clock);
+                assign_again = true;
+            }
+            if position > bounds.end {
+                let (topic, end) = (topic.to_owned(), bounds.end);
+                return Err(SourceError::BehindEnd { topic, partition, position, end }.into());
+            }
+            if position < bounds.earliest {
+                self.may_lose(topic, partition, position, bounds.earliest)?;
+                lost.insert(topic, partition, bounds.earliest);
+                starts.insert(topic, partition, bounds.earliest);
+                assign_again = true;
             }
         }
         if assign_again {
@@ -56,7 +54,7 @@ impl Session<'_> {
             self.reader.tell_group(&self.positions);
         }
         self.limit_activity(clock);
-        let mut ends = map_partitions(&self.bounds, |bounds| bounds.end);
+        let mut ends = self.bounds.map(|bounds| bounds.end);
         if let Some(target) = &self.target {
             limit(&mut ends, target);
         }
@@ -89,7 +87,7 @@ impl Session<'_> {
     /// Asks for the ends of the partitions, and for new ones, unless what is known is fresh and enough to read.
     fn look_at_bounds(&mut self) -> Result<(), JobError> {
         let fresh = self.bounds_age.is_some_and(|age| self.environment.clock.since(age) < BOUNDS_AGE_MAX);
-        let ends = map_partitions(&self.bounds, |bounds| bounds.end);
+        let ends = self.bounds.map(|bounds| bounds.end);
         if fresh && total_backlog(&self.positions, &ends) >= self.settings.records_max {
             return Ok(());
         }
@@ -108,7 +106,7 @@ impl Session<'_> {
         self.say_ends();
         if self.settings.mode != RunMode::Continuous {
             self.check_complete()?;
-            self.target = Some(map_partitions(&self.bounds, |bounds| bounds.end));
+            self.target = Some(self.bounds.map(|bounds| bounds.end));
         }
         Ok(())
     }
@@ -116,7 +114,7 @@ impl Session<'_> {
     /// A bounded run promises all that is there: every partition must have told its end.
     fn check_complete(&self) -> Result<(), JobError> {
         for (topic, known) in &self.identity.topics {
-            let told = self.bounds.get(topic).map_or(0, BTreeMap::len);
+            let told = self.bounds.topic(topic).count();
             if told < known.partitions as usize {
                 let detail = format!("{topic}: {told} of {} partitions answered", known.partitions);
                 return Err(SourceError::Failed { operation: "ask for offsets", detail }.into());
@@ -190,22 +188,14 @@ pub(in crate::pipeline::streaming) fn say_topics_gone<'a>(known: impl Iterator<I
 
 /// Cuts ends down to where a bounded run ends.
 fn limit(ends: &mut Partitions<i64>, target: &Partitions<i64>) {
-    for (topic, partitions) in ends {
-        for (partition, end) in partitions {
-            let target = target.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or(0);
-            *end = (*end).min(target);
-        }
+    for (topic, partition, end) in ends.iter_mut() {
+        *end = (*end).min(target.at(topic, partition).unwrap_or(0));
     }
 }
 
 fn total_backlog(positions: &Partitions<i64>, ends: &Partitions<i64>) -> i64 {
-    let of = |topic: &String, partition: &i32| {
-        positions.get(topic).and_then(|known| known.get(partition)).copied().unwrap_or_default()
-    };
-    let each = |(topic, partitions): (&String, &BTreeMap<i32, i64>)| -> i64 {
-        partitions.iter().map(|(partition, end)| (end - of(topic, partition)).max(0)).sum()
-    };
-    ends.iter().map(each).sum()
+    let left = |(topic, partition, end): (_, _, &i64)| (end - positions.at(topic, partition).unwrap_or_default()).max(0);
+    ends.iter().map(left).sum()
 }
 
 #[cfg(test)]
@@ -213,7 +203,7 @@ mod tests {
     use super::*;
 
     fn one<T>(value: T) -> Partitions<T> {
-        Partitions::from([("t".to_owned(), BTreeMap::from([(0, value)]))])
+        Partitions::of("t", [(0, value)])
     }
 
     #[test]

@@ -72,16 +72,11 @@ impl Session<'_> {
         if refused.is_empty() {
             return Ok(());
         }
-        let records: usize = refused.values().flat_map(|partitions| partitions.values()).map(|of| of.len()).sum();
+        let records: usize = refused.values().map(BTreeMap::len).sum();
         tracing::debug!(records, "reading again what the query refuses");
-        let mut then: Partitions<i64> = self.positions.clone();
-        for (topic, partitions) in &plan.lost {
-            then.entry(topic.clone()).or_default().extend(partitions);
-        }
-        for (topic, partitions) in &summary.partitions {
-            let ends = partitions.iter().map(|(partition, read)| (*partition, read.end));
-            then.entry(topic.clone()).or_default().extend(ends);
-        }
+        let mut then = self.positions.clone();
+        then.extend(plan.lost.iter().map(|(topic, partition, until)| (topic, partition, *until)));
+        then.extend(summary.partitions.iter().map(|(topic, partition, read)| (topic, partition, read.end)));
         let reading = self.reader.read_again(refused, then)?;
         loop {
             match reading.next().map_err(|error| self.read_error(error))? {

@@ -10,6 +10,7 @@ use rdkafka::types::{RDKafka, RDKafkaErrorCode};
 
 use super::{EVENTS_SERVED, FIRST_PATIENCE, KafkaSource, REQUEST_TIMEOUT};
 use crate::clock::{Clock, SystemClock};
+use crate::offsets::Partitions;
 use crate::source::SourceError;
 use crate::source::kafka::config::{ClientPurpose, consumer_settings};
 use crate::source::kafka::context::Context;
@@ -53,7 +54,7 @@ impl KafkaSource {
 
     /// Forgets the connections, so that the next call makes new ones: after an error, and when a secret changed.
     fn disconnect(&mut self) {
-        self.partitions.clear();
+        self.partitions = Partitions::new();
         self.broker = None;
         self.client = None;
         self.asking = None;

@@ -31,8 +31,7 @@ impl Leaderless {
     /// Ends their ranges where they were read to.
     pub(super) fn leave(self, reads: &mut Partitions<Progress>) {
         for (topic, partition) in self.0 {
-            let read = reads.get_mut(&topic).and_then(|partitions| partitions.get_mut(&partition));
-            let Some(read) = read else { continue };
+            let Some(read) = reads.get_mut(&topic, partition) else { continue };
             tracing::warn!(topic, partition, offset = read.next, "it has no leader; the others are read without it");
             read.end = read.next;
             read.done = true;
@@ -48,14 +47,9 @@ impl Leaderless {
 
 /// What was read of each partition of which something was.
 pub(super) fn read_of_each(reads: &Partitions<Progress>) -> Partitions<PartitionRead> {
-    let mut parts: Partitions<PartitionRead> = BTreeMap::new();
-    for (topic, partitions) in reads {
-        for (partition, read) in partitions.iter().filter(|(_, read)| read.end > read.start) {
-            let part = PartitionRead { start: read.start, end: read.end, records: read.records };
-            parts.entry(topic.clone()).or_default().insert(*partition, part);
-        }
-    }
-    parts
+    let part = |read: &Progress| PartitionRead { start: read.start, end: read.end, records: read.records };
+    let read = reads.iter().filter(|(.., read)| read.end > read.start);
+    read.map(|(topic, partition, read)| (topic, partition, part(read))).collect()
 }
 
 impl KafkaSource {
@@ -63,29 +57,28 @@ impl KafkaSource {
     pub(super) fn leaderless(&mut self, reads: &Partitions<Progress>) -> Option<Leaderless> {
         let client = self.asking().ok()?;
         let mut lost = Vec::new();
-        for (topic, partitions) in reads {
+        for topic in reads.topics() {
             let metadata = client.fetch_metadata(Some(topic), LEADER_TIMEOUT).ok()?;
             let known = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
-            let is_left = |partition: &i32| partitions.get(partition).is_some_and(|read| !read.done);
-            let here = known.iter().filter(|known| known.leader() < 0 && is_left(&known.id()));
+            let is_left = |partition| reads.get(topic, partition).is_some_and(|read| !read.done);
+            let here = known.iter().filter(|known| known.leader() < 0 && is_left(known.id()));
             lost.extend(here.map(|known| (topic.clone(), known.id())));
         }
         (!lost.is_empty()).then_some(Leaderless(lost))
     }
 
     pub(super) fn is_past(&self, topic: &str, partition: i32, offset: i64) -> bool {
-        let known = self.partitions.get(topic).and_then(|partitions| partitions.get(&partition));
+        let known = self.partitions.get(topic, partition);
         known.is_some_and(|known| known.end_seen >= offset && known.carry.is_empty())
     }
 
     /// The broker has no offset `position`: it is gone since the batch was planned, or the partition ends before it.
     pub(super) fn why_out_of_range(&mut self, topic: &str, partition: i32, position: i64) -> SourceError {
-        let topic = topic.to_owned();
         let mut ask = |question| {
-            let questions = BTreeMap::from([(topic.clone(), BTreeMap::from([(partition, question)]))]);
-            let answers = self.all_offsets(&questions)?;
-            Ok(answers.get(&topic).and_then(|known| known.get(&partition)).copied().unwrap_or(position))
+            let answers = self.all_offsets(&Partitions::of(topic, [(partition, question)]))?;
+            Ok(answers.at(topic, partition).unwrap_or(position))
         };
+        let topic = topic.to_owned();
         match (ask(OffsetQuestion::Earliest), ask(OffsetQuestion::End)) {
             (Err(error), _) | (_, Err(error)) => error,
             (Ok(earliest), _) if earliest > position => {
@@ -107,8 +100,7 @@ impl KafkaSource {
         wait: Duration,
         visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
     ) -> Result<bool, SourceError> {
-        let known = self.partitions.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition));
-        let Some(known) = known else {
+        let Some(known) = self.partitions.get_mut(topic, partition) else {
             return Err(SourceError::Failed {
                 operation: "read",
                 detail: format!("{topic} partition {partition} is not assigned"),

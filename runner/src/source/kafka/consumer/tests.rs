@@ -39,7 +39,7 @@ fn read(source: &mut KafkaSource, ranges: &Partitions<(i64, i64)>) -> Vec<(i32, 
 }
 
 fn ranges(ranges: &[(i32, (i64, i64))]) -> Partitions<(i64, i64)> {
-    BTreeMap::from([(TOPIC.to_owned(), ranges.iter().copied().collect())])
+    Partitions::of(TOPIC, ranges.iter().copied())
 }
 
 #[test]
