@@ -68,8 +68,9 @@ impl Chains {
             if next < *expected {
                 problems.push(format!("{place}: offsets [{next}, {expected}) are not covered"));
             } else if next > *expected {
-                problems
-                    .push(format!("{place}: offsets [{expected}, {next}) are covered, and the log has not reached them"));
+                problems.push(format!(
+                    "{place}: offsets [{expected}, {next}) are covered, and the log has not reached them"
+                ));
             }
         }
         problems

@@ -165,7 +165,10 @@ mod tests {
             problems(|c| source(c, |s| s.lost_offsets = 0))
                 .contains("its ranges lack 3 offsets, 0 are counted as lost")
         );
-        assert!(problems(|c| c.partitions = Partitions::new()).contains("its ranges have 0 records, 10 are counted as read"));
+        assert!(
+            problems(|c| c.partitions = Partitions::new())
+                .contains("its ranges have 0 records, 10 are counted as read")
+        );
         assert!(
             problems(|c| c.outputs.get_mut("o").unwrap().files.clear()).contains("0 rows were written, 5 are counted")
         );

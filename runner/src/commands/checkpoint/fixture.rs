@@ -12,7 +12,8 @@ use crate::args::PlaceArgs;
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::{Attempt, JobLog, LogAccess, OpenOutput, read};
 use crate::checkpoint::record::{
-    Commit, OutputCommit, Plan, QueryPlan, Rank, ReplayFrom, Start, StateObject, WindowEnds,
+    Commit, OutputCommit, Plan, QueryPlan, Rank, ReferenceObject, ReferenceVersion, ReplayFrom, Start, StateObject,
+    WindowEnds,
 };
 use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::faults::{Faults, NoSync};
@@ -20,6 +21,7 @@ use crate::offsets::{Partitions, Range};
 use crate::pipeline::snapshot;
 use crate::sink::table::{FileFormat, Footer, TableSettings, TableSink};
 use crate::sink::{self, Batch, Sink};
+use crate::storage::checksum::checksum;
 use crate::storage::local::LocalStore;
 use crate::storage::{SharedStore, Store, paths};
 
@@ -151,6 +153,11 @@ impl Fixture {
 
     /// Decides the next commit. Every fourth writes no file, every second a snapshot.
     pub(crate) async fn commit(&self, log: &mut JobLog) -> u64 {
+        self.commit_with(log, Vec::new()).await
+    }
+
+    /// The same, with these versions of references.
+    pub(crate) async fn commit_with(&self, log: &mut JobLog, references: Vec<ReferenceVersion>) -> u64 {
         let attempt = log.begin_attempt();
         let number = log.state().commits;
         let start = log.state().partitions[TOPIC][&0].position;
@@ -178,6 +185,7 @@ impl Fixture {
             }),
             state,
             outputs,
+            references,
             counters,
             totals,
             ..Commit::default()
@@ -235,6 +243,17 @@ fn counters(accepted: u64, letters: u64, outputs: &BTreeMap<String, OutputCommit
         sources: BTreeMap::from([("clicks".to_owned(), source)]),
         outputs: BTreeMap::from([(TABLE.to_owned(), table), (LETTERS.to_owned(), written(LETTERS))]),
     }
+}
+
+/// A version of the reference `users`, with its object.
+pub(crate) async fn write_reference(log: &JobLog, hash: &str) -> ReferenceVersion {
+    let rows: ArrayRef = Arc::new(StringViewArray::from(vec![hash]));
+    let rows = RecordBatch::try_from_iter([("user", rows)]).unwrap();
+    let content = snapshot::encode(&rows.schema(), &[rows]).unwrap();
+    let path = paths::reference_object(log.state().version + 1, log.state().epoch(), hash);
+    log.store().create(&path, content.clone()).await.unwrap();
+    let object = ReferenceObject { path, bytes: content.len() as u64, xxh3: checksum(&content) };
+    ReferenceVersion { name: "users".to_owned(), hash: hash.to_owned(), object: Some(object) }
 }
 
 async fn write_state(log: &JobLog, attempt: Attempt) -> StateObject {

@@ -1,7 +1,7 @@
-use super::fixture::{Fixture, JOB, LETTERS, NOON, TABLE};
+use super::fixture::{Fixture, JOB, LETTERS, NOON, TABLE, write_reference};
 use super::*;
 use crate::args::RewindArgs;
-use crate::checkpoint::record::{Record, encode};
+use crate::checkpoint::record::{Record, ReferenceVersion, encode};
 use crate::checkpoint::survey::Survey;
 use crate::storage::lock::FolderLock;
 
@@ -99,6 +99,57 @@ async fn everything_that_is_damaged_is_named_with_a_cure() {
             assert!(text.contains(word), "{name}: {word:?} is missing in\n{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_object_of_a_reference_that_is_missing_or_damaged_is_named_with_what_to_do() {
+    let fixture = Fixture::with_commits(3).await;
+    let (text, _) = verified(&fixture).await;
+    assert!(!text.contains("references"), "{text}");
+    let mut log = fixture.start(2).await;
+    let (old, new) = (write_reference(&log, "old").await, write_reference(&log, "new").await);
+    fixture.commit_with(&mut log, vec![old.clone()]).await;
+    fixture.commit_with(&mut log, vec![new.clone()]).await;
+    log.publish_pending().await.unwrap();
+    log.note_published().await.unwrap();
+    let (text, is_good) = verified(&fixture).await;
+    assert!(is_good && text.contains("references"), "{text}");
+    let place = |version: &ReferenceVersion| fixture.log_path(&version.object.as_ref().unwrap().path);
+    for (version, damage, words) in [
+        (&old, "removed", ["it is missing (reference users)", "bring it back from a backup, or give users the files"]),
+        (&new, "damaged", ["its checksum is", "nothing, as long as the files of users are not changed"]),
+    ] {
+        let path = place(version);
+        let whole = std::fs::read(&path).unwrap();
+        if damage == "removed" {
+            std::fs::remove_file(&path).unwrap()
+        } else {
+            Fixture::damage(&path)
+        }
+        let (text, is_good) = verified(&fixture).await;
+        assert!(!is_good, "{damage}: {text}");
+        for word in [&version.object.as_ref().unwrap().path, words[0], words[1]] {
+            assert!(text.contains(word), "{damage}: {word:?} is missing in\n{text}");
+        }
+        std::fs::write(&path, whole).unwrap();
+    }
+    assert!(verified(&fixture).await.1);
+}
+
+#[tokio::test]
+async fn a_start_removes_the_temporary_files_of_killed_processes() {
+    let fixture = Fixture::with_commits(3).await;
+    let record = fixture.log_path(&paths::log_record(2));
+    let left = [
+        record.with_file_name(".tmp-1-a"),
+        fixture.log_path(".tmp-1-b"),
+        fixture.path("outputs/_dataplatform").join(TABLE).join(".tmp-1-c"),
+    ];
+    std::fs::hard_link(&record, &left[0]).unwrap();
+    left[1..].iter().for_each(|path| std::fs::write(path, "half").unwrap());
+    fixture.run(2, 4, 10).await;
+    assert_eq!(left.each_ref().map(|path| path.exists()), [false; 3]);
+    assert!(verified(&fixture).await.1);
 }
 
 #[tokio::test]

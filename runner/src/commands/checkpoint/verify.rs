@@ -2,25 +2,23 @@
 //!
 //! Reads only. A job that runs meanwhile may remove what is garbage: then everything is read again.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::io::Cursor;
+mod objects;
 
-use bytes::Bytes;
-use datafusion::arrow::ipc::reader::StreamReader;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::checkpoint::decide::{self, NextSlot};
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::owner;
 use crate::checkpoint::progress::read_progress;
-use crate::checkpoint::record::{FileCommit, OutputCommit, Record, RecordError, StateObject};
+use crate::checkpoint::record::{FileCommit, OutputCommit, Record, RecordError};
 use crate::checkpoint::survey::Survey;
 use crate::commands::error::CommandError;
 use crate::commands::{bytes, grouped, list};
-use crate::storage::checksum::checksum;
 use crate::storage::{SharedStore, StoreError, paths};
 
+pub(super) use self::objects::object_problem;
 use super::outputs::{files as files_of, table};
 use super::{FileState, JobPlace, Retention, check_file, output_opener, sees_tables, store_failed};
 
@@ -108,7 +106,8 @@ pub(super) async fn all_checks(
     retention: Retention,
 ) -> Result<Vec<Check>, StoreError> {
     let store = &place.store;
-    let mut checks = vec![records(store, survey), bases(store, survey), state_objects(store, survey).await?];
+    let mut checks = vec![records(store, survey), bases(store, survey), objects::of_state(store, survey).await?];
+    checks.extend(objects::of_references(store, survey).await?);
     let Some(state) = survey.head().state else { return Ok(checks) };
     let open = output_opener(survey, place.outputs.as_ref()).await;
     checks.push(files(&open, survey, &state, retention).await?);
@@ -239,57 +238,6 @@ fn bases(store: &SharedStore, survey: &Survey) -> Check {
     }
     check.found = format!("{} bases, {compared} compared with the records before them", survey.bases.len());
     check
-}
-
-/// Every state object that the kept log names is there and whole.
-async fn state_objects(store: &SharedStore, survey: &Survey) -> Result<Check, StoreError> {
-    let mut named: BTreeMap<&str, &StateObject> = BTreeMap::new();
-    for (_, record) in survey.readable() {
-        let Record::Commit(commit) = record else { continue };
-        named.extend(commit.state.iter().flatten().map(|object| (object.path.as_str(), object)));
-    }
-    let bases = survey.bases.values().filter_map(|slot| slot.content.as_ref().ok()?.snapshot.as_ref());
-    named.extend(bases.flat_map(|snapshot| &snapshot.objects).map(|object| (object.path.as_str(), object)));
-    let head = survey.head().state;
-    let live: BTreeSet<_> = head.iter().flat_map(JobState::live_objects).collect();
-    // A rewind leaves the objects of void versions to the garbage collection, also those that records aside name.
-    let unnamed = survey.state.iter().filter(|entry| !named.contains_key(entry.path.as_str())).count();
-    let size: u64 = survey.state.iter().map(|entry| entry.bytes).sum();
-    let mut found = format!("{} objects, {}", named.len(), bytes(size));
-    if unnamed > 0 {
-        let _ = write!(found, "; {unnamed} more that nothing names, until the next garbage collection");
-    }
-    let mut check = Check::new("state", found);
-    for object in named.values() {
-        if let Some(problem) = object_problem(store, object).await? {
-            let cure = if live.contains(object.path.as_str()) {
-                "nothing, as long as Kafka has the records: the next start rebuilds the state from them; else `data-platform \
-                 checkpoint rewind JOB --to VERSION` goes back to a version whose state is whole"
-            } else {
-                "nothing: a newer snapshot replaced it"
-            };
-            check.bad(format!("{}/{}", store.root(), object.path), problem, cure);
-        }
-    }
-    Ok(check)
-}
-
-/// What is wrong with a state object; `None` if nothing is.
-pub(super) async fn object_problem(store: &SharedStore, object: &StateObject) -> Result<Option<String>, StoreError> {
-    let Some(content) = store.get(&object.path).await? else { return Ok(Some("it is missing".to_owned())) };
-    if content.len() as u64 != object.bytes {
-        return Ok(Some(format!("it has {} bytes, {} were written", content.len(), object.bytes)));
-    }
-    let found = checksum(&content);
-    if found != object.xxh3 {
-        return Ok(Some(format!("its checksum is {found}, the log says {}", object.xxh3)));
-    }
-    Ok(decode(content).err().map(|problem| format!("it is not a state: {problem}")))
-}
-
-fn decode(content: Bytes) -> Result<(), String> {
-    let reader = StreamReader::try_new(Cursor::new(content), None).map_err(|error| error.to_string())?;
-    reader.into_iter().try_for_each(|batch| batch.map(drop)).map_err(|error| error.to_string())
 }
 
 /// Every file that the kept log names lies where readers find it, or is staged if it is not published yet.
