@@ -80,7 +80,9 @@ impl<T> Partitions<T> {
 
     /// Topic, partition and value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&str, i32, &T)> {
-        self.0.iter().flat_map(|(topic, of)| of.iter().map(move |(partition, value)| (topic.as_str(), *partition, value)))
+        self.0
+            .iter()
+            .flat_map(|(topic, of)| of.iter().map(move |(partition, value)| (topic.as_str(), *partition, value)))
     }
 
     /// Topic, partition and value of each, to be changed.

@@ -172,6 +172,12 @@ pub trait Store {
     /// Removes the folders below `path`, and itself, that hold nothing.
     async fn delete_empty_folders(&self, path: &str) -> Result<(), StoreError>;
 
+    /// Removes the temporary files of the store itself that a process left when it was killed, as far as nobody can be
+    /// writing them. Stores without such files have nothing to do.
+    async fn delete_left_over(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Checks once, at start, that the store keeps its promises.
     async fn probe(&self) -> Result<(), StoreError>;
 

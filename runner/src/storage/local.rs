@@ -6,6 +6,7 @@
 //! pipeline has a thread of its own.
 
 mod folders;
+mod temporary;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use bytes::Bytes;
 use twox_hash::XxHash3_64;
 
 use self::folders::{Naming, delay};
+use self::temporary::{Temporary, remove_left_over};
 use super::canonical::canonical;
 use super::{Created, Limits, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
 use crate::faults::{Faults, Guard, Moment, Step};
@@ -183,9 +185,9 @@ impl Store for LocalStore {
         let error = |source| self.error("create", path, source);
         let temporary = self.write_temporary(&target, &content).map_err(error)?;
         self.faults.reached(Step::LinkRecord, Moment::Before);
-        let named = naming.name_if_free(&temporary, &target);
+        let named = naming.name_if_free(temporary.path(), &target);
         self.faults.reached(Step::LinkRecord, Moment::After);
-        let _ = fs::remove_file(&temporary);
+        let _ = temporary.remove();
         match named {
             Ok(()) => {
                 self.faults.reached(Step::SyncLog, Moment::Before);
@@ -203,7 +205,7 @@ impl Store for LocalStore {
         let target = self.path(path)?;
         let error = |source| self.error("replace", path, source);
         let temporary = self.write_temporary(&target, &content).map_err(error)?;
-        fs::rename(&temporary, &target).map_err(error)?;
+        fs::rename(temporary.path(), &target).map_err(error)?;
         self.sync_entries(&[path.to_owned()]).await
     }
 
@@ -281,10 +283,17 @@ impl Store for LocalStore {
         Ok(())
     }
 
+    /// Of a table only its own folder and what lies beside it: directories of the table have no such files.
+    async fn delete_left_over(&self) -> Result<(), StoreError> {
+        let error = |source| self.error("remove what killed processes left in", "", source);
+        remove_left_over(&self.root, self.beside.is_none()).map_err(error)?;
+        self.beside.as_ref().map_or(Ok(()), |beside| remove_left_over(beside, true)).map_err(error)
+    }
+
     async fn probe(&self) -> Result<(), StoreError> {
         self.prepare_folder(&self.root, &self.naming)?;
         let temporary = self.write_temporary(&self.root.join("probe"), b"probe");
-        let removed = temporary.and_then(fs::remove_file);
+        let removed = temporary.and_then(Temporary::remove);
         removed.map_err(|source| StoreError::io("write to", &self.root.display().to_string(), source))?;
         self.beside.as_ref().map_or(Ok(()), |beside| self.probe_beside(beside))
     }

@@ -64,11 +64,13 @@ impl JobLog {
         [&self.state, &kept.older, &kept.newer].into_iter().flat_map(named).collect()
     }
 
-    /// Removes what owners before left in the outputs, once `published` covers everything it could be needed for.
+    /// Removes what owners before left in the outputs, once `published` covers everything it could be needed for, and what
+    /// killed processes left in the checkpoint.
     ///
     /// # Errors
     /// When an output cannot be looked at.
     pub async fn collect_staging(&mut self) -> Result<(), LogError> {
+        self.access.store.delete_left_over().await?;
         let pending = self.state.pending_stages();
         let (log_id, epoch) = (self.state.start.log_id.clone(), self.state.epoch());
         for root in self.places.clone().into_values() {

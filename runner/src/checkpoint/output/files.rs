@@ -153,6 +153,7 @@ impl Output for Files {
             for path in garbage {
                 self.store.delete(&path).await?;
             }
+            self.store.delete_left_over().await?;
             self.store.delete_empty_folders(paths::STAGING).await
         })
         .await?;

@@ -278,6 +278,8 @@ pub(crate) async fn collect_staging(log: &BatchLog, output: &SharedStore, faults
         output.delete(path).await?;
     }
     output.delete_empty_folders(paths::STAGING).await?;
+    output.delete_left_over().await?;
+    log.store.delete_left_over().await?;
     adopt_format1(output, &pending).await?;
     faults.reached(Step::CollectStaging, Moment::After);
     Ok(())

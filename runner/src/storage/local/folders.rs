@@ -2,15 +2,13 @@
 
 use std::cell::OnceCell;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::LocalStore;
+use super::temporary::{PREFIX, random_name};
 use crate::faults::{Faults, Guard};
 use crate::storage::{ObjectEntry, StoreError, paths};
-
-/// Prefix of temporary files, which no listing shows and no reader takes for a table.
-pub(super) const TEMPORARY: &str = ".tmp-";
 
 /// How a file gets a name only if that is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,37 +73,21 @@ impl LocalStore {
         self.sync(&File::open(folder)?)
     }
 
-    /// Writes a temporary file beside `path` and syncs it. Its name is random: in a container every process has the same
-    /// number, and what one left that was killed may be a link to a record.
-    pub(super) fn write_temporary(&self, path: &Path, content: &[u8]) -> std::io::Result<PathBuf> {
-        let name = format!("{TEMPORARY}{}-{}", std::process::id(), uuid::Uuid::new_v4());
-        let temporary = path.with_file_name(name);
-        self.make_parent(path)?;
-        let written = File::create_new(&temporary).and_then(|mut file| {
-            file.write_all(content)?;
-            self.sync(&file)
-        });
-        if let Err(error) = written {
-            let _ = fs::remove_file(&temporary);
-            return Err(error);
-        }
-        Ok(temporary)
-    }
-
     /// Creates, links and tries to overwrite a file, as the protocol will.
     fn find_naming(&self, folder: &Path) -> Result<Naming, StoreError> {
-        let taken = folder.join(format!("{TEMPORARY}{}-{}-probe", std::process::id(), uuid::Uuid::new_v4()));
+        let taken = folder.join(random_name());
         let shown = folder.display().to_string();
         let written =
             || self.write_temporary(&taken, b"probe").map_err(|error| StoreError::io("write to", &shown, error));
         let keeps_names = |naming: Naming| {
             let first = written()?;
-            let named = naming.name_if_free(&first, &taken);
-            let _ = fs::remove_file(&first);
+            let named = naming.name_if_free(first.path(), &taken);
             let second = written()?;
-            let refused = naming.name_if_free(&second, &taken);
-            let _ = fs::remove_file(&second);
+            let refused = naming.name_if_free(second.path(), &taken);
+            // The first one last: its lock is that of the taken name.
+            let _ = second.remove();
             let _ = fs::remove_file(&taken);
+            let _ = first.remove();
             Ok(named.is_ok() && refused.is_err_and(|error| error.kind() == ErrorKind::AlreadyExists))
         };
         for naming in [Naming::HardLink, Naming::RenameNoReplace] {
@@ -145,10 +127,10 @@ impl LocalStore {
         let naming = self.prepare_folder(beside, &self.naming_beside).map_err(cannot)?;
         let from = self.write_temporary(&beside.join("probe"), b"probe");
         let from = from.map_err(|source| StoreError::io("write to", &beside.display().to_string(), source))?;
-        let to = self.root.join(format!("{TEMPORARY}{}-{}", std::process::id(), uuid::Uuid::new_v4()));
-        let named = naming.name_if_free(&from, &to);
-        let _ = fs::remove_file(&from);
+        let to = self.root.join(random_name());
+        let named = naming.name_if_free(from.path(), &to);
         let _ = fs::remove_file(&to);
+        let _ = from.remove();
         named.map_err(|source| refused(&format!("cannot move a file from {}", beside.display()), &source))
     }
 
@@ -172,7 +154,7 @@ impl LocalStore {
             };
             if kind.is_dir() {
                 self.collect(base, &entry.path(), entries)?;
-            } else if kind.is_file() && !entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            } else if kind.is_file() && !entry.file_name().to_string_lossy().starts_with(PREFIX) {
                 let bytes = match entry.metadata() {
                     Ok(metadata) => metadata.len(),
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,

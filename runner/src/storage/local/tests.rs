@@ -1,4 +1,4 @@
-use super::folders::TEMPORARY;
+use super::temporary::PREFIX;
 use super::*;
 use crate::faults::NoFaults;
 
@@ -21,11 +21,39 @@ async fn what_a_killed_process_left_is_never_written_over() {
     let open = || LocalStore::open(folder.path(), Arc::new(NoFaults)).unwrap();
     open().create("log/0", "first".into()).await.unwrap();
     for number in 0..3 {
-        let left = folder.path().join(format!("log/{TEMPORARY}{}-{number}", std::process::id()));
+        let left = folder.path().join(format!("log/{PREFIX}{}-{number}", std::process::id()));
         fs::hard_link(folder.path().join("log/0"), left).unwrap();
     }
     open().create("log/1", "second".into()).await.unwrap();
     assert_eq!(open().get("log/0").await.unwrap().unwrap(), "first");
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_removed_and_what_somebody_writes_is_not() {
+    let (folder, store) = store();
+    let owner = paths::owner(1);
+    store.create(&owner, Bytes::from_static(b"owner")).await.unwrap();
+    let beside = folder.path().join("a/_dataplatform/b");
+    let of_the_table = folder.path().join("a/b/d=1/.tmp-1-x");
+    fs::create_dir_all(of_the_table.parent().unwrap()).unwrap();
+    let left = [folder.path().join("a/b"), beside.clone(), beside.join("owner")].map(|f| f.join(".tmp-1-left"));
+    fs::write(&left[0], "probe").unwrap();
+    fs::write(&left[1], "half of a progr").unwrap();
+    fs::hard_link(store.file(&owner).unwrap(), &left[2]).unwrap();
+    fs::write(&of_the_table, "").unwrap();
+    let written = store.write_temporary(&beside.join("progress.json"), b"progress").unwrap();
+    let next = || LocalStore::open_table(&folder.path().join("a/b"), Arc::new(NoFaults)).unwrap();
+    next().delete_left_over().await.unwrap();
+    assert_eq!(left.each_ref().map(|path| path.exists()), [false; 3]);
+    assert!(of_the_table.exists(), "directories of a table are not gone through");
+    assert_eq!(store.get(&owner).await.unwrap().unwrap(), "owner", "only the second name of the record went");
+    assert!(written.path().exists(), "somebody is writing it");
+    // Who was killed holds no lock.
+    let path = written.path().to_owned();
+    drop(written);
+    next().delete_left_over().await.unwrap();
+    assert!(!path.exists());
+    LocalStore::open(&folder.path().join("none"), Arc::new(NoFaults)).unwrap().delete_left_over().await.unwrap();
 }
 
 #[tokio::test]

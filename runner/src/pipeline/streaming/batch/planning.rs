@@ -194,7 +194,8 @@ fn limit(ends: &mut Partitions<i64>, target: &Partitions<i64>) {
 }
 
 fn total_backlog(positions: &Partitions<i64>, ends: &Partitions<i64>) -> i64 {
-    let left = |(topic, partition, end): (_, _, &i64)| (end - positions.at(topic, partition).unwrap_or_default()).max(0);
+    let left =
+        |(topic, partition, end): (_, _, &i64)| (end - positions.at(topic, partition).unwrap_or_default()).max(0);
     ends.iter().map(left).sum()
 }
 
