@@ -6,6 +6,7 @@
 
 mod dialect;
 mod elsewhere;
+mod joins;
 mod keys;
 mod names;
 mod parts;

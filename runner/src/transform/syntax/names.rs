@@ -6,10 +6,11 @@ use std::collections::HashSet;
 use data_platform_crds::problem::did_you_mean;
 use datafusion::execution::SessionState;
 use datafusion::sql::sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, Ident, JoinConstraint, JoinOperator, ObjectName, OrderByKind, Query, Select,
-    SelectItem, SetExpr, Spanned, TableFactor, TableWithJoins,
+    Distinct, Expr, Function, GroupByExpr, Ident, JoinConstraint, ObjectName, OrderByKind, Query, Select, SelectItem,
+    SetExpr, Spanned, TableFactor, TableWithJoins,
 };
 
+use super::joins::constraint;
 use super::parts::parts;
 use super::place;
 use crate::transform::error::QueryError;
@@ -85,24 +86,7 @@ impl Names<'_> {
         self.table(&mut table.relation)?;
         for join in &mut table.joins {
             self.table(&mut join.relation)?;
-            let constraint = match &mut join.join_operator {
-                JoinOperator::Join(constraint)
-                | JoinOperator::Inner(constraint)
-                | JoinOperator::Left(constraint)
-                | JoinOperator::LeftOuter(constraint)
-                | JoinOperator::Right(constraint)
-                | JoinOperator::RightOuter(constraint)
-                | JoinOperator::FullOuter(constraint)
-                | JoinOperator::CrossJoin(constraint)
-                | JoinOperator::Semi(constraint)
-                | JoinOperator::LeftSemi(constraint)
-                | JoinOperator::RightSemi(constraint)
-                | JoinOperator::Anti(constraint)
-                | JoinOperator::LeftAnti(constraint)
-                | JoinOperator::RightAnti(constraint) => constraint,
-                _ => continue,
-            };
-            if let JoinConstraint::On(expr) = constraint {
+            if let Some((_, JoinConstraint::On(expr))) = constraint(&mut join.join_operator) {
                 self.expr(expr)?;
             }
         }

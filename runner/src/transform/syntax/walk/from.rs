@@ -2,12 +2,11 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Ident, Join, JoinConstraint, JoinOperator, ObjectName, Select, Spanned, TableFactor,
-};
+use datafusion::sql::sqlparser::ast::{Ident, Join, JoinConstraint, ObjectName, Select, Spanned, TableFactor};
 
 use super::super::super::error::{Position, QueryError};
 use super::super::super::suggest;
+use super::super::joins::{Sides, constraint};
 use super::super::{Clause, place};
 use super::{Flow, Walk, refuse};
 
@@ -83,19 +82,9 @@ impl Walk<'_> {
     pub(super) fn walk_join(&mut self, join: &mut Join) -> Flow {
         let position = place(join.relation.span().start);
         self.walk_table(&mut join.relation)?;
-        let constraint = match &mut join.join_operator {
-            JoinOperator::Join(constraint)
-            | JoinOperator::Inner(constraint)
-            | JoinOperator::Left(constraint)
-            | JoinOperator::LeftOuter(constraint)
-            | JoinOperator::Right(constraint)
-            | JoinOperator::RightOuter(constraint)
-            | JoinOperator::FullOuter(constraint)
-            | JoinOperator::CrossJoin(constraint) => constraint,
-            _ => {
-                let error = QueryError::new("this kind of join is not supported in a job").at(position);
-                return refuse(error.cure("write LEFT JOIN … ON … or JOIN … ON …"));
-            }
+        let Some((Sides::Both, constraint)) = constraint(&mut join.join_operator) else {
+            let error = QueryError::new("this kind of join is not supported in a job").at(position);
+            return refuse(error.cure("write LEFT JOIN … ON … or JOIN … ON …"));
         };
         match constraint {
             JoinConstraint::On(expr) => self.walk_expr(expr),
