@@ -1,6 +1,6 @@
 //! Changes that the state allows: what was committed before them stays as it was, in a rebuild too.
 
-use super::world::World;
+use super::world::{World, orders_job};
 use crate::pipeline::error::Reason;
 
 const TOPIC: &str = "topic_orders";
@@ -13,25 +13,7 @@ const COLUMNS: [&str; 4] = [
 ];
 
 fn job(columns: &[&str], query: &str) -> String {
-    format!(
-        "
-apiVersion: dataplatform.io/v1alpha1
-kind: StreamingJob
-metadata: {{name: orders}}
-spec:
-  kafka: {{maxOffsetsPerTrigger: 30}}
-  sources:
-    - name: orders
-      topics: [{TOPIC}]
-      columns: [{}]
-      eventTime: {{column: at, watermarkDelay: 10s}}
-  trigger: {{interval: 0s}}
-  query: {}
-  sink: {{path: by_hour}}
-",
-        columns.join(", "),
-        serde_json::json!(query)
-    )
+    orders_job(columns, &[("by_hour", query)], "")
 }
 
 fn query(select: &str, condition: &str) -> String {

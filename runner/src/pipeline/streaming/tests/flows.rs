@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::world::{World, planned};
+use super::world::{ORDER_COLUMNS, World, orders_job, planned};
 use crate::checkpoint::record::{Record, decode};
 use crate::pipeline::error::Reason;
 
@@ -21,32 +21,8 @@ const LARGE: &str = "SELECT window_start, count(*) AS orders FROM orders WHERE a
 const ROWS: &str = "SELECT id, shop FROM orders WHERE amount < 10";
 
 fn job(outputs: &[(&str, &str)]) -> String {
-    let outputs: Vec<_> = outputs
-        .iter()
-        .map(|(name, query)| serde_json::json!({"name": name, "query": query, "sink": {"path": name}}).to_string())
-        .collect();
-    format!(
-        "
-apiVersion: dataplatform.io/v1alpha1
-kind: StreamingJob
-metadata: {{name: orders}}
-spec:
-  kafka: {{maxOffsetsPerTrigger: 30}}
-  sources:
-    - name: orders
-      topics: [{TOPIC}]
-      columns:
-        - {{name: id, type: bigint, required: true}}
-        - {{name: shop, type: string, required: true}}
-        - {{name: amount, type: bigint, required: true}}
-        - {{name: note, type: string}}
-        - {{name: at, type: timestamp, required: true}}
-      eventTime: {{column: at, watermarkDelay: 10s}}
-  trigger: {{interval: 0s}}
-  outputs: [{}]
-",
-        outputs.join(", ")
-    )
+    let with_note = [&ORDER_COLUMNS[..], &["{name: note, type: string}"]].concat();
+    orders_job(&with_note, outputs, "")
 }
 
 fn amount(n: i64) -> i64 {

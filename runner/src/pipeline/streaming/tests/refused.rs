@@ -1,6 +1,6 @@
 //! Values that the query refuses: dead letters with the commit, and the job goes on.
 
-use super::world::{Run, World};
+use super::world::{ORDER_COLUMNS, Run, World, orders_job};
 use crate::pipeline::error::Reason;
 use crate::pipeline::no_output::NoOutput;
 
@@ -8,32 +8,7 @@ const TOPIC: &str = "topic_orders";
 const NEW_YEAR: i64 = 1_767_225_600;
 
 fn job(outputs: &[(&str, &str)], more: &str) -> String {
-    let outputs: Vec<_> = outputs
-        .iter()
-        .map(|(name, query)| serde_json::json!({"name": name, "query": query, "sink": {"path": name}}).to_string())
-        .collect();
-    format!(
-        "
-apiVersion: dataplatform.io/v1alpha1
-kind: StreamingJob
-metadata: {{name: orders}}
-spec:
-  kafka: {{maxOffsetsPerTrigger: 30}}
-  sources:
-    - name: orders
-      topics: [{TOPIC}]
-      columns:
-        - {{name: id, type: bigint, required: true}}
-        - {{name: shop, type: string, required: true}}
-        - {{name: amount, type: bigint, required: true}}
-        - {{name: at, type: timestamp, required: true}}
-      eventTime: {{column: at, watermarkDelay: 10s}}
-  trigger: {{interval: 0s}}
-  outputs: [{}]
-  {more}
-",
-        outputs.join(", ")
-    )
+    orders_job(&ORDER_COLUMNS, outputs, more)
 }
 
 fn world() -> World {

@@ -30,6 +30,41 @@ use crate::stop::StopSignal;
 use crate::storage::SharedStore;
 use crate::storage::location::Location;
 
+/// Columns of an order, as most tests have them.
+pub(crate) const ORDER_COLUMNS: [&str; 4] = [
+    "{name: id, type: bigint, required: true}",
+    "{name: shop, type: string, required: true}",
+    "{name: amount, type: bigint, required: true}",
+    "{name: at, type: timestamp, required: true}",
+];
+
+/// The job `orders`: it reads `topic_orders`, and writes each query to the table of its name. `more` is added to its spec.
+pub(crate) fn orders_job(columns: &[&str], outputs: &[(&str, &str)], more: &str) -> String {
+    let output = |(name, query): &(&str, &str)| {
+        serde_json::json!({"name": name, "query": query, "sink": {"path": name}}).to_string()
+    };
+    let outputs: Vec<_> = outputs.iter().map(output).collect();
+    format!(
+        "
+apiVersion: dataplatform.io/v1alpha1
+kind: StreamingJob
+metadata: {{name: orders}}
+spec:
+  kafka: {{maxOffsetsPerTrigger: 30}}
+  sources:
+    - name: orders
+      topics: [topic_orders]
+      columns: [{}]
+      eventTime: {{column: at, watermarkDelay: 10s}}
+  trigger: {{interval: 0s}}
+  outputs: [{}]
+  {more}
+",
+        columns.join(", "),
+        outputs.join(", ")
+    )
+}
+
 /// How a run ended, and what the job said last.
 pub(crate) struct Run {
     pub(crate) ended: Result<Ended, JobError>,
