@@ -127,7 +127,7 @@ pub struct OutputStatus {
 }
 
 /// What is remembered to recognise duplicates.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeduplicateStatus {
     /// Records.

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use data_platform_crds::runner_status::Phase;
+pub use data_platform_crds::runner_status::{
+    BatchRunStatus as BatchStatus, CommitStatus, DeduplicateStatus, ErrorReport, Phase, ReferenceStatus,
+    ReferenceTrouble,
+};
 
 use crate::clock::{Clock, SystemClock};
 use crate::counters::Counters;
@@ -55,57 +58,6 @@ impl PartitionStatus {
     }
 }
 
-/// The last commit.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CommitStatus {
-    /// Version of the job log.
-    pub version: u64,
-    /// Its batch clock, in microseconds.
-    pub clock: i64,
-    /// Records that it read.
-    pub records: u64,
-    /// Rows that it wrote.
-    pub rows: u64,
-    /// Files that it wrote.
-    pub files: u64,
-    /// From planning to publishing, in milliseconds.
-    pub batch_ms: u64,
-    /// From staging to publishing, in milliseconds.
-    pub commit_ms: u64,
-}
-
-/// A run of a batch job.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BatchStatus {
-    /// Begin of what the run covers, in microseconds.
-    pub start: i64,
-    /// Its end.
-    pub end: i64,
-    /// Intervals that are finished.
-    pub finished: u64,
-    /// Intervals that are left.
-    pub left: u64,
-    /// Rows that it wrote.
-    pub rows: u64,
-    /// Files that it wrote.
-    pub files: u64,
-}
-
-/// An error that happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ErrorStatus {
-    /// When it was seen last, in microseconds.
-    pub clock: i64,
-    /// How often, one time after the other.
-    pub times: u64,
-    /// From the closed list.
-    pub reason: String,
-    /// What and where.
-    pub message: String,
-    /// What to do.
-    pub cure: String,
-}
-
 /// An output with a query of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutputStatus {
@@ -117,41 +69,6 @@ pub struct OutputStatus {
     pub state_bytes: u64,
     /// Why it has no rows, if records come.
     pub no_output: Option<NoOutput>,
-}
-
-/// What is remembered to recognise duplicates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DeduplicateStatus {
-    /// Records.
-    pub keys: u64,
-    /// Their memory.
-    pub bytes: u64,
-}
-
-/// A reference that queries join with.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReferenceStatus {
-    /// Hash of its content: the version that is used.
-    pub version: String,
-    /// Rows.
-    pub rows: u64,
-    /// Memory, what rows are looked up by included.
-    pub bytes: u64,
-    /// When this version was loaded, in microseconds.
-    pub loaded: i64,
-    /// Why a newer version is not used, if there is one that cannot be.
-    pub trouble: Option<ReferenceTrouble>,
-}
-
-/// Why a newer version of a reference is not used.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReferenceTrouble {
-    /// From the closed list.
-    pub reason: String,
-    /// What and where.
-    pub message: String,
-    /// What to do.
-    pub cure: String,
 }
 
 /// What a job says about itself.
@@ -212,7 +129,7 @@ pub struct JobStatus {
     /// Snapshots of the state: the last one's version.
     pub snapshot: Option<u64>,
     /// The last errors, newest last.
-    pub errors: VecDeque<ErrorStatus>,
+    pub errors: VecDeque<ErrorReport>,
     /// Restarts from the log inside this process.
     pub reloads: u64,
     /// The run of a batch job.
@@ -311,7 +228,7 @@ impl SharedStatus {
                 Some(last) if (&last.reason, &last.message) == (&reason, &message) => {
                     (last.clock, last.times) = (clock, last.times + 1);
                 }
-                _ => keep(&mut status.errors, ErrorStatus { clock, times: 1, reason, message, cure }),
+                _ => keep(&mut status.errors, ErrorReport { clock, times: 1, reason, message, cure }),
             }
         });
     }

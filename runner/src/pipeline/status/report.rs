@@ -3,17 +3,13 @@
 use std::collections::BTreeMap;
 
 use data_platform_crds::runner_status::{
-    BatchRunStatus, CommitStatus as CommitReport, DeduplicateStatus as DeduplicateReport, ErrorReport,
-    OutputStatus as OutputReport, OutputTotals, PartitionStatus as PartitionReport, ReferenceStatus as ReferenceReport,
-    ReferenceTrouble as TroubleReport, RunnerStatus, STATUS_VERSION, SourceTotals, Totals,
+    OutputStatus as OutputReport, OutputTotals, PartitionStatus as PartitionReport, RunnerStatus, STATUS_VERSION,
+    SourceTotals, Totals,
 };
 
 use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::pipeline::no_output::NoOutput;
-use crate::pipeline::status::{
-    BatchStatus, CommitStatus, DeduplicateStatus, ErrorStatus, JobStatus, OutputStatus, PartitionStatus,
-    ReferenceStatus, ReferenceTrouble,
-};
+use crate::pipeline::status::{JobStatus, OutputStatus, PartitionStatus};
 
 impl JobStatus {
     /// The answer of `/status`. Every field is named here, so that a new one is not forgotten.
@@ -69,10 +65,10 @@ impl JobStatus {
             open_windows,
             state_groups,
             state_bytes,
-            deduplicate: deduplicate.map(remembered),
-            references: references.into_iter().map(|(name, status)| (name, reference(status))).collect(),
-            last_commit: last_commit.map(commit),
-            last_commits: last_commits.into_iter().map(commit).collect(),
+            deduplicate,
+            references,
+            last_commit,
+            last_commits: last_commits.into(),
             commits,
             totals: sums(&totals),
             outputs: outputs.into_iter().map(|(name, status)| (name, output_now(status))).collect(),
@@ -83,9 +79,9 @@ impl JobStatus {
             no_output: no_output.map(NoOutput::name),
             no_output_message: no_output.map(|why| why.explained().to_owned()),
             snapshot,
-            errors: errors.into_iter().map(error).collect(),
+            errors: errors.into(),
             reloads,
-            batch: batch.map(run),
+            batch,
             configuration,
         }
     }
@@ -94,17 +90,6 @@ impl JobStatus {
 fn output_now(status: OutputStatus) -> OutputReport {
     let OutputStatus { open_windows, state_groups, state_bytes, no_output } = status;
     OutputReport { open_windows, state_groups, state_bytes, no_output: no_output.map(NoOutput::name) }
-}
-
-fn remembered(status: DeduplicateStatus) -> DeduplicateReport {
-    let DeduplicateStatus { keys, bytes } = status;
-    DeduplicateReport { keys, bytes }
-}
-
-fn reference(status: ReferenceStatus) -> ReferenceReport {
-    let ReferenceStatus { version, rows, bytes, loaded, trouble } = status;
-    let trouble = trouble.map(|ReferenceTrouble { reason, message, cure }| TroubleReport { reason, message, cure });
-    ReferenceReport { version, rows, bytes, loaded, trouble }
 }
 
 fn partition(status: PartitionStatus) -> PartitionReport {
@@ -120,21 +105,6 @@ fn partition(status: PartitionStatus) -> PartitionReport {
         lag_seconds,
     } = status;
     PartitionReport { topic, partition, position, end, watermark, holds_watermark, left_behind, lag_seconds }
-}
-
-fn commit(status: CommitStatus) -> CommitReport {
-    let CommitStatus { version, clock, records, rows, files, batch_ms, commit_ms } = status;
-    CommitReport { version, clock, records, rows, files, batch_ms, commit_ms }
-}
-
-fn run(status: BatchStatus) -> BatchRunStatus {
-    let BatchStatus { start, end, finished, left, rows, files } = status;
-    BatchRunStatus { start, end, finished, left, rows, files }
-}
-
-fn error(status: ErrorStatus) -> ErrorReport {
-    let ErrorStatus { clock, times, reason, message, cure } = status;
-    ErrorReport { clock, times, reason, message, cure }
 }
 
 fn sums(counters: &Counters) -> Totals {
