@@ -2,8 +2,6 @@
 //!
 //! Pure: over a survey that was read.
 
-use std::collections::BTreeMap;
-
 use crate::checkpoint::job_state::{JobState, PartitionState};
 use crate::checkpoint::record::{Commit, FileCommit, Plan, Record};
 use crate::checkpoint::survey::Survey;

@@ -48,7 +48,7 @@ impl World {
             job: planned.checkpoint().to_owned(),
             cluster_id: "c".to_owned(),
             topics: [].into(),
-            offsets: [].into(),
+            offsets: crate::offsets::Partitions::new(),
             plan: planned.plan(&options).unwrap(),
             clock: 0,
             program: "0.1.0".to_owned(),

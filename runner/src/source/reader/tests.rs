@@ -1,6 +1,5 @@
 //! The reader over a source in memory: what it hands on, and how much of it at once.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +7,7 @@ use datafusion::arrow::array::AsArray;
 
 use super::*;
 use crate::source::decode::DecodePlan;
-use crate::source::record::NoHeaders;
+use crate::source::record::{NoHeaders, Record};
 use crate::source::{PartitionRead, WithoutLeader};
 
 const TOPIC: &str = "t";

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::LocalStore;
 use super::temporary::{PREFIX, random_name};

@@ -15,7 +15,7 @@ use crate::faults::{Faults, Moment, Step as FaultStep};
 use crate::offsets::{Partitions, Range};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
-use crate::pipeline::lag;
+use crate::pipeline::lag::{self, ReadUpTo};
 use crate::pipeline::plan;
 use crate::pipeline::snapshot;
 use crate::pipeline::status::CommitStatus;

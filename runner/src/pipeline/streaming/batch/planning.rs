@@ -1,7 +1,5 @@
 //! What the next micro-batch reads: where the partitions end now, who answers, and how much memory is left.
 
-use std::collections::BTreeMap;
-
 use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::lag;

@@ -1,12 +1,13 @@
 //! What the queries and the outputs of a micro-batch refuse becomes dead letters, with its commit.
 
+use std::collections::BTreeMap;
+
 use data_platform_crds::source::BadRecordAction;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::TimestampMicrosecondType;
 use datafusion::arrow::error::ArrowError;
 
 use crate::clock::show_time;
-use crate::offsets::Partitions;
 use crate::pipeline::error::{JobError, Reason, without_values};
 use crate::pipeline::streaming::batch::{BatchPlan, FlowWriter, Writers};
 use crate::pipeline::streaming::start::Session;
@@ -51,7 +52,7 @@ impl RefusedRecords<'_> {
                     return Err(refused_value(&format!("the record {place}"), &why));
                 }
                 BadRecordAction::DeadLetter => {
-                    let offsets = refusals.entry(topic.to_owned()).or_default().entry(partition).or_default();
+                    let offsets = refusals.or_insert(topic, partition, BTreeMap::new());
                     offsets.entry(offset).or_default().push(why);
                 }
             }

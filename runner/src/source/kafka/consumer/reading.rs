@@ -1,6 +1,5 @@
 //! Reading one partition of a micro-batch.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;

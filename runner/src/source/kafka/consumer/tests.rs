@@ -81,11 +81,10 @@ fn partitions_that_come_to_a_running_job_get_their_part_of_the_queue_and_no_more
     source.identity().unwrap();
     // As it was when the topic had one partition.
     (source.partitions_expected, source.client) = (1, None);
-    source.assign(&BTreeMap::from([(TOPIC.to_owned(), BTreeMap::from([(0, 0)]))])).unwrap();
+    source.assign(&Partitions::of(TOPIC, [(0, 0)])).unwrap();
     assert_eq!(read(&mut source, &ranges(&[(0, (0, 5))])).len(), 5);
     let before = Arc::clone(source.client.as_ref().unwrap());
-    let all = BTreeMap::from([(0, 5), (1, 0), (2, 0), (3, 0)]);
-    source.assign(&BTreeMap::from([(TOPIC.to_owned(), all)])).unwrap();
+    source.assign(&Partitions::of(TOPIC, [(0, 5), (1, 0), (2, 0), (3, 0)])).unwrap();
     assert_eq!(source.partitions_expected, 4);
     assert!(!Arc::ptr_eq(&before, source.client.as_ref().unwrap()), "its limit is that of one partition");
     drop(before);
