@@ -125,13 +125,21 @@ fn picture(jobs: &[(String, JobStatus)], elapsed: Duration, width: u16) -> Strin
         }
     }
     align_right(&mut table, &(1..header.len()).collect::<Vec<_>>());
-    let reasons: Vec<_> = jobs
-        .iter()
-        .filter(|(_, status)| !is_well(status))
-        .map(|(name, status)| format!("{name}: {}", status.reason))
-        .collect();
-    let state = if reasons.is_empty() { "all jobs run".to_owned() } else { reasons.join(", ") };
-    format!("{table}\n\n{:.0} s · {} of memory for all · {state}\n", elapsed.as_secs_f64(), bytes(resident_bytes()))
+    let unwell: Vec<_> = jobs.iter().filter(|(_, status)| !is_well(status)).collect();
+    let state = match unwell.len() {
+        0 => "all jobs run".to_owned(),
+        1 => "one job does not run".to_owned(),
+        several => format!("{several} jobs do not run"),
+    };
+    // A line that is longer than the screen is two, and the next picture would be drawn in the wrong place.
+    let fits = |line: String| line.lines().next().unwrap_or_default().chars().take(width.into()).collect::<String>();
+    let why = unwell.iter().map(|(name, status)| fits(format!("{name}: {}: {}", status.reason, status.message)));
+    let why: String = why.map(|line| format!("{line}\n")).collect();
+    format!(
+        "{table}\n\n{:.0} s · {} of memory for all · {state}\n{why}",
+        elapsed.as_secs_f64(),
+        bytes(resident_bytes())
+    )
 }
 
 fn job_row(name: &str, status: &JobStatus, wide: bool) -> Vec<String> {
@@ -194,6 +202,19 @@ mod tests {
             open_windows: 1_234,
             ..JobStatus::default()
         }
+    }
+
+    #[test]
+    fn a_job_that_does_not_run_is_named_in_one_line_that_fits() {
+        let broken = JobStatus {
+            reason: "KafkaUnreachable".to_owned(),
+            message: format!("no broker answers{}\nat all", " at 127.0.0.1:1".repeat(9)),
+            ..JobStatus::default()
+        };
+        let picture = picture(&[("a".to_owned(), broken), ("b".to_owned(), status(&["t"]))], Duration::ZERO, 80);
+        let last = picture.lines().last().unwrap();
+        assert!(last.starts_with("a: KafkaUnreachable: no broker answers at") && last.chars().count() == 80, "{last}");
+        assert!(picture.contains("one job does not run"), "{picture}");
     }
 
     #[test]

@@ -290,7 +290,7 @@ fn a_year_without_an_outage_runs_at_every_time_that_kubernetes_predicts() {
 #[test]
 fn over_a_year_of_outages_no_interval_is_missed_and_none_is_doubled() {
     let (from, to) = (micros("2026-01-01T00:00:30Z"), micros("2027-01-01T00:00:00Z"));
-    for (seed, zone) in (1..).zip(ZONES.iter().cycle().take(6)) {
+    for (seed, zone) in (1..).zip(ZONES) {
         for (fields, grid) in [("5 * * * *", Grid::Hour), ("30 2 * * *", Grid::Day), ("0 12 * * 1", Grid::Week)] {
             let schedule = Schedule::new(fields, zone).unwrap();
             let (times, processed) = live(cron(fields, zone), grid, from, to, &mut Random::new(seed), true);
