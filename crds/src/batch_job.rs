@@ -74,9 +74,9 @@ use crate::streaming_job::{CheckpointSpec, LogLevel};
     validation = Rule::new("!has(self.backfill)")
         .message("backfill comes in a later version: leave it out, and run data-platform run --from … --to …")
         .field_path(".backfill"),
-    validation = Rule::new("!has(self.dependsOn) || size(self.dependsOn) == 0")
-        .message("dependsOn comes in a later version: leave it out, a run waits for complete inputs by itself")
-        .field_path(".dependsOn")
+    validation = Rule::new("!has(self.rerunStale) || !self.rerunStale || has(self.schedule)")
+        .message("rerunStale is about scheduled runs: set schedule, or leave it out and use data-platform backfill --stale")
+        .field_path(".rerunStale")
 )]
 pub struct BatchJobSpec {
     /// A built-in job to take inputs, query, interval, sink and parameters from: `hourly-aggregates`, `daily-summaries`
@@ -167,11 +167,16 @@ pub struct BatchJobSpec {
     /// Intervals of the past to process. Not supported yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<BackfillSpec>,
-    /// Jobs whose interval must be finished first. Not supported yet.
+    /// Jobs of the namespace that must have finished an interval before a run begins it, although it reads none of their
+    /// tables; for what it reads a run waits by itself. Of a StreamingJob: its watermark is past the interval's end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub depends_on: Vec<DependencySpec>,
+    /// A scheduled run also processes finished intervals again whose input was replaced after they had read it, up to
+    /// `catchUp`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rerun_stale: bool,
     /// Where inputs, outputs and checkpoints lie.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSpec>,
@@ -232,6 +237,7 @@ impl Default for BatchJobSpec {
             log_level: None,
             backfill: None,
             depends_on: Vec::new(),
+            rerun_stale: false,
             storage: None,
             pod: None,
         }

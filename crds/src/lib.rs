@@ -12,6 +12,7 @@ pub mod check;
 pub mod column;
 pub mod condition;
 pub mod crd;
+pub mod dependencies;
 pub mod field_path;
 pub mod job;
 #[allow(unreachable_pub)]

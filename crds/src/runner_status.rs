@@ -223,6 +223,9 @@ pub struct BatchRunStatus {
     pub rows: u64,
     /// Files that it wrote.
     pub files: u64,
+    /// Finished intervals whose input was replaced after they had read it, by their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
 }
 
 /// An error that happened.

@@ -98,6 +98,7 @@ fn dispatch(command: Command, faults: Arc<dyn Faults>) -> Result<u8, CommandErro
         Command::Demo(args) => commands::demo::demo(&args, &faults),
         Command::Validate(args) => commands::validate::validate(&args),
         Command::Explain(args) => commands::explain::explain(&args),
+        Command::Backfill(args) => commands::backfill::backfill(&args, &faults),
         Command::Plan(args) => commands::plan::plan(&args),
         Command::Templates { name } => commands::validate::templates(name.as_deref()),
         Command::Generate(args) => commands::generate::generate(&args),

@@ -64,6 +64,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Show a job in full: expanded, how its query runs, where state is kept, what holds output back.
     Explain(ExplainArgs),
+    /// Process intervals of the past of a batch job, oldest first; begun again after a stop it does only the rest.
+    Backfill(BackfillArgs),
     /// Say what a changed file does to the jobs that run: nothing, a new pod, fresh state, or that it is refused.
     Plan(PlanArgs),
     /// List the built-in jobs, or print one.
@@ -128,7 +130,7 @@ fn name_and_value(text: &str) -> Result<(String, String), String> {
 }
 
 /// Where outputs and checkpoints lie.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct PlaceArgs {
     /// Folder or URL of the outputs [default: ./outputs].
     #[arg(long, env = "OUTPUTS_DIR", value_name = "DIR")]
@@ -142,7 +144,7 @@ pub struct PlaceArgs {
 }
 
 /// Arguments of `run`.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub struct RunArgs {
     /// Which job.
     #[command(flatten)]
@@ -263,6 +265,12 @@ pub struct IntervalArgs {
     /// Batch: read the rows of so many days before the end of the interval, instead of spec.lookbackDays.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=3_650))]
     pub lookback_days: Option<u16>,
+    /// Batch: the finished intervals whose input was replaced after they had read it.
+    #[arg(long, conflicts_with_all = ["target_hour", "target_date", "from", "to"])]
+    pub stale: bool,
+    /// Of a backfill: how many intervals are computed at once.
+    #[arg(skip)]
+    pub backfill: Option<usize>,
     /// Batch: replace a whole table also by what is older than what it holds.
     #[arg(long)]
     pub force: bool,
@@ -275,6 +283,44 @@ pub struct IntervalArgs {
     /// Identity of that Job; read with --config only.
     #[arg(long, env = "JOB_UID", hide = true)]
     pub job_uid: Option<String>,
+}
+
+/// Arguments of `backfill`.
+#[derive(Clone, Debug, Args)]
+pub struct BackfillArgs {
+    /// Which job; with --stale all batch jobs of the files, if none is named.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Begin of the first interval, in UTC.
+    #[arg(long, value_name = "TIME", requires = "to", required_unless_present = "stale")]
+    pub from: Option<String>,
+    /// End of the last interval, in UTC.
+    #[arg(long, value_name = "TIME", requires = "from", required_unless_present = "stale")]
+    pub to: Option<String>,
+    /// How many intervals are computed at once; they share the memory, and are decided in order.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = parallelism)]
+    pub parallelism: usize,
+    /// Instead: the finished intervals whose input was replaced after they had read it.
+    #[arg(long, conflicts_with_all = ["from", "to", "parallelism"])]
+    pub stale: bool,
+    /// Read the rows of so many days before the end of each interval, instead of spec.lookbackDays.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    pub lookback_days: Option<u16>,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Address of /health, /metrics and /status; `off` for none.
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "off", value_name = "ADDRESS")]
+    pub http: String,
+    /// Do not lock the checkpoint folder; the job log alone keeps runs apart.
+    #[arg(long, env = "DATA_PLATFORM_NO_LOCK", hide = true)]
+    pub no_lock: bool,
+}
+
+/// How many intervals a backfill may compute at once, as in the job's own field.
+fn parallelism(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=100).contains(number));
+    number.ok_or_else(|| "write a number from 1 to 100".to_owned())
 }
 
 /// Arguments of `demo`.
@@ -403,8 +449,15 @@ pub struct GenerateArgs {
 /// Arguments of `query`.
 #[derive(Clone, Debug, Args)]
 pub struct QueryArgs {
-    /// One SELECT; each folder of the outputs is a table. Without it the tables are listed.
+    /// One SELECT, or EXPLAIN or EXPLAIN ANALYZE before one. Each folder of the outputs is a table, and FROM 'path' reads
+    /// Parquet, CSV or NDJSON files. Without it the tables are listed.
     pub sql: Option<String>,
+    /// Call a file or folder by a name: --table users=/data/users.csv
+    #[arg(long = "table", value_name = "NAME=PATH", value_parser = name_and_value)]
+    pub tables: Vec<(String, String)>,
+    /// Draw the numbers over the first column, in the terminal.
+    #[arg(long, conflicts_with = "format")]
+    pub plot: bool,
     /// Folder or URL of the outputs.
     #[arg(long, env = "OUTPUTS_DIR", default_value = "./outputs", value_name = "DIR")]
     pub outputs: String,
@@ -422,6 +475,10 @@ pub enum QueryFormat {
     Csv,
     /// One JSON object per line.
     Json,
+    /// One Parquet file, to be written into a file.
+    Parquet,
+    /// A table of Markdown.
+    Markdown,
 }
 
 /// What to do with a job log.

@@ -1,6 +1,7 @@
 //! The commands of `data-platform`, one module each.
 
 pub mod audit;
+pub mod backfill;
 pub mod checkpoint;
 pub mod demo;
 pub mod error;

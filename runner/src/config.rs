@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use data_platform_crds::batch_job::BatchJob;
 use data_platform_crds::check::Manifest;
+use data_platform_crds::dependencies;
 use data_platform_crds::field_path::{FieldPath, Segment};
 use data_platform_crds::job::Job;
 use data_platform_crds::parameters::{expand_batch_parameters, expand_parameters};
@@ -199,7 +200,10 @@ pub fn load_streaming(source: &JobSource) -> Result<LoadedJob, ConfigError> {
 /// [`ConfigError`] with every problem of every job.
 pub fn load(source: &JobSource) -> Result<Vec<Loaded>, ConfigError> {
     let texts = if source.files.is_empty() { vec![built_in(source)?] } else { read_files(&source.files)? };
-    let (jobs, problems) = load_texts(texts, source);
+    let (jobs, mut problems) = load_texts(texts, source);
+    if problems.is_empty() {
+        problems.extend(cycle(&jobs));
+    }
     if problems.is_empty() { Ok(jobs) } else { Err(ConfigError::Problems(problems)) }
 }
 
@@ -229,6 +233,21 @@ pub(crate) fn load_texts(texts: Vec<(String, String)>, source: &JobSource) -> (V
         }
     }
     (jobs, problems)
+}
+
+/// Jobs that wait for each other would wait for ever.
+fn cycle(jobs: &[Loaded]) -> Option<(String, Problem)> {
+    let depends = |job: &Loaded| -> Vec<String> {
+        let Loaded::Batch(job) = job else { return Vec::new() };
+        job.job.spec.depends_on.iter().map(|dependency| dependency.name.clone()).collect()
+    };
+    let graph: Vec<_> = jobs.iter().map(|job| (job.name().to_owned(), depends(job))).collect();
+    let cycle = dependencies::in_order(&graph).err()?;
+    let job = jobs.iter().find(|job| job.name() == cycle[0])?;
+    let (message, cure) = dependencies::told(&cycle);
+    let path = spec_field("dependsOn");
+    let location = job.manifest().location(&path);
+    Some((job.file().to_owned(), Problem { location, ..Problem::error(path, message, cure) }))
 }
 
 /// Two jobs of one name would share a checkpoint, and nobody could say which one is meant.

@@ -29,7 +29,7 @@ use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::error::Result;
 
 pub(crate) use self::csv::CsvFile;
-pub(crate) use self::listing::{children, is_csv, is_table};
+pub(crate) use self::listing::{children, is_csv, is_table, partition_of};
 pub(crate) use self::scan::OpenTable;
 pub(crate) use self::time::{TimeRange, check_time_column};
 

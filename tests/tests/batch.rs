@@ -1,9 +1,11 @@
 //! Batch jobs over what a streaming job wrote: every interval once, whatever happens to the runs.
 
+mod backfill;
 mod days;
 mod intervals;
 mod kills;
 mod pods;
+mod stale;
 
 use std::path::{Path, PathBuf};
 

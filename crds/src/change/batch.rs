@@ -6,7 +6,7 @@ use crate::change::fields::FieldChange;
 
 /// Fields that say when a job runs and what is kept of its runs: changing them is no reason to run a job again that has
 /// run.
-pub const FIELDS_OF_RUNS: [&str; 8] = [
+pub const FIELDS_OF_RUNS: [&str; 9] = [
     "schedule",
     "timeZone",
     "suspend",
@@ -15,6 +15,7 @@ pub const FIELDS_OF_RUNS: [&str; 8] = [
     "successfulJobsHistoryLimit",
     "failedJobsHistoryLimit",
     "catchUp",
+    "rerunStale",
 ];
 
 /// What a field does.

@@ -1,15 +1,20 @@
-//! `query`: one SELECT over the tables of the outputs folder.
+//! `query`: one SELECT over the tables of the outputs folder, and over files by their path.
 //!
 //! ```text
-//! text ── one query ── plan (each table found by its name) ── rows ── table | CSV | JSON
+//! text ── EXPLAIN? ── one query ── plan (each table found by its name or path) ── rows ── table | CSV | JSON | Parquet | Markdown | chart
 //! ```
 
+mod explain;
+mod files;
+mod plot;
 mod show;
 mod tables;
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use data_platform_crds::problem::did_you_mean;
+use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
 use crate::args::{QueryArgs, QueryFormat};
@@ -21,30 +26,84 @@ use crate::pipeline::memory::MemoryBudget;
 use crate::storage::location::Location;
 use crate::transform::{QueryError, SelectRows, TableQuery};
 
+use self::explain::Explain;
+use self::plot::Plot;
 use self::show::Writer;
 use self::tables::Tables;
 
 /// Runs the command.
 pub(crate) fn query(args: &QueryArgs) -> Result<u8, CommandError> {
     let outputs = Location::parse(&args.outputs).map_err(store_failed)?;
+    let reads_files = !args.tables.is_empty() || args.sql.as_deref().is_some_and(names_a_path);
+    let tables = Arc::new(Tables::find(&outputs, reads_files)?.named(&args.tables)?);
     match &args.sql {
-        Some(sql) => run(&outputs, sql, args.format)?,
-        None => print(&listing(&Tables::find(&outputs)?)),
+        Some(sql) => answer(&tables, sql, args)?,
+        None => print(&listing(&tables)),
     }
     Ok(0)
 }
 
-/// Prints what a SELECT gives.
+/// Prints what a SELECT over the tables of an outputs folder gives.
 pub(crate) fn run(outputs: &Location, sql: &str, format: QueryFormat) -> Result<(), CommandError> {
-    let tables = Arc::new(Tables::find(outputs)?);
+    let tables = Arc::new(Tables::find(outputs, false)?);
+    runtime()?.block_on(rows(&tables, sql, Writer::new(format)))
+}
+
+/// Prints what is asked for: rows, a chart, or a plan.
+fn answer(tables: &Arc<Tables>, sql: &str, args: &QueryArgs) -> Result<(), CommandError> {
+    let (explain, sql) = explain::taken_off(sql);
+    if args.format == QueryFormat::Parquet && explain == Explain::No && std::io::stdout().is_terminal() {
+        return Err(CommandError::user("Parquet is not for the screen: write it into a file, as in … > rows.parquet"));
+    }
     runtime()?.block_on(async {
-        let mut rows = execute(&tables, sql)?;
-        let mut writer = Writer::new(rows.schema(), format)?;
-        while let Some(batch) = rows.next().await {
-            writer.write(&batch.map_err(|error| refused(QueryError::from_datafusion(&error), &tables))?)?;
+        match explain {
+            Explain::No if args.plot => plotted(tables, sql).await,
+            Explain::No => rows(tables, sql, Writer::new(args.format)).await,
+            Explain::Plan => {
+                print(&explain::tree(&execute(tables, sql)?.1, None));
+                Ok(())
+            }
+            Explain::Analyze => analyzed(tables, sql).await,
         }
-        writer.finish()
     })
+}
+
+async fn rows(tables: &Arc<Tables>, sql: &str, mut writer: Writer) -> Result<(), CommandError> {
+    let (mut rows, _) = execute(tables, sql)?;
+    writer.begin(&rows.schema())?;
+    while let Some(batch) = rows.next().await {
+        writer.write(&batch.map_err(|error| refused(QueryError::from_datafusion(&error), tables))?)?;
+    }
+    writer.finish()
+}
+
+async fn plotted(tables: &Arc<Tables>, sql: &str) -> Result<(), CommandError> {
+    let (mut rows, _) = execute(tables, sql)?;
+    let mut plot = Plot::default();
+    while let Some(batch) = rows.next().await {
+        plot.add(&batch.map_err(|error| refused(QueryError::from_datafusion(&error), tables))?)?;
+    }
+    print(&plot.draw());
+    Ok(())
+}
+
+async fn analyzed(tables: &Arc<Tables>, sql: &str) -> Result<(), CommandError> {
+    let began = SystemClock.instant();
+    let (mut rows, plan) = execute(tables, sql)?;
+    while let Some(batch) = rows.next().await {
+        batch.map_err(|error| refused(QueryError::from_datafusion(&error), tables))?;
+    }
+    print(&explain::tree(&plan, Some(SystemClock.since(began))));
+    Ok(())
+}
+
+/// Whether a query may read nothing but files: then no outputs folder need be there.
+fn names_a_path(sql: &str) -> bool {
+    let words: Vec<&str> = sql.split_whitespace().collect();
+    let follows = |pair: &[&str]| {
+        ["from", "join"].iter().any(|word| pair[0].eq_ignore_ascii_case(word)) && pair[1].starts_with(['\'', '"'])
+    };
+    words.windows(2).any(follows)
 }
 
 /// Partitions of the query run on its threads.
@@ -53,8 +112,8 @@ fn runtime() -> Result<tokio::runtime::Runtime, CommandError> {
     runtime.map_err(|error| CommandError::failed(format!("cannot start the runtime: {error}")))
 }
 
-/// Starts a SELECT.
-fn execute(tables: &Arc<Tables>, sql: &str) -> Result<SelectRows, CommandError> {
+/// Starts a SELECT; also gives its plan.
+fn execute(tables: &Arc<Tables>, sql: &str) -> Result<(SelectRows, Arc<dyn ExecutionPlan>), CommandError> {
     let memory = usize::try_from(MemoryBudget::detect().state).unwrap_or(usize::MAX);
     let query = TableQuery::parse(sql).map_err(unreadable)?;
     query.start(tables.clone(), memory, SystemClock.now()).map_err(|error| refused(error, tables))
@@ -74,9 +133,9 @@ fn refused(error: QueryError, tables: &Tables) -> CommandError {
         return CommandError::user(format!("the query cannot run: {error}"));
     };
     let hint = match did_you_mean(name, tables.names()) {
-        _ if tables.has_foreign_csv(name) => "the folder has CSV, and only CSV that a job wrote is read: read it as a \
-                                              reference of a job, or with DuckDB"
-            .to_owned(),
+        _ if tables.has_foreign_csv(name) => format!(
+            "of the tables only CSV that a job wrote is read: name the folder by its path, as in FROM './{name}'"
+        ),
         Some(similar) => format!("did you mean {similar}?"),
         None if tables.is_empty() => format!("there are no tables below {}", tables.root().display()),
         None => format!("there are {}", tables.names().collect::<Vec<_>>().join(", ")),
@@ -97,6 +156,9 @@ fn listing(tables: &Tables) -> String {
         };
         let size = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum();
         shown.add_row([name.clone(), grouped(files.len() as u64), bytes(size), folder.display().to_string()]);
+    }
+    for (name, path) in tables.iter_named() {
+        shown.add_row([name.clone(), String::new(), String::new(), path.display().to_string()]);
     }
     align_right(&mut shown, &[1, 2]);
     format!("{shown}\n")

@@ -11,6 +11,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use crate::config::job::RunOptions;
 use crate::config::written::WrittenFolder;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
+use crate::pipeline::batch::depends::Dependency;
 use crate::pipeline::batch::inputs::Input;
 use crate::pipeline::batch::interval::Grid;
 use crate::pipeline::batch::{BatchSettings, Request};
@@ -142,6 +143,8 @@ impl PlannedBatch {
             output_location: self.table_location(options)?,
             sink: self.sink.clone(),
             fingerprint,
+            rerun_stale: spec.rerun_stale,
+            depends_on: self.depends_on(options),
             catch_up: usize::try_from(spec.catch_up).unwrap_or(1),
             wait: self.wait(),
             candidate: options.candidate.clone(),
@@ -150,6 +153,18 @@ impl PlannedBatch {
             lock: options.lock,
             new_log: options.new_log,
         })
+    }
+
+    /// The jobs that it depends on, with the places of their logs.
+    fn depends_on(&self, options: &RunOptions) -> Vec<Dependency> {
+        let checkpoints = options.checkpoints.join(&options.namespace);
+        let named = self.loaded.job.spec.depends_on.iter();
+        let placed = named.map(|named| Dependency {
+            kind: named.kind,
+            name: named.name.clone(),
+            checkpoint: checkpoints.join(&named.name),
+        });
+        placed.collect()
     }
 
     /// How long a run waits for its inputs, and for another run.

@@ -9,6 +9,9 @@
 
 mod attempts;
 mod available;
+mod backfill;
+mod compute;
+pub(crate) mod depends;
 pub(crate) mod inputs;
 pub(crate) mod interval;
 pub(crate) mod log;
@@ -16,41 +19,43 @@ pub(crate) mod replace;
 mod runs;
 pub(crate) mod survey;
 mod turn;
+pub(crate) mod versions;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::sink::SinkSpec;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use crate::checkpoint::decide::Candidate;
-use crate::checkpoint::log::{Attempt, random_attempt};
-use crate::checkpoint::record::FileCommit;
+use crate::checkpoint::log::random_attempt;
 use crate::clock::{Clock, show_time};
-use crate::faults::{Faults, Moment, Step, step};
+use crate::faults::{Faults, Step, step};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::places;
 use crate::pipeline::status::{BatchStatus, CommitStatus, Phase, SharedStatus};
-use crate::sink::Stage;
-use crate::sink::table::{FileFormat, FileNames, Footer, TableSettings, TableWriter};
 use crate::stop::StopSignal;
 use crate::storage::location::Location;
 use crate::storage::{SharedStore, paths};
-use crate::transform::{BatchQuery, BatchRows, MemoryExhausted};
+use crate::transform::BatchQuery;
+
+pub(crate) use self::backfill::Asked;
+pub(crate) use self::compute::memory_exhausted;
 
 use self::attempts::Attempts;
-use self::inputs::{Input, Waiting};
+use self::compute::{Ask, Computed, Computer};
+use self::inputs::Input;
 use self::interval::{Covered, Grid, Interval, Wanted, work};
-use self::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
-use self::turn::{Heartbeat, Patience, interrupted};
-
-/// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
-const ONE_FILE: u64 = u64::MAX;
+use self::log::{Backfill, BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
+use self::turn::{Heartbeat, Patience};
 
 /// What a run is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
+    /// The intervals of a backfill that are not finished, in as many turns as it takes.
+    Backfill(Asked),
+    /// The finished intervals whose input was replaced later.
+    Stale,
     /// These intervals, whether they were processed before or not.
     Exactly(Vec<Interval>),
     /// These times, of which a job that replaces its whole table reads the rows.
@@ -88,6 +93,10 @@ pub(crate) struct BatchSettings {
     pub(crate) sink: SinkSpec,
     pub(crate) fingerprint: String,
     pub(crate) catch_up: usize,
+    /// A scheduled run also processes intervals that are stale.
+    pub(crate) rerun_stale: bool,
+    /// Jobs that must have finished an interval first.
+    pub(crate) depends_on: Vec<depends::Dependency>,
     pub(crate) wait: Duration,
     pub(crate) candidate: Candidate,
     /// Identity of the Job that this run is an attempt of.
@@ -109,29 +118,56 @@ pub(crate) struct BatchEnvironment {
     pub(crate) observe: Box<dyn Fn(&CommitStatus)>,
 }
 
-/// Runs until its intervals are finished.
+/// Runs until its intervals are finished, in more than one turn if others wait for theirs.
 ///
 /// # Errors
 /// The first error; what was finished before it stays.
 pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment) -> Result<(), JobError> {
-    let BatchEnvironment { clock, faults, status, stop, .. } = environment;
-    status.enter(Phase::Starting, "Starting", "reading the log");
-    let deadline = clock.instant() + settings.wait;
+    environment.status.enter(Phase::Starting, "Starting", "reading the log");
     check_places(settings)?;
-    let store = settings.checkpoint_location.open(faults)?;
-    let output = settings.output_location.open_table(faults)?;
+    let store = settings.checkpoint_location.open(&environment.faults)?;
+    let output = settings.output_location.open_table(&environment.faults)?;
     store.probe().await?;
     output.probe().await?;
+    while let Turn::Yielded { epoch } = one_turn(settings, environment, &store, &output).await? {
+        turn::let_others(&store, epoch, &*environment.clock, &environment.stop).await?;
+    }
+    environment.status.enter(Phase::Ended, "Ended", "");
+    Ok(())
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing is left to do.
+    Done,
+    /// Somebody waits, and something is left.
+    Yielded {
+        /// Of this turn.
+        epoch: u64,
+    },
+}
+
+/// Takes a turn, works, and gives it back.
+async fn one_turn(
+    settings: &BatchSettings,
+    environment: &BatchEnvironment,
+    store: &SharedStore,
+    output: &SharedStore,
+) -> Result<Turn, JobError> {
+    let BatchEnvironment { clock, faults, stop, .. } = environment;
+    let deadline = clock.instant() + settings.wait;
     let mut patience =
         Patience { wait: settings.wait, clock: &**clock, stop, run: settings.job_uid.as_deref(), is_locked: false };
     let lock = match settings.checkpoint_location.folder().filter(|_| settings.lock) {
-        Some(folder) => Some(turn::lock(folder, &patience)?),
+        Some(folder) => Some(turn::lock(folder, store, &patience).await?),
         None => None,
     };
     patience.is_locked = lock.is_some();
-    let log = open_log(settings, &store, &output, clock.now(), &**faults).await?;
-    let log = turn::take(&store, log, &settings.candidate, clock.now(), &patience, &**faults).await?;
+    let log = open_log(settings, store, output, clock.now(), &**faults).await?;
+    let log = turn::take(store, log, &settings.candidate, clock.now(), &patience, &**faults).await?;
     let heartbeat = Heartbeat::start(&settings.checkpoint_location, faults);
+    let output = SharedStore::clone(output);
     let mut session = Session { settings, environment, log, output, attempts: random_attempt() };
     let result = session.process(deadline).await;
     // Also after an error the next run need not wait. One that cannot be told is found out by the silence.
@@ -139,15 +175,12 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
     if !is_fenced {
         let epoch = session.log.epoch();
         let released = session.log.add(Record::Release { epoch }, &**faults).await;
-        if let (Ok(()), Err(error)) = (&result, released) {
+        if let (Ok(_), Err(error)) = (&result, released) {
             tracing::warn!("cannot give the turn back: {error}");
         }
     }
     drop(heartbeat);
     drop(lock);
-    if result.is_ok() {
-        status.enter(Phase::Ended, "Ended", "");
-    }
     result
 }
 
@@ -227,7 +260,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn process(&mut self, deadline: Instant) -> Result<(), JobError> {
+    async fn process(&mut self, deadline: Instant) -> Result<Turn, JobError> {
         let faults = Arc::clone(&self.environment.faults);
         let is_new = self.log.state.finished == Covered::default() && self.log.state.pending.is_none();
         replace::claim(&self.log, &self.output, self.settings.new_log && is_new, &*faults).await?;
@@ -239,7 +272,10 @@ impl Session<'_> {
         let is_due = matches!(wanted, Wanted::Due(_));
         let store = self.log.store.clone();
         let mut attempts = Attempts::read(&store, &self.log.state.finished).await?;
-        let intervals = self.work(&wanted, attempts.begun())?;
+        let mut intervals = self.work(&wanted, attempts.begun())?;
+        if is_due && self.settings.rerun_stale && !self.settings.whole {
+            self.add_stale(&mut intervals).await?;
+        }
         let last = match &wanted {
             Wanted::Due(time) => self.times(self.settings.grid.last_over(*time)),
             Wanted::Exactly(_) => intervals.last().copied().unwrap_or(Interval { start: 0, end: 0 }),
@@ -248,13 +284,15 @@ impl Session<'_> {
         let whole = Interval { start, end: last.end };
         self.environment.status.update(|status| {
             status.log_id = Some(self.log.state.start.log_id.clone());
-            status.batch = Some(BatchStatus {
-                start: whole.start,
-                end: whole.end,
-                left: intervals.len() as u64,
-                ..Default::default()
-            });
+            // What earlier turns finished stays told.
+            let before = status.batch.take().unwrap_or(BatchStatus { start: whole.start, ..Default::default() });
+            status.batch = Some(BatchStatus { end: whole.end, left: intervals.len() as u64, ..before });
         });
+        if let Request::Backfill(asked) = &self.settings.request {
+            let turn = self.backfill(asked, intervals).await?;
+            self.end().await?;
+            return Ok(turn);
+        }
         let mut failed = None;
         for interval in intervals {
             if is_due {
@@ -276,13 +314,47 @@ impl Session<'_> {
             }
             self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         }
+        self.end().await?;
+        failed.map_or(Ok(Turn::Done), Err)
+    }
+
+    /// Tidies up, and tells which intervals are stale.
+    async fn end(&self) -> Result<(), JobError> {
         self.output.delete_empty_folders(paths::STAGING).await?;
         let (finished, now) = (&self.log.state.finished, self.environment.clock.now());
         let ours = self.settings.job_uid.as_deref();
         if let Err(error) = runs::collect(&self.log.store, finished, ours, now).await {
             tracing::warn!(%error, "cannot remove the files of runs that are over; the next run tries again");
         }
-        failed.map_or(Ok(()), Err)
+        let stale = self.stale().await?;
+        for stale in &stale {
+            let (interval, replaced) = (self.settings.grid.name(stale.interval), show_time(stale.replaced.start));
+            tracing::warn!(
+                interval,
+                input = stale.input,
+                "stale: the input was replaced from {replaced} on, after it was read"
+            );
+        }
+        let names = stale.iter().map(|stale| self.settings.grid.name(stale.interval)).collect();
+        self.environment.status.update(|status| {
+            if let Some(batch) = &mut status.batch {
+                batch.stale = names;
+            }
+        });
+        Ok(())
+    }
+
+    async fn stale(&self) -> Result<Vec<versions::Stale>, JobError> {
+        versions::stale(&self.log.state, &self.settings.inputs, &self.environment.faults).await
+    }
+
+    /// Adds the stale intervals behind those that are missing, as many as one run processes.
+    async fn add_stale(&self, intervals: &mut Vec<Interval>) -> Result<(), JobError> {
+        let room = self.settings.catch_up.saturating_sub(intervals.len());
+        let stale = self.stale().await?.into_iter().map(|stale| stale.interval);
+        let more: Vec<_> = stale.filter(|stale| !intervals.contains(stale)).take(room).collect();
+        intervals.extend(more);
+        Ok(())
     }
 
     async fn wanted(&self) -> Result<Wanted, JobError> {
@@ -292,6 +364,10 @@ impl Session<'_> {
                 Ok(Wanted::Exactly(intervals.iter().map(|interval| self.times(*interval)).collect()))
             }
             Request::Times(times) => Ok(Wanted::Exactly(vec![*times])),
+            Request::Backfill(asked) => Ok(Wanted::Exactly(self.left_of(asked))),
+            Request::Stale => {
+                Ok(Wanted::Exactly(self.stale().await?.into_iter().map(|stale| stale.interval).collect()))
+            }
             Request::Due(time) => Ok(Wanted::Due(*time)),
             Request::Available => Ok(Wanted::Exactly(self.available().await?)),
             Request::Now { job_uid } => {
@@ -338,132 +414,25 @@ impl Session<'_> {
 
     /// The times that a run of an interval is about: of a whole table all that it reads.
     fn times(&self, interval: Interval) -> Interval {
-        if self.settings.whole { self.read(interval) } else { interval }
-    }
-
-    /// The times of which a run of an interval reads the rows.
-    fn read(&self, interval: Interval) -> Interval {
-        let day = Grid::Day.around(0);
-        let back = self.settings.lookback_days.map(|days| i64::from(days) * (day.end - day.start));
-        Interval { start: back.map_or(interval.start, |back| interval.end - back), end: interval.end }
+        if self.settings.whole { self.settings.looked_back(interval) } else { interval }
     }
 
     /// Waits for an interval's inputs, computes it and replaces it. `due`: begin of the oldest that a due run began.
     async fn interval(&mut self, interval: Interval, due: Option<i64>, deadline: Instant) -> Result<(), JobError> {
         let (settings, environment) = (self.settings, self.environment);
-        let (clock, status) = (&environment.clock, &environment.status);
-        let began = clock.instant();
+        let computer = Computer::new(settings, environment, &self.log, &self.output, 1);
+        self.attempts += 1;
+        let ask = Ask { interval, version: self.log.state.version + 1, number: self.attempts, deadline };
+        let computed = computer.compute(ask).await?;
         let name = self.name(interval);
-        let waiting = Waiting {
-            inputs: &settings.inputs,
-            deadline,
-            stop: &environment.stop,
-            faults: &environment.faults,
-            clock: &**clock,
-            tell: &|why| {
-                tracing::info!(interval = name, "waiting: {why}");
-                status.enter(Phase::Running, "WaitingForInput", why);
-            },
-        };
-        // What a whole table is of was looked back from already.
-        let read = if settings.whole { interval } else { self.read(interval) };
-        waiting.wait(read).await?;
-        status.enter(Phase::Running, "Running", "");
-        if environment.stop.is_stopped() {
-            return Err(interrupted());
-        }
-        let tables = inputs::open(&settings.inputs, read)?;
-        let files = match tables {
-            Some(tables) => {
-                let memory = usize::try_from(settings.memory.run).unwrap_or(usize::MAX);
-                let rows = settings.query.start(tables, memory, clock.now()).map_err(|error| {
-                    JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
-                })?;
-                self.write(interval, rows).await?
-            }
-            None => Vec::new(),
-        };
-        let commit = self.replace(interval, due, files, began).await?;
+        let commit = self.replace(computed, Why { due, backfill: None }).await?;
         tracing::info!(interval = name, rows = commit.rows, files = commit.files, "replaced");
         Ok(())
     }
 
-    /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
-    async fn write(&mut self, interval: Interval, mut rows: BatchRows) -> Result<Vec<FileCommit>, JobError> {
-        let settings = self.settings;
-        let faults = Arc::clone(&self.environment.faults);
-        let schema = rows.schema();
-        // The checkpoint's name survives when the job gets another one.
-        let interval_name = if settings.whole { String::new() } else { settings.grid.name(interval) };
-        let name = if settings.whole {
-            settings.checkpoint.clone()
-        } else {
-            format!("{}-{interval_name}", settings.checkpoint)
-        };
-        self.attempts += 1;
-        let start = &self.log.state.start;
-        let version = self.log.state.version + 1;
-        let attempt = Attempt { version, epoch: self.log.epoch(), number: self.attempts };
-        let table = Arc::new(TableSettings {
-            output: settings.output.clone(),
-            job: settings.job.clone(),
-            partition_by: settings.sink.partition_by.clone(),
-            target_file_bytes: ONE_FILE,
-            format: FileFormat::Parquet(settings.sink.compression),
-            schema: Arc::clone(&schema),
-        });
-        let footer = Footer {
-            job: format!("{}/{}", settings.namespace, settings.job),
-            log_id: start.log_id.clone(),
-            version,
-            fingerprint: settings.fingerprint.clone(),
-            interval: Some((interval.start, interval.end)),
-            ..Footer::default()
-        };
-        table.columns().tell(&self.output).await?;
-        let names = FileNames::Interval { attempt, name: name.clone() };
-        let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
-        faults.reached(Step::Read, Moment::Before);
-        while let Some(batches) = rows.next().await.map_err(query_failed)? {
-            if self.environment.stop.is_stopped() {
-                return Err(interrupted());
-            }
-            for batch in &batches {
-                writer.write(batch).await?;
-            }
-            if let Some(refused) = writer.take_refused().first() {
-                return Err(JobError::user(
-                    Reason::QueryFailed,
-                    format!("a row of the result cannot be written: {}", refused.why),
-                    "shorten the value in the query (left, substr), leave such rows out, or partition by another column",
-                ));
-            }
-        }
-        faults.reached(Step::Read, Moment::After);
-        let written = writer.finish().await?.files;
-        let mut stale = replace::files_of(&self.output, &start.log_id, &name, interval_name).await?;
-        stale.retain(|path| !written.iter().any(|file| file.path == *path));
-        let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
-        for path in &stale {
-            writer.write_empty(&directory(path)).await?;
-        }
-        if written.is_empty()
-            && stale.is_empty()
-            && let Some(directory) = empty_directory(&schema, &settings.sink.partition_by, interval)
-        {
-            writer.write_empty(&directory).await?;
-        }
-        Ok(writer.finish().await?.files)
-    }
-
     /// Decides what the interval is, and makes it visible.
-    async fn replace(
-        &mut self,
-        interval: Interval,
-        due: Option<i64>,
-        files: Vec<FileCommit>,
-        began: Instant,
-    ) -> Result<CommitStatus, JobError> {
+    async fn replace(&mut self, computed: Computed, why: Why) -> Result<CommitStatus, JobError> {
+        let Computed { interval, files, reads, began } = computed;
         let faults = Arc::clone(&self.environment.faults);
         let commit_began = self.environment.clock.instant();
         let stages: Vec<_> = files.iter().map(|file| file.stage.clone()).collect();
@@ -475,8 +444,10 @@ impl Session<'_> {
         let record = Record::Replace(Replace {
             epoch: self.log.epoch(),
             interval,
-            due: due.is_some(),
-            since: due,
+            due: why.due.is_some(),
+            since: why.due,
+            backfill: why.backfill,
+            reads,
             whole: self.settings.whole,
             root: self.output.root().to_owned(),
             files,
@@ -515,42 +486,15 @@ impl Session<'_> {
     }
 }
 
+/// What an interval is processed for.
+struct Why {
+    /// Begin of the oldest interval that a due run began.
+    due: Option<i64>,
+    backfill: Option<Backfill>,
+}
+
 /// Whether it is about the interval, and not about the run: the others are then not to wait for it.
 fn is_of_interval(error: &JobError) -> bool {
     use Reason::{InputIncomplete, InternalError, MemoryExhausted, QueryFailed};
     matches!(error.reason, QueryFailed | MemoryExhausted | InputIncomplete | InternalError)
-}
-
-/// Where the file of an interval without rows lies: in the directory that rows of its begin would have, as far as dates
-/// and times name it. `None`: nobody can tell.
-fn empty_directory(schema: &SchemaRef, partition_by: &[String], interval: Interval) -> Option<String> {
-    let mut directory = String::new();
-    for column in partition_by {
-        let field = schema.field_with_name(column).ok()?;
-        if field.data_type() != &DataType::Date32 {
-            return None;
-        }
-        let date = chrono::DateTime::from_timestamp_micros(interval.start)?.date_naive();
-        directory += &format!("{column}={date}/");
-    }
-    Some(directory)
-}
-
-/// The run does not fit into its memory.
-pub(crate) fn memory_exhausted(message: String) -> JobError {
-    let cure = "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …), array_agg and \
-                collect_set hold every value, a join holds one side)";
-    JobError::user(Reason::MemoryExhausted, message, cure)
-}
-
-fn query_failed(error: MemoryExhausted) -> JobError {
-    let message = error.to_string();
-    match error {
-        MemoryExhausted::Exhausted(_) => memory_exhausted(message),
-        MemoryExhausted::Failed(_) => JobError::user(
-            Reason::QueryFailed,
-            format!("the query fails on a value: {}", crate::pipeline::error::without_values(&message)),
-            "change the query so that it takes every value (a CASE, try_cast, a WHERE)",
-        ),
-    }
 }

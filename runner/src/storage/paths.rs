@@ -21,6 +21,8 @@ pub const STAGING: &str = "_dataplatform/staging";
 const REWOUND_FILES: &str = "_dataplatform/rewound";
 /// What of a table is published.
 pub const PROGRESS: &str = "_dataplatform/progress.json";
+/// Of a table that a batch job writes: the versions of its intervals, and of what they read.
+pub const INTERVALS: &str = "_dataplatform/intervals.json";
 /// The columns of a table and their types.
 pub const SCHEMA: &str = "_dataplatform/schema.json";
 /// Records and bases that a rewind made void, below the job's folder.

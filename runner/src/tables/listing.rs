@@ -58,11 +58,11 @@ pub(crate) fn is_table(folder: &Path, folders: &[PathBuf], files: &[PathBuf]) ->
 }
 
 /// `column=value` of a Hive directory.
-fn partition_of(folder: &Path) -> Option<(String, Option<String>)> {
+pub(crate) fn partition_of(folder: &Path) -> Option<(String, Option<String>)> {
     parse_directory(&folder.file_name()?.to_string_lossy())
 }
 
-/// The files of a table, in order. A table without a folder has none. CSV belongs to it if a job wrote it, which says of what
+/// The files of a table, in order: of a folder, or one that is named itself. A table without a folder has none. CSV belongs to it if a job wrote it, which says of what
 /// types the cells are: what else lies there may be anything.
 ///
 /// # Errors
@@ -73,6 +73,9 @@ pub(super) fn list(folder: &Path, with_csv: bool) -> Result<Vec<ListedFile>> {
         && error.kind() == ErrorKind::NotFound
     {
         return Ok(found);
+    }
+    if folder.is_file() {
+        return Ok(vec![ListedFile { path: folder.to_path_buf(), values: Vec::new() }]);
     }
     below(folder, with_csv, &[], &mut found)?;
     Ok(found)

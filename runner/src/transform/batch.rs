@@ -14,6 +14,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 
@@ -81,8 +82,8 @@ impl TableQuery {
         })
     }
 
-    /// Plans it over these tables, and begins to compute, in the runtime in which it is called. `memory_bytes` bounds
-    /// what it holds at once; `now()` is `clock`.
+    /// Plans it over these tables, and begins to compute, in the runtime in which it is called: gives its rows, and the plan
+    /// that knows what each step of it did. `memory_bytes` bounds what it holds at once; `now()` is `clock`.
     ///
     /// # Errors
     /// It cannot be planned over these tables, or nobody can be shown its rows.
@@ -91,10 +92,10 @@ impl TableQuery {
         tables: Arc<dyn Tables>,
         memory_bytes: usize,
         clock: i64,
-    ) -> std::result::Result<SelectRows, QueryError> {
-        let (rows, _) = self.begin(tables, memory_bytes, clock)?;
+    ) -> std::result::Result<(SelectRows, Arc<dyn ExecutionPlan>), QueryError> {
+        let Begun { rows, plan, .. } = self.begin(tables, memory_bytes, clock)?;
         check_shown(&rows.schema())?;
-        Ok(rows)
+        Ok((rows, plan))
     }
 
     /// As [`Self::start`], with the plan as it was written.
@@ -103,19 +104,27 @@ impl TableQuery {
         tables: Arc<dyn Tables>,
         memory_bytes: usize,
         clock: i64,
-    ) -> std::result::Result<(SelectRows, LogicalPlan), QueryError> {
+    ) -> std::result::Result<Begun, QueryError> {
         with_room(|| {
             let state = session(tables, memory_bytes, clock);
             let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
-            let begun = || -> Result<(SelectRows, LogicalPlan)> {
+            let begun = || -> Result<Begun> {
                 let written = logical_plan(&state, self.query.clone())?;
                 let plan = state.optimize(&written)?;
                 let (plan, context) = engine::plan_within(&state, memory_bytes, |state| execution_plan(state, &plan))?;
-                Ok((engine::execute(plan, context)?, written))
+                Ok(Begun { rows: engine::execute(Arc::clone(&plan), context)?, plan, written })
             };
             begun().map_err(|error| planning_error::of_tables(&error, &state))
         })
     }
+}
+
+/// A query that computes.
+struct Begun {
+    rows: SelectRows,
+    /// What computes them.
+    plan: Arc<dyn ExecutionPlan>,
+    written: LogicalPlan,
 }
 
 fn session(tables: Arc<dyn Tables>, memory_bytes: usize, now: i64) -> Result<SessionState> {
@@ -185,7 +194,7 @@ impl BatchQuery {
     ) -> std::result::Result<BatchRows, QueryError> {
         let mut names: Vec<String> = tables.keys().cloned().collect();
         names.sort();
-        let (rows, plan) =
+        let Begun { rows, written: plan, .. } =
             self.0.begin(Arc::new(tables), memory_bytes, clock).map_err(|error| match error.unknown_table() {
                 Some(table) => {
                     let cure = format!("the query reads the inputs of the job: {}", names.join(", "));

@@ -12,7 +12,7 @@ use crate::batch::{Hours, files, hour_text};
 use crate::events::{TIMEOUT, finish};
 
 /// What a batch run passes.
-const STEPS: [Step; 15] = [
+pub(super) const STEPS: [Step; 15] = [
     Step::Start,
     Step::Own,
     Step::CollectStaging,

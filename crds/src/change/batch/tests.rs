@@ -34,6 +34,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         of_runs("successfulJobsHistoryLimit", json!(9)),
         of_runs("failedJobsHistoryLimit", json!(9)),
         of_runs("catchUp", json!(9)),
+        of_runs("rerunStale", json!(true)),
         computes("backoffLimit", json!(9)),
         computes("activeDeadlineSeconds", json!(9)),
         both("interval", json!("day"), "refused"),

@@ -154,6 +154,8 @@ async fn process(
         interval,
         due: true,
         since: None,
+        backfill: None,
+        reads: [].into(),
         whole: false,
         root: OUTPUT.to_owned(),
         files: vec![file],

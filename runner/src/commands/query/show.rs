@@ -1,12 +1,17 @@
 //! Rows for people, for spreadsheets and for programs.
 
-use std::io::{self, Write};
+use std::io::{self, Stdout, Write};
+use std::sync::Arc;
 
 use arrow_json::LineDelimitedWriter;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::properties::WriterProperties;
 
 use crate::args::QueryFormat;
 use crate::commands::error::CommandError;
@@ -17,44 +22,60 @@ use crate::commands::{align_right, grouped, list, print};
 const TABLE_ROWS_MAX: usize = 2_000;
 
 /// Writes rows to standard output.
-pub(super) enum Writer {
-    /// Collected, drawn at the end.
-    Table { table: comfy_table::Table, rows: usize },
-    /// Written as they come.
-    Csv,
-    /// Written as they come.
-    Json,
+pub(super) struct Writer {
+    format: QueryFormat,
+    /// Of a table for people: collected, drawn at the end.
+    table: comfy_table::Table,
+    parquet: Option<ArrowWriter<Stdout>>,
+    rows: usize,
 }
 
 impl Writer {
-    pub(super) fn new(schema: SchemaRef, format: QueryFormat) -> Result<Self, CommandError> {
+    pub(super) fn new(format: QueryFormat) -> Self {
+        Self { format, table: list(&[]), parquet: None, rows: 0 }
+    }
+
+    /// Before the first rows.
+    pub(super) fn begin(&mut self, schema: &SchemaRef) -> Result<(), CommandError> {
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        match format {
+        match self.format {
             QueryFormat::Table => {
-                let mut table = list(&names);
+                self.table = list(&names);
                 let numbers = schema.fields().iter().enumerate().filter(|(_, field)| field.data_type().is_numeric());
-                align_right(&mut table, &numbers.map(|(column, _)| column).collect::<Vec<_>>());
-                Ok(Self::Table { table, rows: 0 })
+                align_right(&mut self.table, &numbers.map(|(column, _)| column).collect::<Vec<_>>());
             }
             QueryFormat::Csv => {
                 let header: Vec<_> = names.into_iter().map(quoted).collect();
                 print(&format!("{}\r\n", header.join(",")));
-                Ok(Self::Csv)
             }
-            QueryFormat::Json => Ok(Self::Json),
+            QueryFormat::Markdown => {
+                let align =
+                    schema.fields().iter().map(|field| if field.data_type().is_numeric() { "---:" } else { "---" });
+                let align: Vec<_> = align.map(str::to_owned).collect();
+                let names: Vec<_> = names.into_iter().map(str::to_owned).collect();
+                print(&format!("{}{}", markdown(&names), markdown(&align)));
+            }
+            QueryFormat::Parquet => {
+                let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default()));
+                let writer = ArrowWriter::try_new(io::stdout(), Arc::clone(schema), Some(properties.build()));
+                self.parquet = Some(writer.map_err(unwritten)?);
+            }
+            QueryFormat::Json => {}
         }
+        Ok(())
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), CommandError> {
-        match self {
-            Self::Table { table, rows } => {
-                let shown = TABLE_ROWS_MAX.saturating_sub(*rows).min(batch.num_rows());
+        let before = self.rows;
+        self.rows += batch.num_rows();
+        match self.format {
+            QueryFormat::Table => {
+                let shown = TABLE_ROWS_MAX.saturating_sub(before).min(batch.num_rows());
                 for row in cells(&batch.slice(0, shown), "NULL").map_err(failed)? {
-                    table.add_row(row);
+                    self.table.add_row(row);
                 }
-                *rows += batch.num_rows();
             }
-            Self::Csv => {
+            QueryFormat::Csv => {
                 let mut lines = String::new();
                 for row in cells(batch, "").map_err(failed)? {
                     let row: Vec<_> = row.iter().map(|cell| quoted(cell)).collect();
@@ -63,17 +84,32 @@ impl Writer {
                 }
                 print(&lines);
             }
-            Self::Json => {
+            QueryFormat::Markdown => {
+                print(&cells(batch, "").map_err(failed)?.iter().map(|row| markdown(row)).collect::<String>());
+            }
+            QueryFormat::Json => {
                 let mut lines = Vec::new();
                 LineDelimitedWriter::new(&mut lines).write(batch).map_err(failed)?;
                 io::stdout().write_all(&lines).map_err(|error| CommandError::failed(error.to_string()))?;
+            }
+            QueryFormat::Parquet => {
+                if let Some(parquet) = &mut self.parquet {
+                    parquet.write(batch).map_err(unwritten)?;
+                }
             }
         }
         Ok(())
     }
 
+    /// After the last rows.
     pub(super) fn finish(self) -> Result<(), CommandError> {
-        let Self::Table { table, rows } = self else { return Ok(()) };
+        if let Some(parquet) = self.parquet {
+            parquet.close().map_err(unwritten)?;
+        }
+        if self.format != QueryFormat::Table {
+            return Ok(());
+        }
+        let (table, rows) = (self.table, self.rows);
         print(&format!("{table}\n"));
         let rows_text = if rows == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(rows as u64)) };
         let more = if rows > TABLE_ROWS_MAX {
@@ -84,6 +120,16 @@ impl Writer {
         print(&format!("{rows_text}{more}\n"));
         Ok(())
     }
+}
+
+fn unwritten(error: ParquetError) -> CommandError {
+    CommandError::failed(format!("the rows cannot be written: {error}"))
+}
+
+/// A line of a table of Markdown.
+fn markdown(row: &[String]) -> String {
+    let cells = row.iter().map(|cell| cell.replace('|', "\\|").replace(['\n', '\r'], "<br>"));
+    format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
 }
 
 fn failed(error: ArrowError) -> CommandError {
@@ -114,6 +160,11 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_does_not_break_a_table_of_markdown() {
+        assert_eq!(markdown(&["a|b".to_owned(), "c\nd".to_owned()]), "| a\\|b | c<br>d |\n");
+    }
 
     #[test]
     fn a_csv_value_is_quoted_only_when_it_must_be() {

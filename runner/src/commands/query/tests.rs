@@ -32,13 +32,13 @@ fn outputs() -> tempfile::TempDir {
 /// The rows of a SELECT, its values as text.
 fn rows(outputs: &Path, sql: &str) -> Result<Vec<Vec<String>>, String> {
     let tables =
-        Arc::new(Tables::find(&Location::Folder(outputs.to_path_buf())).map_err(|error| format!("{error:?}"))?);
+        Arc::new(Tables::find(&Location::Folder(outputs.to_path_buf()), false).map_err(|error| format!("{error:?}"))?);
     let text = |error| match error {
         CommandError::Other(message, code) => format!("{code}: {message}"),
         error => format!("{error:?}"),
     };
     let batches = runtime().map_err(text)?.block_on(async {
-        let stream = execute(&tables, sql)?;
+        let (stream, _) = execute(&tables, sql)?;
         let batches: Vec<_> = stream.collect().await;
         let whole = |batch: datafusion::error::Result<RecordBatch>| {
             batch.map_err(|error| refused(QueryError::from_datafusion(&error), &tables))
@@ -99,7 +99,7 @@ fn csv_that_a_job_wrote_is_a_table_with_the_types_that_it_told() {
     assert_eq!(rows(outputs.path(), total).unwrap(), [["2", "3", "10.50"]]);
     assert_eq!(rows(outputs.path(), "SELECT count(*) FROM sales").unwrap(), [["3"]]);
     assert_eq!(rows(outputs.path(), "SELECT n FROM sales ORDER BY n LIMIT 1").unwrap(), [["1"]]);
-    let listed = listing(&Tables::find(&Location::Folder(outputs.path().to_path_buf())).unwrap());
+    let listed = listing(&Tables::find(&Location::Folder(outputs.path().to_path_buf()), false).unwrap());
     assert!(listed.contains("sales") && !listed.contains("foreign"), "{listed}");
     put("sales/date=2026-01-02/c.csv", &format!("{header}seven,,,,,\r\n"));
     let failed = rows(outputs.path(), "SELECT sum(n) FROM sales").unwrap_err();
@@ -142,7 +142,7 @@ fn the_clock_can_be_asked() {
 fn tables_of_one_name_are_told_apart_by_their_way() {
     let outputs = outputs();
     assert_eq!(rows(outputs.path(), "SELECT n FROM \"right/same\"").unwrap(), [["2"]]);
-    let listed = listing(&Tables::find(&Location::Folder(outputs.path().to_path_buf())).unwrap());
+    let listed = listing(&Tables::find(&Location::Folder(outputs.path().to_path_buf()), false).unwrap());
     for name in ["events", "plain", "left/same", "right/same"] {
         assert!(listed.contains(name), "{listed}");
     }
@@ -172,7 +172,7 @@ fn what_cannot_be_asked_is_said_with_a_cure() {
         ("DROP TABLE events", "2: query takes one SELECT"),
         ("SELECT 1; SELECT 2", "2: query takes one SELECT"),
         ("COPY events TO '/tmp/x'", "2: query takes one SELECT"),
-        ("SELECT * FROM '/etc/passwd'", "which is not there"),
+        ("SELECT * FROM '/etc/passwd'", "/etc/passwd is no file of rows"),
         ("SELECT * FROM \"left/same\"", "bad.parquet is not a whole Parquet file"),
     ];
     for (sql, expected) in cases {
@@ -181,4 +181,74 @@ fn what_cannot_be_asked_is_said_with_a_cure() {
     }
     let nowhere = rows(&outputs.path().join("nowhere"), "SELECT 1").unwrap_err();
     assert!(nowhere.contains("--outputs"), "{nowhere}");
+}
+
+#[test]
+fn files_are_read_by_their_path_whatever_they_hold() {
+    let outputs = outputs();
+    let at = |path: &str| outputs.path().join(path);
+    std::fs::write(at("users.csv"), "id,name,since\n1,a,2026-01-01\n2,\"b, c\",\n").unwrap();
+    std::fs::write(at("clicks.ndjson"), "{\"id\": 1, \"at\": \"x\", \"tags\": [\"p\"]}\n{\"id\": 2}\n").unwrap();
+    std::fs::create_dir_all(at("days/date=2026-01-01")).unwrap();
+    std::fs::create_dir_all(at("days/date=2026-01-02")).unwrap();
+    std::fs::write(at("days/date=2026-01-01/a.csv"), "n,m\n1,x\n").unwrap();
+    std::fs::write(at("days/date=2026-01-02/b.csv"), "m,n,later\ny,2,3.5\n").unwrap();
+    let file = |path: &str| at(path).display().to_string();
+    for (sql, expected) in [
+        (format!("SELECT id + 1, name, since FROM '{}' ORDER BY id", file("users.csv")), "2,a,2026-01-01;3,b, c,NULL"),
+        (format!("SELECT id, at, tags[1] FROM '{}' ORDER BY id", file("clicks.ndjson")), "1,x,p;2,NULL,NULL"),
+        (format!("SELECT sum(n) FROM '{}'", file("plain/a.parquet")), "7"),
+        (format!("SELECT count(*), max(date) FROM \"{}\"", file("events")), "3,2026-01-02"),
+        // A folder with directories and a column that came later.
+        ("SELECT n, m, later, date FROM './days' ORDER BY n".to_owned(), "1,x,NULL,2026-01-01;2,y,3.5,2026-01-02"),
+        // Below the outputs folder a short path will do.
+        ("SELECT u.name FROM 'users.csv' u JOIN events e ON e.n = u.id ORDER BY 1".to_owned(), "a;b, c"),
+    ] {
+        let found = rows(outputs.path(), &sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let found: Vec<_> = found.iter().map(|row| row.join(",")).collect();
+        assert_eq!(found.join(";"), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_with_what_is_wrong() {
+    let outputs = outputs();
+    let at = |path: &str| outputs.path().join(path);
+    std::fs::write(at("array.json"), "[{\"a\": 1}]").unwrap();
+    std::fs::write(at("broken.ndjson"), "{\"a\": 1}\n{\"a\": ").unwrap();
+    std::fs::write(at("short.csv"), "a,b\n1\n").unwrap();
+    std::fs::write(at("cut.parquet"), "PAR1").unwrap();
+    std::fs::write(at("notes.txt"), "hello").unwrap();
+    for (table, says) in [
+        ("nowhere.csv", "nowhere.csv cannot be read: No such file"),
+        ("array.json", "one object in each line"),
+        ("broken.ndjson", "broken.ndjson cannot be read"),
+        ("short.csv", "short.csv cannot be read"),
+        ("cut.parquet", "cut.parquet"),
+        ("./notes.txt", "no file of rows"),
+        ("s3://bucket/x.csv", "is in s3://"),
+    ] {
+        let error = rows(outputs.path(), &format!("SELECT * FROM '{table}'")).unwrap_err();
+        assert!(error.contains(says), "{table}: {error}");
+    }
+}
+
+#[test]
+fn a_file_gets_a_name_and_hides_a_table_of_that_name() {
+    let outputs = outputs();
+    let place = Location::Folder(outputs.path().to_path_buf());
+    let named = |name: &str, path: &str| {
+        let named = [(name.to_owned(), outputs.path().join(path).display().to_string())];
+        Tables::find(&place, false).and_then(|tables| tables.named(&named)).map(Arc::new)
+    };
+    let tables = named("plain", "left/same/a.parquet").unwrap();
+    let rows = runtime().unwrap().block_on(async {
+        let (rows, plan) = execute(&tables, "SELECT n FROM plain").unwrap();
+        let batches: Vec<_> = rows.map(Result::unwrap).collect().await;
+        assert!(explain::tree(&plan, Some(std::time::Duration::ZERO)).contains("DataSource"));
+        show::cells(&batches[0], "NULL").unwrap()
+    });
+    assert_eq!(rows, [["1"]]);
+    let error = named("x", "nowhere").unwrap_err().text();
+    assert!(error.contains("--table x: there is no file or folder"), "{error}");
 }

@@ -18,7 +18,7 @@ use crate::config::batch::PlannedBatch;
 use crate::config::job::RunOptions;
 use crate::faults::Faults;
 use crate::pipeline::batch::interval::{Grid, Interval, scheduled_minute};
-use crate::pipeline::batch::{self, BatchEnvironment, BatchSettings, Request};
+use crate::pipeline::batch::{self, Asked, BatchEnvironment, BatchSettings, Request};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::{self, guard::Excess};
 use crate::pipeline::status::{BatchStatus, Phase};
@@ -120,8 +120,14 @@ fn end_when_memory_does(args: &RunArgs, running: &Running, began: Instant) {
 fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, CommandError> {
     let (asked, grid) = (&args.intervals, planned.grid());
     let wait = i64::try_from(planned.wait().as_micros()).unwrap_or(i64::MAX);
+    if asked.stale {
+        return Ok(Request::Stale);
+    }
     if let Some(intervals) = exactly(asked, grid)? {
-        is_over_in_time(&intervals, grid, now, wait)?;
+        is_over_in_time(&intervals, grid, now, if asked.backfill.is_some() { 0 } else { wait })?;
+        if let Some(parallelism) = asked.backfill {
+            return backfill(planned, &intervals, parallelism);
+        }
         return Ok(match (intervals.first(), intervals.last()) {
             (Some(first), Some(last)) if asked.from.is_some() && replaces_table(planned) => {
                 Request::Times(Interval { start: first.start, end: last.end })
@@ -143,6 +149,21 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
         Some(due) => Ok(Request::Due(due)),
         None => Ok(Request::Now { job_uid: asked.job_uid.clone() }),
     }
+}
+
+/// A backfill of these intervals.
+fn backfill(planned: &PlannedBatch, intervals: &[Interval], parallelism: usize) -> Result<Request, CommandError> {
+    if replaces_table(planned) {
+        let message =
+            "the job replaces its whole table, and of several times only the newest would stay: use run --target-date";
+        return Err(CommandError::user(message));
+    }
+    let (Some(first), Some(last)) = (intervals.first(), intervals.last()) else {
+        return Err(CommandError::user("a backfill needs --from and --to"));
+    };
+    let times = Interval { start: first.start, end: last.end };
+    let id = format!("{}/{}", show_time(times.start), show_time(times.end));
+    Ok(Request::Backfill(Asked { id, times, parallelism, once: false }))
 }
 
 /// Whether a run replaces the whole table.
@@ -230,7 +251,7 @@ pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, be
     if !std::io::stdout().is_terminal() {
         let summary = serde_json::json!({
             "job": planned.name(), "start": rfc3339(status.start), "end": rfc3339(status.end),
-            "intervals": status.finished, "rows": status.rows, "files": status.files, "output": output,
+            "intervals": status.finished, "stale": status.stale, "rows": status.rows, "files": status.files, "output": output,
             "seconds": (seconds * 1e3).round() / 1e3,
         });
         println!("{summary}");
@@ -245,6 +266,10 @@ pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, be
         table.add_row([name.to_owned(), grouped(number)]);
     }
     println!("{table}\n{output}  ({seconds:.1} s)");
+    if !status.stale.is_empty() {
+        let repair = format!("data-platform backfill {} --stale", planned.name());
+        println!("stale, since an input was replaced later: {}; `{repair}` repairs them", status.stale.join(", "));
+    }
 }
 
 #[cfg(test)]

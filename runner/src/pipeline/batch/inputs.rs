@@ -8,6 +8,7 @@ use data_platform_crds::batch_job::CompleteBy;
 use crate::checkpoint::progress::{Progress, read_progress};
 use crate::clock::{Clock, show_time};
 use crate::faults::Faults;
+use crate::pipeline::batch::depends::Dependency;
 use crate::pipeline::batch::interval::Interval;
 use crate::pipeline::batch::turn::interrupted;
 use crate::pipeline::error::{JobError, Reason};
@@ -47,9 +48,10 @@ fn incomplete(input: &str, told: Option<&Progress>, interval: Interval) -> Optio
     })
 }
 
-/// Waits until every input is complete for an interval.
+/// Waits until every input is complete, and every job finished that this one depends on, for an interval.
 pub(crate) struct Waiting<'a> {
     pub(crate) inputs: &'a [Input],
+    pub(crate) depends_on: &'a [Dependency],
     pub(crate) deadline: Instant,
     pub(crate) stop: &'a StopSignal,
     pub(crate) faults: &'a Arc<dyn Faults>,
@@ -59,10 +61,18 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    pub(crate) async fn wait(&self, interval: Interval) -> Result<(), JobError> {
+    /// Waits for what is read: `times`, and for the jobs that must have finished the interval.
+    pub(crate) async fn wait(&self, interval: Interval, times: Interval) -> Result<(), JobError> {
         let mut told = String::new();
         loop {
-            let Some(why) = self.incomplete(interval).await? else { return Ok(()) };
+            let mut why = self.incomplete(times).await?;
+            for dependency in self.depends_on {
+                why = match why {
+                    Some(why) => Some(why),
+                    None => dependency.unfinished(interval, self.faults).await?,
+                };
+            }
+            let Some(why) = why else { return Ok(()) };
             if self.clock.instant() >= self.deadline {
                 return Err(JobError::passing(
                     Reason::InputIncomplete,

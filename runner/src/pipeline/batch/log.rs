@@ -4,6 +4,8 @@
 //! As with a streaming job the only primitive is create-if-absent: who creates the next record has decided. What a record
 //! means is the pure [`State`]; the rest is I/O.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::decide;
@@ -12,6 +14,7 @@ use crate::checkpoint::record::{Body, FileCommit};
 use crate::checkpoint::slot_log::{self, Appended, Fold, Recovered, SlotError, SlotLog};
 use crate::faults::{Faults, Moment, Step, step};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
+use crate::pipeline::batch::versions::{KEPT_MAX, Reads, Version};
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::storage::SharedStore;
 
@@ -21,6 +24,9 @@ pub(crate) const RECORDS: &str = "batch-log";
 pub(crate) const BASES: &str = "batch-base";
 /// Records between two bases: a start reads at most twice as many.
 pub(crate) const RECORDS_PER_BASE: u64 = 128;
+
+/// Backfills that are remembered: a Job that is tried again is one of the newest.
+const BACKFILLS_MAX: usize = 32;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +89,12 @@ pub(crate) struct Replace {
     /// Begin of the oldest interval that a due run has begun, finished or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) since: Option<i64>,
+    /// The backfill that it is a part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) backfill: Option<Backfill>,
+    /// What it read of tables whose intervals have versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) reads: Reads,
     /// The files are the whole table: nothing else is finished afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) whole: bool,
@@ -91,6 +103,29 @@ pub(crate) struct Replace {
     pub(crate) files: Vec<FileCommit>,
     pub(crate) rows: u64,
     /// Hash of the query and its places.
+    pub(crate) fingerprint: String,
+    pub(crate) clock: i64,
+}
+
+/// A request to process many intervals, which may take more than one run and more than one turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Backfill {
+    /// Identity of the request.
+    pub(crate) id: String,
+    /// Begin of its first interval.
+    pub(crate) from: i64,
+    /// End of its last one.
+    pub(crate) to: i64,
+}
+
+/// How far a backfill is. Its intervals are decided in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Filled {
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    /// End of the last interval that is finished.
+    pub(crate) done: i64,
+    /// Hash of the query and its places, by which they were computed.
     pub(crate) fingerprint: String,
     pub(crate) clock: i64,
 }
@@ -107,9 +142,18 @@ pub(crate) struct State {
     pub(crate) released: bool,
     /// Decided and perhaps not visible.
     pub(crate) pending: Option<Replace>,
+    /// Version of the last decision: that of its interval.
+    #[serde(default)]
+    pub(crate) decided: u64,
     pub(crate) finished: Covered,
     /// Begin of the first interval that a due run began.
     pub(crate) first_due: Option<i64>,
+    /// Backfills, by their identity; the newest ones.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) backfills: BTreeMap<String, Filled>,
+    /// Versions of the intervals, by their begin; those that were replaced last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) versions: BTreeMap<i64, Version>,
 }
 
 impl Body for Record {}
@@ -147,8 +191,11 @@ impl State {
             owner: None,
             released: true,
             pending: None,
+            decided: 0,
             finished: Covered::default(),
             first_due: None,
+            backfills: BTreeMap::new(),
+            versions: BTreeMap::new(),
         }
     }
 
@@ -160,12 +207,15 @@ impl State {
                 self.owner = Some(own.clone());
                 self.released = false;
             }
-            Record::Replace(replace) => self.pending = Some(replace.clone()),
+            Record::Replace(replace) => (self.pending, self.decided) = (Some(replace.clone()), version),
             Record::Replaced { .. } => {
                 if let Some(replace) = self.pending.take() {
                     if replace.whole {
                         (self.finished, self.first_due) = (Covered::default(), None);
+                        self.versions.clear();
                     }
+                    self.note_version(&replace);
+                    self.note_backfill(&replace);
                     self.finished.insert(replace.interval);
                     if replace.due {
                         let start = replace.since.unwrap_or(i64::MAX).min(replace.interval.start);
@@ -174,6 +224,28 @@ impl State {
                 }
             }
             Record::Release { .. } => self.released = true,
+        }
+    }
+
+    fn note_version(&mut self, replace: &Replace) {
+        let Interval { start, end } = replace.interval;
+        let version = self.decided;
+        self.versions.insert(start, Version { start, end, version, reads: replace.reads.clone() });
+        if self.versions.len() > KEPT_MAX
+            && let Some(oldest) = self.versions.values().min_by_key(|known| known.version).map(|known| known.start)
+        {
+            self.versions.remove(&oldest);
+        }
+    }
+
+    fn note_backfill(&mut self, replace: &Replace) {
+        let Some(Backfill { id, from, to }) = replace.backfill.clone() else { return };
+        let (done, fingerprint, clock) = (replace.interval.end, replace.fingerprint.clone(), replace.clock);
+        self.backfills.insert(id, Filled { from, to, done, fingerprint, clock });
+        if self.backfills.len() > BACKFILLS_MAX
+            && let Some(oldest) = self.backfills.iter().min_by_key(|(_, filled)| filled.clock).map(|(id, _)| id.clone())
+        {
+            self.backfills.remove(&oldest);
         }
     }
 

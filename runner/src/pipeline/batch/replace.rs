@@ -21,6 +21,7 @@ use crate::checkpoint::progress::{Progress, progress_beside, write_progress as t
 use crate::checkpoint::record::FileCommit;
 use crate::faults::{Faults, Guard, Moment, NoFaults, Step, step};
 use crate::pipeline::batch::log::{BatchLog, Record, Replace};
+use crate::pipeline::batch::versions;
 use crate::pipeline::error::{JobError, Reason};
 use crate::sink::footer;
 use crate::storage::location::Location;
@@ -244,6 +245,7 @@ pub(crate) fn fenced(now: &BatchLog) -> JobError {
 }
 
 async fn write_progress(log: &BatchLog, output: &SharedStore, faults: &dyn Faults) -> Result<(), JobError> {
+    versions::write(output, &log.state).await?;
     let (until, finished) = (log.state.complete_until(), log.state.finished_times());
     let progress = Progress {
         log_id: log.state.start.log_id.clone(),

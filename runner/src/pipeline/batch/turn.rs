@@ -25,6 +25,10 @@ const HEARTBEAT: &str = "alive.json";
 const BEAT: Duration = Duration::from_secs(3);
 /// A run whose heartbeat stands still for so long is dead: several beats on a slow store.
 const SILENCE: Duration = Duration::from_secs(15);
+/// What a run that waits for its turn leaves, below the job's checkpoint folder.
+const WAITING: &str = "waiting.json";
+/// A run that gave its turn back for others waits so long for one of them: several looks of theirs on a slow store.
+const COURTESY: Duration = Duration::from_secs(5);
 /// How often a waiting run looks.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -84,7 +88,11 @@ pub(crate) struct Patience<'a> {
 }
 
 /// Locks a local checkpoint, waiting for a run that has it.
-pub(crate) fn lock(folder: &std::path::Path, patience: &Patience<'_>) -> Result<FolderLock, JobError> {
+pub(crate) async fn lock(
+    folder: &std::path::Path,
+    store: &SharedStore,
+    patience: &Patience<'_>,
+) -> Result<FolderLock, JobError> {
     let began = patience.clock.instant();
     let mut is_told = false;
     loop {
@@ -96,6 +104,7 @@ pub(crate) fn lock(folder: &std::path::Path, patience: &Patience<'_>) -> Result<
                     tracing::info!(process = holder, "waiting for another run of this job");
                     is_told = true;
                 }
+                ask(store).await?;
                 wait(patience, began, &format!("process {holder}"))?;
             }
         }
@@ -157,9 +166,11 @@ pub(crate) async fn take(
                 clock,
             };
             if log.own(own, faults).await? {
+                store.delete(WAITING).await?;
                 return Ok(log);
             }
         } else {
+            ask(store).await?;
             let who = owner.map(|own| own.place).unwrap_or_default();
             wait(patience, began, &who)?;
         }
@@ -170,6 +181,39 @@ pub(crate) async fn take(
             changed = patience.clock.instant();
         }
     }
+}
+
+/// Tells a run that could give its turn back that somebody waits.
+async fn ask(store: &SharedStore) -> Result<(), StoreError> {
+    if !is_asked(store).await? {
+        store.replace(WAITING, "{}\n".into()).await?;
+    }
+    Ok(())
+}
+
+/// Whether somebody waits for the turn.
+pub(crate) async fn is_asked(store: &SharedStore) -> Result<bool, StoreError> {
+    Ok(store.length(WAITING).await?.is_some())
+}
+
+/// After a turn was given back: waits until another run takes it, if one is there.
+pub(crate) async fn let_others(
+    store: &SharedStore,
+    epoch: u64,
+    clock: &dyn Clock,
+    stop: &StopSignal,
+) -> Result<(), JobError> {
+    let began = clock.instant();
+    while is_asked(store).await? && clock.since(began) < COURTESY {
+        if BatchLog::read(store.clone()).await?.is_some_and(|log| log.epoch() != epoch) {
+            return Ok(());
+        }
+        if stop.wait(LOOK / 4) {
+            return Err(interrupted());
+        }
+    }
+    // Whoever still waits asks again.
+    Ok(store.delete(WAITING).await?)
 }
 
 async fn beat(store: &SharedStore) -> Result<Option<bytes::Bytes>, StoreError> {

@@ -25,7 +25,7 @@ fn ask(sql: &str, memory_bytes: usize) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let query = TableQuery::parse(sql).unwrap();
-        let mut rows = query.start(Arc::new(tables), memory_bytes, T0).unwrap();
+        let (mut rows, _) = query.start(Arc::new(tables), memory_bytes, T0).unwrap();
         let mut batches = vec![];
         while let Some(batch) = futures::StreamExt::next(&mut rows).await {
             batches.push(batch.unwrap_or_else(|error| panic!("{sql}: {error}")));

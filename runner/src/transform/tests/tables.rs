@@ -14,7 +14,8 @@ pub(super) fn answer_of(tables: InputTables, sql: &str) -> Result<Vec<RecordBatc
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let query = TableQuery::parse(sql).map_err(|error| error.to_string())?;
-        let mut rows = query.start(Arc::new(tables), 256 << 20, T0 + 90 * SECOND).map_err(|error| error.to_string())?;
+        let (mut rows, _) =
+            query.start(Arc::new(tables), 256 << 20, T0 + 90 * SECOND).map_err(|error| error.to_string())?;
         let mut batches = vec![];
         while let Some(batch) = futures::StreamExt::next(&mut rows).await {
             batches.push(batch.map_err(|error| QueryError::from_datafusion(&error).to_string())?);

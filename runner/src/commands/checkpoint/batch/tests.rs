@@ -105,6 +105,8 @@ impl Fixture {
             interval: Interval { start, end: start + HOUR },
             due: true,
             since: None,
+            backfill: None,
+            reads: [].into(),
             whole: false,
             root: self.output().root().to_owned(),
             files: vec![file],

@@ -1,0 +1,118 @@
+//! A backfill: many intervals of the past, oldest first, in as many turns as it takes. Several are computed at once, and
+//! decided in order, so that the log says how far it is: whoever begins it again does only the rest. Between two intervals
+//! it gives its turn to a run that waits.
+
+use std::time::Instant;
+
+use futures::StreamExt;
+
+use crate::clock::Clock;
+use crate::pipeline::batch::compute::{Ask, Computer};
+use crate::pipeline::batch::interval::Interval;
+use crate::pipeline::batch::log::{Backfill, Filled, RECORDS_PER_BASE};
+use crate::pipeline::batch::{Session, Turn, Why, turn};
+use crate::pipeline::error::JobError;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// Identity of the request: who asks again with the same goes on.
+    pub(crate) id: String,
+    /// Begin of its first interval, and end of its last one.
+    pub(crate) times: Interval,
+    /// How many intervals are computed at once.
+    pub(crate) parallelism: usize,
+    /// One that is finished stays so: it is asked for by a Job, whose attempts are one request.
+    pub(crate) once: bool,
+}
+
+/// Where a backfill goes on. What was computed by another query does not count.
+fn begins(asked: &Asked, filled: Option<&Filled>, fingerprint: &str) -> i64 {
+    let Interval { start, end } = asked.times;
+    match filled {
+        Some(filled) if (filled.from, filled.to) != (start, end) || filled.fingerprint != fingerprint => start,
+        Some(filled) if filled.done >= end && !asked.once => start,
+        Some(filled) => filled.done,
+        None => start,
+    }
+}
+
+impl Session<'_> {
+    /// The intervals of a backfill that are not finished.
+    pub(super) fn left_of(&self, asked: &Asked) -> Vec<Interval> {
+        let filled = self.log.state.backfills.get(&asked.id);
+        let from = begins(asked, filled, &self.settings.fingerprint);
+        let left: Vec<_> =
+            self.settings.grid.between(from, asked.times.end).filter(|left| left.start >= from).collect();
+        if from > asked.times.start && !left.is_empty() {
+            let name = self.settings.grid.name(left[0]);
+            tracing::info!(left = left.len(), "the backfill goes on with {name}: what is before it is finished");
+        }
+        left
+    }
+
+    /// Processes intervals until all are finished, or somebody else waits for the turn.
+    pub(super) async fn backfill(&mut self, asked: &Asked, intervals: Vec<Interval>) -> Result<Turn, JobError> {
+        let (settings, environment) = (self.settings, self.environment);
+        let (store, clock) = (self.log.store.clone(), &environment.clock);
+        let computer = Computer::new(settings, environment, &self.log, &self.output, asked.parallelism);
+        let (began, of) = (clock.instant(), intervals.len());
+        let (version, number) = (self.log.state.version, self.attempts);
+        self.attempts += of as u64;
+        let computing = intervals.into_iter().zip(0_u64..).map(|(interval, index)| {
+            // The past does not become complete by waiting, and others wait for the turn. Each decision is two records.
+            let (version, number, deadline) = (version + 1 + 2 * index, number + 1 + index, clock.instant());
+            computer.compute(Ask { interval, version, number, deadline })
+        });
+        let mut computed = std::pin::pin!(futures::stream::iter(computing).buffered(asked.parallelism.max(1)));
+        let mut done = 0;
+        while let Some(computed) = computed.next().await {
+            let computed = computed?;
+            let name = settings.grid.name(computed.interval);
+            let backfill = Backfill { id: asked.id.clone(), from: asked.times.start, to: asked.times.end };
+            let commit = self.replace(computed, Why { due: None, backfill: Some(backfill) }).await?;
+            done += 1;
+            let left = time_left(&**clock, began, done, of);
+            tracing::info!(interval = name, rows = commit.rows, files = commit.files, done, of, left, "replaced");
+            self.log.compact(RECORDS_PER_BASE, &*environment.faults).await?;
+            if done < of && turn::is_asked(&store).await? {
+                tracing::info!("another run waits: the backfill lets it go first");
+                return Ok(Turn::Yielded { epoch: self.log.epoch() });
+            }
+        }
+        Ok(Turn::Done)
+    }
+}
+
+/// How long the rest takes if it goes on like this: `40 s`, `12 min`, `3.5 h`.
+fn time_left(clock: &dyn Clock, began: Instant, done: usize, of: usize) -> String {
+    let seconds = clock.since(began).as_secs_f64() / done.max(1) as f64 * of.saturating_sub(done) as f64;
+    match seconds {
+        ..100.0 => format!("{seconds:.0} s"),
+        100.0..6_000.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{:.1} h", seconds / 3_600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backfill_goes_on_where_it_ended_and_begins_anew_when_it_is_finished_or_the_query_is_another() {
+        let asked = |once| Asked { id: "b".to_owned(), times: Interval { start: 0, end: 30 }, parallelism: 1, once };
+        let filled =
+            |to, done, fingerprint: &str| Filled { from: 0, to, done, fingerprint: fingerprint.to_owned(), clock: 0 };
+        for (once, filled, expected) in [
+            (false, None, 0),
+            (false, Some(filled(30, 10, "f")), 10),
+            (true, Some(filled(30, 10, "f")), 10),
+            (false, Some(filled(30, 30, "f")), 0),
+            (true, Some(filled(30, 30, "f")), 30),
+            (false, Some(filled(30, 10, "other")), 0),
+            (false, Some(filled(40, 10, "f")), 0),
+        ] {
+            assert_eq!(begins(&asked(once), filled.as_ref(), "f"), expected, "{once} {filled:?}");
+        }
+    }
+}

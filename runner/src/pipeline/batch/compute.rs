@@ -1,0 +1,236 @@
+//! Computing an interval: its inputs are read, its rows staged as files. Decides nothing, so that several intervals may be
+//! computed at once while their decisions are made in order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+
+use crate::checkpoint::log::Attempt;
+use crate::checkpoint::record::FileCommit;
+use crate::faults::{Moment, Step};
+use crate::pipeline::batch::inputs::{self, Waiting};
+use crate::pipeline::batch::interval::{Grid, Interval};
+use crate::pipeline::batch::log::BatchLog;
+use crate::pipeline::batch::turn::interrupted;
+use crate::pipeline::batch::versions::{self, Reads};
+use crate::pipeline::batch::{BatchEnvironment, BatchSettings, replace};
+use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::status::Phase;
+use crate::sink::Stage;
+use crate::sink::table::{FileFormat, FileNames, Footer, TableSettings, TableWriter};
+use crate::storage::SharedStore;
+use crate::transform::{BatchRows, MemoryExhausted};
+
+/// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
+const ONE_FILE: u64 = u64::MAX;
+
+/// What computes intervals in one turn.
+pub(super) struct Computer<'a> {
+    pub(super) settings: &'a BatchSettings,
+    pub(super) environment: &'a BatchEnvironment,
+    output: SharedStore,
+    log_id: String,
+    epoch: u64,
+    /// Bytes that one interval may use.
+    memory: usize,
+}
+
+/// An interval whose files are staged.
+pub(super) struct Computed {
+    pub(super) interval: Interval,
+    pub(super) files: Vec<FileCommit>,
+    /// What it read of tables whose intervals have versions.
+    pub(super) reads: Reads,
+    pub(super) began: Instant,
+}
+
+/// Which interval is computed, and how its files are called until they are decided.
+#[derive(Clone, Copy)]
+pub(super) struct Ask {
+    pub(super) interval: Interval,
+    /// The record that will decide it.
+    pub(super) version: u64,
+    /// No two of a process are the same.
+    pub(super) number: u64,
+    /// Until when to wait for its inputs.
+    pub(super) deadline: Instant,
+}
+
+impl<'a> Computer<'a> {
+    /// `at_once`: so many intervals share the memory.
+    pub(super) fn new(
+        settings: &'a BatchSettings,
+        environment: &'a BatchEnvironment,
+        log: &BatchLog,
+        output: &SharedStore,
+        at_once: usize,
+    ) -> Self {
+        let memory = usize::try_from(settings.memory.run).unwrap_or(usize::MAX) / at_once.max(1);
+        Self {
+            settings,
+            environment,
+            output: SharedStore::clone(output),
+            log_id: log.state.start.log_id.clone(),
+            epoch: log.epoch(),
+            memory,
+        }
+    }
+
+    /// What an interval is called; of a whole table the last one that it holds.
+    pub(super) fn name(&self, interval: Interval) -> String {
+        self.settings.grid.name(self.settings.grid.last_over(interval.end))
+    }
+
+    /// The times of which a run of an interval reads the rows.
+    pub(super) fn read(&self, interval: Interval) -> Interval {
+        // What a whole table is of was looked back from already.
+        if self.settings.whole { interval } else { self.settings.looked_back(interval) }
+    }
+
+    /// Waits for an interval's inputs, and stages its rows.
+    pub(super) async fn compute(&self, ask: Ask) -> Result<Computed, JobError> {
+        let (settings, environment, interval) = (self.settings, self.environment, ask.interval);
+        let (clock, status) = (&environment.clock, &environment.status);
+        let began = clock.instant();
+        let name = self.name(interval);
+        let waiting = Waiting {
+            inputs: &settings.inputs,
+            depends_on: &settings.depends_on,
+            deadline: ask.deadline,
+            stop: &environment.stop,
+            faults: &environment.faults,
+            clock: &**clock,
+            tell: &|why| {
+                tracing::info!(interval = name, "waiting: {why}");
+                status.enter(Phase::Running, "WaitingForInput", why);
+            },
+        };
+        let read = self.read(interval);
+        waiting.wait(interval, read).await?;
+        status.enter(Phase::Running, "Running", "");
+        if environment.stop.is_stopped() {
+            return Err(interrupted());
+        }
+        // Before the rows: what is replaced while they are read counts as not read.
+        let reads = versions::of_inputs(&settings.inputs, read, &environment.faults).await?;
+        let files = match inputs::open(&settings.inputs, read)? {
+            Some(tables) => {
+                let rows = settings.query.start(tables, self.memory, clock.now()).map_err(|error| {
+                    JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
+                })?;
+                self.write(ask, rows).await?
+            }
+            None => Vec::new(),
+        };
+        Ok(Computed { interval, files, reads, began })
+    }
+
+    /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
+    async fn write(&self, ask: Ask, mut rows: BatchRows) -> Result<Vec<FileCommit>, JobError> {
+        let (settings, interval) = (self.settings, ask.interval);
+        let faults = Arc::clone(&self.environment.faults);
+        let schema = rows.schema();
+        // The checkpoint's name survives when the job gets another one.
+        let interval_name = if settings.whole { String::new() } else { settings.grid.name(interval) };
+        let name = if settings.whole {
+            settings.checkpoint.clone()
+        } else {
+            format!("{}-{interval_name}", settings.checkpoint)
+        };
+        let attempt = Attempt { version: ask.version, epoch: self.epoch, number: ask.number };
+        let table = Arc::new(TableSettings {
+            output: settings.output.clone(),
+            job: settings.job.clone(),
+            partition_by: settings.sink.partition_by.clone(),
+            target_file_bytes: ONE_FILE,
+            format: FileFormat::Parquet(settings.sink.compression),
+            schema: Arc::clone(&schema),
+        });
+        let footer = Footer {
+            job: format!("{}/{}", settings.namespace, settings.job),
+            log_id: self.log_id.clone(),
+            version: ask.version,
+            fingerprint: settings.fingerprint.clone(),
+            interval: Some((interval.start, interval.end)),
+            ..Footer::default()
+        };
+        table.columns().tell(&self.output).await?;
+        let names = FileNames::Interval { attempt, name: name.clone() };
+        let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
+        faults.reached(Step::Read, Moment::Before);
+        while let Some(batches) = rows.next().await.map_err(query_failed)? {
+            if self.environment.stop.is_stopped() {
+                return Err(interrupted());
+            }
+            for batch in &batches {
+                writer.write(batch).await?;
+            }
+            if let Some(refused) = writer.take_refused().first() {
+                return Err(JobError::user(
+                    Reason::QueryFailed,
+                    format!("a row of the result cannot be written: {}", refused.why),
+                    "shorten the value in the query (left, substr), leave such rows out, or partition by another column",
+                ));
+            }
+        }
+        faults.reached(Step::Read, Moment::After);
+        let written = writer.finish().await?.files;
+        let mut stale = replace::files_of(&self.output, &self.log_id, &name, interval_name).await?;
+        stale.retain(|path| !written.iter().any(|file| file.path == *path));
+        let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+        for path in &stale {
+            writer.write_empty(&directory(path)).await?;
+        }
+        if written.is_empty()
+            && stale.is_empty()
+            && let Some(directory) = empty_directory(&schema, &settings.sink.partition_by, interval)
+        {
+            writer.write_empty(&directory).await?;
+        }
+        Ok(writer.finish().await?.files)
+    }
+}
+
+impl BatchSettings {
+    /// An interval with the days that a run looks back from its end.
+    pub(super) fn looked_back(&self, interval: Interval) -> Interval {
+        let day = Grid::Day.around(0);
+        let back = self.lookback_days.map(|days| i64::from(days) * (day.end - day.start));
+        Interval { start: back.map_or(interval.start, |back| interval.end - back), end: interval.end }
+    }
+}
+
+/// Where the file of an interval without rows lies: in the directory that rows of its begin would have, as far as dates
+/// and times name it. `None`: nobody can tell.
+fn empty_directory(schema: &SchemaRef, partition_by: &[String], interval: Interval) -> Option<String> {
+    let mut directory = String::new();
+    for column in partition_by {
+        let field = schema.field_with_name(column).ok()?;
+        if field.data_type() != &DataType::Date32 {
+            return None;
+        }
+        let date = chrono::DateTime::from_timestamp_micros(interval.start)?.date_naive();
+        directory += &format!("{column}={date}/");
+    }
+    Some(directory)
+}
+
+/// The run does not fit into its memory.
+pub(crate) fn memory_exhausted(message: String) -> JobError {
+    let cure = "raise pod.resources.limits.memory, process less at once, or change the query (count(DISTINCT …), array_agg and \
+                collect_set hold every value, a join holds one side)";
+    JobError::user(Reason::MemoryExhausted, message, cure)
+}
+
+pub(super) fn query_failed(error: MemoryExhausted) -> JobError {
+    let message = error.to_string();
+    match error {
+        MemoryExhausted::Exhausted(_) => memory_exhausted(message),
+        MemoryExhausted::Failed(_) => JobError::user(
+            Reason::QueryFailed,
+            format!("the query fails on a value: {}", crate::pipeline::error::without_values(&message)),
+            "change the query so that it takes every value (a CASE, try_cast, a WHERE)",
+        ),
+    }
+}
