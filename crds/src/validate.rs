@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::batch_job::BatchJobSpec;
+use crate::batch_job::{BackfillSpec, BatchInterval, BatchJobSpec};
 use crate::column::{ColumnOrigin, ColumnSpec, ColumnType};
 use crate::field_path::FieldPath;
 use crate::pattern;
@@ -111,6 +111,9 @@ impl Validation {
             self.table_path(path.field("inputs").index(i).field("path"), &input.path);
         }
         self.period(&path.field("wait"), spec.wait, Duration::ZERO, WAIT_MAX);
+        if let Some(backfill) = &spec.backfill {
+            self.backfill(&path.field("backfill"), backfill, spec.interval);
+        }
         if let Some(sink) = &spec.sink {
             let here = path.field("sink");
             self.sink(&here, sink, &[]);
@@ -125,6 +128,25 @@ impl Validation {
         }
         if let Some(pod) = &spec.pod {
             self.problems.extend(pod::problems(&path.field("pod"), pod));
+        }
+    }
+
+    fn backfill(&mut self, path: &FieldPath, backfill: &BackfillSpec, interval: Option<BatchInterval>) {
+        if backfill.from.0 >= backfill.to.0 {
+            self.error(path.field("to"), "to is not after from", "write the end of the last interval");
+        }
+        // The interval of a template is known to the runner.
+        let Some(interval) = interval else { return };
+        for (field, time) in [("from", &backfill.from), ("to", &backfill.to)] {
+            let second = time.0.as_second();
+            if interval.around(second).0 != second || time.0.subsec_nanosecond() != 0 {
+                let message = format!("{} is not where one {} begins in UTC", time.0, interval.word());
+                self.error(
+                    path.field(field),
+                    message,
+                    "write the begin of the first interval, and the end of the last one",
+                );
+            }
         }
     }
 

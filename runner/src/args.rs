@@ -291,11 +291,11 @@ pub struct BackfillArgs {
     /// Which job; with --stale all batch jobs of the files, if none is named.
     #[command(flatten)]
     pub job: JobArgs,
-    /// Begin of the first interval, in UTC.
-    #[arg(long, value_name = "TIME", requires = "to", required_unless_present = "stale")]
+    /// Begin of the first interval, in UTC; without it the job's own backfill.
+    #[arg(long, value_name = "TIME", requires = "to")]
     pub from: Option<String>,
     /// End of the last interval, in UTC.
-    #[arg(long, value_name = "TIME", requires = "from", required_unless_present = "stale")]
+    #[arg(long, value_name = "TIME", requires = "from")]
     pub to: Option<String>,
     /// How many intervals are computed at once; they share the memory, and are decided in order.
     #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = parallelism)]
@@ -450,7 +450,7 @@ pub struct GenerateArgs {
 #[derive(Clone, Debug, Args)]
 pub struct QueryArgs {
     /// One SELECT, or EXPLAIN or EXPLAIN ANALYZE before one. Each folder of the outputs is a table, and FROM 'path' reads
-    /// Parquet, CSV or NDJSON files. Without it the tables are listed.
+    /// Parquet, CSV or NDJSON files. Without it a terminal gets a prompt, and everybody else a list of the tables.
     pub sql: Option<String>,
     /// Call a file or folder by a name: --table users=/data/users.csv
     #[arg(long = "table", value_name = "NAME=PATH", value_parser = name_and_value)]

@@ -7,10 +7,11 @@
 mod explain;
 mod files;
 mod plot;
+mod prompt;
 mod show;
 mod tables;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, stdin, stdout};
 use std::sync::Arc;
 
 use data_platform_crds::problem::did_you_mean;
@@ -37,7 +38,8 @@ pub(crate) fn query(args: &QueryArgs) -> Result<u8, CommandError> {
     let reads_files = !args.tables.is_empty() || args.sql.as_deref().is_some_and(names_a_path);
     let tables = Arc::new(Tables::find(&outputs, reads_files)?.named(&args.tables)?);
     match &args.sql {
-        Some(sql) => answer(&tables, sql, args)?,
+        Some(sql) => runtime()?.block_on(say(&tables, sql, args))?,
+        None if stdin().is_terminal() && stdout().is_terminal() => prompt::converse(&tables, args)?,
         None => print(&listing(&tables)),
     }
     Ok(0)
@@ -50,22 +52,20 @@ pub(crate) fn run(outputs: &Location, sql: &str, format: QueryFormat) -> Result<
 }
 
 /// Prints what is asked for: rows, a chart, or a plan.
-fn answer(tables: &Arc<Tables>, sql: &str, args: &QueryArgs) -> Result<(), CommandError> {
+async fn say(tables: &Arc<Tables>, sql: &str, args: &QueryArgs) -> Result<(), CommandError> {
     let (explain, sql) = explain::taken_off(sql);
-    if args.format == QueryFormat::Parquet && explain == Explain::No && std::io::stdout().is_terminal() {
+    if args.format == QueryFormat::Parquet && explain == Explain::No && stdout().is_terminal() {
         return Err(CommandError::user("Parquet is not for the screen: write it into a file, as in … > rows.parquet"));
     }
-    runtime()?.block_on(async {
-        match explain {
-            Explain::No if args.plot => plotted(tables, sql).await,
-            Explain::No => rows(tables, sql, Writer::new(args.format)).await,
-            Explain::Plan => {
-                print(&explain::tree(&execute(tables, sql)?.1, None));
-                Ok(())
-            }
-            Explain::Analyze => analyzed(tables, sql).await,
+    match explain {
+        Explain::No if args.plot => plotted(tables, sql).await,
+        Explain::No => rows(tables, sql, Writer::new(args.format)).await,
+        Explain::Plan => {
+            print(&explain::tree(&execute(tables, sql)?.1, None));
+            Ok(())
         }
-    })
+        Explain::Analyze => analyzed(tables, sql).await,
+    }
 }
 
 async fn rows(tables: &Arc<Tables>, sql: &str, mut writer: Writer) -> Result<(), CommandError> {

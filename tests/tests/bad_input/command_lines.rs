@@ -247,6 +247,46 @@ fn wrong_looks() -> Vec<Wrong> {
             "plan event-aggregation --set spec.sink.path=/x/../y",
             &["spec.sink.path", "/x/../y"],
         ),
+        wrong(
+            "a backfill without a time",
+            "backfill hourly-aggregates",
+            &["say which time: --from and --to", "backfill in the job's spec"],
+        ),
+        wrong(
+            "a backfill that does not begin with an interval",
+            "backfill hourly-aggregates --from 2026-01-01T00:30:00 --to 2026-01-02",
+            &["--from \"2026-01-01T00:30:00\" is not where an hour begins"],
+        ),
+        wrong(
+            "a backfill of the future",
+            "backfill hourly-aggregates --from 2999-01-01 --to 2999-01-02",
+            &["is not over"],
+        ),
+        wrong(
+            "a backfill of a streaming job",
+            "backfill event-aggregation --from 2026-01-01 --to 2026-01-02",
+            &["this is a StreamingJob", "name a BatchJob"],
+        ),
+        wrong(
+            "a backfill of a job that replaces its table",
+            "backfill user-segmentation --from 2026-01-01 --to 2026-01-02",
+            &["replaces its whole table", "--target-date"],
+        ),
+        wrong(
+            "too many intervals at once",
+            "backfill hourly-aggregates --from 2026-01-01 --to 2026-01-02 --parallelism 0",
+            &["--parallelism", "from 1 to 100"],
+        ),
+        wrong(
+            "a file by a path where none is",
+            "query 'SELECT * FROM \"nowhere.csv\"'",
+            &["nowhere.csv cannot be read", "No such file"],
+        ),
+        wrong(
+            "a name for a file that is not there",
+            "query --table x=nowhere.csv 'SELECT 1'",
+            &["--table x: there is no file or folder nowhere.csv"],
+        ),
         wrong("an audit of nothing", "audit nothing", &["there is no job log in", "check CHECKPOINT_DIR"]),
         wrong("a demo of no time", "demo --for soon", &["--for: \"soon\" is not a period", "such as 10s"]),
         wrong(

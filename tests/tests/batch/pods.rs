@@ -104,6 +104,33 @@ fn the_name_of_a_job_says_which_hour_and_attempts_of_one_job_share_theirs() -> a
 }
 
 #[test]
+fn the_one_job_of_a_backfill_does_all_of_it_once() -> anyhow::Result<()> {
+    let hours = Hours::new(needs_broker!(), "batch-pod-backfill", 1)?;
+    let pod = Pod::new(&hours, |config| {
+        let spec = &mut config["job"]["spec"];
+        spec["inputs"][0]["completeBy"] = "clock".into();
+        spec.as_object_mut().expect("a spec").remove("schedule");
+        spec["backfill"] =
+            serde_json::json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-01T05:00:00Z", "parallelism": 3});
+    })?;
+    // The hash of its name looks like a time, and is none.
+    let attempt = || pod.run().env("JOB_NAME", "hourly-aggregates-29000000").env("JOB_UID", "uid-1").run(TIMEOUT);
+    let (ended, runner) = attempt()?;
+    assert_eq!(ended, Ended::Code(0), "{}", runner.last_lines());
+    let message = pod.last_message()?;
+    assert_eq!(
+        (&message["interval"]["end"], &message["files"]),
+        (&"2026-01-01T05:00:00Z".into(), &5.into()),
+        "{message}"
+    );
+    // Killed after its last hour and before its end, it is tried again, and finds nothing to do.
+    assert_eq!(attempt()?.0, Ended::Code(0));
+    assert_eq!(pod.last_message()?["files"], 0);
+    assert_eq!(files(&hours.output())?.len(), 5);
+    Ok(())
+}
+
+#[test]
 fn every_end_of_a_pod_leaves_a_last_message() -> anyhow::Result<()> {
     let hours = Hours::new(needs_broker!(), "batch-last", 1)?;
     for (change, code, reason) in [

@@ -123,6 +123,12 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
     if asked.stale {
         return Ok(Request::Stale);
     }
+    if asked.backfill.is_some() && asked.from.is_none() {
+        let backfill = of_spec(planned)
+            .ok_or_else(|| CommandError::user("say which time: --from and --to, or backfill in the job's spec"))?;
+        is_over_in_time(&[backfill.times], grid, now, 0)?;
+        return Ok(Request::Backfill(backfill));
+    }
     if let Some(intervals) = exactly(asked, grid)? {
         is_over_in_time(&intervals, grid, now, if asked.backfill.is_some() { 0 } else { wait })?;
         if let Some(parallelism) = asked.backfill {
@@ -143,12 +149,27 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
     if args.config.is_none() {
         return Ok(Request::Now { job_uid: None });
     }
+    if planned.loaded.job.spec.schedule.is_none()
+        && let Some(backfill) = of_spec(planned)
+    {
+        is_over_in_time(&[backfill.times], grid, now, 0)?;
+        let id = asked.job_uid.clone();
+        return Ok(Request::Backfill(Asked { once: id.is_some(), id: id.unwrap_or(backfill.id), ..backfill }));
+    }
     // Only the CronJob of a schedule puts a time into names; the hash in another name may look like one.
     let job_name = asked.job_name.as_deref().filter(|_| planned.loaded.job.spec.schedule.is_some());
     match job_name.and_then(|name| scheduled_minute(name, planned.name(), now)) {
         Some(due) => Ok(Request::Due(due)),
         None => Ok(Request::Now { job_uid: asked.job_uid.clone() }),
     }
+}
+
+/// The backfill that the job's spec asks for.
+fn of_spec(planned: &PlannedBatch) -> Option<Asked> {
+    let backfill = planned.loaded.job.spec.backfill.as_ref()?;
+    let times = Interval { start: backfill.from.0.as_microsecond(), end: backfill.to.0.as_microsecond() };
+    let id = format!("{}/{}", show_time(times.start), show_time(times.end));
+    Some(Asked { id, times, parallelism: usize::try_from(backfill.parallelism).unwrap_or(1), once: false })
 }
 
 /// A backfill of these intervals.
