@@ -11,7 +11,10 @@ use crate::condition::{WHAT_TO_DO, joined, told};
 /// Longest last message in bytes: what Kubernetes keeps of a termination message.
 pub const BYTES_MAX: usize = 4_096;
 /// What of it is for all but the text.
-const FRAME_BYTES: usize = 512;
+const FRAME_BYTES: usize = 768;
+
+/// Names of stale intervals in a last message: as many as fit into its frame.
+pub const STALE_MAX: usize = 16;
 
 /// How a runner ended, and what it did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +31,9 @@ pub struct Termination {
     pub rows: u64,
     /// Files written.
     pub files: u64,
+    /// Finished intervals whose input was replaced after they had read it, by their names: at most [`STALE_MAX`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stale: Vec<String>,
     /// How long it ran.
     pub seconds: u64,
 }

@@ -121,6 +121,12 @@ pub struct RunStatus {
     /// Files that it wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<i64>,
+    /// Finished intervals that were stale at its end, by their names, at most 16: their input was replaced after they had
+    /// read it. `rerunStale: true`, or `data-platform backfill --stale`, repairs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 32)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub stale_intervals: Vec<String>,
     /// When it started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<Time>,

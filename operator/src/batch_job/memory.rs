@@ -78,6 +78,7 @@ mod tests {
             interval: None,
             rows: None,
             files: None,
+            stale_intervals: Vec::new(),
             start_time: None,
             completion_time: Some(Time(Timestamp::from_second(20).unwrap())),
             seconds: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use data_platform_crds::batch_job::{BatchInterval, IntervalStatus, RunResult, RunStatus};
 use data_platform_crds::condition::{Reason, shortened, whole_seconds};
+use data_platform_crds::termination::STALE_MAX;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -137,6 +138,7 @@ fn ended_run(run: &Run, ended: &Ended) -> RunStatus {
         }),
         rows: said.map(|said| i64::try_from(said.rows).unwrap_or(i64::MAX)),
         files: said.map(|said| i64::try_from(said.files).unwrap_or(i64::MAX)),
+        stale_intervals: said.map(|said| said.stale.iter().take(STALE_MAX).cloned().collect()).unwrap_or_default(),
         start_time: run.started.map(|time| Time(whole_seconds(time))),
         completion_time: Some(Time(whole_seconds(ended.time))),
         seconds: seconds.map(|seconds| seconds.max(0)),

@@ -148,6 +148,7 @@ fn ended_before(result: RunResult) -> BatchJobStatus {
         interval: None,
         rows: None,
         files: None,
+        stale_intervals: Vec::new(),
         start_time: None,
         completion_time: Some(Time(at("2026-02-16T11:06:00Z"))),
         seconds: None,

@@ -93,7 +93,7 @@ pub(crate) fn process(
 
 fn told_by(status: &BatchStatus) -> Told {
     let interval = (status.end > status.start).then_some((status.start, status.end));
-    Told { interval, rows: status.rows, files: status.files }
+    Told { interval, rows: status.rows, files: status.files, stale: status.stale.clone() }
 }
 
 /// Where memory ends in spite of all that the query engine counts, the run says so and ends, before the kernel kills it

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use data_platform_crds::termination::{Termination, TerminationInterval};
+use data_platform_crds::termination::{STALE_MAX, Termination, TerminationInterval};
 
 use crate::clock::{Clock, SystemClock};
 use crate::commands::error::CommandError;
@@ -17,6 +17,8 @@ pub(crate) struct Told {
     pub(crate) rows: u64,
     /// Files that it wrote.
     pub(crate) files: u64,
+    /// Intervals that are stale.
+    pub(crate) stale: Vec<String>,
 }
 
 /// Writes the last message. A file that cannot be written is told in the log: the run itself is over.
@@ -34,6 +36,7 @@ fn body(told: &Told, error: Option<&CommandError>, seconds: u64) -> String {
         interval: told.interval.map(|(start, end)| TerminationInterval { start: rfc3339(start), end: rfc3339(end) }),
         rows: told.rows,
         files: told.files,
+        stale: told.stale.iter().take(STALE_MAX).cloned().collect(),
         seconds,
     };
     termination.text(error.map_or("", CommandError::hint))
@@ -63,7 +66,12 @@ mod tests {
 
     #[test]
     fn a_batch_run_tells_its_interval() {
-        let told = Told { interval: Some((1_771_250_400_000_000, 1_771_254_000_000_000)), rows: 7, files: 1 };
+        let told = Told {
+            interval: Some((1_771_250_400_000_000, 1_771_254_000_000_000)),
+            rows: 7,
+            files: 1,
+            ..Told::default()
+        };
         let read: serde_json::Value = serde_json::from_str(&body(&told, None, 0)).unwrap();
         assert_eq!(read["interval"]["start"], "2026-02-16T14:00:00Z");
         assert_eq!(read["interval"]["end"], "2026-02-16T15:00:00Z");
