@@ -64,7 +64,7 @@ fn exit(code: i32, kubelet: &str, message: Value) -> Value {
 fn said(reason: &str) -> Value {
     json!({
         "reason": reason, "message": "what the runner says", "rows": 7, "files": 1, "seconds": 3,
-        "interval": {"start": "2026-02-16T11:00:00Z", "end": "2026-02-16T12:00:00Z"},
+        "interval": {"start": "2026-02-16T11:00:00Z", "end": "2026-02-16T12:00:00Z"}, "stale": ["20260215T07"],
     })
 }
 
@@ -369,6 +369,7 @@ fn the_figures_of_a_run_are_those_of_its_last_message() {
         (RunResult::Succeeded, "Completed", Some(7), Some(1))
     );
     assert_eq!((run.seconds, run.interval.as_ref().unwrap().start.0), (Some(59), at("2026-02-16T11:00:00Z")));
+    assert_eq!(run.stale_intervals, ["20260215T07"]);
     assert_eq!(status.last_successful_interval, run.interval);
     assert_eq!(status.last_successful_time, run.completion_time);
     assert_eq!(status.next_schedule_time.as_ref().unwrap().0, at("2026-02-16T13:05:00Z"));
