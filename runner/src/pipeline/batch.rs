@@ -273,6 +273,8 @@ impl Session<'_> {
         let store = self.log.store.clone();
         let mut attempts = Attempts::read(&store, &self.log.state.finished).await?;
         let mut intervals = self.work(&wanted, attempts.begun())?;
+        // What is stale behind them was not due, and says nothing of what is before it.
+        let due = if is_due { intervals.len() } else { 0 };
         if is_due && self.settings.rerun_stale && !self.settings.whole {
             self.add_stale(&mut intervals).await?;
         }
@@ -294,11 +296,12 @@ impl Session<'_> {
             return Ok(turn);
         }
         let mut failed = None;
-        for interval in intervals {
-            if is_due {
+        for (index, interval) in intervals.into_iter().enumerate() {
+            let in_turn = index < due;
+            if in_turn {
                 attempts.begin(&store, interval).await?;
             }
-            let since = attempts.begun().iter().map(|begun| begun.start).min().filter(|_| is_due);
+            let since = attempts.begun().iter().map(|begun| begun.start).min().filter(|_| in_turn);
             match self.interval(interval, since, deadline).await {
                 Ok(()) => attempts.finish(interval),
                 Err(error) if is_due && is_of_interval(&error) => {
@@ -306,7 +309,7 @@ impl Session<'_> {
                     failed = failed.or(Some(error));
                 }
                 Err(error) => {
-                    if is_due && let Err(error) = attempts.withdraw(&store, interval).await {
+                    if in_turn && let Err(error) = attempts.withdraw(&store, interval).await {
                         tracing::debug!(%error, "the next run takes other intervals first");
                     }
                     return Err(error);
