@@ -270,8 +270,10 @@ fn time_of(flag: &str, text: &str) -> Result<i64, CommandError> {
 pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, began: Instant) {
     let seconds = SystemClock.since(began).as_secs_f64();
     if !std::io::stdout().is_terminal() {
+        // Without an interval there is no time.
+        let time = |micros| (status.end > status.start).then(|| rfc3339(micros));
         let summary = serde_json::json!({
-            "job": planned.name(), "start": rfc3339(status.start), "end": rfc3339(status.end),
+            "job": planned.name(), "start": time(status.start), "end": time(status.end),
             "intervals": status.finished, "stale": status.stale, "rows": status.rows, "files": status.files, "output": output,
             "seconds": (seconds * 1e3).round() / 1e3,
         });
@@ -279,8 +281,10 @@ pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, be
         return;
     }
     let mut table = crate::commands::table(&["run", ""]);
-    table.add_row(["from".to_owned(), show_time(status.start)]);
-    table.add_row(["to".to_owned(), show_time(status.end)]);
+    if status.end > status.start {
+        table.add_row(["from".to_owned(), show_time(status.start)]);
+        table.add_row(["to".to_owned(), show_time(status.end)]);
+    }
     for (name, number) in
         [("intervals", status.finished), ("rows written", status.rows), ("files written", status.files)]
     {
