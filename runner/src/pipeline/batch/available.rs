@@ -7,10 +7,10 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 
 use crate::checkpoint::progress::{Progress, read_progress};
-use crate::pipeline::batch::inputs::{self, Input};
-use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::batch::Session;
 use crate::pipeline::batch::compute::query_failed;
+use crate::pipeline::batch::inputs::{self, Input};
+use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::error::{JobError, Reason};
 use crate::transform::BatchQuery;
 
@@ -33,7 +33,8 @@ impl Session<'_> {
             oldest = oldest.into_iter().chain(first).min();
         }
         let Some(oldest) = oldest else { return Ok(Vec::new()) };
-        let mut intervals = complete(settings.grid, oldest, now, |interval| is_told(&told, settings.looked_back(interval)));
+        let mut intervals =
+            complete(settings.grid, oldest, now, |interval| is_told(&told, settings.looked_back(interval)));
         if settings.whole {
             let holds = self.log.state.finished.stretches().last().map(|last| last.end);
             let newest = intervals.last().copied().filter(|newest| holds.is_none_or(|holds| holds < newest.end));
