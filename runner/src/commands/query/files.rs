@@ -92,8 +92,8 @@ fn text_table(path: &Path, files: Vec<Found>, kind: Kind) -> Result<Arc<dyn Tabl
 
 /// A file, with what its Hive directories say.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) path: PathBuf,
+struct Found {
+    path: PathBuf,
     values: Vec<(String, Option<String>)>,
 }
 
@@ -101,7 +101,7 @@ pub(super) struct Found {
 ///
 /// # Errors
 /// A folder that cannot be listed.
-pub(super) fn below(folder: &Path) -> std::io::Result<Vec<Found>> {
+fn below(folder: &Path) -> std::io::Result<Vec<Found>> {
     let (folders, files) = children(folder)?;
     let mut found: Vec<_> = files.into_iter().map(|path| Found { path, values: Vec::new() }).collect();
     for folder in folders {

@@ -130,7 +130,9 @@ impl engine::Tables for Tables {
             return Ok(Some(Arc::new(table.open(None)?)));
         }
         if let Some((scheme, _)) = name.split_once("://").filter(|(scheme, _)| *scheme != "file") {
-            return plan_err!("query reads files and folders, and {name} is in {scheme}://: copy it here, or ask DuckDB");
+            return plan_err!(
+                "query reads files and folders, and {name} is in {scheme}://: copy it here, or ask DuckDB"
+            );
         }
         if files::is_path(name) { files::open(&self.path(name)).map(Some) } else { Ok(None) }
     }
