@@ -15,6 +15,7 @@ pub mod pages;
 pub mod process;
 pub mod produce;
 pub mod readers;
+pub mod rights;
 pub mod skip;
 pub mod wait;
 
@@ -25,4 +26,5 @@ pub use pages::Pages;
 pub use process::{Ended, Runner};
 pub use produce::{Producer, Record};
 pub use readers::{Reading, Watcher, python_reader};
+pub use rights::{Right, WITH_RIGHTS};
 pub use wait::wait_for;

@@ -19,6 +19,7 @@ mod outputs;
 mod owners;
 mod readers;
 mod result;
+mod rights;
 mod security;
 mod sessions;
 mod shipped;

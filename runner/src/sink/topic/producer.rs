@@ -18,6 +18,9 @@ use crate::sink::{SinkError, TopicProblem};
 /// How long one flush may take before the broker's silence is told; the batch waits and tries again.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often a flush looks whether the client has ended.
+const FLUSH_STEP: Duration = Duration::from_millis(500);
+
 /// Largest record that is handed to the broker, which has the last word: the largest `maxRecordBytes` and its headers. With
 /// the client's own limit of 1 MB a bad record above it would hold the job for ever.
 const RECORD_BYTES_MAX: &str = "138412032";
@@ -92,11 +95,24 @@ impl KafkaProducer {
     }
 
     fn error(&self, error: &KafkaError) -> SinkError {
-        failed(&self.topic, problem(error), error)
+        // What ended the client counts: a user without any right to write is refused before the first message.
+        match self.producer.client().fatal_error() {
+            Some((code, word)) => failed(&self.topic, of_code(code), word),
+            None => failed(&self.topic, problem(error), error),
+        }
     }
 
     fn flush(&self) -> Result<(), SinkError> {
-        self.producer.flush(FLUSH_TIMEOUT).map_err(|error| self.error(&error))
+        // In steps: a client that has ended answers nothing more.
+        for step in 1.. {
+            match self.producer.flush(FLUSH_STEP) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut))
+                    if FLUSH_STEP * step < FLUSH_TIMEOUT && self.producer.client().fatal_error().is_none() => {}
+                Err(error) => return Err(self.error(&error)),
+            }
+        }
+        Ok(())
     }
 
     fn enqueue(&self, mut record: BaseRecord<'_, [u8], [u8]>) -> Result<(), SinkError> {
