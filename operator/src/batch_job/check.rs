@@ -35,7 +35,7 @@ use crate::validated::Refusal;
 const EXIT_REFUSED: i32 = 2;
 /// How long a job may be called not ready because its check goes on: a node that has to fetch the image takes a minute. A
 /// check without an answer after that says nothing more, unless its pod cannot run.
-const PATIENCE_SECONDS: i64 = 180;
+const PATIENCE_SECONDS: i64 = 90;
 /// How long one that ended stays, if no operator takes it away.
 const KEPT_SECONDS: u64 = 600;
 /// Checks of all jobs at a time: an operator that comes to a cluster with hundreds of jobs must not fill it.

@@ -28,7 +28,7 @@ fn pages_are_for_who_knows_the_token_and_the_operator_does() -> anyhow::Result<(
     };
     let runner = pages(&format!("dataplatform.io/job={name}"), 9999)?;
     for path in ["/", "/status", "/metrics"] {
-        ensure!(runner.get(path)?.code == 401, "{path} without a Secret");
+        ensure!(runner.get(path)?.code == 503, "{path} without a Secret");
     }
     ensure!(runner.get("/livez")?.code == 200, "/livez is for the kubelet");
 
