@@ -11,7 +11,6 @@ mod keyboard;
 mod kind_up;
 mod leader;
 mod monitoring;
-mod pages;
 mod platform;
 mod readme;
 mod rights;
