@@ -55,13 +55,15 @@ pub(crate) fn constant_call(expr: &Expr) -> Option<&str> {
     }
 }
 
-/// Whether an expression is made of constants alone.
+/// Whether an expression is made of constants alone. The edges of a window are functions without arguments, and none.
 fn is_constant(expr: &Expr) -> bool {
     match expr {
         Expr::Literal(..) => true,
         Expr::Cast(cast) => is_constant(&cast.expr),
         Expr::ScalarFunction(call) => {
-            call.func.signature().volatility == Volatility::Immutable && call.args.iter().all(is_constant)
+            call.func.signature().volatility == Volatility::Immutable
+                && !call.args.is_empty()
+                && call.args.iter().all(is_constant)
         }
         _ => false,
     }
