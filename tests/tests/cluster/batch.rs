@@ -7,7 +7,7 @@ use data_platform_runner::generate::EventSettings;
 use data_platform_tests::{Broker, needs_broker, needs_cluster, python_reader, wait_for};
 use serde_json::{Value, json};
 
-use super::platform::{Platform, condition, is_caught_up};
+use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
 use crate::events::{START_MS, Stream};
 
 const HOURLY: &str = "hourly-aggregates";
@@ -84,6 +84,16 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     let start = interval["start"].as_str().context("the start of the interval")?;
     ensure!(start.contains(":00:00"), "{interval}");
 
+    // The run of this one is a year away, and its table is there: what is wrong is said now.
+    let mut typo = job.clone();
+    typo["metadata"]["name"] = "typo".into();
+    typo["spec"]["query"] = "SELECT event_cuont FROM events".into();
+    typo["spec"]["sink"] = json!({"path": "typo_aggregates"});
+    platform.apply(&typo)?;
+    let said = platform.wait_for_status("batchjob", "typo", "to be judged", |job| ready(job, "InvalidSpec"))?;
+    let said = condition(&said, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(said.contains("there is no column event_cuont: did you mean event_count?"), "{said}");
+
     // What cannot be read is a failed run with its reason, and the job says so.
     let mut broken = job.clone();
     broken["metadata"]["name"] = "broken".into();
@@ -148,5 +158,30 @@ fn a_run_that_the_schedule_could_not_start_is_missed_until_there_is_room() -> an
     platform.wait_for_status("batchjob", name, "to start again", |job| {
         condition(job, "Ready")["reason"] != "MissedSchedule" && job["status"]["missedRuns"] == 0
     })?;
+    Ok(())
+}
+
+#[test]
+fn wrong_sql_is_said_before_the_first_run_and_what_judged_it_goes() -> anyhow::Result<()> {
+    let cluster = needs_cluster!();
+    let platform = Platform::install(cluster, "judged", &[])?;
+    let mut job = hourly_aggregates("nothing-there")?;
+    let right = job["spec"]["query"].clone();
+    job["spec"]["query"] = "SELECT frob(event_type) AS x FROM events".into();
+    platform.apply(&job)?;
+    let reason = |reason: &'static str| move |job: &Value| condition(job, "Ready")["reason"] == reason;
+    let said = platform.wait_for_status("batchjob", HOURLY, "to be judged", reason("InvalidSpec"))?;
+    let said_message = condition(&said, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(said_message.contains("there is no function frob"), "{said_message}");
+    ensure!(said["status"]["lastRun"].is_null() && said["status"]["active"].is_null(), "{:#}", said["status"]);
+    let is_gone = || {
+        let jobs = platform.namespace.get_json(&["jobs"]).ok()?;
+        (jobs["items"].as_array()?.is_empty() && platform.pods(HOURLY).ok()?.is_empty()).then_some(())
+    };
+    platform.namespace.wait_for("the check to go", TIMEOUT, is_gone)?;
+    job["spec"]["query"] = right;
+    platform.apply(&job)?;
+    platform.wait_for_status("batchjob", HOURLY, "to be scheduled", reason("Scheduled"))?;
+    platform.namespace.wait_for("the second check to go", TIMEOUT, is_gone)?;
     Ok(())
 }

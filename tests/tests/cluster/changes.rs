@@ -187,3 +187,38 @@ fn a_command_of_a_message_works_in_the_pod_as_it_is_printed() -> anyhow::Result<
     }
     Ok(())
 }
+
+#[test]
+fn a_job_that_is_outranked_takes_its_log_over_with_the_annotation_as_it_is_printed() -> anyhow::Result<()> {
+    let cluster = needs_cluster!();
+    let mut stream = Stream::new(needs_broker!(), "take-over", 1, EventSettings::default(), 6.0)?;
+    stream.produce(5_000)?;
+    let platform = Platform::install(cluster, "take-over", &[])?;
+    let name = "take-over";
+    platform.apply(&platform.event_aggregation(name, &stream)?)?;
+    let annotate = |annotation: &str| platform.namespace.kubectl(&["annotate", "--overwrite", "sj", name, annotation]);
+    platform.wait_for_job(name, "to be caught up", is_caught_up)?;
+    // What another cluster left, from which the job was moved here: a log whose owner ranks higher.
+    let pods = platform.pods(name)?;
+    annotate("dataplatform.io/takeover=5")?;
+    stream.produce(1_000)?;
+    platform.wait_for_job(name, "to run in a pod that ranks higher", |job| {
+        is_caught_up(job) && platform.pods(name).is_ok_and(|now| now.len() == 1 && now != pods)
+    })?;
+    annotate("dataplatform.io/takeover-")?;
+    let fenced = message(&platform.wait_for_reason(name, "Fenced")?);
+    let (_, printed) = fenced.split_once("the annotation ").with_context(|| format!("an annotation in {fenced}"))?;
+    let (printed, _) = printed.split_once(" of the job").with_context(|| format!("an annotation in {fenced}"))?;
+    ensure!(printed == r#"dataplatform.io/takeover: "6""#, "{printed}");
+    annotate(&printed.replace(": ", "=").replace('"', ""))?;
+    stream.produce(5_000)?;
+    platform.wait_for_job(name, "to go on", is_caught_up)?;
+    // What is no number is refused, and stops nothing.
+    annotate("dataplatform.io/takeover=seven")?;
+    let refused = message(&platform.wait_for_reason(name, "InvalidSpec")?);
+    ensure!(refused.contains(r#"the annotation dataplatform.io/takeover is "seven""#), "{refused}");
+    ensure!(platform.pods(name)?.len() == 1, "its pod goes on");
+    annotate("dataplatform.io/takeover=6")?;
+    platform.wait_for_job(name, "to go on", is_caught_up)?;
+    platform.check_closed_windows(name, &stream)
+}
