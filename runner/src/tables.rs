@@ -86,10 +86,7 @@ impl Table {
     /// # Errors
     /// A folder that cannot be listed, a file that is not whole, or files whose columns contradict each other.
     pub(crate) fn open(&self, range: Option<TimeRange>) -> Result<OpenTable> {
-        let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
-        let with_csv = self.with_csv || declared.is_some();
-        let declared = declared.unwrap_or_default();
-        let listed = list(&self.folder, with_csv).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let (declared, listed) = self.listed()?;
         let newest = listed.last().cloned();
         let mut files = listed;
         if let Some(range) = &range {
@@ -128,14 +125,20 @@ impl Table {
     /// # Errors
     /// As [`Self::open`], of what is looked at.
     pub(crate) fn newest_columns(&self) -> Result<Option<SchemaRef>> {
-        let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
-        let with_csv = self.with_csv || declared.is_some();
-        let listed = list(&self.folder, with_csv).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let (declared, listed) = self.listed()?;
         if listed.is_empty() {
             return Ok(None);
         }
         let newest = &listed[listed.len().saturating_sub(NEWEST_FILES)..];
-        Ok(Some(self.columns(newest, &declared.unwrap_or_default())?.0))
+        Ok(Some(self.columns(newest, &declared)?.0))
+    }
+
+    /// What its writer declared, and its files in order.
+    fn listed(&self) -> Result<(TableSchema, Vec<ListedFile>)> {
+        let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
+        let with_csv = self.with_csv || declared.is_some();
+        let listed = list(&self.folder, with_csv).map_err(|error| exec_datafusion_err!("{error}"))?;
+        Ok((declared.unwrap_or_default(), listed))
     }
 
     /// The columns of these files, and of these the ones that directories name.

@@ -62,8 +62,8 @@ pub(crate) fn partition_of(folder: &Path) -> Option<(String, Option<String>)> {
     parse_directory(&folder.file_name()?.to_string_lossy())
 }
 
-/// The files of a table, in order: of a folder, or one that is named itself. A table without a folder has none. CSV belongs to it if a job wrote it, which says of what
-/// types the cells are: what else lies there may be anything.
+/// The files of a table, in order: of a folder, or one that is named itself. A table without a folder has none. CSV belongs
+/// to it if a job wrote it, which says of what types the cells are: what else lies there may be anything.
 ///
 /// # Errors
 /// A folder that is there and cannot be listed.
