@@ -16,6 +16,7 @@ use crate::pattern;
 use crate::quantity::Period;
 use crate::resources::{PodSpec, StorageSpec};
 use crate::sink::SinkSpec;
+use crate::source::ReferenceColumnSpec;
 use crate::streaming_job::{CheckpointSpec, LogLevel};
 
 /// What a batch job reads, computes and replaces, and when.
@@ -366,7 +367,10 @@ fn month_around(day: i64) -> (i64, i64) {
 #[x_kube(
     validation = Rule::new("has(self.timeColumn) || !has(self.dateColumn)")
         .message("dateColumn is the date of timeColumn: set timeColumn, or leave dateColumn out")
-        .field_path(".dateColumn")
+        .field_path(".dateColumn"),
+    validation = Rule::new("!has(self.columns) || size(self.columns) == 0 || self.format in ['csv', 'ndjson']")
+        .message("columns declares the types of text, and other files know theirs: leave it out, or write format: csv or ndjson")
+        .field_path(".columns")
 )]
 pub struct InputSpec {
     /// Name of the table in the query.
@@ -379,6 +383,12 @@ pub struct InputSpec {
     /// Format of the files.
     #[serde(default)]
     pub format: InputFormat,
+    /// Columns with their types, for format csv and ndjson. Of CSV a column that is not named here is text; of NDJSON only these
+    /// are read. What a job of this platform wrote knows its types, and needs none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub columns: Vec<ReferenceColumnSpec>,
     /// Column of type timestamp that says to which interval a row belongs; the query sees no other rows. Without it the
     /// whole table is read, as it is when the run begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -404,8 +414,10 @@ pub enum InputFormat {
     Parquet,
     /// A Delta table.
     Delta,
-    /// CSV files with a header.
+    /// CSV files with a header, packed (`.csv.gz`, `.csv.zst`) or not.
     Csv,
+    /// Files with a JSON object in each line (`.ndjson`), packed or not.
+    Ndjson,
 }
 
 /// How it is known that no more rows of an interval come.

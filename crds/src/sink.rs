@@ -89,6 +89,8 @@ pub enum SinkFormat {
     Delta,
     /// CSV files (RFC 4180).
     Csv,
+    /// Files with a JSON object in each line.
+    Ndjson,
     /// A topic, one JSON object per row, at least once.
     Kafka,
     /// Standard output, to try a query on a laptop: a table on a terminal, else one JSON object per row. Keeps nothing.

@@ -164,8 +164,8 @@ pub struct ReferenceSpec {
     /// File, folder or URL; a relative path lies below the outputs folder. `${name}` stands for a parameter.
     #[schemars(length(min = 1, max = 1024))]
     pub path: String,
-    /// Columns that the files have, with their types. Of a CSV file a column that is not named here is text; other files
-    /// know their types. A job whose references name their columns can be checked before the files are there.
+    /// Columns that the files have, with their types. Of a CSV file a column that is not named here is text; of NDJSON only
+    /// these are read, unless a job wrote it; other files know their types. A job whose references name their columns can be checked before the files are there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
@@ -197,8 +197,10 @@ fn default_reload_interval() -> Period {
 pub enum ReferenceFormat {
     /// Parquet files.
     Parquet,
-    /// CSV files with a header.
+    /// CSV files with a header, packed (`.csv.gz`, `.csv.zst`) or not.
     Csv,
+    /// Files with a JSON object in each line (`.ndjson`), packed or not.
+    Ndjson,
     /// A Delta table.
     Delta,
 }

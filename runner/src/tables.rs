@@ -1,27 +1,37 @@
-//! Tables of files below a folder: how they lie there, and how they are read, planned by DataFusion's own Parquet source over a
-//! list of files, types of directories and a schema of our own. Of CSV, which says no types, only what a job wrote is read.
+//! Tables of files, in a folder or below a prefix of an object store: how they lie there, and how they are read, planned by
+//! DataFusion's own Parquet source over a list of files, types of directories and a schema of our own. Of text, which says no
+//! types, what a job wrote is read, and what is asked for.
 //!
 //! ```text
-//! schema    what a writer says of its table   hive     directories of partition columns (pure)
-//! listing   which files there are             reader   bytes and footers of a Parquet file
-//! columns   one type for each column (pure)   csv      rows of a CSV file
-//! time      rows of an interval               csv_scan its plan
+//! place     where tables and files lie          schema    what a writer says of its table
+//! listing   which files there are               hive      directories of partition columns (pure)
+//! format    what a file holds, by its name      text      bytes of a file of text, unpacked
+//! reader    bytes and footers of Parquet files  csv, ndjson  rows of a file of text
+//! remote    bytes of objects                    text_scan their plan
+//! columns   one type for each column (pure)     time      rows of an interval
 //! scan      the plan: pruned, parallel, in bounded memory
 //! ```
+//!
+//! Whoever keeps a list of a table's files himself gives it as [`TableFiles`], and nothing is listed.
 
 mod columns;
 mod csv;
-mod csv_scan;
+mod format;
 pub mod hive;
 mod listing;
+mod ndjson;
+mod place;
 mod reader;
+mod remote;
 mod scan;
 pub mod schema;
 #[cfg(test)]
 mod tests;
+mod text;
+mod text_scan;
 mod time;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -29,55 +39,69 @@ use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::error::Result;
 
 pub(crate) use self::csv::CsvFile;
-pub(crate) use self::listing::{children, is_csv, is_table, partition_of};
+pub(crate) use self::format::{FileFormat, Formats, Kind, Packing};
+pub(crate) use self::listing::{KnownRows, ListedFile, TableFiles, children, is_table, list, partition_of};
+pub(crate) use self::ndjson::NdjsonFile;
+pub(crate) use self::place::{FileAt, Place};
+pub(crate) use self::reader::parquet_columns;
+pub(crate) use self::remote::store_error;
 pub(crate) use self::scan::OpenTable;
+pub(crate) use self::text::TextError;
 pub(crate) use self::time::{TimeRange, check_time_column};
 
 use self::columns::Columns;
-use self::listing::{ListedFile, list};
-use self::reader::{Footer, footers};
+use self::reader::{Counted, Footer, footers};
 use self::schema::TableSchema;
 
 /// Files by whose columns a table is known before a run: a day of hours twice over.
 const NEWEST_FILES: usize = 48;
 
-/// A folder, not yet opened.
+/// A table, not yet opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Table {
-    folder: PathBuf,
-    with_csv: bool,
+    place: Place,
+    formats: Formats,
+    /// What its reader says of its columns.
+    columns: TableSchema,
 }
 
 /// A file of a table that is opened.
 #[derive(Clone, Debug)]
 struct TableFile {
-    path: PathBuf,
+    at: FileAt,
+    format: FileFormat,
     /// Columns that its directories name, with their values in the types of the table.
     values: Vec<(String, ScalarValue)>,
     footer: Footer,
+    known: Option<KnownRows>,
 }
 
 impl Table {
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, with_csv: false }
+    pub(crate) fn new(place: Place) -> Self {
+        Self { place, formats: Formats::PARQUET, columns: TableSchema::default() }
     }
 
-    /// The same with CSV of which nobody told the types: its columns are text.
-    pub(crate) fn with_csv(self) -> Self {
-        Self { with_csv: true, ..self }
+    /// The same with files of text of which nobody told the types: columns that the reader does not declare are text in CSV,
+    /// and are not looked at in NDJSON.
+    pub(crate) fn with_text(self, kind: Kind) -> Self {
+        Self { formats: self.formats.with(kind), ..self }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// The same with the types that the reader declares.
+    pub(crate) fn with_columns(self, columns: TableSchema) -> Self {
+        Self { columns, ..self }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Its files, in order.
     ///
     /// # Errors
     /// A folder that cannot be listed: what lies in it must not be left out in silence.
-    pub(crate) fn files(&self) -> std::io::Result<Vec<PathBuf>> {
-        let with_csv = self.with_csv || !matches!(TableSchema::of_folder(&self.folder), Ok(None));
-        Ok(list(&self.folder, with_csv)?.into_iter().map(|file| file.path).collect())
+    pub(crate) fn files(&self) -> Result<Vec<ListedFile>> {
+        Ok(self.listed()?.1.files)
     }
 
     /// Opens it: the files that are there now. With a range only those that may hold its rows, and of these only its
@@ -87,8 +111,16 @@ impl Table {
     /// A folder that cannot be listed, a file that is not whole, or files whose columns contradict each other.
     pub(crate) fn open(&self, range: Option<TimeRange>) -> Result<OpenTable> {
         let (declared, listed) = self.listed()?;
-        let newest = listed.last().cloned();
-        let mut files = listed;
+        self.open_files(&declared, listed, range)
+    }
+
+    /// Opens it over files that somebody else listed.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    fn open_files(&self, declared: &TableSchema, listed: TableFiles, range: Option<TimeRange>) -> Result<OpenTable> {
+        let TableFiles { mut files, schema } = listed;
+        let newest = files.last().cloned();
         if let Some(range) = &range {
             let dates = declared.utc_dates_of(&range.column);
             let dates: Vec<&str> = dates.filter(|date| range.may_prune_by(date)).collect();
@@ -98,22 +130,27 @@ impl Table {
                     .all(|(column, value)| !dates.contains(&column.as_str()) || range.may_be_on(value.as_deref()))
             });
         }
-        // A table is known by its newest file where none of the time is left.
-        let is_known = !files.is_empty() || newest.is_some();
+        // A table is known by its newest file where none of the time is left, and by its list if that says so.
+        let is_known = !files.is_empty() || newest.is_some() || schema.is_some();
         let (read, known_by): (bool, Vec<ListedFile>) = match newest {
             Some(newest) if files.is_empty() => (false, vec![newest]),
             _ => (true, files),
         };
-        let (schema, directories, footers) = self.columns(&known_by, &declared)?;
+        let Known { schema, directories, footers } = match schema {
+            Some(schema) => known_by_list(schema, &known_by)?,
+            None => self.columns(&known_by, declared)?,
+        };
         if let Some(range) = range.as_ref().filter(|_| is_known) {
-            check_time_column(&self.folder, &schema, &range.column)?;
+            check_time_column(&self.place, &schema, &range.column)?;
         }
         let mut opened = Vec::new();
         for (file, footer) in known_by.into_iter().zip(footers).filter(|_| read) {
             opened.push(TableFile {
-                values: directory_values(&self.folder, &file, &directories)?,
-                path: file.path,
+                values: directory_values(&self.place, &file, &directories)?,
+                at: file.at,
+                format: file.format,
                 footer,
+                known: file.known,
             });
         }
         Ok(OpenTable::new(schema, opened, range, is_known))
@@ -125,24 +162,28 @@ impl Table {
     /// # Errors
     /// As [`Self::open`], of what is looked at.
     pub(crate) fn newest_columns(&self) -> Result<Option<SchemaRef>> {
-        let (declared, listed) = self.listed()?;
-        if listed.is_empty() {
+        let (declared, TableFiles { files, schema }) = self.listed()?;
+        if schema.is_some() {
+            return Ok(schema);
+        }
+        if files.is_empty() {
             return Ok(None);
         }
-        let newest = &listed[listed.len().saturating_sub(NEWEST_FILES)..];
-        Ok(Some(self.columns(newest, &declared)?.0))
+        let newest = &files[files.len().saturating_sub(NEWEST_FILES)..];
+        Ok(Some(self.columns(newest, &declared)?.schema))
     }
 
-    /// What its writer declared, and its files in order.
-    fn listed(&self) -> Result<(TableSchema, Vec<ListedFile>)> {
-        let declared = TableSchema::of_folder(&self.folder).map_err(|error| exec_datafusion_err!("{error}"))?;
-        let with_csv = self.with_csv || declared.is_some();
-        let listed = list(&self.folder, with_csv).map_err(|error| exec_datafusion_err!("{error}"))?;
-        Ok((declared.unwrap_or_default(), listed))
+    /// What its writer and its reader declared, and its files in order.
+    fn listed(&self) -> Result<(TableSchema, TableFiles)> {
+        let declared = TableSchema::of_place(&self.place)?;
+        // What a job wrote says of what types it is.
+        let formats = if declared.is_some() { Formats::ALL } else { self.formats };
+        let files = TableFiles { files: list(&self.place, formats)?, schema: None };
+        Ok((self.columns.clone().over(declared.unwrap_or_default()), files))
     }
 
     /// The columns of these files, and of these the ones that directories name.
-    fn columns(&self, files: &[ListedFile], declared: &TableSchema) -> Result<(SchemaRef, Vec<Field>, Vec<Footer>)> {
+    fn columns(&self, files: &[ListedFile], declared: &TableSchema) -> Result<Known> {
         let footers = footers(files, declared)?;
         let mut directories: Vec<Field> = Vec::new();
         for (column, _) in files.iter().flat_map(|file| &file.values) {
@@ -153,7 +194,7 @@ impl Table {
         }
         let mut columns = Columns::default();
         for (file, footer) in files.iter().zip(&footers) {
-            let name = file.path.strip_prefix(&self.folder).unwrap_or(&file.path).to_string_lossy();
+            let name = file.at.below(&self.place);
             for field in footer.schema.fields() {
                 // The folder's value counts where both have one.
                 if !directories.iter().any(|directory| directory.name() == field.name()) {
@@ -162,12 +203,43 @@ impl Table {
             }
         }
         let fields: Vec<Field> = columns.into_fields().into_iter().chain(directories.iter().cloned()).collect();
-        Ok((Arc::new(Schema::new(fields)), directories, footers))
+        Ok(Known { schema: Arc::new(Schema::new(fields)), directories, footers })
     }
 }
 
+impl From<PathBuf> for Table {
+    fn from(folder: PathBuf) -> Self {
+        Self::new(Place::Folder(folder))
+    }
+}
+
+/// What is known of a table once its files were looked at.
+struct Known {
+    schema: SchemaRef,
+    /// The columns that directories name.
+    directories: Vec<Field>,
+    footers: Vec<Footer>,
+}
+
+/// The same of a table whose list says everything.
+fn known_by_list(schema: SchemaRef, files: &[ListedFile]) -> Result<Known> {
+    let mut directories: Vec<Field> = Vec::new();
+    for (column, _) in files.iter().flat_map(|file| &file.values) {
+        if !directories.iter().any(|known| known.name() == column) {
+            directories.push(schema.field_with_name(column)?.clone());
+        }
+    }
+    let footer = |file: &ListedFile| -> Result<Footer> {
+        let bytes = reader::length(file)?;
+        let counted = file.known.as_ref().map(|known| Counted { rows: known.rows, size: bytes });
+        Ok(Footer { schema: Arc::clone(&schema), bytes, counted })
+    };
+    let footers = files.iter().map(footer).collect::<Result<_>>()?;
+    Ok(Known { schema, directories, footers })
+}
+
 /// What the directories of a file say, in the types of the table.
-fn directory_values(folder: &Path, file: &ListedFile, directories: &[Field]) -> Result<Vec<(String, ScalarValue)>> {
+fn directory_values(place: &Place, file: &ListedFile, directories: &[Field]) -> Result<Vec<(String, ScalarValue)>> {
     let mut values = Vec::with_capacity(file.values.len());
     for (column, text) in &file.values {
         let Some(field) = directories.iter().find(|field| field.name() == column) else { continue };
@@ -178,9 +250,8 @@ fn directory_values(folder: &Path, file: &ListedFile, directories: &[Field]) -> 
                 Err(_) => {
                     let (column, data_type) = (field.name(), field.data_type());
                     return exec_err!(
-                        "{}: the directory {column}={text} is no {data_type}, which the schema of {} says it is",
-                        file.path.display(),
-                        folder.display()
+                        "{}: the directory {column}={text} is no {data_type}, which the schema of {place} says it is",
+                        file.at
                     );
                 }
             },

@@ -67,7 +67,7 @@ fn text(planned: &PlannedJob, options: &RunOptions) -> Result<String, CommandErr
         reads(&mut out, planned, index, source);
     }
     for reference in &planned.references {
-        let files = reference.files.path.display();
+        let files = &reference.files.location;
         let interval = Duration::from_micros(reference.reload_interval.unsigned_abs());
         let kept = if reference.kept { "; its versions are kept for rebuilds of windows" } else { "" };
         line(&mut out, "reference", &format!("{}: {files}, looked at every {interval:?}{kept}", reference.files.name));

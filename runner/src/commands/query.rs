@@ -25,6 +25,7 @@ use crate::commands::error::CommandError;
 use crate::commands::{align_right, bytes, grouped, list, print};
 use crate::pipeline::memory::MemoryBudget;
 use crate::storage::location::Location;
+use crate::tables::ListedFile;
 use crate::transform::{QueryError, SelectRows, TableQuery};
 
 use self::explain::Explain;
@@ -133,11 +134,11 @@ fn refused(error: QueryError, tables: &Tables) -> CommandError {
         return CommandError::user(format!("the query cannot run: {error}"));
     };
     let hint = match did_you_mean(name, tables.names()) {
-        _ if tables.has_foreign_csv(name) => format!(
-            "of the tables only CSV that a job wrote is read: name the folder by its path, as in FROM './{name}'"
+        _ if tables.has_foreign_text(name) => format!(
+            "of the tables only text that a job wrote is read: name the folder by its path, as in FROM './{name}'"
         ),
         Some(similar) => format!("did you mean {similar}?"),
-        None if tables.is_empty() => format!("there are no tables below {}", tables.root().display()),
+        None if tables.is_empty() => format!("there are no tables below {}", tables.root()),
         None => format!("there are {}", tables.names().collect::<Vec<_>>().join(", ")),
     };
     CommandError::user(format!("the query reads the table {name}, which is not there: {hint}"))
@@ -145,20 +146,20 @@ fn refused(error: QueryError, tables: &Tables) -> CommandError {
 
 fn listing(tables: &Tables) -> String {
     if tables.is_empty() {
-        return format!("There are no tables below {}.\n", tables.root().display());
+        return format!("There are no tables below {}.\n", tables.root());
     }
     let mut shown = list(&["table", "files", "size", "folder"]);
     for (name, table) in tables.iter() {
-        let folder = table.folder().strip_prefix(tables.root()).unwrap_or(table.folder());
+        let folder = tables.root().way_to(table.place());
         let Ok(files) = table.files() else {
-            shown.add_row([name.clone(), "?".to_owned(), "?".to_owned(), folder.display().to_string()]);
+            shown.add_row([name.clone(), "?".to_owned(), "?".to_owned(), folder]);
             continue;
         };
-        let size = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len()).sum();
-        shown.add_row([name.clone(), grouped(files.len() as u64), bytes(size), folder.display().to_string()]);
+        let size = files.iter().filter_map(ListedFile::length).sum();
+        shown.add_row([name.clone(), grouped(files.len() as u64), bytes(size), folder]);
     }
-    for (name, path) in tables.iter_named() {
-        shown.add_row([name.clone(), String::new(), String::new(), path.display().to_string()]);
+    for (name, place) in tables.iter_named() {
+        shown.add_row([name.clone(), String::new(), String::new(), place.to_string()]);
     }
     align_right(&mut shown, &[1, 2]);
     format!("{shown}\n")

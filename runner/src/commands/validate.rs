@@ -1,9 +1,8 @@
 //! `validate` and `templates`: jobs without running them, as files, or in a pod as the operator gives them.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use data_platform_crds::batch_job::{BatchJob, InputFormat, InputSpec};
+use data_platform_crds::batch_job::{BatchJob, InputSpec};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkFormat;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -14,7 +13,7 @@ use crate::commands::error::CommandError;
 use crate::commands::run::last_message::{self, Told};
 use crate::commands::run::{asked, places};
 use crate::commands::{print, table};
-use crate::config::batch::{KnownTables, PlannedBatch};
+use crate::config::batch::{KnownTables, PlannedBatch, declared, text_of};
 use crate::config::job::PlannedJob;
 use crate::config::written::WrittenFolders;
 use crate::config::{ConfigError, Loaded, LoadedJob, job_problems, load, load_one, spec_field, templates};
@@ -109,7 +108,7 @@ impl Judged {
                 self.known.insert(path.to_owned(), schema);
             }
             let (Some(column), Some(schema)) = (&input.time_column, self.known.get(path)) else { continue };
-            if let Err(error) = check_time_column(Path::new(path), schema, column) {
+            if let Err(error) = check_time_column(&path, schema, column) {
                 let message = error.strip_backtrace();
                 let message = message.strip_prefix("Execution error: ").unwrap_or(&message).to_owned();
                 let field = spec_field("inputs").index(index).field("timeColumn");
@@ -130,12 +129,12 @@ impl Judged {
     }
 }
 
-/// The columns of a table that is there. Of one that cannot be read the run says why: it is not the spec that is wrong.
+/// The columns of a table that is there, in a folder: nobody waits here for an object store that does not answer. Of one that
+/// cannot be read the run says why: it is not the spec that is wrong.
 fn columns_there(input: &InputSpec, outputs: &Location) -> Option<SchemaRef> {
     let location = Location::resolve(&input.path, outputs).ok()?;
-    let table = Table::new(location.folder()?.to_owned());
-    let table = if input.format == InputFormat::Csv { table.with_csv() } else { table };
-    table.newest_columns().ok()?
+    let table = Table::from(location.folder()?.to_owned()).with_columns(declared(&input.columns));
+    text_of(input.format).into_iter().fold(table, Table::with_text).newest_columns().ok()?
 }
 
 /// Lists the built-in jobs, or prints one.

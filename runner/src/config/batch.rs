@@ -6,6 +6,7 @@ use std::time::Duration;
 use data_platform_crds::batch_job::{BatchJob, InputFormat, InputSpec, Replaced};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
+use data_platform_crds::source::ReferenceColumnSpec;
 use datafusion::arrow::datatypes::SchemaRef;
 
 use crate::config::job::RunOptions;
@@ -18,6 +19,8 @@ use crate::pipeline::batch::{BatchSettings, Request};
 use crate::pipeline::error::JobError;
 use crate::storage::checksum::checksum;
 use crate::storage::location::Location;
+use crate::tables::Kind;
+use crate::tables::schema::TableSchema;
 use crate::transform::BatchQuery;
 
 /// Columns of tables that are known before they are there, by their path as jobs write it.
@@ -119,7 +122,8 @@ impl PlannedBatch {
             inputs.push(Input {
                 name: input.name.clone(),
                 location: Location::resolve(&input.path, &options.outputs)?,
-                is_csv: input.format == InputFormat::Csv,
+                text: text_of(input.format),
+                columns: declared(&input.columns),
                 time_column: input.time_column.clone(),
                 date_column: input.date_column.clone(),
                 complete_by: input.complete_by,
@@ -171,4 +175,18 @@ impl PlannedBatch {
     pub fn wait(&self) -> Duration {
         self.loaded.job.spec.wait.as_duration()
     }
+}
+
+/// Text that is read although nobody told its types.
+pub(crate) fn text_of(format: InputFormat) -> Option<Kind> {
+    match format {
+        InputFormat::Parquet | InputFormat::Delta => None,
+        InputFormat::Csv => Some(Kind::Csv),
+        InputFormat::Ndjson => Some(Kind::Ndjson),
+    }
+}
+
+/// The types of columns that a job declares.
+pub(crate) fn declared(columns: &[ReferenceColumnSpec]) -> TableSchema {
+    TableSchema::declared(columns.iter().map(|column| (column.name.as_str(), column.column_type.to_string())))
 }

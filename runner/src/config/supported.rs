@@ -37,21 +37,17 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     for (index, reference) in job.references.iter().enumerate() {
         if reference.format == ReferenceFormat::Delta {
             let place = spec().field("references").index(index).field("format");
-            refuse(place, "format delta", "use format: parquet or csv");
+            refuse(place, "format delta", "use format: parquet, csv or ndjson");
         }
     }
     for (place, sink) in sinks(job) {
         let place = place.field("format");
         match sink.format {
-            SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Kafka | SinkFormat::Stdout => {}
+            SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Ndjson | SinkFormat::Kafka | SinkFormat::Stdout => {}
             SinkFormat::Delta => refuse(place, "format delta", "use format: parquet"),
         }
     }
     places(job, &mut problems);
-    for (index, reference) in job.references.iter().enumerate() {
-        let place = spec().field("references").index(index).field("path");
-        in_a_folder(place, &reference.path, "reading from", &mut problems);
-    }
     problems
 }
 
@@ -90,10 +86,9 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     for (index, input) in job.inputs.iter().enumerate() {
         let place = spec().field("inputs").index(index);
         match input.format {
-            InputFormat::Parquet | InputFormat::Csv => {}
+            InputFormat::Parquet | InputFormat::Csv | InputFormat::Ndjson => {}
             InputFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
         }
-        in_a_folder(place.field("path"), &input.path, "reading from", &mut problems);
     }
     if let Some(sink) = &job.sink {
         let place = spec().field("sink");
@@ -102,6 +97,7 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
             SinkFormat::Parquet | SinkFormat::Kafka | SinkFormat::Stdout => {}
             SinkFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
             SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
+            SinkFormat::Ndjson => problems.push(not_yet(place.field("format"), "format ndjson", "use format: parquet")),
         }
         in_a_folder(place.field("path"), sink.path.as_deref().unwrap_or_default(), "writing to", &mut problems);
     }
@@ -167,10 +163,7 @@ mod tests {
         ]);
         assert_eq!(
             problems(json!({"references": references})),
-            [
-                "spec.references[1].format: format delta comes in a later version",
-                "spec.references[1].path: reading from s3:// comes in a later version",
-            ]
+            ["spec.references[1].format: format delta comes in a later version"]
         );
         let outputs = json!([
             {"name": "a", "query": "SELECT a FROM s", "sink": {"path": "a"}},

@@ -184,6 +184,12 @@ impl From<ReferenceError> for JobError {
 
 impl From<StoreError> for JobError {
     fn from(error: StoreError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreError> for JobError {
+    fn from(error: &StoreError) -> Self {
         let message = error.to_string();
         match error {
             StoreError::Unknown { .. } | StoreError::Failed { .. } => Self::passing(

@@ -5,6 +5,7 @@
 //! ```
 
 mod csv;
+mod ndjson;
 mod parquet;
 
 use std::collections::BTreeMap;
@@ -28,8 +29,10 @@ use crate::tables::hive::{PartitionError, Partitioner, RefusedRows};
 use crate::tables::schema::TableSchema;
 
 pub(crate) use self::csv::count_rows as csv_rows;
+pub(crate) use self::ndjson::count_rows as ndjson_rows;
 
 use self::csv::CsvEncoder;
+use self::ndjson::NdjsonEncoder;
 use self::parquet::{ParquetEncoder, ROW_GROUP_BYTES};
 
 /// Files that are open at once. One more closes the oldest: a job that partitions by a column of many values writes more
@@ -91,6 +94,8 @@ pub enum FileFormat {
     Parquet(Compression),
     /// CSV.
     Csv,
+    /// A JSON object in each line.
+    Ndjson,
 }
 
 impl FileFormat {
@@ -99,6 +104,7 @@ impl FileFormat {
         match self {
             Self::Parquet(_) => paths::PARQUET,
             Self::Csv => paths::CSV,
+            Self::Ndjson => paths::NDJSON,
         }
     }
 }
@@ -358,6 +364,7 @@ impl TableWriter {
                 Box::new(encoder.map_err(|error| self.encode_error(error))?)
             }
             FileFormat::Csv => Box::new(CsvEncoder::new(&self.schema)),
+            FileFormat::Ndjson => Box::new(NdjsonEncoder::default()),
         };
         let path = format!("{directory}{name}");
         let mut file = OpenFile { encoder, staged, stage, path, rows: 0, written: 0, order: self.opened };

@@ -1,11 +1,10 @@
 //! Reference tables: small tables of files, for queries to join with. Read whole, never in part.
 //!
-//! Does I/O on the local file system. The configuration asks for their columns before a query is planned, the pipeline
+//! Does I/O on files and object stores. The configuration asks for their columns before a query is planned, the pipeline
 //! for their rows, and from time to time whether they changed.
 
 use std::hash::Hasher;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,12 +15,17 @@ use datafusion::arrow::compute::kernels::cmp::eq;
 use datafusion::arrow::compute::{CastOptions, cast_with_options, nullif};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
 use twox_hash::XxHash3_64;
 
 use crate::source::decode::arrow_type;
 use crate::storage::checksum::xxh3_hex;
+use crate::storage::location::Location;
+use crate::tables::schema::TableSchema;
+use crate::tables::{FileAt, FileFormat, Formats, Kind, Packing, Place, list, store_error};
 
 mod csv;
+mod ndjson;
 mod parquet;
 
 /// A value that does not fit its column is an error, never silently null.
@@ -36,7 +40,7 @@ pub struct ReferenceFiles {
     /// Format of the files.
     pub format: ReferenceFormat,
     /// File or folder.
-    pub path: PathBuf,
+    pub location: Location,
     /// Types of columns; needed for CSV, where all others are text.
     pub columns: Vec<ReferenceColumnSpec>,
 }
@@ -45,28 +49,47 @@ pub struct ReferenceFiles {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen(Vec<SeenFile>);
 
-/// A file. Another one of the same size and time of writing (`cp -p`, `rsync -t`, `touch -r`) is another inode, or the kernel
-/// noted when the inode changed, which nobody can set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A file, by what tells it from another one in its place.
+#[derive(Clone, Debug)]
 struct SeenFile {
-    path: PathBuf,
+    at: FileAt,
     bytes: u64,
-    written: Option<SystemTime>,
-    inode: (u64, u64),
-    /// Seconds and nanoseconds since 1970.
-    changed: (i64, i64),
+    version: SeenVersion,
 }
 
+/// Another file of the same size and time of writing (`cp -p`, `rsync -t`, `touch -r`) is another inode, or the kernel noted
+/// when the inode changed, which nobody can set. Another object has another tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum SeenVersion {
+    /// When it was written, its device and inode, and when that changed in seconds and nanoseconds since 1970.
+    File(Option<SystemTime>, (u64, u64), (i64, i64)),
+    Object(Option<String>),
+}
+
+impl PartialEq for SeenFile {
+    fn eq(&self, other: &Self) -> bool {
+        (self.bytes, &self.version) == (other.bytes, &other.version) && self.at.to_string() == other.at.to_string()
+    }
+}
+
+impl Eq for SeenFile {}
+
 impl SeenFile {
-    fn of(path: PathBuf) -> Option<Self> {
-        let facts = std::fs::metadata(&path).ok()?;
-        Some(Self {
-            path,
-            bytes: facts.len(),
-            written: facts.modified().ok(),
-            inode: (facts.dev(), facts.ino()),
-            changed: (facts.ctime(), facts.ctime_nsec()),
-        })
+    fn of(at: FileAt) -> Option<Self> {
+        let (bytes, version) = match &at {
+            FileAt::Local(path) => {
+                let facts = std::fs::metadata(path).ok()?;
+                let inode = (facts.dev(), facts.ino());
+                let changed = (facts.ctime(), facts.ctime_nsec());
+                (facts.len(), SeenVersion::File(facts.modified().ok(), inode, changed))
+            }
+            FileAt::Remote(file) => (file.length(), SeenVersion::Object(file.tag())),
+        };
+        Some(Self { at, bytes, version })
+    }
+
+    fn packing(&self) -> Packing {
+        FileFormat::of(&self.at.name()).unwrap_or_default().packing
     }
 }
 
@@ -164,22 +187,38 @@ impl ReferenceFiles {
     /// # Errors
     /// [`ReferenceError::Missing`] if there is none.
     pub fn look(&self) -> Result<Seen, ReferenceError> {
-        let extension = if self.format == ReferenceFormat::Csv { "csv" } else { "parquet" };
-        let mut paths = Vec::new();
-        match self.path.is_file() {
-            true => paths.push(self.path.clone()),
-            false => files_below(&self.path, extension, &mut paths),
-        }
-        let seen: Vec<_> = paths.into_iter().filter_map(SeenFile::of).collect();
+        let place = Place::of(&self.location).map_err(|error| self.unreadable(error))?;
+        let listed = list(&place, Formats::only(self.kind()));
+        let listed = listed.map_err(|error| self.unreadable(in_words(&error)))?;
+        let seen: Vec<_> = listed.into_iter().filter_map(|file| SeenFile::of(file.at)).collect();
         if seen.is_empty() {
-            let what = if self.format == ReferenceFormat::Csv { "CSV" } else { "Parquet" };
-            return Err(ReferenceError::Missing {
-                name: self.name.clone(),
-                path: self.path.display().to_string(),
-                what,
-            });
+            let what = self.kind().word();
+            return Err(ReferenceError::Missing { name: self.name.clone(), path: place.to_string(), what });
         }
         Ok(Seen(seen))
+    }
+
+    /// The columns of NDJSON: those that are declared, or that the job told which wrote it.
+    fn keys(&self) -> Result<Schema, String> {
+        let declared = self.columns.iter().map(|column| (column.name.as_str(), column.column_type.to_string()));
+        let declared = TableSchema::declared(declared);
+        let told = match self.columns.is_empty() {
+            false => declared,
+            true => {
+                let place = Place::of(&self.location).map_err(|error| error.to_string())?;
+                let told = TableSchema::of_place(&place).map_err(|error| error.to_string())?;
+                told.ok_or("nobody says which columns its objects have: declare them in spec.references[].columns")?
+            }
+        };
+        ndjson::columns(&told)
+    }
+
+    fn kind(&self) -> Kind {
+        match self.format {
+            ReferenceFormat::Csv => Kind::Csv,
+            ReferenceFormat::Ndjson => Kind::Ndjson,
+            ReferenceFormat::Parquet | ReferenceFormat::Delta => Kind::Parquet,
+        }
     }
 
     /// Its columns, as queries see them. While no file is there, those that are declared.
@@ -196,10 +235,10 @@ impl ReferenceFiles {
                 return Ok(Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())));
             }
         };
-        let paths: Vec<PathBuf> = seen.0.iter().map(|file| file.path.clone()).collect();
-        let found = match self.format {
-            ReferenceFormat::Csv => csv::header(&paths[0]),
-            ReferenceFormat::Parquet | ReferenceFormat::Delta => parquet::columns(&paths),
+        let found = match self.kind() {
+            Kind::Parquet => parquet::columns(seen.0.iter().map(|file| &file.at)),
+            Kind::Csv => csv::header(&seen.0[0].at, seen.0[0].packing()),
+            Kind::Ndjson => self.keys(),
         };
         let found = found.map_err(|detail| self.unreadable(detail))?;
         let field = |field: &Arc<Field>| {
@@ -242,20 +281,20 @@ impl ReferenceFiles {
         }
         let mut hash = XxHash3_64::with_seed(0);
         hash.write(format!("{schema:?}").as_bytes());
-        for SeenFile { path, .. } in &seen.0 {
-            let content =
-                std::fs::read(path).map_err(|error| self.unreadable(format!("{}: {error}", path.display())))?;
-            hash.write(path.strip_prefix(&self.path).unwrap_or(path).as_os_str().as_encoded_bytes());
-            hash.write(&content);
-        }
-        let rows_of = |path: &PathBuf| match self.format {
-            ReferenceFormat::Csv => csv::rows(path),
-            ReferenceFormat::Parquet | ReferenceFormat::Delta => parquet::rows(path),
-        };
+        let folder = self.location.to_string();
         let mut rows = Vec::new();
-        for SeenFile { path, .. } in &seen.0 {
-            for batch in rows_of(path).map_err(|detail| self.unreadable(detail))? {
-                rows.push(self.in_columns(&batch, schema, &path.display().to_string())?);
+        for file in &seen.0 {
+            let shown = file.at.to_string();
+            let content = file.at.content().map_err(|error| self.unreadable(error))?;
+            hash.write(shown.strip_prefix(&folder).unwrap_or(&shown).trim_start_matches('/').as_bytes());
+            hash.write(&content);
+            let batches = match self.kind() {
+                Kind::Parquet => parquet::rows(&shown, content),
+                Kind::Csv => csv::rows(&shown, content, file.packing()),
+                Kind::Ndjson => ndjson::rows(&shown, content, file.packing(), schema),
+            };
+            for batch in batches.map_err(|detail| self.unreadable(detail))? {
+                rows.push(self.in_columns(&batch, schema, &shown)?);
             }
         }
         if self.look()? != seen {
@@ -325,18 +364,13 @@ fn no_value_where_empty(cells: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     nullif(cells, &eq(cells, &empty)?)
 }
 
-/// Files of a format below a folder, in order. What begins with `_` or `.` is not there for readers.
-fn files_below(folder: &Path, extension: &str, found: &mut Vec<PathBuf>) {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-    let is_visible =
-        |path: &PathBuf| path.file_name().is_some_and(|name| !name.to_string_lossy().starts_with(['_', '.']));
-    let mut entries: Vec<PathBuf> = entries.filter(is_visible).collect();
-    entries.sort();
-    for path in entries {
-        if path.is_dir() {
-            files_below(&path, extension, found);
-        } else if path.extension().is_some_and(|other| other == extension) {
-            found.push(path);
+/// What the engine said, without what it calls its errors.
+fn in_words(error: &DataFusionError) -> String {
+    match store_error(error) {
+        Some(error) => error.to_string(),
+        None => {
+            let text = error.find_root().strip_backtrace();
+            text.strip_prefix("Execution error: ").unwrap_or(&text).to_owned()
         }
     }
 }

@@ -151,7 +151,29 @@ fn simulated(url: &Url) -> Option<SharedStore> {
     Some(store)
 }
 
-fn open_remote(url: &Url) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path), StoreError> {
+/// The store `memory://NAME` of this process, for tests.
+#[cfg(test)]
+fn in_memory(url: &Url) -> Option<(Arc<dyn object_store::ObjectStore>, object_store::path::Path)> {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex};
+    type Stores = HashMap<String, Arc<object_store::memory::InMemory>>;
+    static STORES: LazyLock<Mutex<Stores>> = LazyLock::new(Mutex::default);
+    let name = url.host_str().filter(|_| url.scheme() == "memory")?;
+    let store = Arc::clone(STORES.lock().unwrap().entry(name.to_owned()).or_default());
+    Some((store, object_store::path::Path::from_url_path(url.path()).unwrap()))
+}
+
+/// The client of an object store, and the prefix that a URL names. Sends no request.
+///
+/// # Errors
+/// When the program cannot open such a store.
+pub(crate) fn open_remote(
+    url: &Url,
+) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path), StoreError> {
+    #[cfg(test)]
+    if let Some(mounted) = in_memory(url) {
+        return Ok(mounted);
+    }
     let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
     let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
         StoreError::Unsuitable(format!("{url}: this program cannot open such a store ({error}); use a folder"))
@@ -204,7 +226,7 @@ mod tests {
     #[test]
     fn a_scheme_that_is_not_built_in_says_so() {
         let faults: Arc<dyn Faults> = Arc::new(crate::faults::NoFaults);
-        let error = Location::parse("s3://bucket/t").unwrap().open(&faults).err().unwrap();
+        let error = Location::parse("ftp://bucket/t").unwrap().open(&faults).err().unwrap();
         assert!(error.to_string().contains("cannot open such a store"), "{error}");
     }
 }

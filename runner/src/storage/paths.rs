@@ -144,13 +144,16 @@ pub fn visible_ending(path: &str) -> Option<&'static str> {
 }
 
 /// How names of published files end.
-const ENDINGS: [&str; 2] = [PARQUET, CSV];
+const ENDINGS: [&str; 3] = [PARQUET, CSV, NDJSON];
 
 /// How names of Parquet files end.
 pub const PARQUET: &str = "parquet";
 
 /// How names of CSV files end.
 pub const CSV: &str = "csv";
+
+/// How names of files with a JSON object in each line end.
+pub const NDJSON: &str = "ndjson";
 
 /// Where a rewind puts a file that readers must not see any more. `version` is that of the `rewind` record.
 pub fn rewound_file(log_id: &str, version: u64, path: &str) -> String {

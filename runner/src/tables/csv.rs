@@ -1,15 +1,17 @@
 //! Rows of a CSV file as text: RFC 4180, and what spreadsheets make of it. An empty cell is null, and `""` is an empty text,
 //! as our own sink writes them. Reads as it goes: memory holds one batch.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, BinaryBuilder, StringArray, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, BinaryBuilder, StringArray, StringBuilder};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::util::display::FormatOptions;
+
+use super::format::Packing;
+use super::place::FileAt;
+use super::text::{TextError, unpacked};
 
 /// A value that is none of its type is an error, never null.
 const EXACT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
@@ -18,12 +20,14 @@ const EXACT: CastOptions<'static> = CastOptions { safe: false, format_options: F
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A file that is being read.
-#[derive(Debug)]
 pub(crate) struct CsvFile {
-    path: PathBuf,
-    input: BufReader<File>,
+    file: String,
+    input: BufReader<Box<dyn Read + Send>>,
     header: Vec<String>,
     record: Record,
+    /// The rows that were read last: their cells by column, and the line on which each begins.
+    cells: Vec<StringArray>,
+    lines: Vec<u64>,
 }
 
 impl CsvFile {
@@ -31,17 +35,37 @@ impl CsvFile {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub(crate) fn open(path: &Path) -> Result<Self, String> {
-        let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        let input = BufReader::with_capacity(1 << 16, file);
+    pub(crate) fn open(at: &FileAt, packing: Packing) -> Result<Self, TextError> {
+        Self::of(at.to_string(), at.open(packing)?)
+    }
+
+    /// The same over bytes of a file that are there.
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub(crate) fn over(file: String, bytes: Box<dyn Read + Send>, packing: Packing) -> Result<Self, TextError> {
+        let bytes = unpacked(&file, bytes, packing)?;
+        Self::of(file, bytes)
+    }
+
+    fn of(file: String, bytes: Box<dyn Read + Send>) -> Result<Self, TextError> {
+        let input = BufReader::with_capacity(1 << 16, bytes);
         let record = Record { line: 1, ..Record::default() };
-        let mut file = Self { path: path.to_owned(), input, header: Vec::new(), record };
+        let (header, cells, lines) = (Vec::new(), Vec::new(), Vec::new());
+        let mut file = Self { file, input, header, record, cells, lines };
         file.read_header()?;
         Ok(file)
     }
 
-    fn read_header(&mut self) -> Result<(), String> {
-        let first = self.input.fill_buf().map_err(|error| format!("{}: {error}", self.path.display()))?;
+    fn unreadable(&self, source: std::io::Error) -> TextError {
+        TextError::Read { file: self.file.clone(), source }
+    }
+
+    fn read_header(&mut self) -> Result<(), TextError> {
+        let first = match self.input.fill_buf() {
+            Ok(first) => first,
+            Err(error) => return Err(self.unreadable(error)),
+        };
         if first.starts_with(BYTE_ORDER_MARK) {
             self.input.consume(BYTE_ORDER_MARK.len());
         }
@@ -56,14 +80,14 @@ impl CsvFile {
         &self.header
     }
 
-    /// The next rows, at most so many: a column of text for each name. `None` at the end.
+    /// Reads the next rows, at most so many: a column of text for each name. `None` at the end.
     ///
     /// # Errors
     /// What is wrong with which line.
-    pub(crate) fn next_rows(&mut self, rows_max: usize) -> Result<Option<Vec<StringArray>>, String> {
+    pub(crate) fn next_rows(&mut self, rows_max: usize) -> Result<Option<&[StringArray]>, TextError> {
         let mut columns: Vec<StringBuilder> = self.header.iter().map(|_| StringBuilder::new()).collect();
-        let mut rows = 0;
-        while rows < rows_max && self.next_record()? {
+        self.lines.clear();
+        while self.lines.len() < rows_max && self.next_record()? {
             let (found, expected) = (self.record.ends.len(), columns.len());
             if found != expected {
                 return Err(self.wrong(&format!("it has {found} cells, and the header has {expected}")));
@@ -71,18 +95,38 @@ impl CsvFile {
             for (column, cell) in columns.iter_mut().zip(self.record.cells()) {
                 column.append_option(cell);
             }
-            rows += 1;
+            self.lines.push(self.record.begun);
         }
-        Ok((rows > 0).then(|| columns.iter_mut().map(StringBuilder::finish).collect()))
+        self.cells = columns.iter_mut().map(StringBuilder::finish).collect();
+        Ok((!self.lines.is_empty()).then_some(&self.cells))
+    }
+
+    /// How many rows were read last.
+    pub(crate) fn rows(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// A column of the rows that were read last, in its type; `None`: the file has no such column.
+    pub(super) fn column(&self, name: &str, data_type: &DataType) -> Option<Result<ArrayRef, TextError>> {
+        let at = self.header.iter().position(|known| known == name)?;
+        let cells = &self.cells[at];
+        Some(typed(cells, data_type).map_err(|problem| {
+            let alone = |row: usize| Some((self.lines[row], typed(&cells.slice(row, 1), data_type).err()?));
+            let (line, problem) = (0..cells.len()).find_map(alone).unwrap_or((self.lines[0], problem));
+            TextError::Wrong(format!("{}: line {line}: the column {name}: {problem}", self.file))
+        }))
     }
 
     /// Reads one record, and whether there was one. Lines without anything are none.
-    fn next_record(&mut self) -> Result<bool, String> {
+    fn next_record(&mut self) -> Result<bool, TextError> {
         loop {
             self.record.clear();
             let mut has_ended = false;
             while !has_ended {
-                let bytes = self.input.fill_buf().map_err(|error| format!("{}: {error}", self.path.display()))?;
+                let bytes = match self.input.fill_buf() {
+                    Ok(bytes) => bytes,
+                    Err(error) => return Err(self.unreadable(error)),
+                };
                 if bytes.is_empty() {
                     if self.record.state == State::Quoted {
                         return Err(self.wrong("a quote is opened there and never closed"));
@@ -107,8 +151,8 @@ impl CsvFile {
         }
     }
 
-    fn wrong(&self, problem: &str) -> String {
-        format!("{}: line {}: {problem}", self.path.display(), self.record.begun)
+    fn wrong(&self, problem: &str) -> TextError {
+        TextError::Wrong(format!("{}: line {}: {problem}", self.file, self.record.begun))
     }
 }
 
@@ -201,7 +245,10 @@ impl Record {
 /// A value that is none of the type.
 pub(super) fn typed(cells: &StringArray, data_type: &DataType) -> Result<ArrayRef, String> {
     if *data_type != DataType::Binary {
-        return cast_with_options(cells, data_type, &EXACT).map_err(|error| error.to_string());
+        return cast_with_options(cells, data_type, &EXACT).map_err(|error| {
+            let text = error.to_string();
+            text.strip_prefix("Cast error: ").unwrap_or(&text).to_owned()
+        });
     }
     let mut bytes = BinaryBuilder::new();
     for cell in cells {
@@ -236,9 +283,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         std::fs::write(&path, text).unwrap();
-        let mut file = CsvFile::open(&path)?;
+        let mut file = CsvFile::open(&FileAt::from(path.as_path()), Packing::None)?;
         // As a slow disk gives it.
-        file.input = BufReader::with_capacity(3, File::open(&path).unwrap());
+        file.input = BufReader::with_capacity(3, Box::new(std::fs::File::open(&path).unwrap()));
         file.record.line = 1;
         file.read_header()?;
         let mut rows = Vec::new();
@@ -281,6 +328,21 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(part) && error.contains("t.csv: "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_said_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        std::fs::write(&path, "n,s\n1,\"two\nlines\"\n2,\0\nx,b\n3,\ny,c\n").unwrap();
+        let mut file = CsvFile::open(&FileAt::from(path.as_path()), Packing::None).unwrap();
+        file.next_rows(10).unwrap().unwrap();
+        let error = file.column("n", &DataType::Int64).unwrap().unwrap_err().to_string();
+        assert!(error.contains("t.csv: line 5: the column n: ") && error.contains('x'), "{error}");
+        let texts = file.column("s", &DataType::Utf8).unwrap().unwrap();
+        let texts: Vec<_> = datafusion::arrow::array::AsArray::as_string::<i32>(&texts).iter().collect();
+        assert_eq!(texts[..2], [Some("two\nlines"), Some("\0")], "NUL is a character like others");
+        assert!(file.column("none", &DataType::Utf8).is_none());
     }
 
     #[test]

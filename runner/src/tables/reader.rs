@@ -1,4 +1,4 @@
-//! Bytes and footers of local Parquet files; of a CSV file its header.
+//! Bytes and footers of Parquet files; of a CSV file its header.
 //!
 //! What a writer noted beside the Parquet types (`ARROW:schema`) is left out: files of one table come from several writers, and
 //! the same Parquet type is the same type.
@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::datatypes::{Field, Schema};
-use datafusion::common::exec_datafusion_err;
+use datafusion::common::{exec_datafusion_err, exec_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
@@ -27,11 +27,17 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
 use super::csv::CsvFile;
-use super::listing::{ListedFile, is_csv};
-use super::schema::TableSchema;
+use super::format::Kind;
+use super::listing::ListedFile;
+use super::place::FileAt;
+use super::remote::RemoteParquet;
+use super::schema::{TableColumn, TableSchema, value_type};
 
 /// Files whose footers one thread reads before another one is worth its start.
 const FILES_PER_THREAD: usize = 64;
+
+/// Threads that wait for the footers of objects: so many requests are on their way at once.
+const REMOTE_THREADS: usize = 32;
 
 /// What a file says of itself: the footer of Parquet, the header of CSV.
 #[derive(Clone, Debug)]
@@ -57,8 +63,14 @@ pub(super) struct Counted {
 /// # Errors
 /// The first file that is not whole.
 pub(super) fn footers(files: &[ListedFile], declared: &TableSchema) -> Result<Vec<Footer>> {
-    let threads =
-        std::thread::available_parallelism().map_or(1, usize::from).min(files.len().div_ceil(FILES_PER_THREAD));
+    let is_remote = files.iter().any(|file| matches!(file.at, FileAt::Remote(_)));
+    let threads = match is_remote {
+        true => files.len().min(REMOTE_THREADS),
+        false => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            cores.min(files.len().div_ceil(FILES_PER_THREAD))
+        }
+    };
     let part = files.len().div_ceil(threads.max(1)).max(1);
     let parts = std::thread::scope(|scope| {
         let parts: Vec<_> = files.chunks(part).map(|files| scope.spawn(|| footers_of(files, declared))).collect();
@@ -67,47 +79,115 @@ pub(super) fn footers(files: &[ListedFile], declared: &TableSchema) -> Result<Ve
     let parts: Result<Vec<Result<Vec<Footer>>>> = parts;
     let mut footers: Vec<Footer> = Vec::with_capacity(files.len());
     for part in parts? {
-        footers.extend(part?);
+        for footer in part? {
+            add(&mut footers, footer);
+        }
     }
     Ok(footers)
+}
+
+fn add(footers: &mut Vec<Footer>, mut footer: Footer) {
+    if let Some(before) = footers.last().filter(|before| before.schema == footer.schema) {
+        footer.schema = Arc::clone(&before.schema);
+    }
+    footers.push(footer);
 }
 
 fn footers_of(files: &[ListedFile], declared: &TableSchema) -> Result<Vec<Footer>> {
     let mut footers: Vec<Footer> = Vec::with_capacity(files.len());
     for file in files {
-        let mut footer = if is_csv(&file.path) {
-            header(&file.path, declared).map_err(|problem| exec_datafusion_err!("{problem}"))?
-        } else {
-            footer(&file.path).map_err(|error| exec_datafusion_err!("{error}"))?
+        let footer = match file.format.kind {
+            Kind::Parquet => footer(&file.at).map_err(|error| match error {
+                ParquetError::External(source) => DataFusionError::External(source),
+                other => exec_datafusion_err!("{other}"),
+            })?,
+            Kind::Csv => header(file, declared)?,
+            Kind::Ndjson => keys(file, declared)?,
         };
-        if let Some(before) = footers.last().filter(|before| before.schema == footer.schema) {
-            footer.schema = Arc::clone(&before.schema);
-        }
-        footers.push(footer);
+        add(&mut footers, footer);
     }
     Ok(footers)
 }
 
 /// The columns of a CSV file, in the types that its writer told.
-fn header(path: &Path, declared: &TableSchema) -> std::result::Result<Footer, String> {
-    let file = CsvFile::open(path)?;
+fn header(listed: &ListedFile, declared: &TableSchema) -> Result<Footer> {
+    let file = CsvFile::open(&listed.at, listed.format.packing)?;
     let fields = file.header().iter().map(|name| Field::new(name, declared.cell_type(name), true));
     let schema = Schema::new(fields.collect::<Vec<_>>());
-    let bytes = std::fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?.len();
-    Ok(Footer { schema: Arc::new(schema), bytes, counted: None })
+    Ok(Footer { schema: Arc::new(schema), bytes: length(listed)?, counted: None })
 }
 
-fn footer(path: &Path) -> ParquetResult<Footer> {
-    let file = open(path)?;
-    let metadata = metadata(path, &file, PageIndexPolicy::Skip)?;
+/// The columns of a file of JSON objects: those that somebody declared, whatever keys it has.
+fn keys(listed: &ListedFile, declared: &TableSchema) -> Result<Footer> {
+    let own = declared.columns.iter().filter(|column| !column.directory);
+    let mut fields = Vec::new();
+    for TableColumn { name, data_type, .. } in own {
+        let Some(data_type) = value_type(data_type) else {
+            return exec_err!(
+                "{}: the column {name} is of type {data_type}, of which no value is read from JSON: declare it as string, or \
+                 as the struct, list or map that it is",
+                listed.at
+            );
+        };
+        fields.push(Field::new(name, data_type, true));
+    }
+    if fields.is_empty() {
+        return exec_err!(
+            "{}: nobody says which columns the objects have: declare them (columns: name and type of each)",
+            listed.at
+        );
+    }
+    Ok(Footer { schema: Arc::new(Schema::new(fields)), bytes: length(listed)?, counted: None })
+}
+
+/// The length of a file.
+///
+/// # Errors
+/// It is not there.
+pub(super) fn length(listed: &ListedFile) -> Result<u64> {
+    listed.length().ok_or_else(|| exec_datafusion_err!("{} is not there any more", listed.at))
+}
+
+impl ListedFile {
+    /// Its length; `None`: it is not there any more.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.bytes.or_else(|| match &self.at {
+            FileAt::Local(path) => std::fs::metadata(path).ok().map(|facts| facts.len()),
+            FileAt::Remote(file) => Some(file.bytes),
+        })
+    }
+}
+
+fn footer(at: &FileAt) -> ParquetResult<Footer> {
+    let (metadata, bytes) = match at {
+        FileAt::Local(path) => {
+            let file = open(path)?;
+            let metadata = metadata(path, &file, PageIndexPolicy::Skip)?;
+            (metadata, file.metadata().map_err(|error| unreadable(path, &error))?.len())
+        }
+        FileAt::Remote(file) => (file.footer()?, file.bytes),
+    };
     let schema = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None)
-        .map_err(|error| damaged(path, &error))?;
+        .map_err(|error| damaged(&at.to_string(), &error))?;
     let number = |number: i64| u64::try_from(number).unwrap_or_default();
     let groups = metadata.row_groups().iter();
     let (rows, size) = groups
         .fold((0, 0), |(rows, size), group| (rows + number(group.num_rows()), size + number(group.total_byte_size())));
-    let bytes = file.metadata().map_err(|error| unreadable(path, &error))?.len();
     Ok(Footer { schema: Arc::new(schema), bytes, counted: Some(Counted { rows, size }) })
+}
+
+/// The columns of a Parquet file, in the types of Parquet.
+///
+/// # Errors
+/// It cannot be read, or is no whole Parquet file.
+pub(crate) fn parquet_columns(at: &FileAt) -> std::result::Result<Arc<Schema>, String> {
+    Ok(footer(at)
+        .map_err(|error| match error {
+            ParquetError::External(source) => source.to_string(),
+            ParquetError::General(problem) => problem,
+            other => other.to_string(),
+        })?
+        .schema)
 }
 
 fn open(path: &Path) -> ParquetResult<File> {
@@ -118,14 +198,23 @@ fn unreadable(path: &Path, error: &std::io::Error) -> ParquetError {
     ParquetError::General(format!("{}: {error}", path.display()))
 }
 
-fn damaged(path: &Path, error: &dyn std::fmt::Display) -> ParquetError {
-    ParquetError::General(format!("{} is not a whole Parquet file: {error}", path.display()))
+pub(super) fn damaged(file: &str, error: &dyn std::fmt::Display) -> ParquetError {
+    ParquetError::General(format!("{file} is not a whole Parquet file: {error}"))
+}
+
+fn damaged_here(path: &Path, error: &dyn std::fmt::Display) -> ParquetError {
+    damaged(&path.display().to_string(), error)
 }
 
 /// The footer of a file without what its writer noted.
 fn metadata(path: &Path, file: &File, page_index: PageIndexPolicy) -> ParquetResult<ParquetMetaData> {
     let reader = ParquetMetaDataReader::new().with_page_index_policy(page_index);
-    let read = reader.parse_and_finish(file).map_err(|error| damaged(path, &error))?;
+    let read = reader.parse_and_finish(file).map_err(|error| damaged_here(path, &error))?;
+    Ok(without_notes(read))
+}
+
+/// A footer without what its writer noted beside the types of Parquet.
+pub(super) fn without_notes(read: ParquetMetaData) -> ParquetMetaData {
     let described = read.file_metadata();
     let described = FileMetaData::new(
         described.version(),
@@ -138,18 +227,15 @@ fn metadata(path: &Path, file: &File, page_index: PageIndexPolicy) -> ParquetRes
     let mut read = read.into_builder();
     let (columns, offsets) = (read.take_column_index(), read.take_offset_index());
     let builder = ParquetMetaDataBuilder::new(described).set_row_groups(read.take_row_groups());
-    Ok(builder.set_column_index(columns).set_offset_index(offsets).build())
+    builder.set_column_index(columns).set_offset_index(offsets).build()
 }
 
-/// Where a file of a plan lies, as it is: no URL, in which some characters mean something else.
+/// Opens the files of a plan: each says where it lies itself, as it is and not by a URL, in which some characters mean
+/// something else.
 #[derive(Debug)]
-pub(super) struct LocalPath(pub(super) PathBuf);
+pub(super) struct TableFilesReader;
 
-/// Opens the files of a plan.
-#[derive(Debug)]
-pub(super) struct LocalFiles;
-
-impl ParquetFileReaderFactory for LocalFiles {
+impl ParquetFileReaderFactory for TableFilesReader {
     fn create_reader(
         &self,
         partition: usize,
@@ -157,10 +243,13 @@ impl ParquetFileReaderFactory for LocalFiles {
         _: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let path = file.extension::<LocalPath>().map(|path| path.0.clone());
-        let path = path.ok_or_else(|| exec_datafusion_err!("{} has no place", file.path()))?;
-        let metrics = ParquetFileMetrics::new(partition, &path.to_string_lossy(), metrics);
-        Ok(Box::new(LocalFile { path, file: None, metrics }))
+        let at = file.extension::<FileAt>().cloned();
+        let at = at.ok_or_else(|| exec_datafusion_err!("{} has no place", file.path()))?;
+        let metrics = ParquetFileMetrics::new(partition, &at.to_string(), metrics);
+        Ok(match at {
+            FileAt::Local(path) => Box::new(LocalFile { path, file: None, metrics }),
+            FileAt::Remote(file) => Box::new(RemoteParquet { file, metrics }),
+        })
     }
 }
 
@@ -176,14 +265,14 @@ impl LocalFile {
         if self.file.is_none() {
             self.file = Some(open(&self.path)?);
         }
-        self.file.as_ref().ok_or_else(|| damaged(&self.path, &"it is not open"))
+        self.file.as_ref().ok_or_else(|| damaged_here(&self.path, &"it is not open"))
     }
 
     fn read(&mut self, range: &Range<u64>) -> ParquetResult<Bytes> {
         let length = range.end.saturating_sub(range.start);
-        let mut bytes = vec![0; usize::try_from(length).map_err(|error| damaged(&self.path, &error))?];
+        let mut bytes = vec![0; usize::try_from(length).map_err(|error| damaged_here(&self.path, &error))?];
         let read = self.file()?.read_exact_at(&mut bytes, range.start);
-        read.map_err(|error| damaged(&self.path, &error))?;
+        read.map_err(|error| damaged_here(&self.path, &error))?;
         self.metrics.bytes_scanned.add(bytes.len());
         Ok(bytes.into())
     }

@@ -22,8 +22,9 @@ use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 
-use super::csv_scan::read_csv;
-use super::reader::{Counted, LocalFiles, LocalPath};
+use super::format::Kind;
+use super::reader::{Counted, TableFilesReader};
+use super::text_scan::read_text;
 use super::{TableFile, TimeRange};
 
 /// A table of which the schema is known.
@@ -102,36 +103,34 @@ impl OpenTable {
         let schema =
             TableSchema::builder(Arc::new(Schema::new(of_files))).with_table_partition_cols(directories).build();
         let whole = Arc::clone(schema.table_schema());
-        let mut source = ParquetSource::new(schema).with_parquet_file_reader_factory(Arc::new(LocalFiles));
+        let mut source = ParquetSource::new(schema).with_parquet_file_reader_factory(Arc::new(TableFilesReader));
         if let Some(range) = &self.range {
             // It rules out row groups and pages; rows are chosen above.
             source = source.with_predicate(range.condition(&whole)?);
         }
         let columns = columns.iter().map(|name| whole.index_of(name)).collect::<std::result::Result<Vec<_>, _>>()?;
-        let statistics = |rows: u64, size: u64| {
-            let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-            let mut statistics = Statistics::new_unknown(&whole);
-            statistics.num_rows = Precision::Exact(number(rows));
-            statistics.total_byte_size = Precision::Inexact(number(size));
-            statistics
-        };
-        let (rows, size) = files
-            .iter()
-            .filter_map(|file| file.footer.counted)
-            .fold((0, 0), |(rows, size), counted| (rows + counted.rows, size + counted.size));
         let planned = |file: &TableFile| {
-            let mut planned = PartitionedFile::new(file.path.to_string_lossy(), file.footer.bytes)
+            let mut planned = PartitionedFile::new(file.at.to_string(), file.footer.bytes)
                 .with_partition_values(file.values.iter().map(|(_, value)| value.clone()).collect())
-                .with_extension(LocalPath(file.path.clone()));
-            let Counted { rows, size } = file.footer.counted.unwrap_or_default();
-            planned.statistics = Some(Arc::new(statistics(rows, size)));
+                .with_extension(file.at.clone());
+            let mut statistics = counted(&whole, file.footer.counted);
+            for (name, known) in file.known.iter().flat_map(|known| &known.columns) {
+                if let Ok(index) = whole.index_of(name) {
+                    statistics.column_statistics[index] = known.clone();
+                }
+            }
+            planned.statistics = Some(Arc::new(statistics));
             planned
         };
+        let together = files.iter().map(|file| file.footer.counted).try_fold(Counted::default(), |sum, counted| {
+            let counted = counted?;
+            Some(Counted { rows: sum.rows + counted.rows, size: sum.size + counted.size })
+        });
         let groups = in_groups(files, partitions);
         let groups = groups.map(|files| FileGroup::new(files.iter().map(|file| planned(file)).collect())).collect();
         let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
             .with_file_groups(groups)
-            .with_statistics(statistics(rows, size))
+            .with_statistics(counted(&whole, together))
             .with_projection_indices(Some(columns))?
             .with_limit(limit)
             .build();
@@ -139,7 +138,23 @@ impl OpenTable {
     }
 }
 
+/// What is known of the rows of files; nothing, if nobody counted those of one of them.
+fn counted(schema: &SchemaRef, counted: Option<Counted>) -> Statistics {
+    let number = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let mut statistics = Statistics::new_unknown(schema);
+    if let Some(Counted { rows, size }) = counted {
+        statistics.num_rows = Precision::Exact(number(rows));
+        statistics.total_byte_size = Precision::Inexact(number(size));
+    }
+    statistics
+}
+
 impl TableFile {
+    /// The value of a column that its directories name.
+    pub(super) fn value(&self, column: &str) -> Option<&ScalarValue> {
+        self.values.iter().find(|(name, _)| name == column).map(|(_, value)| value)
+    }
+
     /// Columns that its directories name, in their order.
     fn directories(&self) -> Vec<&str> {
         self.values.iter().map(|(name, _)| name.as_str()).collect()
@@ -218,12 +233,12 @@ impl TableProvider for OpenTable {
         let mut parts = Vec::new();
         for names in directory_sets(&self.files) {
             let files = chosen.iter().copied().filter(|file| file.directories() == names);
-            let (parquet, csv): (Vec<_>, Vec<_>) = files.partition(|file| file.footer.counted.is_some());
+            let (parquet, text): (Vec<_>, Vec<_>) = files.partition(|file| file.format.kind == Kind::Parquet);
             if !parquet.is_empty() {
                 parts.push(self.read_parquet(&parquet, &names, &columns, partitions, limit)?);
             }
-            if !csv.is_empty() {
-                parts.push(read_csv(&self.schema, &csv, &columns, partitions, limit)?);
+            if !text.is_empty() {
+                parts.push(read_text(&self.schema, &text, &columns, partitions, limit)?);
             }
         }
         let rows = match parts.len() {

@@ -3,12 +3,19 @@
 //! A directory `date=2026-02-16` does not say whether its value is a text or a date. The writer does, here, so that no reader
 //! guesses from the values that are there today.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use data_platform_crds::column::ColumnType;
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
 
+use super::place::{Place, Prefix};
+use super::remote::{store_failed, wait};
 use crate::storage::canonical::canonical;
 use crate::storage::{SharedStore, StoreError, paths};
 
@@ -100,8 +107,42 @@ impl TableSchema {
         self.columns.iter().filter(is_date).map(|column| column.name.as_str())
     }
 
-    /// What stands beside the table in a folder; `None` where nobody says anything: the table is of format 1, or no job
-    /// writes it.
+    /// Of columns that somebody declared, with their types in Spark's notation.
+    pub(crate) fn declared<'a>(columns: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let column = |(name, data_type): (&str, String)| TableColumn {
+            name: name.to_owned(),
+            data_type,
+            directory: false,
+            utc_date_of: Vec::new(),
+        };
+        Self { columns: columns.into_iter().map(column).collect() }
+    }
+
+    /// These columns, and of others what this one says.
+    #[must_use]
+    pub(crate) fn over(self, other: Self) -> Self {
+        let mut columns = self.columns;
+        for column in other.columns {
+            match columns.iter_mut().find(|known| known.name == column.name) {
+                Some(known) => (known.directory, known.utc_date_of) = (column.directory, column.utc_date_of),
+                None => columns.push(column),
+            }
+        }
+        Self { columns }
+    }
+
+    /// What stands beside a table; `None` where nobody says anything: the table is of format 1, or no job writes it.
+    ///
+    /// # Errors
+    /// What is there and cannot be read.
+    pub(crate) fn of_place(place: &Place) -> Result<Option<Self>, UnreadableSchema> {
+        match place {
+            Place::Folder(folder) => Self::of_folder(folder),
+            Place::Remote(prefix) => Self::of_prefix(prefix),
+        }
+    }
+
+    /// What stands beside the table in a folder, as [`Self::of_place`].
     ///
     /// # Errors
     /// What is there and cannot be read.
@@ -110,15 +151,37 @@ impl TableSchema {
         let (Some(parent), Some(name)) = (table.parent(), table.file_name()) else { return Ok(None) };
         let below = paths::beside(paths::SCHEMA).expect("the schema lies beside the table");
         let file = parent.join(paths::BESIDE).join(name).join(below);
-        let unreadable = |problem: &dyn std::fmt::Display| UnreadableSchema {
-            file: file.display().to_string(),
-            problem: problem.to_string(),
-        };
+        let shown = file.display().to_string();
         match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| unreadable(&error)),
+            Ok(bytes) => Self::read(&bytes, shown).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unreadable(&error)),
+            Err(error) => Err(UnreadableSchema::Damaged { file: shown, problem: error.to_string() }),
         }
+    }
+
+    fn of_prefix(table: &Arc<Prefix>) -> Result<Option<Self>, UnreadableSchema> {
+        let whole = table.key.as_ref();
+        let (parent, name) = whole.rsplit_once('/').unwrap_or(("", whole));
+        let Ok(key) = Key::parse(format!("{parent}/{}/{name}/schema.json", paths::BESIDE)) else { return Ok(None) };
+        // A whole bucket has nothing beside it.
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let beside = table.at(key);
+        let shown = Place::Remote(Arc::new(table.at(beside.key.clone()))).to_string();
+        let file = shown.clone();
+        let read = wait(async move {
+            match async { beside.store.get(&beside.key).await?.bytes().await }.await {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(store_failed("read", file, error)),
+            }
+        })?;
+        read.map(|bytes| Self::read(&bytes, shown)).transpose()
+    }
+
+    fn read(bytes: &[u8], file: String) -> Result<Self, UnreadableSchema> {
+        serde_json::from_slice(bytes).map_err(|error| UnreadableSchema::Damaged { file, problem: error.to_string() })
     }
 }
 
@@ -131,10 +194,27 @@ pub(crate) fn cells_of(schema: &Schema) -> Schema {
 
 /// What a writer said of its table is there, and cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("{file} cannot be read: {problem}: bring it back, or remove it to read what directories say as text")]
-pub struct UnreadableSchema {
-    file: String,
-    problem: String,
+pub enum UnreadableSchema {
+    /// It is not what a job wrote, or nobody may read it.
+    #[error("{file} cannot be read: {problem}: bring it back, or remove it to read what directories say as text")]
+    Damaged {
+        /// Where it stands.
+        file: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<UnreadableSchema> for datafusion::error::DataFusionError {
+    fn from(error: UnreadableSchema) -> Self {
+        match error {
+            UnreadableSchema::Store(error) => Self::External(Box::new(error)),
+            damaged => datafusion::common::exec_datafusion_err!("{damaged}"),
+        }
+    }
 }
 
 /// What the query said of a date.
@@ -165,7 +245,7 @@ fn type_name(data_type: &DataType) -> String {
         DataType::Decimal128(precision, scale) => format!("decimal({precision},{scale})"),
         DataType::List(item) | DataType::LargeList(item) => format!("array<{}>", field(item)),
         DataType::Struct(fields) => {
-            let fields: Vec<_> = fields.iter().map(|each| format!("{}:{}", each.name(), field(each))).collect();
+            let fields: Vec<_> = fields.iter().map(|each| format!("{}:{}", quoted(each.name()), field(each))).collect();
             format!("struct<{}>", fields.join(","))
         }
         DataType::Map(entries, _) => match entries.data_type() {
@@ -174,6 +254,12 @@ fn type_name(data_type: &DataType) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// The name of a field, in quotes where it would not be read as one.
+fn quoted(name: &str) -> Cow<'_, str> {
+    let is_plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if is_plain { name.into() } else { format!("`{name}`").into() }
 }
 
 /// The types that name directories (see `hive`).
@@ -204,6 +290,41 @@ fn cell_type(name: &str) -> Option<DataType> {
         "binary" => Some(DataType::Binary),
         _ => directory_type(name).or_else(|| name.strip_prefix("decimal(").and_then(decimal)),
     }
+}
+
+/// The types of which JSON can hold a value; `None`: there is no such type, or one whose values have no form of their own.
+pub(crate) fn value_type(name: &str) -> Option<DataType> {
+    cell_type(name).or_else(|| nested_type(&name.parse().ok()?))
+}
+
+/// The type of the same values as files have them: the engine keeps text and bytes as views.
+pub(crate) fn plain_type(data_type: &DataType) -> DataType {
+    let field = |field: &Field| Arc::new(Field::new(field.name(), plain_type(field.data_type()), field.is_nullable()));
+    match data_type {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::List(item) => DataType::List(field(item)),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|inner| field(inner)).collect()),
+        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+fn nested_type(declared: &ColumnType) -> Option<DataType> {
+    let field = |name: &str, inner: &ColumnType| Some(Field::new(name, nested_type(inner)?, true));
+    Some(match declared {
+        ColumnType::Array(item) => DataType::List(Arc::new(field("item", item)?)),
+        ColumnType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|(name, inner)| field(name, inner)).collect::<Option<Fields>>()?)
+        }
+        ColumnType::Map(value) => {
+            let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), field("value", value)?]);
+            DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+        }
+        // Its text would have to be cut out of the line.
+        ColumnType::Json => return None,
+        plain => cell_type(&plain.to_string())?,
+    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::{Table, TimeRange};
+use super::{Kind, Place, Table, TimeRange};
+
+mod remote;
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -48,7 +50,20 @@ fn range(start: i64, end: i64) -> Option<TimeRange> {
 
 /// The rows of a SELECT over the table `t`, sorted, and its plan.
 fn ask(folder: &Path, range: Option<TimeRange>, sql: &str, partitions: usize) -> Result<(Vec<String>, String), String> {
-    let table = Table::new(folder.to_owned()).open(range).map_err(|error| error.strip_backtrace())?;
+    ask_place(&Place::Folder(folder.to_owned()), range, sql, partitions)
+}
+
+fn ask_place(
+    place: &Place,
+    range: Option<TimeRange>,
+    sql: &str,
+    partitions: usize,
+) -> Result<(Vec<String>, String), String> {
+    let table = Table::new(place.clone()).open(range).map_err(|error| error.strip_backtrace())?;
+    ask_open(table, sql, partitions)
+}
+
+fn ask_open(table: super::OpenTable, sql: &str, partitions: usize) -> Result<(Vec<String>, String), String> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(partitions));
     context.register_table("t", Arc::new(table)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -129,7 +144,7 @@ fn directories_have_the_type_that_the_writer_declared() {
     write(&table.join("date=2026-02-16/hour=1/y.parquet"), vec![("n", numbers(&[4])), ("at", times(&[day]))]);
     assert_eq!(found(range(day, day + HOUR).unwrap()), ["4"]);
     // A table is known by any of its files where none may hold rows of the time.
-    assert!(Table::new(table.clone()).open(range(9 * day, 10 * day)).unwrap().is_known());
+    assert!(Table::from(table.clone()).open(range(9 * day, 10 * day)).unwrap().is_known());
     std::fs::rename(table.join("date=2026-02-17/hour=9"), table.join("date=2026-02-17/hour=nine")).unwrap();
     let error = rows(&table, "SELECT n FROM t").unwrap_err();
     assert!(error.contains("the directory hour=nine is no Int32"), "{error}");
@@ -229,7 +244,7 @@ fn rows_of_a_time_are_chosen_by_the_time_whatever_the_directories_say() {
     let text = tempfile::tempdir().unwrap();
     write(&text.path().join("a.parquet"), vec![("at", texts(&["1970"]))]);
     assert!(ask(text.path(), range(0, 1), "SELECT 1 FROM t", 1).unwrap_err().contains("not a timestamp"));
-    let error = Table::new(folder.path().to_owned()).open(Some(TimeRange {
+    let error = Table::from(folder.path().to_owned()).open(Some(TimeRange {
         column: "when".to_owned(),
         start: 0,
         end: 1,
@@ -242,7 +257,7 @@ fn rows_of_a_time_are_chosen_by_the_time_whatever_the_directories_say() {
 fn what_cannot_be_listed_or_read_is_an_error_and_never_empty() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("t");
-    let opened = |path: &Path| Table::new(path.to_owned()).open(None);
+    let opened = |path: &Path| Table::from(path.to_owned()).open(None);
     // Nobody has written it.
     assert!(!opened(&table).unwrap().is_known());
     write(&table.join("a.parquet"), vec![("n", numbers(&[1]))]);
@@ -251,7 +266,7 @@ fn what_cannot_be_listed_or_read_is_an_error_and_never_empty() {
         std::os::unix::fs::symlink(target, table.join(name)).unwrap();
         let error = opened(&table).unwrap_err().strip_backtrace();
         assert!(error.contains(&format!("t/{name} cannot be read")), "{error}");
-        assert!(Table::new(table.clone()).files().is_err());
+        assert!(Table::from(table.clone()).files().is_err());
         std::fs::remove_file(table.join(name)).unwrap();
     }
     std::fs::write(folder.path().join("file"), b"").unwrap();
@@ -317,12 +332,13 @@ fn csv_of_a_job_is_read_beside_parquet_and_by_time() {
 fn csv_of_somebody_else_is_text_where_it_is_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.csv"), "n,note\n07,\n").unwrap();
-    let table = || Table::new(folder.path().to_owned());
+    let table = || Table::from(folder.path().to_owned());
     assert!(!table().open(None).unwrap().is_known());
-    let opened = table().with_csv().open(None).unwrap();
+    let opened = table().with_text(Kind::Csv).open(None).unwrap();
     assert!(opened.is_known());
     let schema = datafusion::catalog::TableProvider::schema(&opened);
     assert_eq!(*schema.field(0).data_type(), datafusion::arrow::datatypes::DataType::Utf8);
-    let error = table().with_csv().open(Some(TimeRange { column: "n".to_owned(), ..range(0, HOUR).unwrap() }));
+    let error =
+        table().with_text(Kind::Csv).open(Some(TimeRange { column: "n".to_owned(), ..range(0, HOUR).unwrap() }));
     assert!(error.unwrap_err().to_string().contains("the column n is of type Utf8, not a timestamp"));
 }

@@ -1,6 +1,5 @@
 //! Rows of a time: which directories may hold them, and the condition that chooses them.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Schema, TimeUnit};
@@ -51,10 +50,10 @@ impl TimeRange {
 ///
 /// # Errors
 /// What the table has instead.
-pub(crate) fn check_time_column(folder: &Path, schema: &Schema, column: &str) -> Result<()> {
+pub(crate) fn check_time_column(place: &dyn std::fmt::Display, schema: &Schema, column: &str) -> Result<()> {
     let Ok(field) = schema.field_with_name(column) else {
         let columns = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
-        return exec_err!("{} has no column {column}; it has {columns}", folder.display());
+        return exec_err!("{place} has no column {column}; it has {columns}");
     };
     if !matches!(field.data_type(), DataType::Timestamp(..)) {
         return exec_err!("the column {column} is of type {}, not a timestamp", field.data_type());

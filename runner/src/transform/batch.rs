@@ -24,6 +24,8 @@ use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
 use super::{planning_error, syntax};
 use crate::engine::{self, BatchClock, Profile, Tables, TablesInFrom};
+use crate::storage::StoreError;
+use crate::tables::store_error;
 
 /// Memory of a session that computes nothing.
 const CHECK_BYTES: usize = 64 << 20;
@@ -151,6 +153,9 @@ pub(crate) enum MemoryExhausted {
     /// What DataFusion could not get, and could not spill.
     #[error("the query needs more memory than it may have: {0}")]
     Exhausted(String),
+    /// An object store does not give the bytes of an input, or not those that the run began with: that passes.
+    #[error("{0}")]
+    Unreadable(String),
     /// Any other failure.
     #[error("{0}")]
     Failed(String),
@@ -230,6 +235,7 @@ fn failed(error: &DataFusionError) -> MemoryExhausted {
     let message = QueryError::from_datafusion(error).message;
     match root {
         DataFusionError::ResourcesExhausted(_) => MemoryExhausted::Exhausted(message),
+        _ if matches!(store_error(error), Some(StoreError::Failed { .. })) => MemoryExhausted::Unreadable(message),
         _ => MemoryExhausted::Failed(message),
     }
 }

@@ -294,7 +294,7 @@ fn later_files() -> Vec<Wrong> {
             "a reference in a format that comes later",
             "  trigger:",
             "  references: [{name: r, format: delta, path: p}]\n  trigger:",
-            &["spec.references[0].format: format delta comes in a later version", "use format: parquet or csv"],
+            &["spec.references[0].format: format delta comes in a later version", "use format: parquet, csv or ndjson"],
         ),
         with(
             "a hop window with gaps between",

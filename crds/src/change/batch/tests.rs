@@ -44,6 +44,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         computes("inputs/0/name", json!("u")),
         computes("inputs/0/path", json!("other")),
         computes("inputs/0/format", json!("csv")),
+        computes("inputs/0/columns", json!([{"name": "k", "type": "int"}])),
         computes("inputs/0/timeColumn", json!("k")),
         computes("inputs/0/dateColumn", json!("k")),
         computes("inputs/0/completeBy", json!("clock")),

@@ -61,7 +61,7 @@ pub(super) async fn look(
 ) -> Result<(AuditedTable, Vec<String>), StoreError> {
     let root = places.first().map_or("", |store| store.root()).to_owned();
     let (table, problems, older) = (AuditedTable::default(), Vec::new(), BTreeMap::new());
-    let mut look = Look { log, root, retention, table, problems, older, is_csv: false };
+    let mut look = Look { log, root, retention, table, problems, older, is_text: false };
     let expected: BTreeMap<&str, &ExpectedFile> =
         log.files.iter().filter(|file| file.output == name).map(|file| (file.file.path.as_str(), file)).collect();
     for expected in expected.values() {
@@ -76,9 +76,9 @@ pub(super) async fn look(
         let listed = store.list("").await?;
         let is_ours = |path: &&str| paths::final_version(path, &log.end.start.log_id).is_some();
         let ours = listed.iter().map(|entry| entry.path.as_str()).filter(is_ours).chain(expected.keys().copied());
-        // Readers of CSV do not see Parquet files, and the other way round.
+        // Readers of one format do not see files of another.
         let mut endings: BTreeSet<_> = ours.filter_map(paths::visible_ending).collect();
-        look.is_csv |= endings.contains(paths::CSV);
+        look.is_text |= endings.contains(paths::CSV) || endings.contains(paths::NDJSON);
         if endings.is_empty() {
             endings.insert(paths::PARQUET);
         }
@@ -97,8 +97,8 @@ pub(super) async fn look(
 }
 
 /// A file that does not say who wrote it.
-fn is_csv(path: &str) -> bool {
-    paths::visible_ending(path) == Some(paths::CSV)
+fn is_text(path: &str) -> bool {
+    matches!(paths::visible_ending(path), Some(paths::CSV | paths::NDJSON))
 }
 
 /// The first place that has a file.
@@ -121,7 +121,7 @@ struct Look<'a> {
     table: AuditedTable,
     problems: Vec<String>,
     /// There are files that do not say who wrote them.
-    is_csv: bool,
+    is_text: bool,
     /// Files whose records are gone, by version.
     older: BTreeMap<u64, Vec<(String, FileFacts)>>,
 }
@@ -167,7 +167,7 @@ impl Look<'_> {
         if facts.rows != file.rows {
             self.problem(&file.path, format!("it has {} rows, the log says {}", facts.rows, file.rows));
         }
-        if is_csv(&file.path) {
+        if is_text(&file.path) {
             return Ok(());
         }
         self.footer(&file.path, &facts, expected);
@@ -203,7 +203,7 @@ impl Look<'_> {
             }
         };
         let log_id = self.log.end.start.log_id.clone();
-        if is_csv(path) {
+        if is_text(path) {
             // Only its name says who wrote it.
             match paths::final_version(path, &log_id).filter(|version| *version <= self.log.begin.version) {
                 Some(_) => self.count(bytes, facts.rows),
@@ -251,7 +251,7 @@ impl Look<'_> {
     /// Before the first record that is kept: the footers follow each other from record 0 on.
     fn older_ranges(&mut self, name: &str) {
         let begin = &self.log.begin;
-        if begin.version == 0 || self.is_csv {
+        if begin.version == 0 || self.is_text {
             return;
         }
         let was_there = begin.start.plan.outputs.contains_key(name);

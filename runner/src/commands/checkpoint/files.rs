@@ -2,7 +2,7 @@
 
 use crate::checkpoint::record::FileCommit;
 use crate::sink::footer::{self, FileFacts};
-use crate::sink::table::csv_rows;
+use crate::sink::table::{csv_rows, ndjson_rows};
 use crate::storage::{SharedStore, StoreError, paths};
 
 /// A file that a commit names, as it lies there.
@@ -65,9 +65,14 @@ pub(crate) async fn read_facts(
     path: &str,
     name: &str,
 ) -> Result<Result<FileFacts, String>, StoreError> {
-    if paths::visible_ending(name) == Some(paths::CSV) {
+    let count_rows = match paths::visible_ending(name) {
+        Some(paths::CSV) => Some(csv_rows as fn(&[u8]) -> u64),
+        Some(paths::NDJSON) => Some(ndjson_rows as fn(&[u8]) -> u64),
+        _ => None,
+    };
+    if let Some(count_rows) = count_rows {
         let content = output.get(path).await?;
-        let facts = content.map(|content| FileFacts { rows: csv_rows(&content), footer: None });
+        let facts = content.map(|content| FileFacts { rows: count_rows(&content), footer: None });
         return Ok(facts.ok_or_else(|| "it is gone".to_owned()));
     }
     Ok(footer::of_file(output, path).await?.unwrap_or_else(|| Err("it is gone".to_owned())))

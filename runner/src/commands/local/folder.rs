@@ -242,7 +242,7 @@ fn touched_by(planned: &PlannedJob, options: &RunOptions) -> Result<Touched, Job
         touched.reads.extend(source.topics.iter().map(|topic| Thing::Topic(topic.clone())));
     }
     for reference in &planned.references {
-        touched.reads.push(table(&Location::Folder(reference.files.path.clone()))?);
+        touched.reads.push(table(&reference.files.location)?);
     }
     for flow in &planned.flows {
         match (&flow.sink.topic, flow.writes.root()) {

@@ -73,7 +73,7 @@ fn csv_that_a_job_wrote_is_a_table_with_the_types_that_it_told() {
     };
     put("foreign/a.csv", "n\r\n1\r\n");
     let failed = rows(outputs.path(), "SELECT n FROM foreign").unwrap_err();
-    assert!(failed.contains("only CSV that a job wrote is read"), "{failed}");
+    assert!(failed.contains("only text that a job wrote is read"), "{failed}");
     let columns = [
         ("n", "bigint"),
         ("price", "decimal(10,2)"),
@@ -103,7 +103,7 @@ fn csv_that_a_job_wrote_is_a_table_with_the_types_that_it_told() {
     assert!(listed.contains("sales") && !listed.contains("foreign"), "{listed}");
     put("sales/date=2026-01-02/c.csv", &format!("{header}seven,,,,,\r\n"));
     let failed = rows(outputs.path(), "SELECT sum(n) FROM sales").unwrap_err();
-    assert!(failed.contains("c.csv: the column n: ") && failed.contains("seven"), "{failed}");
+    assert!(failed.contains("c.csv: line 2: the column n: ") && failed.contains("seven"), "{failed}");
 }
 
 #[test]
@@ -193,6 +193,11 @@ fn files_are_read_by_their_path_whatever_they_hold() {
     std::fs::create_dir_all(at("days/date=2026-01-02")).unwrap();
     std::fs::write(at("days/date=2026-01-01/a.csv"), "n,m\n1,x\n").unwrap();
     std::fs::write(at("days/date=2026-01-02/b.csv"), "m,n,later\ny,2,3.5\n").unwrap();
+    let ids = "{\"id\":18446744073709551614,\"none\":null}\n{\"id\":18446744073709551615}\n";
+    std::fs::write(at("ids.ndjson.zst"), zstd::encode_all(ids.as_bytes(), 1).unwrap()).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, b"n\n1\n2\n").unwrap();
+    std::fs::write(at("packed.csv.gz"), packed.finish().unwrap()).unwrap();
     let file = |path: &str| at(path).display().to_string();
     for (sql, expected) in [
         (format!("SELECT id + 1, name, since FROM '{}' ORDER BY id", file("users.csv")), "2,a,2026-01-01;3,b, c,NULL"),
@@ -201,6 +206,9 @@ fn files_are_read_by_their_path_whatever_they_hold() {
         (format!("SELECT count(*), max(date) FROM \"{}\"", file("events")), "3,2026-01-02"),
         // A folder with directories and a column that came later.
         ("SELECT n, m, later, date FROM './days' ORDER BY n".to_owned(), "1,x,NULL,2026-01-01;2,y,3.5,2026-01-02"),
+        // No two ids become one number.
+        ("SELECT count(DISTINCT id), max(id) FROM './ids.ndjson.zst'".to_owned(), "2,18446744073709551615"),
+        ("SELECT sum(n) FROM './packed.csv.gz'".to_owned(), "3"),
         // Below the outputs folder a short path will do.
         ("SELECT u.name FROM 'users.csv' u JOIN events e ON e.n = u.id ORDER BY 1".to_owned(), "a;b, c"),
     ] {
@@ -219,6 +227,10 @@ fn a_file_that_cannot_be_read_is_named_with_what_is_wrong() {
     std::fs::write(at("short.csv"), "a,b\n1\n").unwrap();
     std::fs::write(at("cut.parquet"), "PAR1").unwrap();
     std::fs::write(at("notes.txt"), "hello").unwrap();
+    std::fs::write(at("cut.csv.gz"), "a,b\n1,2\n3,4\n").unwrap();
+    // What is guessed of the first rows is no reason to change the others.
+    let late: String = (0..10_001).map(|n| format!("{{\"n\":{n}}}\n")).chain(["{\"n\":1.5}\n".to_owned()]).collect();
+    std::fs::write(at("late.ndjson"), late).unwrap();
     for (table, says) in [
         ("nowhere.csv", "nowhere.csv cannot be read: No such file"),
         ("array.json", "one object in each line"),
@@ -226,7 +238,10 @@ fn a_file_that_cannot_be_read_is_named_with_what_is_wrong() {
         ("short.csv", "short.csv cannot be read"),
         ("cut.parquet", "cut.parquet"),
         ("./notes.txt", "no file of rows"),
-        ("s3://bucket/x.csv", "is in s3://"),
+        ("cut.csv.gz", "cut.csv.gz cannot be read: its gzip data are damaged"),
+        ("late.ndjson", "late.ndjson cannot be read: line 10002: the column n: "),
+        ("memory://query/none.csv", "memory://query/none.csv cannot be read: there is no object"),
+        ("ftp://bucket/x.csv", "this program cannot open such a store"),
     ] {
         let error = rows(outputs.path(), &format!("SELECT * FROM '{table}'")).unwrap_err();
         assert!(error.contains(says), "{table}: {error}");

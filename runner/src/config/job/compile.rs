@@ -1,6 +1,5 @@
 //! From the text of a job to what runs: its queries compiled, and from what they want what is decoded.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use data_platform_crds::field_path::FieldPath;
@@ -171,13 +170,17 @@ fn references(spec: &StreamingJobSpec, outputs: &Location) -> Result<Vec<Referen
     let (mut plans, mut problems) = (Vec::new(), Vec::new());
     for (index, reference) in spec.references.iter().enumerate() {
         let place = spec_field("references").index(index);
-        // A place that is no folder is refused before.
-        let folder =
-            Location::resolve(&reference.path, outputs).ok().and_then(|place| place.folder().map(PathBuf::from));
+        let location = match Location::resolve(&reference.path, outputs) {
+            Ok(location) => location,
+            Err(error) => {
+                problems.push(Problem::error(place.field("path"), error.to_string(), "write a path or a URL"));
+                continue;
+            }
+        };
         let files = ReferenceFiles {
             name: reference.name.clone(),
             format: reference.format,
-            path: folder.unwrap_or_else(|| PathBuf::from(&reference.path)),
+            location,
             columns: reference.columns.clone(),
         };
         match files.schema() {
@@ -227,14 +230,18 @@ fn sink_plan(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> Sin
         })),
         SinkFormat::Stdout => SinkPlan::Stdout { output: output.to_owned() },
         // Delta is refused before.
-        SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Delta => {
+        SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Ndjson | SinkFormat::Delta => {
             SinkPlan::Table(Arc::new(table_settings(job, output, sink, schema)))
         }
     }
 }
 
 fn file_format(sink: &SinkSpec) -> FileFormat {
-    if sink.format == SinkFormat::Csv { FileFormat::Csv } else { FileFormat::Parquet(sink.compression) }
+    match sink.format {
+        SinkFormat::Csv => FileFormat::Csv,
+        SinkFormat::Ndjson => FileFormat::Ndjson,
+        _ => FileFormat::Parquet(sink.compression),
+    }
 }
 
 pub(super) fn table_settings(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> TableSettings {

@@ -13,8 +13,10 @@ use crate::pipeline::batch::interval::Interval;
 use crate::pipeline::batch::turn::interrupted;
 use crate::pipeline::error::{JobError, Reason};
 use crate::stop::StopSignal;
+use crate::storage::StoreError;
 use crate::storage::location::Location;
-use crate::tables::{Table, TimeRange};
+use crate::tables::schema::TableSchema;
+use crate::tables::{Kind, Place, Table, TimeRange, store_error};
 use crate::transform::InputTables;
 
 /// How often an input that is not complete is looked at.
@@ -25,11 +27,21 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) location: Location,
-    /// CSV of which nobody tells the types is read too.
-    pub(crate) is_csv: bool,
+    /// Text of which nobody tells the types is read too.
+    pub(crate) text: Option<Kind>,
+    /// The types of its columns that the job declares.
+    pub(crate) columns: TableSchema,
     pub(crate) time_column: Option<String>,
     pub(crate) date_column: Option<String>,
     pub(crate) complete_by: CompleteBy,
+}
+
+impl Input {
+    /// Its table, not yet opened.
+    fn table(&self) -> Result<Table, StoreError> {
+        let table = Table::new(Place::of(&self.location)?).with_columns(self.columns.clone());
+        Ok(self.text.into_iter().fold(table, Table::with_text))
+    }
 }
 
 /// Why an input is not complete for an interval, in words, by what stands beside the input. `None`: it is.
@@ -111,19 +123,16 @@ impl Waiting<'_> {
 pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputTables>, JobError> {
     let mut tables = InputTables::new();
     for input in inputs {
-        let Some(folder) = input.location.folder() else {
-            let message = format!("{} does not lie in a folder", input.location);
-            return Err(JobError::user(Reason::NotSupported, message, "write a path below the outputs folder"));
-        };
         let range = input.time_column.as_ref().map(|column| TimeRange {
             column: column.clone(),
             start: interval.start,
             end: interval.end,
             date_column: input.date_column.clone(),
         });
-        let table = Table::new(folder.to_owned());
-        let table = if input.is_csv { table.with_csv() } else { table };
-        let table = table.open(range).map_err(|error| {
+        let table = input.table()?.open(range).map_err(|error| {
+            if let Some(error) = store_error(&error) {
+                return JobError::from(error);
+            }
             let problem = error.find_root().strip_backtrace();
             let problem = problem.strip_prefix("Execution error: ").unwrap_or(&problem);
             let message = format!("the input {} cannot be read: {problem}", input.name);

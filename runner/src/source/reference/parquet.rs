@@ -1,28 +1,28 @@
 //! Parquet files of a reference, read one after the other.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::tables::{FileAt, parquet_columns};
 
 /// The columns of all files; a file may lack some.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub(super) fn columns(paths: &[PathBuf]) -> Result<Schema, String> {
+pub(super) fn columns<'a>(files: impl Iterator<Item = &'a FileAt>) -> Result<Schema, String> {
     let mut fields: Vec<Arc<Field>> = Vec::new();
-    for path in paths {
-        for field in open(path)?.schema().fields() {
+    for at in files {
+        for field in parquet_columns(at)?.fields() {
             match fields.iter().find(|known| known.name() == field.name()) {
                 None => fields.push(Arc::clone(field)),
                 Some(known) if known.data_type() == field.data_type() => {}
                 Some(known) => {
                     return Err(format!(
-                        "{}: the column {} is {}, in other files {}",
-                        path.display(),
+                        "{at}: the column {} is {}, in other files {}",
                         field.name(),
                         field.data_type(),
                         known.data_type()
@@ -34,20 +34,13 @@ pub(super) fn columns(paths: &[PathBuf]) -> Result<Schema, String> {
     Ok(Schema::new(fields))
 }
 
-/// All rows of a file.
+/// All rows of a file with this content.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn rows(path: &Path) -> Result<Vec<RecordBatch>, String> {
-    let reader = open(path)?.build().map_err(|error| damaged(path, &error))?;
-    reader.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(path, &error))
-}
-
-fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, String> {
-    let file = File::open(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| damaged(path, &error))
-}
-
-fn damaged(path: &Path, error: &dyn std::fmt::Display) -> String {
-    format!("{} is not a whole Parquet file: {error}", path.display())
+pub(super) fn rows(shown: &str, content: Bytes) -> Result<Vec<RecordBatch>, String> {
+    let damaged = |error: &dyn std::fmt::Display| format!("{shown} is not a whole Parquet file: {error}");
+    let opened = ParquetRecordBatchReaderBuilder::try_new(content).map_err(|error| damaged(&error))?;
+    let reader = opened.build().map_err(|error| damaged(&error))?;
+    reader.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(&error))
 }

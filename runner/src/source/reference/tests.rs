@@ -11,7 +11,7 @@ use super::*;
 
 fn files(path: &Path, format: ReferenceFormat, columns: serde_json::Value) -> ReferenceFiles {
     let columns = serde_json::from_value(columns).unwrap();
-    ReferenceFiles { name: "users".into(), format, path: path.to_owned(), columns }
+    ReferenceFiles { name: "users".into(), format, location: Location::Folder(path.to_owned()), columns }
 }
 
 fn csv_of(path: &Path) -> ReferenceFiles {
@@ -160,4 +160,70 @@ fn what_is_wrong_is_named() {
     std::fs::write(&path, "age\n1\n").unwrap();
     let error = files(&path, ReferenceFormat::Csv, nested).schema().unwrap_err();
     assert!(error.to_string().contains("cell of CSV cannot hold"), "{error}");
+}
+
+#[test]
+fn ndjson_has_the_declared_columns_or_those_that_its_job_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("users");
+    std::fs::create_dir_all(&table).unwrap();
+    let text = "{\"user_id\":\"a\",\"n\":9007199254740993,\"tags\":[\"x\",null],\"more\":1}\n{\"user_id\":\"b\"}\n";
+    std::fs::write(table.join("users.ndjson"), text).unwrap();
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, text.as_bytes()).unwrap();
+    std::fs::write(table.join("more.ndjson.gz"), packed.finish().unwrap()).unwrap();
+    let columns = serde_json::json!([
+        {"name": "user_id", "type": "string"}, {"name": "n", "type": "bigint"}, {"name": "tags", "type": "array<string>"},
+    ]);
+    let undeclared = files(&table, ReferenceFormat::Ndjson, serde_json::json!([]));
+    let error = undeclared.schema().unwrap_err().to_string();
+    assert!(error.contains("nobody says which columns its objects have"), "{error}");
+    let declared = files(&table, ReferenceFormat::Ndjson, columns);
+    let of_job = files(&table, ReferenceFormat::Ndjson, serde_json::json!([]));
+    let told = r#"{"columns":[{"name":"user_id","type":"string"},{"name":"n","type":"bigint"},
+        {"name":"tags","type":"array<string>"}]}"#;
+    for (reference, told) in [(declared, None), (of_job, Some(told))] {
+        if let Some(told) = told {
+            let beside = folder.path().join("_dataplatform/users");
+            std::fs::create_dir_all(&beside).unwrap();
+            std::fs::write(beside.join("schema.json"), told).unwrap();
+        }
+        let schema = reference.schema().unwrap();
+        let loaded = reference.load(&schema, 1 << 20).unwrap();
+        let rows: usize = loaded.rows.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!((rows, schema.fields().len()), (4, 3));
+        let numbers = loaded.rows[0]["n"].as_primitive::<datafusion::arrow::datatypes::Int64Type>();
+        assert_eq!((numbers.value(0), numbers.is_null(1)), (9_007_199_254_740_993, true));
+        assert_eq!(loaded.rows[0]["tags"].as_list::<i32>().value(0).as_string_view().value(0), "x");
+    }
+    std::fs::write(table.join("users.ndjson"), "{\"user_id\":\"a\"}\n{\"n\":1.5}\n").unwrap();
+    let reference = files(&table, ReferenceFormat::Ndjson, serde_json::json!([{"name": "n", "type": "bigint"}]));
+    let error = reference.load(&reference.schema().unwrap(), 1 << 20).unwrap_err().to_string();
+    assert!(error.contains("users.ndjson: line 2: the column n: "), "{error}");
+}
+
+#[test]
+fn a_reference_in_a_store_is_read_again_when_it_changes() {
+    let Location::Remote(url) = Location::parse("memory://reference/users").unwrap() else { panic!() };
+    let (store, _) = crate::storage::location::open_remote(&url).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let put = |text: &str| {
+        use object_store::ObjectStoreExt;
+        let bytes = object_store::PutPayload::from(text.as_bytes().to_vec());
+        runtime.block_on(store.put(&object_store::path::Path::from("users/a.csv"), bytes)).unwrap();
+    };
+    let columns = serde_json::from_value(serde_json::json!([{"name": "n", "type": "int"}])).unwrap();
+    let location = Location::Remote(url);
+    let reference = ReferenceFiles { name: "users".into(), format: ReferenceFormat::Csv, location, columns };
+    let error = reference.look().unwrap_err().to_string();
+    assert!(error.contains("memory://reference/users has no CSV files"), "{error}");
+    put("n,s\n1,a\n");
+    let schema = reference.schema().unwrap();
+    let first = reference.load(&schema, 1 << 20).unwrap();
+    assert_eq!(reference.look().unwrap(), first.seen);
+    put("n,s\n2,a\n");
+    assert_ne!(reference.look().unwrap(), first.seen, "as long as before, and another version");
+    let second = reference.load(&schema, 1 << 20).unwrap();
+    assert_eq!(second.rows[0]["n"].as_primitive::<Int32Type>().value(0), 2);
+    assert_ne!(first.hash, second.hash);
 }

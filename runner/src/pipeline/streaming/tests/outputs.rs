@@ -38,7 +38,7 @@ struct Kind {
     exactly_once: bool,
 }
 
-const KINDS: [Kind; 5] = [
+const KINDS: [Kind; 6] = [
     Kind {
         name: "parquet",
         spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
@@ -50,6 +50,13 @@ const KINDS: [Kind; 5] = [
         name: "csv",
         spec: || json!({"outputs": [output("rows", json!({"format": "csv", "path": "rows"}))]}),
         read: |world| csv(&world.path("outputs/rows")),
+        is_here: is_good,
+        exactly_once: true,
+    },
+    Kind {
+        name: "ndjson",
+        spec: || json!({"outputs": [output("rows", json!({"format": "ndjson", "path": "rows"}))]}),
+        read: |world| ndjson(&world.path("outputs/rows")),
         is_here: is_good,
         exactly_once: true,
     },
@@ -116,6 +123,15 @@ fn csv(folder: &Path) -> Vec<i64> {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("n,shop"));
         found.extend(lines.map(|line| line.split(',').next().unwrap().parse::<i64>().unwrap()));
+    }
+    found
+}
+
+fn ndjson(folder: &Path) -> Vec<i64> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
+        assert!(entry.path().extension().is_some_and(|ending| ending == "ndjson"), "{entry:?}");
+        found.extend(numbers(std::fs::read_to_string(entry.path()).unwrap().lines().map(str::to_owned).collect()));
     }
     found
 }
