@@ -219,6 +219,8 @@ reasons! {
     StorageFailed, Retrying, "a store does not answer as it should", "look at the disk or the store";
     StorageUnsuitable, Stalled, "a store lacks what exactly-once needs", "choose another";
     OutputChanged, Stalled, "somebody touched the output folder", "put the file back, or data-platform checkpoint rewind JOB";
+    TableUnusable, Stalled, "a Delta table cannot be read or written as the job needs it",
+        "read the message: it names the column, the feature or the file; what is decided is published when the table fits";
     OutputTopicFailed, Retrying, "a topic does not take what the job writes",
         "look at the brokers: the batch waits, nothing is lost";
     QueryFailed, Stalled, "the query fails on a value", "make it take every value, or declare the column differently";

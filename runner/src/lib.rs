@@ -11,6 +11,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod counters;
+pub mod delta;
 pub mod engine;
 pub mod faults;
 pub mod generate;

@@ -22,16 +22,17 @@ use datafusion::arrow::array::RecordBatch;
 
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::output::SharedOutput;
+use crate::checkpoint::output::delta::DeltaTable;
 use crate::checkpoint::output::files::Files;
 use crate::checkpoint::record::OutputCommit;
 use crate::faults::Faults;
 use crate::offsets::Partitions;
 use crate::sink::stdout::StdoutSink;
-use crate::sink::table::{Footer, TableSettings, TableSink};
+use crate::sink::table::{FileFormat, Footer, TableSettings, TableSink};
 use crate::sink::topic::letters::DeadLetterTopic;
 use crate::sink::topic::producer::{MakeProducer, TooLarge};
 use crate::sink::topic::rows::{TopicSettings, TopicSink};
-use crate::storage::StoreError;
+use crate::storage::{StoreError, paths};
 use crate::tables::hive::RefusedRows;
 
 /// Where the rows of one output go, in one run of a job.
@@ -92,7 +93,7 @@ pub trait Stage {
 /// Where the rows of an output are to go: everything decided, nothing opened. Each kind of sink is one of these.
 #[derive(Clone, Debug)]
 pub enum SinkPlan {
-    /// A table of files.
+    /// A table of files, or a Delta table.
     Table(Arc<TableSettings>),
     /// A topic that takes rows.
     Topic(Arc<TopicSettings>),
@@ -115,6 +116,8 @@ pub enum SinkPlan {
 pub enum Promise {
     /// Every row is there once, for any reader.
     ExactlyOnce,
+    /// Every row is there once, for readers that know the format; a commit is seen whole or not at all.
+    ExactlyOnceAtomic,
     /// No row is missing; after a crash some come twice.
     AtLeastOnce,
     /// Rows are shown, and kept nowhere.
@@ -126,6 +129,9 @@ impl Promise {
     pub fn in_words(self) -> &'static str {
         match self {
             Self::ExactlyOnce => "exactly once, for any reader of the files",
+            Self::ExactlyOnceAtomic => {
+                "exactly once, for readers of Delta tables, who see a commit whole or not at all"
+            }
             Self::AtLeastOnce => {
                 "at least once: no row is missing; after a crash some come twice, with the same topic, partition and offset in \
                  their headers where a row is of one record"
@@ -142,7 +148,7 @@ impl SinkPlan {
     /// The field of the sink, and what is wrong with it.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         match self {
-            Self::Table(settings) => settings.check().map_err(|error| ("partitionBy", error.to_string())),
+            Self::Table(settings) => settings.check(),
             Self::Topic(settings) => settings.check().map_err(|error| (error.field(), error.to_string())),
             Self::DeadLetterTopic { .. } | Self::Stdout { .. } => Ok(()),
         }
@@ -151,6 +157,7 @@ impl SinkPlan {
     /// What it promises.
     pub fn promise(&self) -> Promise {
         match self {
+            Self::Table(settings) if matches!(settings.format, FileFormat::Delta(_)) => Promise::ExactlyOnceAtomic,
             Self::Table(_) => Promise::ExactlyOnce,
             Self::Topic(_) | Self::DeadLetterTopic { .. } => Promise::AtLeastOnce,
             Self::Stdout { .. } => Promise::Nothing,
@@ -164,6 +171,16 @@ impl SinkPlan {
             Self::Topic(settings) => Some(topic::root_of(&settings.topic)),
             Self::DeadLetterTopic { topic, .. } => Some(topic::root_of(topic)),
             Self::Stdout { .. } => Some(stdout::ROOT.to_owned()),
+        }
+    }
+
+    /// The root of an output that lies in a folder, by the URL of that.
+    pub fn root_at(&self, url: String) -> String {
+        match self {
+            Self::Table(settings) if matches!(settings.format, FileFormat::Delta(_)) => {
+                format!("{}{url}", paths::DELTA_ROOT)
+            }
+            _ => url,
         }
     }
 
@@ -197,10 +214,10 @@ impl SinkPlan {
 /// # Errors
 /// When the program cannot open such a place.
 pub fn open_output(root: &str, faults: &Arc<dyn Faults>) -> Result<SharedOutput, StoreError> {
-    match topic::of_root(root).or_else(|| stdout::of_root(root)) {
-        Some(output) => Ok(output),
-        None => Files::open(root, faults),
+    if let Some(output) = topic::of_root(root).or_else(|| stdout::of_root(root)) {
+        return Ok(output);
     }
+    DeltaTable::open(root, faults).unwrap_or_else(|| Files::open(root, faults))
 }
 
 /// Why rows could not be written.

@@ -122,6 +122,14 @@ pub enum StoreError {
     /// The store lacks a property that exactly-once needs; no retry helps.
     #[error("{0}")]
     Unsuitable(String),
+    /// A table with a log of its own cannot be read or written as it is.
+    #[error("{message}")]
+    Table {
+        /// Which, and why.
+        message: String,
+        /// What to do about it.
+        cure: String,
+    },
 }
 
 /// A place where objects live.

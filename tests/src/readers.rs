@@ -179,6 +179,47 @@ impl Drop for Watcher {
     }
 }
 
+/// A reader of a Delta table that reads again and again (`delta.py watch`).
+#[derive(Debug)]
+pub struct DeltaWatcher {
+    child: Option<Child>,
+    folder: TempDir,
+}
+
+impl DeltaWatcher {
+    /// Starts to read a table, whose rows are known by a column.
+    ///
+    /// # Errors
+    /// When the reader cannot be started.
+    pub fn start(table: &Path, key: &str) -> anyhow::Result<Self> {
+        let folder = folders::temporary("watch-")?;
+        let (until, progress) = (folder.path().join("until"), folder.path().join("progress"));
+        let words = ["watch", "--key", key, "--until"].map(OsStr::new);
+        let places = [until.as_os_str(), OsStr::new("--progress"), progress.as_os_str(), table.as_os_str()];
+        let child = Some(start("delta.py", words.into_iter().chain(places))?);
+        Ok(Self { child, folder })
+    }
+
+    /// Ends it after one last read.
+    ///
+    /// # Errors
+    /// When it ends without a report.
+    pub fn finish(mut self) -> anyhow::Result<Reading> {
+        fs::write(self.folder.path().join("until"), "").context("tell the watcher to end")?;
+        finish("delta.py", self.child.take().expect("a watcher is finished once"))
+    }
+}
+
+impl Drop for DeltaWatcher {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself, and nobody reads its report any more.
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
 fn start<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Child> {
     let python = environment::python().context("no Python for the readers; `make test` makes one")?;
     let script: PathBuf = environment::tests_folder().join("readers").join(name);

@@ -2,6 +2,7 @@
 
 mod backfill;
 mod days;
+mod delta;
 mod intervals;
 mod kills;
 mod pods;

@@ -5,6 +5,7 @@ mod batch;
 mod chart;
 mod cluster;
 mod controls;
+mod delta;
 mod demo;
 mod enrichment;
 mod environment;

@@ -10,6 +10,7 @@
 //! opened by its root alone, since a log is also finished, rewound and proved without the job that wrote it. Whoever has
 //! nothing to publish, since its rows are out before the decision, has only a root: every other answer has a default.
 
+pub mod delta;
 pub mod files;
 
 use std::collections::BTreeSet;
@@ -22,6 +23,7 @@ use crate::checkpoint::owner::{Claim, Owned, Owner};
 use crate::checkpoint::progress::Progress;
 use crate::checkpoint::record::OutputCommit;
 use crate::checkpoint::rewind::RewindPlan;
+use crate::delta::columns::Columns;
 use crate::storage::{SharedStore, StoreError};
 
 /// An output that several parts of one job share.
@@ -30,6 +32,10 @@ pub type SharedOutput = Rc<dyn Output>;
 /// What a decided commit wrote to an output.
 #[derive(Clone, Copy, Debug)]
 pub struct Decided<'a> {
+    /// Identity of the log.
+    pub log_id: &'a str,
+    /// Name of the output.
+    pub output: &'a str,
     /// Version of the commit.
     pub version: u64,
     /// What the stage said.
@@ -51,6 +57,15 @@ pub struct Sweep<'a> {
     pub pending: &'a BTreeSet<String>,
 }
 
+/// What the log of a table says of its files, which other writers may add, too, and put together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// Paths of those that readers see.
+    pub active: BTreeSet<String>,
+    /// Paths of those that readers saw, and whose rows other writers have put into other files, or taken away.
+    pub replaced: BTreeSet<String>,
+}
+
 /// Where rows of a job become visible.
 ///
 /// Used by one thread. A future that is dropped may or may not have had its effect, like a crash: everything here may be
@@ -68,6 +83,24 @@ pub trait Output {
     /// Checks that it can be written and keeps its promises.
     async fn probe(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Looks, without writing, whether rows with these columns fit to what is there.
+    async fn check_columns(&self, _columns: &Columns) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Takes up which columns the rows have that are written from now on.
+    async fn describe(&self, _columns: &Columns) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Takes what a stage knows of the columns of a file that it has just finished, so that it need not be read again.
+    fn note(&self, _path: &str, _statistics: String) {}
+
+    /// The files of a table that has a log of its own; `None` where readers see every file in its place.
+    async fn listed(&self) -> Result<Option<Listed>, StoreError> {
+        Ok(None)
     }
 
     /// Whether nobody has written there yet.
@@ -122,6 +155,11 @@ pub trait Output {
 
     /// Removes what owners before left behind.
     async fn sweep(&self, _sweep: Sweep<'_>) -> Result<(), LogError> {
+        Ok(())
+    }
+
+    /// Looks, without writing, whether a rewind can take from the readers what it makes void.
+    async fn check_rewind(&self, _plan: &RewindPlan) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! `DATA_PLATFORM_SIMULATION_SEEDS` sets the number of seeds (default 1,000), `SIMULATION_SEED` runs a single one.
 
 mod batch;
+mod delta;
 mod owners;
 mod streaming;
 
@@ -300,8 +301,11 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 fn assert_no_schedule_breaks<J: Job>() {
+    assert_no_schedule_of::<J>(seeds());
+}
+
+fn assert_no_schedule_of<J: Job>(seeds: std::ops::Range<u64>) {
     let mut total = Story::default();
-    let seeds = seeds();
     let many = seeds.end - seeds.start > 100;
     for seed in seeds {
         let story = simulate::<J>(seed, None);

@@ -79,7 +79,7 @@ async fn run(survey: &Survey, outputs: Option<&Location>, retention: Retention) 
             roots.entry(name).or_default().push(root);
         }
         for (name, roots) in roots {
-            let places = tables::places(log, &name, &roots, &open)?;
+            let places = tables::places(log, &name, &roots, &open).await?;
             if places.is_empty() {
                 // Of a topic nobody can tell which of its records are whose.
                 continue;

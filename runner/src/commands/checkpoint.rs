@@ -31,8 +31,8 @@ use crate::pipeline::batch::log::{BASES, RECORDS};
 use crate::storage::location::Location;
 use crate::storage::{SharedStore, StoreError, paths};
 
-pub(crate) use files::{FileState, check_file, read_facts};
-pub(crate) use outputs::files as files_of;
+pub(crate) use files::{FileState, check_listed, read_facts};
+pub(crate) use outputs::{files as files_of, listed as listed_of};
 pub(crate) use retention::Retention;
 
 /// Runs a subcommand.

@@ -40,13 +40,6 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
             refuse(place, "format delta", "use format: parquet, csv or ndjson");
         }
     }
-    for (place, sink) in sinks(job) {
-        let place = place.field("format");
-        match sink.format {
-            SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Ndjson | SinkFormat::Kafka | SinkFormat::Stdout => {}
-            SinkFormat::Delta => refuse(place, "format delta", "use format: parquet"),
-        }
-    }
     places(job, &mut problems);
     problems
 }
@@ -94,8 +87,7 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
         let place = spec().field("sink");
         match sink.format {
             // The schema refuses what cannot be replaced.
-            SinkFormat::Parquet | SinkFormat::Kafka | SinkFormat::Stdout => {}
-            SinkFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
+            SinkFormat::Parquet | SinkFormat::Delta | SinkFormat::Kafka | SinkFormat::Stdout => {}
             SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
             SinkFormat::Ndjson => problems.push(not_yet(place.field("format"), "format ndjson", "use format: parquet")),
         }
@@ -154,8 +146,7 @@ mod tests {
     fn what_cannot_run_yet_is_named_with_its_field() {
         use serde_json::json;
         assert!(problems(json!({})).is_empty());
-        let sink = problems(json!({"sink": {"format": "delta", "path": "p"}}));
-        assert_eq!(sink, ["spec.sink.format: format delta comes in a later version"]);
+        assert!(problems(json!({"sink": {"format": "delta", "path": "p"}})).is_empty());
         let source = json!({"name": "s", "topics": ["t"], "format": "avro", "columns": [{"name": "a", "type": "int"}]});
         assert_eq!(problems(json!({"sources": [source, source]})).len(), 2);
         let references = json!([
@@ -170,13 +161,7 @@ mod tests {
             {"name": "b", "query": "SELECT a FROM s", "sink": {"format": "delta", "path": "s3://b/t"}},
         ]);
         let named = problems(json!({"query": null, "sink": null, "outputs": outputs}));
-        assert_eq!(
-            named,
-            [
-                "spec.outputs[1].sink.format: format delta comes in a later version",
-                "spec.outputs[1].sink.path: writing to s3:// comes in a later version",
-            ]
-        );
+        assert_eq!(named, ["spec.outputs[1].sink.path: writing to s3:// comes in a later version",]);
         let bucket = problems(json!({"sink": {"path": "s3://b/t"}, "badRecords": {"path": "gs://b/t"}}));
         assert_eq!(bucket.len(), 2, "{bucket:?}");
         assert!(bucket[0].starts_with("spec.sink.path: writing to s3:// comes"), "{bucket:?}");

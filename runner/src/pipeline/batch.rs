@@ -11,6 +11,7 @@ mod attempts;
 mod available;
 mod backfill;
 mod compute;
+pub(crate) mod delta;
 pub(crate) mod depends;
 pub(crate) mod inputs;
 pub(crate) mod interval;
@@ -264,7 +265,7 @@ impl Session<'_> {
         let faults = Arc::clone(&self.environment.faults);
         let is_new = self.log.state.finished == Covered::default() && self.log.state.pending.is_none();
         replace::claim(&self.log, &self.output, self.settings.new_log && is_new, &*faults).await?;
-        replace::publish(&mut self.log, &self.output, &faults).await?;
+        replace::publish(&mut self.log, &self.output, &delta::Noted::new(), &faults).await?;
         replace::collect_staging(&self.log, &self.output, &*faults).await?;
         // Also runs that finish nothing add records.
         self.log.compact(RECORDS_PER_BASE, &*faults).await?;
@@ -435,7 +436,7 @@ impl Session<'_> {
 
     /// Decides what the interval is, and makes it visible.
     async fn replace(&mut self, computed: Computed, why: Why) -> Result<CommitStatus, JobError> {
-        let Computed { interval, files, reads, began } = computed;
+        let Computed { interval, files, noted, reads, began } = computed;
         let faults = Arc::clone(&self.environment.faults);
         let commit_began = self.environment.clock.instant();
         let stages: Vec<_> = files.iter().map(|file| file.stage.clone()).collect();
@@ -452,14 +453,14 @@ impl Session<'_> {
             backfill: why.backfill,
             reads,
             whole: self.settings.whole,
-            root: self.output.root().to_owned(),
+            root: self.settings.root(&self.output),
             files,
             rows,
             fingerprint: self.settings.fingerprint.clone(),
             clock,
         });
         step(&*faults, Step::Decide, self.log.add(record, &*faults)).await?;
-        replace::publish(&mut self.log, &self.output, &faults).await?;
+        replace::publish(&mut self.log, &self.output, &noted, &faults).await?;
         let milliseconds = |began| u64::try_from(self.environment.clock.since(began).as_millis()).unwrap_or(u64::MAX);
         let commit = CommitStatus {
             version: self.log.state.version,

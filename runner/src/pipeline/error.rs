@@ -213,6 +213,7 @@ impl From<&StoreError> for JobError {
             StoreError::Unsuitable(_) => {
                 Self::user(Reason::StorageUnsuitable, message, "choose a file system or a store that can do this")
             }
+            StoreError::Table { cure, .. } => Self::user(Reason::TableUnusable, message, cure),
         }
     }
 }

@@ -21,6 +21,7 @@ use datafusion::parquet::file::metadata::KeyValue;
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::output::SharedOutput;
 use crate::checkpoint::record::{FileCommit, OutputCommit};
+use crate::delta::columns::{ColumnRefused, Columns};
 use crate::faults::{Faults, Moment, Step};
 use crate::offsets::Partitions;
 use crate::sink::{Batch, Sink, SinkError, Stage};
@@ -92,6 +93,8 @@ impl Footer {
 pub enum FileFormat {
     /// Parquet.
     Parquet(Compression),
+    /// Parquet, and the log of a Delta table says which of them it has.
+    Delta(Compression),
     /// CSV.
     Csv,
     /// A JSON object in each line.
@@ -102,7 +105,7 @@ impl FileFormat {
     /// How the names of files end.
     pub fn ending(self) -> &'static str {
         match self {
-            Self::Parquet(_) => paths::PARQUET,
+            Self::Parquet(_) | Self::Delta(_) => paths::PARQUET,
             Self::Csv => paths::CSV,
             Self::Ndjson => paths::NDJSON,
         }
@@ -122,8 +125,9 @@ trait Encoder {
     /// Bytes of memory that it holds.
     fn memory(&self) -> usize;
 
-    /// Ends the file; its last bytes are ready then.
-    fn finish(&mut self, footer: &Footer) -> Result<(), String>;
+    /// Ends the file; its last bytes are ready then. The answer is what can be said of its columns, as the log of a Delta
+    /// table has it.
+    fn finish(&mut self, footer: &Footer) -> Result<Option<String>, String>;
 }
 
 /// What stays the same for all commits of a table.
@@ -147,14 +151,30 @@ impl TableSettings {
     /// Checks that rows of this schema can be written this way.
     ///
     /// # Errors
-    /// When a partition column does not fit.
-    pub fn check(&self) -> Result<(), PartitionError> {
-        let partitioner = Partitioner::new(&self.schema, &self.partition_by)?;
+    /// When a column does not fit: the field of the sink that is about it, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let of_partitions = |error: PartitionError| ("partitionBy", error.to_string());
+        let partitioner = Partitioner::new(&self.schema, &self.partition_by).map_err(of_partitions)?;
         let columns = partitioner.file_schema(&self.schema);
-        match &columns.fields()[..] {
-            [only] if self.format == FileFormat::Csv => Err(PartitionError::OneColumn { column: only.name().clone() }),
+        match (&columns.fields()[..], self.format) {
+            ([only], FileFormat::Csv) => Err(of_partitions(PartitionError::OneColumn { column: only.name().clone() })),
+            (_, FileFormat::Delta(_)) => {
+                self.delta_columns().map(drop).map_err(|refused| ("format", refused.to_string()))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Its columns as a Delta table has them.
+    ///
+    /// # Errors
+    /// When a Delta table has no such column.
+    pub fn delta_columns(&self) -> Result<Columns, ColumnRefused> {
+        Columns::of(&self.schema, &self.partition_by)
+    }
+
+    fn is_delta(&self) -> bool {
+        matches!(self.format, FileFormat::Delta(_))
     }
 
     /// Bytes that the name of a file may take behind its directories.
@@ -183,6 +203,23 @@ pub enum FileNames {
 }
 
 impl FileNames {
+    fn attempt(&self) -> &Attempt {
+        match self {
+            Self::Commit(attempt) | Self::Interval { attempt, .. } => attempt,
+        }
+    }
+
+    /// Of a Delta table: no other attempt has such a name, since a file is written to where it stays.
+    fn of_attempt(&self, settings: &TableSettings, footer: &Footer, number: usize) -> String {
+        let Attempt { version, number: attempt, .. } = self.attempt();
+        let name = match self {
+            Self::Commit(_) => settings.job.clone(),
+            Self::Interval { name, .. } => name.clone(),
+        };
+        let name = format!("{name}-{attempt:016x}");
+        paths::final_file(&name, &footer.log_id, *version, number, settings.format.ending())
+    }
+
     fn stage(&self, footer: &Footer, number: usize) -> String {
         match self {
             Self::Commit(Attempt { version, epoch, number: attempt })
@@ -227,6 +264,15 @@ impl TableSink {
         };
         Ok(Self { settings, output, store, faults })
     }
+
+    fn delta_columns(&self) -> Result<Option<Columns>, SinkError> {
+        if !self.settings.is_delta() {
+            return Ok(None);
+        }
+        let output = || self.settings.output.clone();
+        let columns = self.settings.delta_columns();
+        columns.map(Some).map_err(|refused| SinkError::Encode { output: output(), problem: refused.to_string() })
+    }
 }
 
 #[async_trait(?Send)]
@@ -236,10 +282,17 @@ impl Sink for TableSink {
     }
 
     async fn probe(&self) -> Result<(), SinkError> {
-        Ok(self.output.probe().await?)
+        self.output.probe().await?;
+        if let Some(columns) = self.delta_columns()? {
+            self.output.check_columns(&columns).await?;
+        }
+        Ok(())
     }
 
     async fn describe(&self) -> Result<(), SinkError> {
+        if let Some(columns) = self.delta_columns()? {
+            self.output.describe(&columns).await?;
+        }
         Ok(self.settings.columns().tell(&self.store).await?)
     }
 
@@ -247,7 +300,8 @@ impl Sink for TableSink {
         let Batch { attempt, footer } = batch;
         let (settings, store) = (Arc::clone(&self.settings), SharedStore::clone(&self.store));
         let names = FileNames::Commit(attempt);
-        Ok(Box::new(TableWriter::new(settings, store, names, footer, Arc::clone(&self.faults))?))
+        let writer = TableWriter::new(settings, store, names, footer, Arc::clone(&self.faults))?;
+        Ok(Box::new(writer.to(SharedOutput::clone(&self.output))))
     }
 }
 
@@ -255,6 +309,7 @@ impl Sink for TableSink {
 pub struct TableWriter {
     settings: Arc<TableSettings>,
     store: SharedStore,
+    output: Option<SharedOutput>,
     names: FileNames,
     in_directory: BTreeMap<String, usize>,
     footer: Footer,
@@ -266,6 +321,8 @@ pub struct TableWriter {
     number: usize,
     files: Vec<FileCommit>,
     refused: Vec<RefusedRows>,
+    /// What is known of the columns of the files of a Delta table that is no output's, by path.
+    statistics: BTreeMap<String, String>,
 }
 
 struct OpenFile {
@@ -299,6 +356,7 @@ impl TableWriter {
         Ok(Self {
             settings,
             store,
+            output: None,
             names,
             in_directory: BTreeMap::new(),
             footer,
@@ -310,7 +368,15 @@ impl TableWriter {
             number: 0,
             files: Vec::new(),
             refused: Vec::new(),
+            statistics: BTreeMap::new(),
         })
+    }
+
+    /// What it writes is an output's, which wants to know what the files hold.
+    #[must_use]
+    pub fn to(mut self, output: SharedOutput) -> Self {
+        self.output = Some(output);
+        self
     }
 
     fn encode_error(&self, error: impl std::fmt::Display) -> SinkError {
@@ -351,22 +417,26 @@ impl TableWriter {
 
     async fn open_file(&mut self, directory: &str) -> Result<OpenFile, SinkError> {
         let before = self.in_directory.entry(directory.to_owned()).or_default();
-        let stage = self.names.stage(&self.footer, self.number);
-        let name = self.names.last(&self.settings, &self.footer, self.number, *before);
+        let (stage, path) = if self.settings.is_delta() {
+            let path = format!("{directory}{}", self.names.of_attempt(&self.settings, &self.footer, self.number));
+            (path.clone(), path)
+        } else {
+            let name = self.names.last(&self.settings, &self.footer, self.number, *before);
+            (self.names.stage(&self.footer, self.number), format!("{directory}{name}"))
+        };
         *before += 1;
         self.number += 1;
         self.opened += 1;
         self.faults.reached(Step::StageOpen, Moment::Before);
         let staged = self.store.stage(&stage).await?;
         let encoder: Box<dyn Encoder> = match self.settings.format {
-            FileFormat::Parquet(compression) => {
+            FileFormat::Parquet(compression) | FileFormat::Delta(compression) => {
                 let encoder = ParquetEncoder::new(&self.schema, compression);
                 Box::new(encoder.map_err(|error| self.encode_error(error))?)
             }
             FileFormat::Csv => Box::new(CsvEncoder::new(&self.schema)),
             FileFormat::Ndjson => Box::new(NdjsonEncoder::default()),
         };
-        let path = format!("{directory}{name}");
         let mut file = OpenFile { encoder, staged, stage, path, rows: 0, written: 0, order: self.opened };
         file.drain().await?;
         self.faults.reached(Step::StageOpen, Moment::After);
@@ -375,14 +445,26 @@ impl TableWriter {
 
     async fn close(&mut self, directory: &str) -> Result<(), SinkError> {
         let Some(mut file) = self.open.remove(directory) else { return Ok(()) };
-        file.encoder.finish(&self.footer).map_err(|error| self.encode_error(error))?;
+        let statistics = file.encoder.finish(&self.footer).map_err(|error| self.encode_error(error))?;
         file.drain().await?;
         self.faults.reached(Step::StageFinish, Moment::Before);
         let OpenFile { staged, stage, path, rows, .. } = file;
         let facts = staged.finish().await?;
         self.faults.reached(Step::StageFinish, Moment::After);
+        if let Some(statistics) = statistics.filter(|_| self.settings.is_delta()) {
+            match &self.output {
+                Some(output) => output.note(&path, statistics),
+                None => drop(self.statistics.insert(path.clone(), statistics)),
+            }
+        }
         self.files.push(FileCommit { stage, path, bytes: facts.bytes, xxh3: facts.xxh3, rows });
         Ok(())
+    }
+
+    /// Takes what is known of the columns of the files of a Delta table, by path.
+    #[must_use]
+    pub fn take_statistics(&mut self) -> BTreeMap<String, String> {
+        std::mem::take(&mut self.statistics)
     }
 
     /// Adds a file without rows.
@@ -428,7 +510,8 @@ impl Stage for TableWriter {
         for directory in directories {
             self.close(&directory).await?;
         }
-        Ok(OutputCommit { root: self.store.root().to_owned(), files: self.files.clone(), ..OutputCommit::default() })
+        let root = self.output.as_ref().map_or_else(|| self.store.root(), |output| output.root()).to_owned();
+        Ok(OutputCommit { root, files: self.files.clone(), ..OutputCommit::default() })
     }
 
     async fn abandon(self: Box<Self>) {

@@ -283,10 +283,12 @@ impl Store for LocalStore {
         Ok(())
     }
 
-    /// Of a table only its own folder and what lies beside it: directories of the table have no such files.
+    /// Of a table only its own folder, that of its own log, and what lies beside it: directories of the table have no such
+    /// files.
     async fn delete_left_over(&self) -> Result<(), StoreError> {
         let error = |source| self.error("remove what killed processes left in", "", source);
         remove_left_over(&self.root, self.beside.is_none()).map_err(error)?;
+        remove_left_over(&self.root.join(paths::DELTA_LOG), false).map_err(error)?;
         self.beside.as_ref().map_or(Ok(()), |beside| remove_left_over(beside, true)).map_err(error)
     }
 

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::local::LocalStore;
 use super::object::RemoteStore;
-use super::{SharedStore, StoreError};
+use super::{SharedStore, StoreError, paths};
 use crate::faults::Faults;
 
 /// Where a table or a checkpoint lies: a folder or the URL of an object store.
@@ -56,6 +56,7 @@ impl Location {
     /// When the URL cannot be read.
     pub fn of_root(root: &str) -> Result<Self, StoreError> {
         let unreadable = |problem: String| StoreError::Unsuitable(format!("{root:?} is no place: {problem}"));
+        let root = root.strip_prefix(paths::DELTA_ROOT).unwrap_or(root);
         if !root.contains("://") {
             return Ok(Self::Folder(PathBuf::from(root)));
         }

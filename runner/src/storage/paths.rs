@@ -23,6 +23,12 @@ const REWOUND_FILES: &str = "_dataplatform/rewound";
 pub const PROGRESS: &str = "_dataplatform/progress.json";
 /// Of a table that a batch job writes: the versions of its intervals, and of what they read.
 pub const INTERVALS: &str = "_dataplatform/intervals.json";
+/// The log of a Delta table, in its folder.
+pub const DELTA_LOG: &str = "_delta_log";
+/// What stands before the URL of a Delta table where it is the root of an output: a folder alone does not say what it is.
+pub const DELTA_ROOT: &str = "delta+";
+/// Of a Delta table: the columns of the rows that its job writes, in the words of the format.
+pub const DELTA_COLUMNS: &str = "_dataplatform/delta.json";
 /// The columns of a table and their types.
 pub const SCHEMA: &str = "_dataplatform/schema.json";
 /// Records and bases that a rewind made void, below the job's folder.
@@ -173,6 +179,16 @@ pub fn rewound() -> &'static str {
 /// Where a rewind puts a record or a base that is void.
 pub fn rewound_object(version: u64, path: &str) -> String {
     format!("{REWOUND}/{version:020}/{path}")
+}
+
+/// The value in the name of a directory of rows whose value is null, or an empty text.
+pub const NULL_DIRECTORY: &str = "__HIVE_DEFAULT_PARTITION__";
+
+/// Column and value in the name of a Hive directory, `column=value`; a value of `None` is null.
+pub fn parse_directory(name: &str) -> Option<(String, Option<String>)> {
+    let decoded = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (column, value) = name.split_once('=')?;
+    Some((decoded(column), (value != NULL_DIRECTORY).then(|| decoded(value))))
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::row::{RowConverter, SortField};
 
 use crate::storage::Limits;
+use crate::storage::paths::NULL_DIRECTORY;
 
-/// Directory of rows whose value is null or empty.
-const DEFAULT_PARTITION: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(crate) use crate::storage::paths::parse_directory;
 
 /// Splits rows by their partition columns.
 #[derive(Debug)]
@@ -201,7 +201,7 @@ impl Partitioner {
         let mut directory = String::new();
         for (name, array) in self.names.iter().zip(values) {
             let value = value_text(array, row).filter(|value| !value.is_empty());
-            let value = value.map_or_else(|| DEFAULT_PARTITION.to_owned(), |value| escape(&value));
+            let value = value.map_or_else(|| NULL_DIRECTORY.to_owned(), |value| escape(&value));
             let before = directory.len();
             let _ = write!(directory, "{}={value}/", escape(name));
             let (bytes, most) = (directory.len() - before - 1, self.limits.name);
@@ -291,17 +291,6 @@ fn escape(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// Column and value in the name of a Hive directory, `column=value`; a value of `None` is null.
-pub(crate) fn parse_directory(name: &str) -> Option<(String, Option<String>)> {
-    let (column, value) = name.split_once('=')?;
-    Some((unescape(column), (value != DEFAULT_PARTITION).then(|| unescape(value))))
-}
-
-/// Undoes [`escape`].
-fn unescape(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -261,12 +261,6 @@ fn wrong_files() -> Vec<Wrong> {
 fn later_files() -> Vec<Wrong> {
     vec![
         with(
-            "a Delta table",
-            "format: parquet",
-            "format: delta",
-            &["job.yaml:19:18: spec.sink.format: format delta comes in a later version", "use format: parquet"],
-        ),
-        with(
             "a bucket as output",
             "path: counts",
             "path: 's3://bucket/counts'",

@@ -36,7 +36,8 @@ impl JobLog {
         let mut published = Vec::new();
         for (name, written) in outputs.iter().filter(|(_, written)| written.is_to_publish()) {
             let root = self.place_of(version, name, written).await?;
-            self.output(&root)?.publish(Decided { version, written, is_ours }).await?;
+            let (output, log_id) = (self.output(&root)?, self.state.start.log_id.as_str());
+            output.publish(Decided { log_id, output: name, version, written, is_ours }).await?;
             published.push((root, written.clone()));
         }
         Ok(published)

@@ -35,6 +35,7 @@ pub async fn carry_out(store: &SharedStore, open_output: &OpenOutput, plan: &Rew
         for output in &outputs {
             if !output.is_empty().await? {
                 output.probe().await?;
+                output.check_rewind(plan).await?;
             }
         }
         decide(store, plan).await?;

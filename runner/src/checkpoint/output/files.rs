@@ -37,6 +37,11 @@ pub struct VoidFile {
 
 impl Files {
     /// The output that lies in a store.
+    pub(super) fn over(store: SharedStore, faults: Arc<dyn Faults>) -> Self {
+        Self { store, faults }
+    }
+
+    /// The output that lies in a store.
     pub fn shared(store: SharedStore, faults: Arc<dyn Faults>) -> SharedOutput {
         Rc::new(Self { store, faults })
     }
@@ -193,7 +198,7 @@ async fn publish_file(store: &SharedStore, version: u64, file: &FileCommit, is_k
     }
 }
 
-fn is_as_written(found: &StagedFacts, file: &FileCommit) -> bool {
+pub(super) fn is_as_written(found: &StagedFacts, file: &FileCommit) -> bool {
     found.bytes == file.bytes && found.xxh3 == file.xxh3
 }
 
@@ -269,7 +274,7 @@ pub async fn void_files(store: &SharedStore, plan: &RewindPlan) -> Result<Vec<Vo
     Ok(files)
 }
 
-async fn lower_progress(store: &SharedStore, plan: &RewindPlan) -> Result<(), LogError> {
+pub(super) async fn lower_progress(store: &SharedStore, plan: &RewindPlan) -> Result<(), LogError> {
     let log_id = &plan.after.start.log_id;
     let told = read_progress(store).await?;
     if told.is_none_or(|told| told.log_id != *log_id || told.published >= plan.version) {

@@ -105,14 +105,14 @@ async fn run_once(world: &World, number: u64) -> Result<bool, JobError> {
         return Ok(false);
     }
     replace::claim(&log, &output, false, &*faults).await?;
-    replace::publish(&mut log, &output, &faults).await?;
+    replace::publish(&mut log, &output, &Default::default(), &faults).await?;
     replace::collect_staging(&log, &output, &*faults).await?;
     log.compact(RECORDS_PER_BASE, &*faults).await?;
     let hours = || if world.is_quiet.get() { HOURS + QUIET_HOURS } else { HOURS };
     let next = |log: &BatchLog| Grid::Hour.between(0, hours() * HOUR).find(|hour| !log.state.finished.contains(*hour));
     while let Some(hour) = next(&log) {
         process(&mut log, &output, number, hour, &*faults).await?;
-        replace::publish(&mut log, &output, &faults).await?;
+        replace::publish(&mut log, &output, &Default::default(), &faults).await?;
         log.compact(RECORDS_PER_BASE, &*faults).await?;
     }
     let epoch = log.epoch();

@@ -3,7 +3,7 @@
 use super::*;
 use crate::checkpoint::decide::{self, Candidate};
 use crate::checkpoint::job_state::JobState;
-use crate::checkpoint::log::{JobLog, LogAccess, LogError, read};
+use crate::checkpoint::log::{Attempt, JobLog, LogAccess, LogError, OpenOutput, read};
 use crate::checkpoint::output::files::Files;
 use crate::checkpoint::progress::Progress;
 use crate::checkpoint::record::{Commit, FileCommit, OutputCommit, Plan, Rank, ReplayFrom, Start, StateObject};
@@ -59,15 +59,37 @@ pub(super) fn access(world: &World, root: &str, number: u64, pod: String, place:
     let (outputs, faults) = (Rc::clone(&world.disk), world.faults());
     let of_outputs = Arc::clone(&faults);
     let open = move |root: &str| Ok(Files::shared(SimulatedStore::open(&outputs, root), Arc::clone(&of_outputs)));
+    access_to(world, root, number, pod, place, Rc::new(open))
+}
+
+/// The same, with outputs of another kind.
+pub(super) fn access_to(
+    world: &World,
+    root: &str,
+    number: u64,
+    pod: String,
+    place: String,
+    open: OpenOutput,
+) -> LogAccess {
+    let faults = world.faults();
     let candidate = Candidate { owner: format!("owner-{number}"), rank: Rank::default(), pod, place };
     let store: SharedStore = SimulatedStore::open(&world.disk, root);
-    let access = LogAccess::new(store, Rc::new(open), candidate, faults);
+    let access = LogAccess::new(store, open, candidate, faults);
     // Names decide in which order a crash looks at files: a seed must give the same ones each time.
     access.attempts.set(number << 32);
     access
 }
 
 pub(super) async fn run_once(access: &LogAccess, random: &mut Random) -> Result<(), LogError> {
+    run_once_with(access, random, write_lines).await
+}
+
+/// One start and its batches; `write` stages the files of a batch.
+pub(super) async fn run_once_with(
+    access: &LogAccess,
+    random: &mut Random,
+    write: impl AsyncFn(&mut JobLog, Attempt, &BTreeMap<i32, Range>) -> Result<OutputCommit, LogError>,
+) -> Result<(), LogError> {
     let mut log = match read::read(&access.store).await? {
         Some(recovered) => JobLog::resume(access.clone(), recovered),
         None => JobLog::begin(access.clone(), start_record(random)).await?,
@@ -79,7 +101,9 @@ pub(super) async fn run_once(access: &LogAccess, random: &mut Random) -> Result<
     log.collect_staging().await?;
     check_snapshot(&log).await?;
     while let Some(ranges) = next_ranges(&log, random) {
-        let commit = stage(&mut log, ranges, random).await?;
+        let attempt = log.begin_attempt();
+        let written = write(&mut log, attempt, &ranges).await?;
+        let commit = commit(&log, attempt, ranges, written, random).await?;
         log.commit(commit).await?;
         log.publish_pending().await?;
         if random.one_in(2) {
@@ -117,8 +141,11 @@ fn next_ranges(log: &JobLog, random: &mut Random) -> Option<BTreeMap<i32, Range>
     if ranges.is_empty() { None } else { Some(ranges) }
 }
 
-async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Random) -> Result<Commit, LogError> {
-    let attempt = log.begin_attempt();
+async fn write_lines(
+    log: &mut JobLog,
+    attempt: Attempt,
+    ranges: &BTreeMap<i32, Range>,
+) -> Result<OutputCommit, LogError> {
     let output = log.output(OUTPUT)?;
     let output = output.files().expect("a table");
     let mut files = Vec::new();
@@ -134,20 +161,27 @@ async fn stage(log: &mut JobLog, ranges: BTreeMap<i32, Range>, random: &mut Rand
         let path = paths::final_file("job", &log.state().start.log_id, attempt.version, number, paths::PARQUET);
         files.push(FileCommit { stage, path, bytes: facts.bytes, xxh3: facts.xxh3, rows: range.records });
     }
+    Ok(OutputCommit { root: OUTPUT.to_owned(), files, ..OutputCommit::default() })
+}
+
+async fn commit(
+    log: &JobLog,
+    attempt: Attempt,
+    ranges: BTreeMap<i32, Range>,
+    written: OutputCommit,
+    random: &mut Random,
+) -> Result<Commit, LogError> {
     let state = if random.one_in(2) { Some(vec![write_state(log, attempt).await?]) } else { None };
     Ok(Commit {
         partitions: Partitions::of(TOPIC, ranges),
-        outputs: BTreeMap::from([(
-            OUTPUT.to_owned(),
-            OutputCommit { root: OUTPUT.to_owned(), files, ..OutputCommit::default() },
-        )]),
+        outputs: BTreeMap::from([(OUTPUT.to_owned(), written)]),
         replay_from: Some(ReplayFrom { version: attempt.version.saturating_sub(3), ..ReplayFrom::default() }),
         state,
         ..Commit::default()
     })
 }
 
-async fn write_state(log: &JobLog, attempt: crate::checkpoint::log::Attempt) -> Result<StateObject, LogError> {
+async fn write_state(log: &JobLog, attempt: Attempt) -> Result<StateObject, LogError> {
     let path = paths::state_object(attempt.version, attempt.epoch, attempt.number, 0);
     let mut file = log.store().stage(&path).await?;
     file.write(Bytes::from(format!("state of {}", attempt.version))).await?;

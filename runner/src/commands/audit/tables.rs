@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::log::OpenOutput;
-use crate::commands::checkpoint::{FileState, Retention, check_file, files_of, read_facts};
+use crate::checkpoint::output::Listed;
+use crate::commands::checkpoint::{FileState, Retention, check_listed, files_of, listed_of, read_facts};
 use crate::offsets::Partitions;
 use crate::sink::footer::FileFacts;
 use crate::storage::{SharedStore, StoreError, paths};
@@ -32,21 +33,30 @@ pub(super) struct AuditedTable {
     pub(super) removed: u64,
     /// Rows in those.
     pub(super) removed_rows: u64,
+    /// It has a log of its own, and other writers may put rows of older files into other ones.
+    pub(super) is_shared: bool,
+}
+
+/// Where an output lies.
+pub(super) struct Place {
+    store: SharedStore,
+    /// What the table's own log says, if it has one.
+    listed: Option<Listed>,
 }
 
 /// Where an output lies and lay, today's place first: a table may have been moved, and its path changed.
-pub(super) fn places(
+pub(super) async fn places(
     log: &AuditedLog,
     name: &str,
     roots: &[String],
     open: &OpenOutput,
-) -> Result<Vec<SharedStore>, StoreError> {
+) -> Result<Vec<Place>, StoreError> {
     let current = log.end.plan.outputs.get(name).or(log.end.outputs.get(name).map(|output| &output.root));
-    let mut places: Vec<SharedStore> = Vec::new();
+    let mut places: Vec<Place> = Vec::new();
     for root in current.into_iter().chain(roots) {
         let Some(store) = files_of(open, root)? else { continue };
-        if !places.iter().any(|known| known.root() == store.root()) {
-            places.push(store);
+        if !places.iter().any(|known| known.store.root() == store.root()) {
+            places.push(Place { store, listed: listed_of(open, root).await? });
         }
     }
     Ok(places)
@@ -56,24 +66,32 @@ pub(super) fn places(
 pub(super) async fn look(
     log: &AuditedLog,
     name: &str,
-    places: &[SharedStore],
+    places: &[Place],
     retention: Retention,
 ) -> Result<(AuditedTable, Vec<String>), StoreError> {
-    let root = places.first().map_or("", |store| store.root()).to_owned();
-    let (table, problems, older) = (AuditedTable::default(), Vec::new(), BTreeMap::new());
+    let root = places.first().map_or("", |place| place.store.root()).to_owned();
+    let is_shared = places.iter().any(|place| place.listed.is_some());
+    let table = AuditedTable { is_shared, ..AuditedTable::default() };
+    let (problems, older) = (Vec::new(), BTreeMap::new());
     let mut look = Look { log, root, retention, table, problems, older, is_text: false };
     let expected: BTreeMap<&str, &ExpectedFile> =
         log.files.iter().filter(|file| file.output == name).map(|file| (file.file.path.as_str(), file)).collect();
     for expected in expected.values() {
-        let store = place_of(places, expected).await?;
-        store.root().clone_into(&mut look.root);
-        look.named_by_the_log(store, expected).await?;
+        let place = place_of(places, expected).await?;
+        place.store.root().clone_into(&mut look.root);
+        look.named_by_the_log(place, expected).await?;
     }
     // A table that was copied leaves its files in the old place.
     let mut seen: BTreeSet<String> = BTreeSet::new();
-    for store in places {
+    for Place { store, listed } in places {
         store.root().clone_into(&mut look.root);
-        let listed = store.list("").await?;
+        let named = listed.as_ref();
+        let mut listed = store.list("").await?;
+        if let Some(named) = named {
+            // Of the others some were never decided, and some are another writer's, who may write there.
+            let is_ours = |path: &str| paths::final_version(path, &log.end.start.log_id).is_some();
+            listed.retain(|entry| named.active.contains(&entry.path) && is_ours(&entry.path));
+        }
         let is_ours = |path: &&str| paths::final_version(path, &log.end.start.log_id).is_some();
         let ours = listed.iter().map(|entry| entry.path.as_str()).filter(is_ours).chain(expected.keys().copied());
         // Readers of one format do not see files of another.
@@ -89,8 +107,8 @@ pub(super) async fn look(
             }
         }
     }
-    if let Some(store) = places.first() {
-        store.root().clone_into(&mut look.root);
+    if let Some(place) = places.first() {
+        place.store.root().clone_into(&mut look.root);
     }
     look.older_ranges(name);
     Ok((look.table, look.problems))
@@ -102,13 +120,14 @@ fn is_text(path: &str) -> bool {
 }
 
 /// The first place that has a file.
-async fn place_of<'a>(places: &'a [SharedStore], expected: &ExpectedFile) -> Result<&'a SharedStore, StoreError> {
+async fn place_of<'a>(places: &'a [Place], expected: &ExpectedFile) -> Result<&'a Place, StoreError> {
     let file = &expected.file;
-    for store in places {
+    for place in places {
+        let store = &place.store;
         let is_there = store.length(&file.path).await?.is_some()
             || expected.may_be_staged && store.length(&file.stage).await?.is_some();
         if is_there {
-            return Ok(store);
+            return Ok(place);
         }
     }
     Ok(&places[0])
@@ -137,14 +156,16 @@ impl Look<'_> {
         self.table.rows += rows;
     }
 
-    async fn named_by_the_log(&mut self, store: &SharedStore, expected: &ExpectedFile) -> Result<(), StoreError> {
-        let (file, version) = (&expected.file, expected.version);
-        let state = check_file(store, file, expected.may_be_staged).await?;
-        if state == FileState::Missing && self.retention.covers(&file.path, expected.clock) {
+    async fn named_by_the_log(&mut self, place: &Place, expected: &ExpectedFile) -> Result<(), StoreError> {
+        let (file, version, store) = (&expected.file, expected.version, &place.store);
+        let state = check_listed(store, place.listed.as_ref(), file, expected.may_be_staged).await?;
+        let was_removed =
+            |state: &FileState| *state == FileState::Missing && self.retention.covers(&file.path, expected.clock);
+        let Some(state) = state.filter(|state| !was_removed(state)) else {
             self.table.removed += 1;
             self.table.removed_rows += file.rows;
             return Ok(());
-        }
+        };
         if let Some(problem) = state.problem(file) {
             self.problem(&file.path, format!("{problem} (version {version}, {} rows)", file.rows));
             return Ok(());
@@ -256,7 +277,7 @@ impl Look<'_> {
         }
         let was_there = begin.start.plan.outputs.contains_key(name);
         let chains = if was_there { Chains::from(&begin.start.offsets) } else { Chains::default() };
-        let mut chains = chains.with_gaps(self.retention.since.is_some());
+        let mut chains = chains.with_gaps(self.retention.since.is_some() || self.table.is_shared);
         let mut rewinds = begin.rewinds.iter().peekable();
         let mut problems = Vec::new();
         for (version, files) in &self.older {
@@ -295,7 +316,7 @@ pub(super) fn rows_in_total(
         let counted = log.end.totals.outputs.get(name).map_or(0, |output| output.rows);
         let found = table.rows + table.staged_rows + table.removed_rows;
         // Nobody knows how many rows older files had that were removed.
-        let may_be_less = retention.since.is_some() && log.begin.version > 0;
+        let may_be_less = (retention.since.is_some() || table.is_shared) && log.begin.version > 0;
         if found > counted || found < counted && !may_be_less {
             problems.push(format!("output {name}: its files have {found} rows, {counted} were counted"));
         }

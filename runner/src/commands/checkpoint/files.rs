@@ -1,5 +1,6 @@
 //! Files of outputs, compared with what the log says of them.
 
+use crate::checkpoint::output::Listed;
 use crate::checkpoint::record::FileCommit;
 use crate::sink::footer::{self, FileFacts};
 use crate::sink::table::{csv_rows, ndjson_rows};
@@ -46,6 +47,26 @@ pub(crate) async fn check_file(
         FileState::Good => FileState::Staged,
         state => state,
     })
+}
+
+/// The same of a table whose log says which files it has. `None`: other writers have put its rows into other files.
+pub(crate) async fn check_listed(
+    output: &SharedStore,
+    listed: Option<&Listed>,
+    file: &FileCommit,
+    may_be_staged: bool,
+) -> Result<Option<FileState>, StoreError> {
+    let Some(listed) = listed else { return check_file(output, file, may_be_staged).await.map(Some) };
+    if listed.replaced.contains(&file.path) {
+        return Ok(None);
+    }
+    let is_active = listed.active.contains(&file.path);
+    Ok(Some(match check_object(output, &file.path, file).await? {
+        FileState::Good if is_active => FileState::Good,
+        FileState::Good if may_be_staged => FileState::Staged,
+        FileState::Good => FileState::Missing,
+        state => state,
+    }))
 }
 
 async fn check_object(store: &SharedStore, path: &str, file: &FileCommit) -> Result<FileState, StoreError> {

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::checkpoint::log::OpenOutput;
-use crate::checkpoint::output::SharedOutput;
+use crate::checkpoint::output::{Listed, SharedOutput};
 use crate::commands::error::CommandError;
 use crate::sink;
 use crate::storage::location::Location;
-use crate::storage::{SharedStore, StoreError};
+use crate::storage::{SharedStore, StoreError, paths};
 
 use super::no_faults;
 
@@ -42,6 +42,11 @@ pub(crate) fn open(root: &str) -> Result<SharedOutput, StoreError> {
 /// The files of an output; `None` if it is not made of files.
 pub(crate) fn files(open: &OpenOutput, root: &str) -> Result<Option<SharedStore>, StoreError> {
     Ok(open(root)?.files().map(SharedStore::clone))
+}
+
+/// What the log of an output says of its files, if it has one of its own.
+pub(crate) async fn listed(open: &OpenOutput, root: &str) -> Result<Option<Listed>, StoreError> {
+    open(root)?.listed().await
 }
 
 /// The files of an output that is a table.
@@ -112,10 +117,11 @@ async fn find(log_id: &str, root: &str, current: &[String], outputs: Option<&Loc
 /// Places below the outputs folder that end as the root does, the longest end first.
 fn below(root: &str, outputs: Option<&Location>) -> Vec<String> {
     let (Some(outputs), Ok(location)) = (outputs, Location::of_root(root)) else { return Vec::new() };
+    let kind = if root.starts_with(paths::DELTA_ROOT) { paths::DELTA_ROOT } else { "" };
     let Some(folder) = location.folder() else { return Vec::new() };
     let parts: Vec<_> = folder.components().skip(1).map(|part| part.as_os_str().to_string_lossy()).collect();
     let ends = (0..parts.len()).map(|first| outputs.join(&parts[first..].join("/")));
-    ends.filter_map(|place| Some(place.open_table(&no_faults()).ok()?.root().to_owned())).collect()
+    ends.filter_map(|place| Some(format!("{kind}{}", place.open_table(&no_faults()).ok()?.root()))).collect()
 }
 
 #[cfg(test)]

@@ -109,8 +109,12 @@ async fn highest_file(survey: &Survey, open: &OpenOutput) -> Result<u64, StoreEr
     let mut highest = 0;
     for output in state.outputs.values().filter(|output| !output.root.is_empty()) {
         let Some(files) = outputs::files(open, &output.root)? else { continue };
-        for entry in files.list("").await? {
-            highest = highest.max(paths::final_version(&entry.path, &state.start.log_id).unwrap_or_default());
+        let seen: Vec<_> = match outputs::listed(open, &output.root).await? {
+            Some(listed) => listed.active.into_iter().chain(listed.replaced).collect(),
+            None => files.list("").await?.into_iter().map(|entry| entry.path).collect(),
+        };
+        for path in seen {
+            highest = highest.max(paths::final_version(&path, &state.start.log_id).unwrap_or_default());
         }
     }
     Ok(highest)
@@ -149,7 +153,9 @@ async fn files_with_rows(survey: &Survey, open: &OpenOutput, plan: &RewindPlan) 
         if !places.insert(store.root().to_owned()) {
             continue;
         }
-        for file in void_files(&store, plan).await? {
+        let listed = outputs::listed(open, root).await?;
+        let is_seen = |file: &VoidFile| listed.as_ref().is_none_or(|listed| listed.active.contains(&file.path));
+        for file in void_files(&store, plan).await?.into_iter().filter(is_seen) {
             let rows = match known.get(&file.path) {
                 Some(rows) => Some(*rows),
                 // Its record cannot be read; the file tells as well.

@@ -19,8 +19,8 @@ use crate::commands::{bytes, grouped, list};
 use crate::storage::{SharedStore, StoreError, paths};
 
 pub(super) use self::objects::object_problem;
-use super::outputs::{files as files_of, table};
-use super::{FileState, JobPlace, Retention, check_file, output_opener, sees_tables, store_failed};
+use super::outputs::{files as files_of, listed as listed_of, table};
+use super::{FileState, JobPlace, Retention, check_listed, output_opener, sees_tables, store_failed};
 
 /// How often everything is read again when the job went on meanwhile.
 const READS_MAX: u32 = 5;
@@ -249,13 +249,22 @@ async fn files(
 ) -> Result<Check, StoreError> {
     let mut check = Check::new("files", "");
     let (mut number, mut size, mut staged, mut removed) = (0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut replaced, mut logs) = (0_u64, BTreeMap::new());
     for (version, (clock, outputs)) in reachable_files(survey) {
         let may_be_staged = state.pending.contains_key(&version);
         for output in outputs.values().filter(|output| !output.files.is_empty()) {
             let store = table(open, &output.root)?;
+            if !logs.contains_key(&output.root) {
+                logs.insert(output.root.clone(), listed_of(open, &output.root).await?);
+            }
+            let listed = logs.get(&output.root).and_then(Option::as_ref);
             for file in &output.files {
-                let found = check_file(&store, file, may_be_staged).await?;
+                let found = check_listed(&store, listed, file, may_be_staged).await?;
                 number += 1;
+                let Some(found) = found else {
+                    replaced += 1;
+                    continue;
+                };
                 if found == FileState::Missing && retention.covers(&file.path, clock) {
                     removed += 1;
                     continue;
@@ -275,6 +284,9 @@ async fn files(
     check.found = format!("{} of the log's files, {}", grouped(number), bytes(size));
     if staged > 0 {
         let _ = write!(check.found, "; {staged} staged, the next start publishes them");
+    }
+    if replaced > 0 {
+        let _ = write!(check.found, "; the table has replaced {replaced} of them since");
     }
     if removed > 0 {
         let _ = write!(check.found, "; {removed} of them were removed on purpose, as was said");

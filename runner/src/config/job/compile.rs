@@ -229,7 +229,6 @@ fn sink_plan(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> Sin
             schema,
         })),
         SinkFormat::Stdout => SinkPlan::Stdout { output: output.to_owned() },
-        // Delta is refused before.
         SinkFormat::Parquet | SinkFormat::Csv | SinkFormat::Ndjson | SinkFormat::Delta => {
             SinkPlan::Table(Arc::new(table_settings(job, output, sink, schema)))
         }
@@ -240,7 +239,8 @@ fn file_format(sink: &SinkSpec) -> FileFormat {
     match sink.format {
         SinkFormat::Csv => FileFormat::Csv,
         SinkFormat::Ndjson => FileFormat::Ndjson,
-        _ => FileFormat::Parquet(sink.compression),
+        SinkFormat::Delta => FileFormat::Delta(sink.compression),
+        SinkFormat::Parquet | SinkFormat::Kafka | SinkFormat::Stdout => FileFormat::Parquet(sink.compression),
     }
 }
 

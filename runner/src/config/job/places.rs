@@ -24,7 +24,7 @@ impl PlannedJob {
     pub(super) fn root(&self, flow: &Flow, options: &RunOptions) -> Result<String, JobError> {
         match flow.writes.root() {
             Some(root) => Ok(root),
-            None => root_url(&location(flow, &options.outputs)?),
+            None => Ok(flow.writes.root_at(root_url(&location(flow, &options.outputs)?)?)),
         }
     }
 

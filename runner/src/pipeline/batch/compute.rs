@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use data_platform_crds::sink::SinkFormat;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 
 use crate::checkpoint::log::Attempt;
@@ -14,12 +15,12 @@ use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::BatchLog;
 use crate::pipeline::batch::turn::interrupted;
 use crate::pipeline::batch::versions::{self, Reads};
-use crate::pipeline::batch::{BatchEnvironment, BatchSettings, replace};
+use crate::pipeline::batch::{BatchEnvironment, BatchSettings, delta, replace};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::status::Phase;
 use crate::sink::Stage;
 use crate::sink::table::{FileFormat, FileNames, Footer, TableSettings, TableWriter};
-use crate::storage::SharedStore;
+use crate::storage::{SharedStore, paths};
 use crate::transform::{BatchRows, MemoryExhausted};
 
 /// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
@@ -40,6 +41,8 @@ pub(super) struct Computer<'a> {
 pub(super) struct Computed {
     pub(super) interval: Interval,
     pub(super) files: Vec<FileCommit>,
+    /// What is known of the columns of those of a Delta table.
+    pub(super) noted: delta::Noted,
     /// What it read of tables whose intervals have versions.
     pub(super) reads: Reads,
     pub(super) began: Instant,
@@ -114,20 +117,20 @@ impl<'a> Computer<'a> {
         }
         // Before the rows: what is replaced while they are read counts as not read.
         let reads = versions::of_inputs(&settings.inputs, read, &environment.faults).await?;
-        let files = match inputs::open(&settings.inputs, read)? {
+        let (files, noted) = match inputs::open(&settings.inputs, read)? {
             Some(tables) => {
                 let rows = settings.query.start(tables, self.memory, clock.now()).map_err(|error| {
                     JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
                 })?;
                 self.write(ask, rows).await?
             }
-            None => Vec::new(),
+            None => (Vec::new(), delta::Noted::new()),
         };
-        Ok(Computed { interval, files, reads, began })
+        Ok(Computed { interval, files, noted, reads, began })
     }
 
     /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
-    async fn write(&self, ask: Ask, mut rows: BatchRows) -> Result<Vec<FileCommit>, JobError> {
+    async fn write(&self, ask: Ask, mut rows: BatchRows) -> Result<(Vec<FileCommit>, delta::Noted), JobError> {
         let (settings, interval) = (self.settings, ask.interval);
         let faults = Arc::clone(&self.environment.faults);
         let schema = rows.schema();
@@ -139,12 +142,14 @@ impl<'a> Computer<'a> {
             format!("{}-{interval_name}", settings.checkpoint)
         };
         let attempt = Attempt { version: ask.version, epoch: self.epoch, number: ask.number };
+        let is_delta = settings.is_delta();
+        let compression = settings.sink.compression;
         let table = Arc::new(TableSettings {
             output: settings.output.clone(),
             job: settings.job.clone(),
             partition_by: settings.sink.partition_by.clone(),
-            target_file_bytes: ONE_FILE,
-            format: FileFormat::Parquet(settings.sink.compression),
+            target_file_bytes: if is_delta { settings.sink.target_file_size.as_bytes() } else { ONE_FILE },
+            format: if is_delta { FileFormat::Delta(compression) } else { FileFormat::Parquet(compression) },
             schema: Arc::clone(&schema),
         });
         let footer = Footer {
@@ -155,7 +160,18 @@ impl<'a> Computer<'a> {
             interval: Some((interval.start, interval.end)),
             ..Footer::default()
         };
-        table.columns().tell(&self.output).await?;
+        if is_delta {
+            let columns = table.delta_columns().map_err(|refused| {
+                JobError::user(
+                    Reason::QueryFailed,
+                    format!("the result cannot be written: {refused}"),
+                    "correct the query",
+                )
+            })?;
+            delta::describe(&self.output, &columns, &table.columns()).await?;
+        } else {
+            table.columns().tell(&self.output).await?;
+        }
         let names = FileNames::Interval { attempt, name: name.clone() };
         let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
         faults.reached(Step::Read, Moment::Before);
@@ -176,6 +192,12 @@ impl<'a> Computer<'a> {
         }
         faults.reached(Step::Read, Moment::After);
         let written = writer.finish().await?.files;
+        if is_delta {
+            if written.is_empty() {
+                writer.write_empty(&any_directory(&schema, &settings.sink.partition_by, interval)).await?;
+            }
+            return Ok((writer.finish().await?.files, writer.take_statistics()));
+        }
         let mut stale = replace::files_of(&self.output, &self.log_id, &name, interval_name).await?;
         stale.retain(|path| !written.iter().any(|file| file.path == *path));
         let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
@@ -188,11 +210,21 @@ impl<'a> Computer<'a> {
         {
             writer.write_empty(&directory).await?;
         }
-        Ok(writer.finish().await?.files)
+        Ok((writer.finish().await?.files, delta::Noted::new()))
     }
 }
 
 impl BatchSettings {
+    /// It writes a Delta table.
+    pub(super) fn is_delta(&self) -> bool {
+        self.sink.format == SinkFormat::Delta
+    }
+
+    /// The root of its table, as it stands in the log.
+    pub(super) fn root(&self, output: &SharedStore) -> String {
+        if self.is_delta() { delta::root(output) } else { output.root().to_owned() }
+    }
+
     /// An interval with the days that a run looks back from its end.
     pub(super) fn looked_back(&self, interval: Interval) -> Interval {
         let day = Grid::Day.around(0);
@@ -214,6 +246,15 @@ fn empty_directory(schema: &SchemaRef, partition_by: &[String], interval: Interv
         directory += &format!("{column}={date}/");
     }
     Some(directory)
+}
+
+/// The directory of a file without rows of a Delta table, where values stand in the log: a date as above, else null.
+fn any_directory(schema: &SchemaRef, partition_by: &[String], interval: Interval) -> String {
+    let one = |column: &String| {
+        let known = empty_directory(schema, std::slice::from_ref(column), interval);
+        known.unwrap_or_else(|| format!("{column}={}/", paths::NULL_DIRECTORY))
+    };
+    partition_by.iter().map(one).collect()
 }
 
 /// The run does not fit into its memory.

@@ -20,6 +20,7 @@ use crate::checkpoint::owner::{self, Claim, Owner};
 use crate::checkpoint::progress::{Progress, progress_beside, write_progress as tell};
 use crate::checkpoint::record::FileCommit;
 use crate::faults::{Faults, Guard, Moment, NoFaults, Step, step};
+use crate::pipeline::batch::delta;
 use crate::pipeline::batch::log::{BatchLog, Record, Replace};
 use crate::pipeline::batch::versions;
 use crate::pipeline::error::{JobError, Reason};
@@ -120,15 +121,20 @@ async fn written_by(output: &SharedStore, path: &str) -> Result<Option<String>, 
     Ok(facts.and_then(Result::ok).and_then(|facts| facts.footer).map(|footer| footer.log_id))
 }
 
-/// Makes what is decided visible, if anything is, and tells until when the output is complete.
+/// Makes what is decided visible, if anything is, and tells until when the output is complete. `noted`: what is known of
+/// files that this process has just written to a Delta table.
 pub(crate) async fn publish(
     log: &mut BatchLog,
     output: &SharedStore,
+    noted: &delta::Noted,
     faults: &Arc<dyn Faults>,
 ) -> Result<(), JobError> {
     if let Some(pending) = log.state.pending.clone() {
         let place = place_of(log, &pending, output, faults).await?;
-        move_files(log, &pending, &place, &**faults).await?;
+        match delta::url(&pending.root) {
+            (_, true) => delta::publish(log, &pending, &place, noted, &**faults).await?,
+            (_, false) => move_files(log, &pending, &place, &**faults).await?,
+        }
         let epoch = log.epoch();
         step(&**faults, Step::Published, log.add(Record::Replaced { epoch }, &**faults)).await?;
     }
@@ -143,7 +149,8 @@ async fn place_of(
     output: &SharedStore,
     faults: &Arc<dyn Faults>,
 ) -> Result<SharedStore, JobError> {
-    if pending.root == output.root() {
+    let (root, _) = delta::url(&pending.root);
+    if root == output.root() {
         if faults.guard(Guard::Claim) && !owns(log, output).await? {
             return Err(taken(log, output).await);
         }
@@ -152,13 +159,13 @@ async fn place_of(
     if holds(log, pending, output).await? {
         return Ok(SharedStore::clone(output));
     }
-    if let Ok(decided) = Location::of_root(&pending.root).and_then(|location| location.open_table(faults))
+    if let Ok(decided) = Location::of_root(root).and_then(|location| location.open_table(faults))
         && matches!(holds(log, pending, &decided).await, Ok(true))
     {
         return Ok(decided);
     }
     let path = pending.files.first().map_or("", |file| file.path.as_str());
-    Err(lost(log, &pending.root, path).await)
+    Err(lost(log, root, path).await)
 }
 
 /// Whether a table is this log's and has every file of a decision, staged or published.

@@ -51,8 +51,8 @@ impl Encoder for CsvEncoder {
         self.text.capacity()
     }
 
-    fn finish(&mut self, _: &Footer) -> Result<(), String> {
-        Ok(())
+    fn finish(&mut self, _: &Footer) -> Result<Option<String>, String> {
+        Ok(None)
     }
 }
 

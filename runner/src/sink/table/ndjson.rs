@@ -33,8 +33,8 @@ impl Encoder for NdjsonEncoder {
         self.text.capacity()
     }
 
-    fn finish(&mut self, _: &Footer) -> Result<(), String> {
-        Ok(())
+    fn finish(&mut self, _: &Footer) -> Result<Option<String>, String> {
+        Ok(None)
     }
 }
 

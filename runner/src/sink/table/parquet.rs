@@ -12,6 +12,7 @@ use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::properties::WriterProperties;
 
+use crate::delta::statistics;
 use crate::sink::table::{Encoder, Footer};
 
 /// Rows of a row group: what readers of columns like; more would only cost memory while writing.
@@ -68,11 +69,12 @@ impl Encoder for ParquetEncoder {
         self.writer.memory_size()
     }
 
-    fn finish(&mut self, footer: &Footer) -> Result<(), String> {
+    fn finish(&mut self, footer: &Footer) -> Result<Option<String>, String> {
         for pair in footer.key_values() {
             self.writer.append_key_value_metadata(pair);
         }
-        self.writer.finish().map(drop).map_err(in_words)
+        let metadata = self.writer.finish().map_err(in_words)?;
+        Ok(Some(statistics::of(&metadata)))
     }
 }
 

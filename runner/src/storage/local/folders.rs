@@ -79,7 +79,7 @@ impl LocalStore {
         let shown = folder.display().to_string();
         let written =
             || self.write_temporary(&taken, b"probe").map_err(|error| StoreError::io("write to", &shown, error));
-        let keeps_names = |naming: Naming| {
+        let keeps_names = |naming: Naming| -> Result<bool, StoreError> {
             let first = written()?;
             let named = naming.name_if_free(first.path(), &taken);
             let second = written()?;

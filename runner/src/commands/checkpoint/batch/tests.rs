@@ -121,7 +121,7 @@ impl Fixture {
     async fn run(&self, hour: i64, rows: &str) {
         let mut log = self.decide(hour, rows).await;
         let faults: Arc<dyn crate::faults::Faults> = Arc::new(NoSync);
-        crate::pipeline::batch::replace::publish(&mut log, &self.output(), &faults).await.unwrap();
+        crate::pipeline::batch::replace::publish(&mut log, &self.output(), &Default::default(), &faults).await.unwrap();
         let epoch = log.epoch();
         log.compact(RECORDS_PER_BASE, &NoSync).await.unwrap();
         log.add(Record::Release { epoch }, &NoSync).await.unwrap();

@@ -6,7 +6,7 @@ use crate::checkpoint::log::OpenOutput;
 use crate::checkpoint::progress::read_progress;
 use crate::commands::checkpoint::outputs::Tables;
 use crate::commands::checkpoint::verify::{Check, shown, text};
-use crate::commands::checkpoint::{FileState, JobPlace, Retention, check_file, outputs, store_failed};
+use crate::commands::checkpoint::{FileState, JobPlace, Retention, check_listed, outputs, store_failed};
 use crate::commands::error::CommandError;
 use crate::commands::{bytes, grouped};
 use crate::pipeline::batch::interval::{Grid, Interval};
@@ -154,12 +154,20 @@ async fn files(
     retention: Retention,
 ) -> Result<Check, StoreError> {
     let mut check = Check::new("files", "");
-    let (mut size, mut staged, mut removed) = (0, 0, 0);
+    let (mut size, mut staged, mut removed, mut replaced) = (0, 0, 0, 0);
+    let mut logs = BTreeMap::new();
     let files = visible_files(replacements);
     for (decision, file) in &files {
         let root = &decision.replace.root;
         let output = outputs::table(open, root)?;
-        let mut found = check_file(&output, file, decision.is_pending).await?;
+        if !logs.contains_key(root) {
+            logs.insert(root.clone(), outputs::listed(open, root).await?);
+        }
+        let listed = logs.get(root).and_then(Option::as_ref);
+        let Some(mut found) = check_listed(&output, listed, file, decision.is_pending).await? else {
+            replaced += 1;
+            continue;
+        };
         if decision.is_pending && !matches!(found, FileState::Good | FileState::Staged) {
             // The file that it replaces lies in its place.
             let is_staged = output.length(&file.stage).await? == Some(file.bytes);
@@ -184,6 +192,9 @@ async fn files(
     check.found = format!("{} files of {} intervals, {}", grouped(files.len() as u64), replacements.len(), bytes(size));
     if staged > 0 {
         check.found += &format!("; {staged} staged, the next run publishes them");
+    }
+    if replaced > 0 {
+        check.found += &format!("; the table has replaced {replaced} of them since");
     }
     if removed > 0 {
         check.found += &format!("; {removed} of them were removed on purpose, as was said");

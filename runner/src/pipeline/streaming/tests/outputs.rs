@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{Killed, World, rows};
+use super::world::{Killed, World, delta_rows, rows};
 use crate::args::{AuditArgs, CheckpointCommand, PlaceArgs, RewindArgs};
 use crate::checkpoint::output::Decided;
 use crate::checkpoint::record::Record;
@@ -38,11 +38,21 @@ struct Kind {
     exactly_once: bool,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         name: "parquet",
         spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
         read: |world| numbers(world.rows("rows")),
+        is_here: is_good,
+        exactly_once: true,
+    },
+    Kind {
+        name: "delta",
+        spec: || {
+            let sink = json!({"format": "delta", "path": "rows", "partitionBy": ["shop"]});
+            json!({"outputs": [output("rows", sink)]})
+        },
+        read: |world| numbers(delta_rows(&world.path("outputs/rows"))),
         is_here: is_good,
         exactly_once: true,
     },
@@ -265,12 +275,14 @@ fn what_is_published_again_changes_nothing() {
         world.block_on(async {
             let faults: Arc<dyn Faults> = Arc::new(NoSync);
             let survey = Survey::read(&world.checkpoint(JOB)).await.unwrap();
+            let log_id = survey.head().state.unwrap().start.log_id;
             let mut outputs = 0;
             for (version, record) in survey.readable() {
                 let Record::Commit(commit) = record else { continue };
-                for written in commit.outputs.values() {
+                for (name, written) in &commit.outputs {
                     let output = sink::open_output(&written.root, &faults).unwrap();
-                    output.publish(Decided { version, written, is_ours: false }).await.unwrap();
+                    let decided = Decided { log_id: &log_id, output: name, version, written, is_ours: false };
+                    output.publish(decided).await.unwrap();
                     assert!(output.holds(written, true).await.unwrap(), "{}", kind.name);
                     output.release(written).await.unwrap();
                     outputs += 1;

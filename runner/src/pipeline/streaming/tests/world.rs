@@ -303,6 +303,27 @@ fn planned_at(yaml: &str, outputs: &Location) -> PlannedJob {
     PlannedJob::new(loaded, outputs).unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The rows of the files that a Delta table has.
+pub(crate) fn delta_rows(folder: &Path) -> Vec<String> {
+    let mut rows = Vec::new();
+    for file in crate::delta::tests::active_files(folder) {
+        rows.extend(rows_of(&folder.join(file.path)));
+    }
+    rows.sort();
+    rows
+}
+
+/// The rows of a file.
+fn rows_of(file: &Path) -> Vec<String> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    let mut text = arrow_json::LineDelimitedWriter::new(Vec::new());
+    for batch in reader.build().unwrap() {
+        text.write(&batch.unwrap()).unwrap();
+    }
+    text.finish().unwrap();
+    String::from_utf8(text.into_inner()).unwrap().lines().map(str::to_owned).collect()
+}
+
 /// The rows of the published files of a folder.
 pub(crate) fn rows(folder: &Path) -> Vec<String> {
     let mut rows = Vec::new();
@@ -317,13 +338,7 @@ pub(crate) fn rows(folder: &Path) -> Vec<String> {
             if entry.is_dir() {
                 folders.push(entry);
             } else if name.ends_with(".parquet") {
-                let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(entry).unwrap()).unwrap();
-                let mut text = arrow_json::LineDelimitedWriter::new(Vec::new());
-                for batch in reader.build().unwrap() {
-                    text.write(&batch.unwrap()).unwrap();
-                }
-                text.finish().unwrap();
-                rows.extend(String::from_utf8(text.into_inner()).unwrap().lines().map(str::to_owned));
+                rows.extend(rows_of(&entry));
             }
         }
     }

@@ -1,0 +1,123 @@
+//! Delta tables as outputs, on a real broker: killed at every step, read in a loop, and written by others in between.
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use data_platform_runner::faults::Step;
+use data_platform_tests::readers::DeltaWatcher;
+use data_platform_tests::{Broker, Ended, Runner, environment, needs_broker, python_reader};
+use serde_json::{Value, json};
+
+use crate::events::TIMEOUT;
+use crate::sources::numbers::{NAME, Numbers};
+
+const KILLED: Ended = Ended::Signal(9);
+
+/// Steps at which a job is killed in `make test`: each that has to do with the table. `make soak` takes all of them.
+const SEAMS: [Step; 8] = [
+    Step::Claim,
+    Step::StageOpen,
+    Step::StageFinish,
+    Step::Decide,
+    Step::LinkRecord,
+    Step::Publish,
+    Step::Progress,
+    Step::CollectStaging,
+];
+
+fn numbers(broker: Broker, name: &str) -> anyhow::Result<Numbers> {
+    let mut job = Numbers::new(broker, name, 1)?;
+    job.set("/sink", json!({"format": "delta", "path": NAME, "partitionBy": ["partition"]}));
+    job.set("/kafka/maxOffsetsPerTrigger", json!(100));
+    Ok(job)
+}
+
+fn table(job: &Numbers) -> PathBuf {
+    job.folders.outputs().join(NAME)
+}
+
+/// What another program does with the table, or finds in it.
+fn delta(job: &Numbers, what: &str, more: &[&str]) -> anyhow::Result<Value> {
+    let table = table(job);
+    let arguments = [OsStr::new(what), table.as_os_str()].into_iter().chain(more.iter().map(OsStr::new));
+    python_reader("delta.py", arguments)?.expect_success().with_context(|| format!("{what} {more:?}"))
+}
+
+/// The numbers that other readers find, ascending.
+fn read(job: &Numbers) -> anyhow::Result<Vec<u64>> {
+    let found = delta(job, "read", &["n"])?;
+    let rows = found["rows"].as_array().context("rows")?;
+    let mut numbers: Vec<_> = rows.iter().filter_map(|row| row["n"].as_u64()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+#[test]
+fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> anyhow::Result<()> {
+    let job = numbers(needs_broker!(), "delta-kill")?;
+    let watcher = DeltaWatcher::start(&table(&job), "n")?;
+    let log = job.folders.root().join("faults.log");
+    let steps: &[Step] = if environment::rounds(0, 1) == 1 { &Step::ALL } else { &SEAMS };
+    let (mut produced, mut kills) = (0_u64, 0);
+    for step in steps {
+        for moment in ["before", "after"] {
+            job.produce(0, produced..produced + 250)?;
+            produced += 250;
+            let fault = format!("{}:{moment}:1", step.name());
+            let killed = job.job_with_faults()?.env("FAULT_KILL", &fault).env("FAULT_LOG", &log);
+            let (ended, runner) = killed.env("DATA_PLATFORM_RECORDS_PER_BASE", "8").arg("--drain").run(TIMEOUT)?;
+            ensure!(ended == KILLED || ended == Ended::Code(0), "{fault}: {ended:?} {}", runner.last_lines());
+            kills += usize::from(ended == KILLED);
+        }
+    }
+    job.drain()?;
+    let watched = watcher.finish()?.expect_success()?;
+    ensure!(kills >= SEAMS.len() * 2, "only {kills} kills");
+    ensure!(read(&job)? == (0..produced).collect::<Vec<_>>(), "{kills} kills");
+    delta(&job, "check", &[])?;
+    job.audit()?;
+    println!("{kills} kills, {watched}");
+    Ok(())
+}
+
+#[test]
+fn another_writer_between_the_commits_does_no_harm() -> anyhow::Result<()> {
+    let job = numbers(needs_broker!(), "delta-others")?;
+    let mut produced = 300;
+    job.produce(0, 0..300)?;
+    job.drain()?;
+    // A job that runs meanwhile finds each of them when it publishes next.
+    let mut runner = job.job()?.start()?;
+    let theirs = r#"[{"n": 1000000, "topic": "x", "partition": 0, "offset": 1, "note": "theirs"}]"#;
+    for (what, arguments) in
+        [("append", vec![theirs]), ("optimize", vec![]), ("vacuum", vec![]), ("delete", vec!["n = 1000000"])]
+    {
+        delta(&job, what, &arguments)?;
+        job.produce(0, produced..produced + 300)?;
+        produced += 300;
+        job.wait_for_committed(&mut runner, produced)?;
+        runner.wait_for("the table", TIMEOUT, |_| (read(&job).ok()?.len() as u64 >= produced).then_some(()))?;
+    }
+    crate::sources::numbers::stop(runner)?;
+    ensure!(read(&job)? == (0..produced).collect::<Vec<_>>(), "after append, optimize, vacuum and delete");
+    job.audit()?;
+    ensure!(
+        job.ask(&["checkpoint", "verify", NAME])?.contains("the table has replaced"),
+        "the files were put together"
+    );
+    // Rows that others have put together are not taken back.
+    let (ended, runner) = Runner::command(["checkpoint", "rewind", NAME, "--to", "3", "--yes"])
+        .broker(&job.broker)
+        .folders(&job.folders)
+        .run(TIMEOUT)?;
+    ensure!(ended == Ended::Code(2), "{ended:?} {}", runner.last_lines());
+    ensure!(runner.stderr().contains("has put the rows of"), "{}", runner.stderr());
+    // Another schema holds the job, which says which column and both types, and goes on when the table fits again.
+    let other = r#"[{"n": "text", "topic": "x", "partition": 0, "offset": 1}]"#;
+    delta(&job, "overwrite", &[other])?;
+    job.produce(0, produced..produced + 10)?;
+    let said = job.drain_fails(2)?;
+    ensure!(said.contains("its column n is of type string, and the job writes bigint"), "{said}");
+    Ok(())
+}
