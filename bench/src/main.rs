@@ -4,6 +4,7 @@
 //! `data-platform-micro [RECORDS]` (default 1,000,000 events of 246 bytes, as `data-platform generate` writes them).
 
 mod sessions;
+mod values;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ fn main() {
     let mut batches = Vec::new();
     let ours = median(|| batches = decode(&source, &query, &events));
     report("decode", ours, records, bytes);
+    values::avro(&source, &query, &batches);
     report("decode with arrow-json", median(|| arrow_json(&events)), records, bytes);
     changes(records);
     let grouping = median(|| group(&query, &batches));

@@ -197,6 +197,12 @@ reasons! {
     OtherCluster, Stalled, "the brokers belong to another cluster than the checkpoint",
         "correct the address, or choose another checkpoint.name";
     SecretMissing, Stalled, "a secret cannot be read", "create the Secret; the job takes it up by itself";
+    SchemaRegistryUnreachable, Retrying, "the schema registry does not answer as it should",
+        "check kafka.schemaRegistry.url and the registry";
+    SchemaRegistryRefused, Stalled, "the schema registry refuses the job, or its certificate is not trusted",
+        "check username, password or token, and tls of kafka.schemaRegistry";
+    SchemaFileUnusable, Stalled, "the file with the schema of the values cannot be read",
+        "correct sources[].schema; the job takes it up by itself";
     BadRecord, Stalled, "a record cannot be read, and the job is to fail on it",
         "correct the producer, or keep such records aside with badRecords.action: deadLetter";
     TooManyBadRecords, Stalled, "too many records were bad", "look at the dead letters; correct producer or columns";

@@ -49,10 +49,10 @@ pub struct KafkaSpec {
     /// TLS to the brokers. Without it the connection is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
-    /// Login with name and password.
+    /// Login with name and password, or with a token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslSpec>,
-    /// Where the schemas of Avro values are found.
+    /// Where the schemas of values are found that have the id of one in front: Avro, Protobuf, JSON with `framing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schema_registry: Option<SchemaRegistrySpec>,
     /// Further settings of librdkafka, by their own names. Only harmless ones are allowed: time-outs, sizes, intervals,
@@ -123,19 +123,60 @@ pub struct TlsSpec {
     pub key_password: Option<SecretSource>,
 }
 
-/// Login with name and password.
+/// Login with name and password, or with a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.mechanism == 'OAUTHBEARER' || (has(self.username) && has(self.password))")
+        .message("this mechanism needs a name and a password: set username and password"),
+    validation = Rule::new("self.mechanism == 'OAUTHBEARER' || !has(self.oauth)")
+        .message("oauth is for OAUTHBEARER: leave it out, or write mechanism: OAUTHBEARER")
+        .field_path(".oauth"),
+    validation = Rule::new("self.mechanism != 'OAUTHBEARER' || has(self.oauth)")
+        .message("OAUTHBEARER needs a place where tokens come from: set oauth"),
+    validation = Rule::new("self.mechanism != 'OAUTHBEARER' || (!has(self.username) && !has(self.password))")
+        .message("OAUTHBEARER has no user name and password: leave them out, and set oauth.clientId and oauth.clientSecret")
+)]
 pub struct SaslSpec {
-    /// How the password travels: `PLAIN` (as it is; use it with tls only), `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    /// How a password travels: `PLAIN` (as it is; use it with tls only), `SCRAM-SHA-256` or `SCRAM-SHA-512`; or
+    /// `OAUTHBEARER`: a token instead of a password.
     pub mechanism: SaslMechanism,
-    /// User name.
-    pub username: SecretSource,
-    /// Password.
-    pub password: SecretSource,
+    /// User name. Another one is taken up by new connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<SecretSource>,
+    /// Password. Another one is taken up by new connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<SecretSource>,
+    /// Where the tokens of `OAUTHBEARER` come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OauthSpec>,
 }
 
-/// How a password travels to the broker.
+/// Tokens of an OpenID Connect provider, for a client id and its secret (the grant `client_credentials`). A token is
+/// asked for again when four fifths of its life are over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.tls) || self.tokenUrl.startsWith('https://')")
+    .message("tls is for an address that begins with https://: correct tokenUrl, or leave tls out")
+    .field_path(".tls"))]
+pub struct OauthSpec {
+    /// Token endpoint, such as `https://login.example.com/realms/kafka/protocol/openid-connect/token`.
+    #[schemars(length(min = 8, max = 1024), pattern(pattern::HTTP_URL))]
+    pub token_url: String,
+    /// Id of the client. Read at each request.
+    pub client_id: SecretSource,
+    /// Secret of the client. Read at each request.
+    pub client_secret: SecretSource,
+    /// Scope to ask for, if the provider wants one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub scope: Option<String>,
+    /// Certificates for https. Without it: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
+}
+
+/// How a job proves who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SaslMechanism {
     /// As it is; use it with TLS only.
@@ -147,15 +188,27 @@ pub enum SaslMechanism {
     /// Salted challenge and response over SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
+    /// A token.
+    #[serde(rename = "OAUTHBEARER")]
+    OauthBearer,
 }
 
-/// A Confluent-compatible schema registry. Over https it uses the certificates of `kafka.tls`.
+/// A schema registry with Confluent's API. Secrets are read at each request, so another password or certificate is taken
+/// up by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.username) == has(self.password)")
-    .message("username and password stand together: set both or neither"))]
+#[x_kube(
+    validation = Rule::new("has(self.username) == has(self.password)")
+        .message("username and password stand together: set both or neither"),
+    validation = Rule::new("!has(self.token) || !has(self.username)")
+        .message("token and username exclude each other: the registry takes one of them, leave the other one out")
+        .field_path(".token"),
+    validation = Rule::new("!has(self.tls) || self.url.startsWith('https://')")
+        .message("tls is for an address that begins with https://: correct url, or leave tls out")
+        .field_path(".tls")
+)]
 pub struct SchemaRegistrySpec {
-    /// Address, such as `https://registry:8081`. Over https the certificates of `tls` are used.
+    /// Address, such as `https://registry:8081`; of Apicurio with its path, `https://registry:8080/apis/ccompat/v7`.
     #[schemars(length(min = 8, max = 1024), pattern(pattern::HTTP_URL))]
     pub url: String,
     /// User name for HTTP basic authentication.
@@ -164,6 +217,12 @@ pub struct SchemaRegistrySpec {
     /// Password for HTTP basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretSource>,
+    /// Token for bearer authentication.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretSource>,
+    /// Certificates for https. Without it: those of `kafka.tls`; without that, too, those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
 }
 
 /// A secret value: a key of a Secret in the job's namespace, or a file where the runner runs. Never the value itself.

@@ -35,8 +35,8 @@ pub(crate) const CRON: &str =
     r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[-0-9*,/?]+( [-0-9*,/?]+){2}( [-0-9a-zA-Z*,/?]+){2})$";
 /// Name of a time zone. Whether there is such a zone is left to who knows them all.
 pub(crate) const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
-/// Address over HTTP.
-pub(crate) const HTTP_URL: &str = "^https?://[^/?#]+[^?#]*$";
+/// Address over HTTP, without a login in it.
+pub(crate) const HTTP_URL: &str = "^https?://[^/?#@]+[^?#]*$";
 
 /// What a pattern of this crate asks for, and an example. `None` for a pattern that is not ours.
 pub(crate) fn in_words(pattern: &str) -> Option<(&'static str, &'static str)> {

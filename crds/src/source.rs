@@ -17,6 +17,29 @@ use crate::quantity::{ByteSize, Period};
     validation = Rule::new("self.format != 'raw' || self.columns.all(c, c.from != 'field')")
         .message("a raw value has no fields: give every column a from, or write format: json")
         .field_path(".columns"),
+    validation = Rule::new("!has(self.schema) || self.format in ['avro', 'protobuf'] || !has(self.schema.file)")
+        .message("schema.file is for values of format avro or protobuf: leave it out")
+        .field_path(".schema.file"),
+    validation = Rule::new("!has(self.schema) || self.format == 'protobuf' || !has(self.schema.message)")
+        .message("schema.message is for values of format protobuf: leave it out")
+        .field_path(".schema.message"),
+    validation = Rule::new(
+        "!has(self.schema) || !has(self.schema.file) || self.format != 'protobuf' || has(self.schema.message)"
+    )
+        .message("a file may hold several messages: name the one that the values are in schema.message")
+        .field_path(".schema.file"),
+    validation = Rule::new("!has(self.framing) || self.framing == 'none' || self.format in ['json', 'cdc']")
+        .message(
+            "framing is for json and cdc: avro and protobuf have a schema id in front unless schema.file is set, raw is not parsed"
+        )
+        .field_path(".framing"),
+    validation = Rule::new(
+        "!has(self.schema) || !has(self.schema.subject) || \
+         (has(self.framing) && self.framing == 'confluent') || \
+         (self.format in ['avro', 'protobuf'] && !has(self.schema.file))"
+    )
+        .message("schema.subject is for values with a schema id in front: leave it out, or set framing: confluent")
+        .field_path(".schema.subject"),
     validation = Rule::new(
         "!has(self.eventTime) || \
          self.columns.exists(c, c.name == self.eventTime.column && c.type == 'timestamp')"
@@ -37,10 +60,19 @@ pub struct SourceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 249))]
     pub topic_pattern: Option<String>,
-    /// Format of the record's value: `json` (one object), `cdc` (flat or Debezium change data), `avro` (with a schema
-    /// registry) or `raw` (not parsed: only columns with `from`).
+    /// Format of the record's value: `json` (one object), `cdc` (flat or Debezium change data), `avro` or `protobuf` (with
+    /// a schema registry, or a schema from a file), or `raw` (not parsed: only columns with `from`, so `from: value` of
+    /// type string is plain text).
     #[serde(default)]
     pub format: SourceFormat,
+    /// What stands in front of a JSON value: `none`, or `confluent`: five bytes, 0 and the id of a schema, which
+    /// `kafka.schemaRegistry` must know. With it a value of format `cdc` may be Avro as well: its schema says so. Values of
+    /// format `avro` and `protobuf` always have it, unless `schema.file` is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub framing: Option<Framing>,
+    /// Which schemas the values have. Without it: those that `kafka.schemaRegistry` knows by the id in front of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<SchemaSpec>,
     /// The columns that the query may use.
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
@@ -79,10 +111,55 @@ pub enum SourceFormat {
     /// `operation_type`, `database`, `schema_name`, `table_name`, `before`, `after`, `event_time`, `transaction_id`,
     /// `log_sequence_number`, `is_snapshot`.
     Cdc,
-    /// Avro, by the schema id in front of each value and `kafka.schemaRegistry`.
+    /// Avro, by the schema id in front of each value and `kafka.schemaRegistry`, or by `schema.file`.
     Avro,
+    /// Protobuf, by the schema id in front of each value and `kafka.schemaRegistry`, or by `schema.file`.
+    Protobuf,
     /// Not parsed: only columns with `from`.
     Raw,
+}
+
+/// What stands in front of a JSON value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Framing {
+    /// Nothing.
+    None,
+    /// Five bytes: 0 and the id of a schema, as the serializers of schema registries write them.
+    Confluent,
+}
+
+/// Which schemas the values of a source have.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SchemaSpec {
+    /// File with the schema of values that have no id in front: of `avro` a schema (JSON), of `protobuf` a `.proto` file
+    /// or a descriptor set (`protoc --descriptor_set_out --include_imports`). In a pod it lies in one of `pod.volumes`.
+    /// Read when the job starts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub file: Option<String>,
+    /// Subject under which the schema must be registered; an id that it does not have makes the record bad
+    /// (`foreign_schema`). Without it any schema will do that has the columns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub subject: Option<String>,
+    /// Full name of the message in the file, of format `protobuf`: `shop.v1.Order`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub message: Option<String>,
+}
+
+impl SourceSpec {
+    /// Whether the id of a schema stands in front of each value.
+    pub fn has_schema_ids(&self) -> bool {
+        let of_file = self.schema.as_ref().is_some_and(|schema| schema.file.is_some());
+        match self.format {
+            SourceFormat::Avro | SourceFormat::Protobuf => !of_file,
+            SourceFormat::Json | SourceFormat::Cdc => self.framing == Some(Framing::Confluent),
+            SourceFormat::Raw => false,
+        }
+    }
 }
 
 /// When an event happened, and how long late ones are waited for.

@@ -76,10 +76,11 @@ use crate::source::{BadRecordsSpec, DeduplicateSpec, LateRowsSpec, ReferenceSpec
         .message("two outputs have the same name: give each its own")
         .field_path(".outputs"),
     validation = Rule::new(
-        "!has(self.sources) || self.sources.all(s, s.format != 'avro') || \
-         (has(self.kafka) && has(self.kafka.schemaRegistry))"
+        "!has(self.sources) || (has(self.kafka) && has(self.kafka.schemaRegistry)) || \
+         self.sources.all(s, (!has(s.framing) || s.framing == 'none') && \
+         (!(s.format in ['avro', 'protobuf']) || (has(s.schema) && has(s.schema.file))))"
     )
-        .message("avro values need their schemas: set kafka.schemaRegistry")
+        .message("values with schema ids need their schemas: set kafka.schemaRegistry, or schema.file of the source")
         .field_path(".kafka")
 )]
 pub struct StreamingJobSpec {

@@ -13,7 +13,10 @@ pub mod places;
 pub mod reader;
 pub mod record;
 pub mod reference;
+pub mod registry;
 pub mod routes;
+pub mod schemas;
+mod web;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +25,7 @@ use data_platform_crds::kafka::StartingOffsets;
 
 use crate::offsets::{Bounds, Partitions};
 use crate::source::record::Record;
+use crate::source::schemas::Schemas;
 use crate::stop::StopSignal;
 
 /// Who answers, and which topics there are.
@@ -121,6 +125,11 @@ pub trait Source: Send {
 
     /// Tells Kafka's group the next offsets, for lag tools. Nothing depends on it.
     fn tell_group(&mut self, positions: &Partitions<i64>);
+
+    /// The schemas of those who write to it; none where nothing says otherwise.
+    fn schemas(&self) -> Arc<Schemas> {
+        Arc::new(Schemas::none())
+    }
 }
 
 /// Why a source cannot go on.
@@ -219,6 +228,30 @@ pub enum SourceError {
         offset: i64,
         /// The client's word.
         detail: String,
+    },
+    /// The schema registry does not answer, or not with a schema.
+    #[error("the schema registry at {url} does not answer as it should: {detail}")]
+    RegistryUnreachable {
+        /// Its address.
+        url: String,
+        /// What happened.
+        detail: String,
+    },
+    /// The schema registry refuses the login, or its certificate is not trusted.
+    #[error("the schema registry at {url} refuses us: {detail}")]
+    RegistryRefused {
+        /// Its address.
+        url: String,
+        /// What happened.
+        detail: String,
+    },
+    /// The file with the schema of the values cannot be used.
+    #[error("the schema in {path} cannot be used: {problem}")]
+    SchemaFile {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// Told to stop.
     #[error("stopped")]

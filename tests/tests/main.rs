@@ -28,3 +28,4 @@ mod sources;
 mod state;
 mod tidy;
 mod topics;
+mod values;

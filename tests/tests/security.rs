@@ -1,5 +1,7 @@
 //! TLS and logins on a real broker: what works, what is refused and how it is told, and that no secret shows anywhere.
 
+mod rotation;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -25,7 +27,7 @@ fn secured() -> anyhow::Result<Arc<Broker>> {
         return Ok(broker);
     }
     let user = format!("{USER}:{PASSWORD}");
-    let broker = Broker::private(&["--ssl", "--sasl-ssl", "--sasl-plaintext", "--user", &user])?;
+    let broker = Broker::private(&["--ssl", "--sasl-ssl", "--sasl-plaintext", "--oauth", "--user", &user])?;
     let broker = Arc::new(broker);
     *shared = Arc::downgrade(&broker);
     Ok(broker)

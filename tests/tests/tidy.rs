@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 const LINES_MAX: usize = 750;
 
 /// Files of the runner that read or write files of their own accord, with the reason.
-const TOUCH_FILES: [(&str, &str); 11] = [
+const TOUCH_FILES: [(&str, &str); 12] = [
     ("storage", "checkpoints and outputs"),
     ("delta/footer", "the end of a file of a Delta table"),
     ("tables", "tables that queries read"),
@@ -20,6 +20,7 @@ const TOUCH_FILES: [(&str, &str); 11] = [
     ("source/kafka/config", "secrets"),
     ("config", "the job"),
     ("commands", "what the command line names"),
+    ("source/schemas", "schemas of values"),
     ("pipeline/memory", "/proc"),
     ("telemetry", "the log file"),
     ("generate", "what the command line names"),

@@ -88,12 +88,8 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("isolation.level", "it has its own field", "use kafka.isolationLevel"),
     ("security.protocol", "it follows from tls and sasl", "use kafka.tls and kafka.sasl"),
     ("sasl.kerberos", "it may run a program, and Kerberos is not supported", "use kafka.sasl with SCRAM-SHA-512"),
-    (
-        "sasl.oauthbearer",
-        "it may call any address, and OAUTHBEARER is not supported",
-        "use kafka.sasl with SCRAM-SHA-512",
-    ),
-    ("enable.sasl.oauthbearer", "OAUTHBEARER is not supported", "use kafka.sasl with SCRAM-SHA-512"),
+    ("sasl.oauthbearer", "it may call any address, and has its own field", "use kafka.sasl.oauth"),
+    ("enable.sasl.oauthbearer", "it has its own field", "use kafka.sasl.oauth"),
     ("sasl.", "it has its own field, and a secret never stands in a job", "use kafka.sasl"),
     (
         "enable.ssl.certificate.verification",

@@ -25,6 +25,22 @@ impl Validation {
             }
         }
         let sends_password = kafka.sasl.as_ref().is_some_and(|sasl| sasl.mechanism == SaslMechanism::Plain);
+        let oauth = kafka.sasl.as_ref().and_then(|sasl| sasl.oauth.as_ref());
+        if oauth.is_some() && kafka.tls.is_none() {
+            let message = "OAUTHBEARER sends the token unencrypted where there is no tls";
+            self.warning(path.field("sasl").field("mechanism"), message, "set tls: {}");
+        }
+        if oauth.is_some_and(|oauth| oauth.token_url.starts_with("http://")) {
+            let message = "the client's secret is sent unencrypted to an address that begins with http://";
+            self.warning(path.field("sasl").field("oauth").field("tokenUrl"), message, "use https://");
+        }
+        if let Some(registry) = &kafka.schema_registry
+            && registry.url.starts_with("http://")
+            && (registry.password.is_some() || registry.token.is_some())
+        {
+            let message = "the login is sent unencrypted to an address that begins with http://";
+            self.warning(path.field("schemaRegistry").field("url"), message, "use https://");
+        }
         if sends_password && kafka.tls.is_none() {
             let message = "PLAIN sends the password unencrypted where there is no tls";
             self.warning(path.field("sasl").field("mechanism"), message, "set tls: {}, or use SCRAM-SHA-512");

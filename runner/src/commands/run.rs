@@ -34,9 +34,11 @@ use crate::pipeline::status::{JobStatus, SharedStatus};
 use crate::pipeline::streaming::{Ended, Environment, Observe, RunMode, StreamingJob};
 use crate::sink::SinkPlan;
 use crate::source::Trouble;
-use crate::source::kafka::config::{Secrets, consumer_settings, secrets_folder, shown};
+use crate::source::kafka::config::{SecretWatch, Secrets, consumer_settings, secrets_folder, shown};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
+use crate::source::registry::HttpRegistry;
 use crate::source::routes::TopicRoutes;
+use crate::source::schemas::{Registry, Schemas};
 use crate::stop::StopSignal;
 use crate::storage::location::Location;
 
@@ -102,6 +104,10 @@ impl Running {
             stop: self.stop.clone(),
             make_source: self.source_maker(planned, options),
             observe: self.observer(),
+            secrets_changed: {
+                let watch = SecretWatch::of_all(&planned.kafka(), &options.secrets);
+                Box::new(move || watch.is_changed())
+            },
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
             JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
@@ -129,6 +135,13 @@ impl Running {
         let (servers, secrets) = (planned.bootstrap_servers(options), options.secrets.clone());
         let (queue_bytes, patient) = (options.memory.queue as usize, options.mode == RunMode::Continuous);
         let trouble = self.trouble.clone();
+        let sources = &planned.loaded.job.spec.sources;
+        let with_subjects =
+            sources.iter().filter_map(|source| source.schema.as_ref()).any(|schema| schema.subject.is_some());
+        let registry =
+            HttpRegistry::of(&kafka, &secrets, with_subjects).map(|registry| Box::new(registry) as Box<dyn Registry>);
+        // Kept for as long as the process: an id never means another schema.
+        let schemas = Arc::new(Schemas::new(registry, patient, trouble.clone()));
         Box::new(move |partitions_known| {
             let settings = KafkaSourceSettings {
                 job: &job,
@@ -140,6 +153,7 @@ impl Running {
                 partitions_known,
                 patient,
                 trouble: trouble.clone(),
+                schemas: Arc::clone(&schemas),
             };
             Ok(Box::new(KafkaSource::new(settings)))
         })

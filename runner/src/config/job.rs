@@ -25,7 +25,7 @@ use crate::sink::table::{FileFormat, TableSettings};
 use crate::sink::topic::producer::{KafkaProducer, MakeProducer};
 use crate::sink::{SinkError, SinkPlan};
 use crate::source::dead_letter;
-use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings};
+use crate::source::kafka::config::{ClientPurpose, Secrets, client_settings, tokens};
 use crate::source::routes::TopicRoutes;
 use crate::storage::location::Location;
 use crate::transform::{BatchClock, Deduplication};
@@ -219,7 +219,7 @@ impl PlannedJob {
             let purpose = ClientPurpose { job: &job, bootstrap_servers: &servers, queue_bytes: 0, partitions: 1 };
             let settings = client_settings(&kafka, &purpose, &secrets);
             let settings = settings.map_err(|error| SinkError::Secret(error.to_string()))?;
-            Ok(Rc::new(KafkaProducer::new(topic, too_large, settings)?))
+            Ok(Rc::new(KafkaProducer::new(topic, too_large, settings, tokens(&kafka, &secrets))?))
         })
     }
 }

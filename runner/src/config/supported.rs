@@ -30,8 +30,8 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     for (index, source) in job.sources.iter().enumerate() {
         let place = spec().field("sources").index(index).field("format");
         match source.format {
-            SourceFormat::Json | SourceFormat::Cdc | SourceFormat::Raw => {}
-            SourceFormat::Avro => refuse(place, "format avro", "use format: json"),
+            SourceFormat::Json | SourceFormat::Cdc | SourceFormat::Raw | SourceFormat::Avro => {}
+            SourceFormat::Protobuf => refuse(place, "format protobuf", "use format: avro or json"),
         }
     }
     for (index, reference) in job.references.iter().enumerate() {
@@ -147,7 +147,8 @@ mod tests {
         use serde_json::json;
         assert!(problems(json!({})).is_empty());
         assert!(problems(json!({"sink": {"format": "delta", "path": "p"}})).is_empty());
-        let source = json!({"name": "s", "topics": ["t"], "format": "avro", "columns": [{"name": "a", "type": "int"}]});
+        let source =
+            json!({"name": "s", "topics": ["t"], "format": "protobuf", "columns": [{"name": "a", "type": "int"}]});
         assert_eq!(problems(json!({"sources": [source, source]})).len(), 2);
         let references = json!([
             {"name": "r", "format": "csv", "path": "p"}, {"name": "t", "format": "delta", "path": "s3://b/p"},

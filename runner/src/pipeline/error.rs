@@ -153,6 +153,21 @@ impl From<SourceError> for JobError {
             SourceError::Settings(_) => {
                 Self::user(Reason::SettingsRefused, message, "correct kafka.config or kafka.tls")
             }
+            SourceError::RegistryUnreachable { .. } => Self::passing(
+                Reason::SchemaRegistryUnreachable,
+                message,
+                "check kafka.schemaRegistry.url, and that the registry runs and can be reached from here",
+            ),
+            SourceError::RegistryRefused { .. } => Self::user(
+                Reason::SchemaRegistryRefused,
+                message,
+                "check username, password or token, and tls of kafka.schemaRegistry, and that its user may read schemas",
+            ),
+            SourceError::SchemaFile { .. } => Self::user(
+                Reason::SchemaFileUnusable,
+                message,
+                "correct the file, or sources[].schema and the columns; a job in a pod takes it up by itself",
+            ),
             SourceError::BadRecord { .. } => Self::user(
                 Reason::BadRecord,
                 message,

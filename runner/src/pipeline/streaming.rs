@@ -210,6 +210,8 @@ pub struct Environment {
     pub make_source: MakeSource,
     /// Sees every commit, and the microseconds from its latest event.
     pub observe: Observe,
+    /// Whether a secret is another one than when this was asked last.
+    pub secrets_changed: Box<dyn Fn() -> bool>,
 }
 
 /// Sees a commit, and the microseconds from its latest event.
@@ -266,7 +268,7 @@ impl StreamingJob {
 
     /// Decides what an error means, and waits where waiting helps.
     fn recover(&mut self, error: JobError, trouble: &mut Trouble) -> Result<(), JobError> {
-        let Environment { clock, status, stop, .. } = &self.environment;
+        let Environment { clock, status, .. } = &self.environment;
         status.update(|status| status.reloads += 1);
         let bounded = self.settings.mode != RunMode::Continuous;
         match error.retry {
@@ -304,8 +306,32 @@ impl StreamingJob {
         tracing::warn!(reason = error.reason.name(), retry_in_ms = pause.as_millis() as u64, "{}", error.in_full());
         // Locks and connections are let go while waiting.
         self.access = None;
-        stop.wait(pause);
+        self.wait(pause, error.reason);
         Ok(())
+    }
+
+    /// Waits; after a refused login until another secret is there, at most.
+    fn wait(&self, pause: Duration, reason: Reason) {
+        let Environment { stop, secrets_changed, .. } = &self.environment;
+        let is_login = matches!(
+            reason,
+            Reason::AuthenticationFailed
+                | Reason::SchemaRegistryRefused
+                | Reason::SettingsRefused
+                | Reason::SecretMissing
+        );
+        if !is_login {
+            stop.wait(pause);
+            return;
+        }
+        let mut left = pause;
+        while !left.is_zero() {
+            let step = left.min(SECRET_PAUSE);
+            if stop.wait(step) || secrets_changed() {
+                return;
+            }
+            left -= step;
+        }
     }
 
     async fn run_from_log(&mut self, trouble: &mut Trouble) -> Result<Ended, JobError> {

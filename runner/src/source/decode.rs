@@ -26,16 +26,20 @@ use datafusion::arrow::array::{RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::SchemaRef;
 
 pub use self::bad::{BadDetail, BadReason, BadRecord};
-pub use self::plan::{DecodeColumn, DecodePlan, PlanError, ValueFormat, arrow_type, declared_schema};
+pub use self::plan::{DecodeColumn, DecodePlan, PlanError, SchemaPlan, ValueFormat, arrow_type, declared_schema};
 pub(crate) use self::time::timestamp_of_text;
 
+use self::avro::{Located, Program};
 use self::bad::{Fault, before_the_json};
 use self::cdc::{Change, Changes};
 use self::column::{Column, Limits, Scratch};
 use self::fields::{Fields, Place};
 use self::scan::{Kind, RECORD_BYTES_MAX, Slot};
+use self::schemas::{Entry, Known};
 use super::record::Record;
+use super::schemas::{SchemaKind, WriterSchema};
 
+mod avro;
 mod bad;
 mod cdc;
 mod column;
@@ -44,10 +48,12 @@ mod nested;
 mod number;
 mod plan;
 mod scan;
+mod schemas;
 mod simd;
 mod steps;
 mod text;
 mod time;
+mod typed;
 mod views;
 
 #[cfg(test)]
@@ -69,6 +75,14 @@ pub struct Decoder {
     unmeasured: usize,
     /// Headers are counted only when they are built.
     has_headers: bool,
+    /// The schemas of values that have one.
+    schemas: Option<Known>,
+    /// By column: where it lies in a value that is read by its schema.
+    located: Vec<Located>,
+    /// Some column holds the whole value, which has to be written as JSON for it.
+    writes_json: bool,
+    /// Reused memory: a value as JSON.
+    json: String,
 }
 
 /// What a value must be.
@@ -78,6 +92,8 @@ enum ValueCheck {
     Change,
     Json,
     Text,
+    /// Read by its schema.
+    Typed,
     Nothing,
 }
 
@@ -93,6 +109,8 @@ struct Reader {
 enum Origin {
     /// A field of the value.
     Field(Place),
+    /// A field of a value that is read by its schema.
+    Typed,
     /// A part of the change that the value is.
     Change(cdc::Part),
     /// The value as a whole, or what Kafka keeps beside it.
@@ -113,12 +131,17 @@ impl Decoder {
             changes = Some(Changes::new(&mut places));
             places
         } else {
-            let paths = paths.map(|(index, column)| (index, column.path.as_slice()));
+            let is_text = plan.format != ValueFormat::Avro;
+            let paths = paths.filter(|_| is_text).map(|(index, column)| (index, column.path.as_slice()));
             (fields, places) = Fields::new(paths, plan.max_depth);
             changes = None;
             places.into_iter()
         };
-        let columns = plan.columns.iter().map(|column| Reader::new(column, changes.is_some(), &mut places)).collect();
+        let columns = plan.columns.iter().map(|column| Reader::new(column, plan.format, &mut places)).collect();
+        let holds_text =
+            |column: &DecodeColumn| column.origin == ColumnOrigin::Value && column.column_type != ColumnType::Binary;
+        let schemas = plan.schemas.clone();
+        let schemas = schemas.map(|schemas| Known::new(schemas, plan.format, &plan.columns, plan.max_depth));
         Self {
             fields,
             columns,
@@ -132,7 +155,33 @@ impl Decoder {
             rows: 0,
             unmeasured: 0,
             has_headers: plan.columns.iter().any(|column| column.built && column.origin == ColumnOrigin::Headers),
+            schemas,
+            located: vec![Located::Absent; plan.columns.len()],
+            writes_json: plan.format == ValueFormat::Avro && plan.columns.iter().any(holds_text),
+            json: String::new(),
         }
+    }
+
+    /// The id of the schema that must be learned before a record can be decoded, if there is one. Of one that nobody
+    /// knows the record is bad.
+    #[inline]
+    pub fn schema_needed(&self, record: &Record<'_>) -> Option<u32> {
+        self.schemas.as_ref()?.id_needed(record.value?)
+    }
+
+    /// The file whose schema must be learned before the first record, and its language.
+    pub fn schema_file_needed(&self) -> Option<(&str, SchemaKind)> {
+        Some((self.schemas.as_ref()?.file_needed()?, SchemaKind::Avro))
+    }
+
+    /// The declared columns in words, for messages.
+    pub fn declared(&self) -> String {
+        self.schemas.as_ref().map(Known::declared).unwrap_or_default()
+    }
+
+    /// Takes up a schema, for ever. Gives what is wrong with it, if so: then every record of it is bad.
+    pub fn learn(&mut self, schema: &WriterSchema) -> Option<Arc<str>> {
+        self.schemas.as_mut()?.learn(schema)
     }
 
     /// Appends a row for a record; gives the event's time, in microseconds since 1970, if the source declares one.
@@ -151,7 +200,7 @@ impl Decoder {
                 self.unmeasured += record.value.map_or(0, <[u8]>::len) + record.key.map_or(0, <[u8]>::len);
                 Ok(event_time)
             }
-            Err(fault) => Err(self.take_back(fault)),
+            Err(fault) => Err(self.take_back(fault, record.value.unwrap_or_default())),
         }
     }
 
@@ -198,12 +247,72 @@ impl Decoder {
         if value.len() > self.max_record_bytes {
             return Err(Fault::new(BadReason::TooLarge, "the value is longer than the source's maxRecordBytes"));
         }
-        let parsed = self.parse(value).map_err(|fault| before_the_json(value, fault));
-        let (text, change) = parsed?;
+        if self.schemas.is_some() {
+            return self.append_by_schema(record, value, latest_event_time);
+        }
+        self.append_text(record, value, latest_event_time).map_err(|fault| match fault.column {
+            None => before_the_json(value, fault),
+            Some(_) => fault,
+        })
+    }
+
+    #[inline(always)]
+    fn append_text(&mut self, record: &Record<'_>, value: &[u8], latest_event_time: i64) -> Result<Option<i64>, Fault> {
+        let (text, change) = self.parse(value)?;
         for (index, reader) in self.columns.iter_mut().enumerate() {
             let read = reader.read(record, text, change, &self.fields, &mut self.scratch);
             read.map_err(|fault| fault.of_column(index))?;
         }
+        self.event_time(latest_event_time)
+    }
+
+    /// A value that says, or whose source says, by which schema it was written.
+    fn append_by_schema(
+        &mut self,
+        record: &Record<'_>,
+        value: &[u8],
+        latest_event_time: i64,
+    ) -> Result<Option<i64>, Fault> {
+        let Some(schemas) = &self.schemas else { return Ok(None) };
+        let (entry, body) = schemas.entry(value)?;
+        let moved = |fault: Fault| fault.moved(value.len() - body.len());
+        match entry {
+            Entry::Bad(reason, _) => Err(Fault::at(*reason, 1, "the record cannot be read by its schema")),
+            Entry::Text => self.append_text(record, body, latest_event_time).map_err(moved),
+            Entry::Avro(program) if self.check == ValueCheck::Change => {
+                let mut json = std::mem::take(&mut self.json);
+                json.clear();
+                let written = program.write_json(body, &mut json).map_err(moved);
+                let appended = written.and_then(|()| {
+                    // Places in the JSON are none in the value.
+                    let without_place = |fault| Fault { position: None, ..fault };
+                    self.append_text(record, json.as_bytes(), latest_event_time).map_err(without_place)
+                });
+                self.json = json;
+                appended
+            }
+            Entry::Avro(program) => {
+                self.located.fill(Located::Absent);
+                program.locate(body, &mut self.located).map_err(moved)?;
+                if self.writes_json {
+                    self.json.clear();
+                    program.write_json(body, &mut self.json).map_err(moved)?;
+                }
+                for (index, reader) in self.columns.iter_mut().enumerate() {
+                    let read = match reader.origin {
+                        Origin::Record(origin) => reader.read_origin(origin, record, &self.json),
+                        _ => reader.read_located(program, body, self.located[index], &mut self.scratch).map_err(moved),
+                    };
+                    read.map_err(|fault| fault.of_column(index))?;
+                }
+                self.event_time(latest_event_time)
+            }
+        }
+    }
+
+    /// The time of the record that was appended last, which must not lie in the future.
+    #[inline(always)]
+    fn event_time(&self, latest_event_time: i64) -> Result<Option<i64>, Fault> {
         let Some(index) = self.event_time else { return Ok(None) };
         let event_time = self.columns[index].column.last_micros();
         if event_time.is_some_and(|event_time| event_time > latest_event_time) {
@@ -221,7 +330,7 @@ impl Decoder {
             ValueCheck::JsonObject => self.fields.read(text)?,
             ValueCheck::Change => return Ok((text, self.read_change(text)?)),
             ValueCheck::Json => self.fields.check_value(text)?,
-            ValueCheck::Text | ValueCheck::Nothing => {}
+            ValueCheck::Text | ValueCheck::Typed | ValueCheck::Nothing => {}
         }
         Ok((text, Change::default()))
     }
@@ -239,13 +348,18 @@ impl Decoder {
 
     /// Undoes what a bad record has appended.
     #[cold]
-    fn take_back(&mut self, fault: Fault) -> BadRecord {
+    fn take_back(&mut self, fault: Fault, value: &[u8]) -> BadRecord {
         for reader in self.columns.iter_mut().filter(|reader| reader.built) {
             reader.column.truncate(self.rows);
         }
         let column = fault.column.and_then(|index| self.columns.get(index as usize));
         let column = column.map(|column| Arc::clone(&column.name));
-        BadRecord { reason: fault.reason, detail: BadDetail { column, position: fault.position, what: fault.what } }
+        let is_about_schema =
+            matches!(fault.reason, BadReason::UnknownSchema | BadReason::ForeignSchema | BadReason::IncompatibleSchema);
+        let schemas = self.schemas.as_ref().filter(|_| is_about_schema);
+        let schema = schemas.and_then(|schemas| schemas.about(value));
+        let detail = BadDetail { column, position: fault.position, what: fault.what, schema };
+        BadRecord { reason: fault.reason, detail }
     }
 }
 
@@ -256,6 +370,7 @@ impl ValueCheck {
         match plan.format {
             ValueFormat::JsonObject => Self::JsonObject,
             ValueFormat::Change => Self::Change,
+            ValueFormat::Avro => Self::Typed,
             ValueFormat::Raw if whole_values.clone().any(|column_type| *column_type == ColumnType::Json) => Self::Json,
             ValueFormat::Raw if whole_values.any(|column_type| *column_type == ColumnType::String) => Self::Text,
             ValueFormat::Raw => Self::Nothing,
@@ -266,7 +381,7 @@ impl ValueCheck {
     #[inline(always)]
     fn text(self, value: &[u8]) -> Result<&str, Fault> {
         match self {
-            Self::Nothing => Ok(""),
+            Self::Nothing | Self::Typed => Ok(""),
             Self::JsonObject | Self::Change | Self::Json | Self::Text => {
                 simdutf8::basic::from_utf8(value).map_err(|_| Fault::new(BadReason::Utf8, "the value is not UTF-8"))
             }
@@ -275,12 +390,15 @@ impl ValueCheck {
 }
 
 impl Reader {
-    fn new(column: &DecodeColumn, of_change: bool, places: &mut impl Iterator<Item = Place>) -> Self {
+    fn new(column: &DecodeColumn, format: ValueFormat, places: &mut impl Iterator<Item = Place>) -> Self {
         let limits = Limits { min: column.min_length, max: column.max_length };
         Self {
             name: Arc::clone(&column.name),
             origin: match column.origin {
-                ColumnOrigin::Field if of_change => Origin::Change(cdc::Part::new(&column.path, places)),
+                ColumnOrigin::Field if format == ValueFormat::Change => {
+                    Origin::Change(cdc::Part::new(&column.path, places))
+                }
+                ColumnOrigin::Field if format == ValueFormat::Avro => Origin::Typed,
                 ColumnOrigin::Field => Origin::Field(places.next().expect("each field column has given a path")),
                 origin => Origin::Record(origin),
             },
@@ -346,6 +464,36 @@ impl Reader {
             Origin::Record(origin) => {
                 let origin = *origin;
                 self.read_origin(origin, record, text)
+            }
+            Origin::Typed => unreachable!("fields of typed values are read where they were located"),
+        }
+    }
+
+    /// Appends the column's value of a record that was read by its schema, or only checks it.
+    fn read_located(
+        &mut self,
+        program: &Program,
+        value: &[u8],
+        located: Located,
+        scratch: &mut Scratch,
+    ) -> Result<(), Fault> {
+        match located {
+            Located::Absent if self.required => Err(Fault::new(BadReason::MissingField, ABSENT)),
+            Located::Null if self.required => Err(Fault::new(BadReason::MissingField, "required, but null")),
+            Located::Absent | Located::Null => {
+                if self.built {
+                    self.column.push_null();
+                }
+                Ok(())
+            }
+            Located::Blocked { position } => {
+                Err(Fault::at(BadReason::WrongType, position as usize, "expected a record on the way along the path"))
+            }
+            Located::At { position, read } => {
+                if !self.built {
+                    self.column.truncate(0);
+                }
+                program.read(value, position, read, &mut self.column, scratch)
             }
         }
     }

@@ -4,3 +4,4 @@ pub mod config;
 pub mod consumer;
 mod context;
 mod native;
+pub mod token;

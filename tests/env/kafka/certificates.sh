@@ -9,6 +9,7 @@
 #   server-keystore.pem                      both in one file, as Kafka wants them
 #   client.pem client.key                    a client
 #   client-encrypted.key client-key.password the same key under a password
+#   token.key jwks.json                      RSA: what tokens are signed with, and what a broker checks them by
 #   stranger-ca.pem stranger.pem stranger.key  an authority and a client that the broker does not know
 set -euo pipefail
 
@@ -45,5 +46,10 @@ openssl pkcs8 -topk8 -v2 aes-256-cbc -in client.key -passout file:client-key.pas
   -out client-encrypted.key 2>openssl.log
 authority stranger-ca
 signed stranger stranger-ca clientAuth DNS:stranger
+openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out token.key 2>openssl.log
+modulus=$(openssl rsa -in token.key -noout -modulus 2>openssl.log | sed 's/^Modulus=//')
+# shellcheck disable=SC2059  # the text is hexadecimal digits
+modulus=$(printf "$(sed 's/../\\x&/g' <<<"$modulus")" | base64 -w0 | tr '+/' '-_' | tr -d '=')
+echo "{\"keys\":[{\"kty\":\"RSA\",\"kid\":\"tests\",\"alg\":\"RS256\",\"use\":\"sig\",\"e\":\"AQAB\",\"n\":\"$modulus\"}]}" >jwks.json
 rm -f openssl.log ./*.srl
 touch .complete

@@ -15,6 +15,8 @@
 #   --ssl              a listener SSL: TLS, and clients must show a certificate
 #   --sasl-ssl         a listener SASL_SSL: TLS, then login
 #   --sasl-plaintext   a listener SASL_PLAINTEXT: login without TLS
+#   --oauth            the SASL listeners also take tokens (OAUTHBEARER) of https://tests for "kafka" that are signed with
+#                      DIR/certificates/token.key; a user's name is the claim "sub"
 #   --user NAME:WORD   a user who may log in by PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 (default: alice:alice-secret);
 #                      neither part has a comma or a quote
 #   --host ADDRESS     every listener is at this address instead of 127.0.0.1 (the one at which pods reach this machine)
@@ -134,12 +136,13 @@ free_ports() {
 first_configuration() {
   local port=$1 dir=$2
   shift 2
-  local listeners=(PLAINTEXT) hosts=() host=$HOST users=() extra=() certificates=$dir/certificates first=''
+  local listeners=(PLAINTEXT) hosts=() host=$HOST users=() extra=() certificates=$dir/certificates first='' oauth=''
   while (($# > 0)); do
     case $1 in
       --ssl) listeners+=(SSL) ;;
       --sasl-ssl) listeners+=(SASL_SSL) ;;
       --sasl-plaintext) listeners+=(SASL_PLAINTEXT) ;;
+      --oauth) oauth=,OAUTHBEARER ;;
       --user) users+=("$2"); shift ;;
       --host) host=$2; shift ;;
       --join) first=$(realpath "$2"); shift ;;
@@ -227,17 +230,26 @@ PROPERTIES
     for listener in sasl_ssl sasl_plaintext; do
       [[ " ${listeners[*]} " == *" ${listener^^} "* ]] || continue
       cat <<PROPERTIES
-listener.name.$listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.$listener.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512$oauth
 listener.name.$listener.plain.sasl.jaas.config=$plain;
 listener.name.$listener.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.$listener.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+PROPERTIES
+      [[ -n $oauth ]] || continue
+      cat <<PROPERTIES
+listener.name.$listener.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;
+listener.name.$listener.oauthbearer.sasl.server.callback.handler.class=org.apache.kafka.common.security.oauthbearer.OAuthBearerValidatorCallbackHandler
+listener.name.$listener.oauthbearer.sasl.oauthbearer.jwks.endpoint.url=file://$certificates/jwks.json
+listener.name.$listener.oauthbearer.sasl.oauthbearer.expected.audience=kafka
+listener.name.$listener.oauthbearer.connections.max.reauth.ms=3600000
+listener.name.$listener.oauthbearer.sasl.oauthbearer.expected.issuer=https://tests
 PROPERTIES
     done
     ((${#extra[@]} == 0)) || printf '%s\n' "${extra[@]}"
   } >"$dir/server.properties.partial"
 
   local scram=()
-  if [[ " ${listeners[*]} " == *SSL* ]]; then
+  if [[ " ${listeners[*]} " == *SSL* || -n $oauth ]]; then
     "$HERE/certificates.sh" "$certificates" "$host"
   fi
   if [[ " ${listeners[*]} " == *SASL* ]]; then
@@ -277,6 +289,11 @@ up() {
   JAVA+=(-cp "${classpath%:}")
 
   [[ -f $dir/server.properties ]] || first_configuration "$port" "$dir" "$@"
+  # Files are not among the places from which a broker takes keys, unless it is told.
+  local keys
+  keys=$(sed -n 's/^.*jwks.endpoint.url=//p' "$dir/server.properties" 2>/dev/null | head -n 1)
+  [[ -z $keys ]] || JAVA=("${JAVA[0]}" -Dorg.apache.kafka.sasl.oauthbearer.allowed.urls="$keys"
+    -Dorg.apache.kafka.sasl.oauthbearer.allowed.files="${keys#file://}" "${JAVA[@]:1}")
   local address pid options=() waited
   address=$(awk '$1 == "PLAINTEXT" { print $2 }' "$dir/addresses")
   if ! pid=$(running "$dir"); then

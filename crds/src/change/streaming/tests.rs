@@ -50,6 +50,8 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("sources/0/topics", json!(["t", "u"]), POD),
         ("sources/0/topicPattern", json!("t.*"), POD),
         ("sources/0/format", json!("cdc"), FRESH),
+        ("sources/0/framing", json!("confluent"), POD),
+        ("sources/0/schema", json!({"subject": "t-value"}), POD),
         ("sources/0/maxDepth", json!(9), POD),
         ("sources/0/maxRecordBytes", json!("2Mi"), POD),
         ("sources/0/eventTime/column", json!("v"), FRESH),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::args::RewindArgs;
 use crate::checkpoint::job_state::JobState;
@@ -25,6 +26,7 @@ use crate::pipeline::error::JobError;
 use crate::source::kafka::config::{Secrets, secrets_folder};
 use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
 use crate::source::routes::TopicRoutes;
+use crate::source::schemas::Schemas;
 use crate::source::{Source, Trouble};
 use crate::storage::lock::FolderLock;
 use crate::storage::{SharedStore, StoreError, paths};
@@ -210,6 +212,7 @@ fn ask_kafka(args: &RewindArgs, survey: &Survey) -> Result<Option<KafkaNow>, Com
         partitions_known: 1,
         patient: false,
         trouble: Trouble::default(),
+        schemas: Arc::new(Schemas::none()),
     };
     let failed = |error| CommandError::Job(JobError::from(error));
     let mut source = KafkaSource::new(settings);

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rdkafka::client::OAuthToken;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Header, Headers as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer};
@@ -14,6 +15,7 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, ClientContext, Message as _};
 
 use crate::sink::{SinkError, TopicProblem};
+use crate::source::kafka::token::Tokens;
 
 /// How long one flush may take before the broker's silence is told; the batch waits and tries again.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,17 +80,22 @@ pub struct KafkaProducer {
 }
 
 impl KafkaProducer {
-    /// `settings` are those of the job's clients.
+    /// `settings` are those of the job's clients, and `tokens` what they log in with, where that is no password.
     ///
     /// # Errors
     /// When the client does not accept the settings.
-    pub fn new(topic: &str, too_large: TooLarge, mut settings: ClientConfig) -> Result<Self, SinkError> {
+    pub fn new(
+        topic: &str,
+        too_large: TooLarge,
+        mut settings: ClientConfig,
+        tokens: Option<Tokens>,
+    ) -> Result<Self, SinkError> {
         settings.set("enable.idempotence", "true").set("acks", "all").set("linger.ms", "5");
         settings.set("queue.buffering.max.kbytes", QUEUE_KBYTES_MAX);
         if settings.get("message.max.bytes").is_none() {
             settings.set("message.max.bytes", RECORD_BYTES_MAX);
         }
-        let deliveries = Deliveries::default();
+        let deliveries = Deliveries { tokens: tokens.map(Arc::new), ..Deliveries::default() };
         let producer = settings.create_with_context(deliveries.clone());
         let producer = producer.map_err(|error| failed(topic, TopicProblem::Settings, error))?;
         Ok(Self { topic: topic.to_owned(), too_large, deliveries, producer })
@@ -240,6 +247,7 @@ fn is_too_large(error: &KafkaError) -> bool {
 #[derive(Clone, Default)]
 struct Deliveries {
     state: Arc<Mutex<Delivered>>,
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// What became of messages, but for those that arrived.
@@ -256,6 +264,14 @@ impl Deliveries {
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        let tokens = self.tokens.as_ref().ok_or("no tokens were asked for")?;
+        let fetched = tokens.fetch().inspect_err(|error| tracing::warn!("{error}"));
+        Ok(fetched?)
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "librdkafka", %error, "{reason}");
     }

@@ -16,11 +16,11 @@ pub enum BadReason {
     Control,
     /// The value has no bytes, or nothing but white space.
     Empty,
-    /// The value, or a key that is declared as text, is not UTF-8.
+    /// The value, a text in it, or a key that is declared as text, is not UTF-8.
     Utf8,
-    /// The value is not JSON, or something stands behind the object.
+    /// The value is not JSON (Avro, Protobuf), or something stands behind the object.
     Syntax,
-    /// The value ends in the middle of the JSON.
+    /// The value ends in the middle of the JSON, or of the record.
     Truncated,
     /// The value has more bytes than `maxRecordBytes`.
     TooLarge,
@@ -44,11 +44,19 @@ pub enum BadReason {
     SchemaId,
     /// JSON stands behind a UTF-8 byte order mark.
     ByteOrderMark,
+    /// The value does not begin with the id of a schema, as its source says it does.
+    Framing,
+    /// The schema registry knows no schema of the value's id.
+    UnknownSchema,
+    /// The value's schema is not one of the source's subject.
+    ForeignSchema,
+    /// The value's schema cannot be read, is of another format, lacks a required column, or has a column with another type.
+    IncompatibleSchema,
 }
 
 impl BadReason {
     /// Every reason, so that a metric can exist for each from the start.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Future,
         Self::Tombstone,
         Self::Control,
@@ -67,6 +75,10 @@ impl BadReason {
         Self::Timestamp,
         Self::SchemaId,
         Self::ByteOrderMark,
+        Self::Framing,
+        Self::UnknownSchema,
+        Self::ForeignSchema,
+        Self::IncompatibleSchema,
     ];
 
     /// Whether records of this reason are bad: the others are as they should be, and are counted apart.
@@ -95,6 +107,10 @@ impl BadReason {
             Self::Timestamp => "timestamp",
             Self::SchemaId => "schema_id",
             Self::ByteOrderMark => "byte_order_mark",
+            Self::Framing => "framing",
+            Self::UnknownSchema => "unknown_schema",
+            Self::ForeignSchema => "foreign_schema",
+            Self::IncompatibleSchema => "incompatible_schema",
         }
     }
 }
@@ -125,6 +141,8 @@ pub struct BadDetail {
     pub position: Option<u32>,
     /// What was found, in words. Never a part of the record: it may be secret.
     pub what: &'static str,
+    /// What is to be said of the record's schema, if that is the fault.
+    pub schema: Option<Arc<str>>,
 }
 
 impl fmt::Display for BadDetail {
@@ -133,6 +151,9 @@ impl fmt::Display for BadDetail {
             write!(f, "column {column:?}: ")?;
         }
         f.write_str(self.what)?;
+        if let Some(schema) = &self.schema {
+            write!(f, ": {schema}")?;
+        }
         match self.position {
             Some(position) => write!(f, " (byte {position} of the value)"),
             None => Ok(()),
@@ -169,6 +190,16 @@ impl Fault {
         Self { reason, column: None, position: Some(position as u32), what }
     }
 
+    /// The same fault, noticed at that byte of the value.
+    pub(super) const fn at_byte(self, position: usize) -> Self {
+        Self { position: Some(position as u32), ..self }
+    }
+
+    /// The same fault in a value that begins so many bytes later.
+    pub(super) fn moved(self, bytes: usize) -> Self {
+        Self { position: self.position.map(|position| position + bytes as u32), ..self }
+    }
+
     /// The same fault, of that column.
     pub(super) const fn of_column(self, column: usize) -> Self {
         Self { column: Some(column as u16), ..self }
@@ -184,8 +215,8 @@ pub(super) fn before_the_json(value: &[u8], fault: Fault) -> Fault {
         [0, _, _, _, _, rest @ ..] if begins(rest) => Fault::at(
             BadReason::SchemaId,
             0,
-            "the JSON stands behind five bytes (0x00 and a schema's id), as a schema registry's serializer writes them: let the \
-             producer write plain JSON",
+            "the JSON stands behind five bytes (0x00 and a schema's id), as a schema registry's serializer writes them: set \
+             framing: confluent, or let the producer write plain JSON",
         ),
         [0xef, 0xbb, 0xbf, ..] => Fault::at(
             BadReason::ByteOrderMark,

@@ -46,11 +46,11 @@ impl Scratch {
 
 /// A column of a batch that is being built.
 pub(super) struct Column {
-    values: Values,
-    nulls: NullBufferBuilder,
+    pub(super) values: Values,
+    pub(super) nulls: NullBufferBuilder,
 }
 
-enum Values {
+pub(super) enum Values {
     String { views: TextViews, limits: Limits },
     Json(TextViews),
     Binary(BinaryViews),
@@ -390,7 +390,7 @@ impl Column {
     }
 }
 
-fn push_limited(views: &mut TextViews, limits: Limits, text: &str) -> Result<(), Fault> {
+pub(super) fn push_limited(views: &mut TextViews, limits: Limits, text: &str) -> Result<(), Fault> {
     if !limits.allow(text) {
         return Err(Fault::new(BadReason::Length, LENGTH));
     }

@@ -79,8 +79,18 @@ impl ListColumn {
             self.items.append(text, item, scratch)?;
             at = next_value(bytes, end);
         }
-        self.offsets.push(self.items.len());
+        self.end();
         Ok(())
+    }
+
+    /// The items of all lists; those behind the last list are of the one that [`Self::end`] makes.
+    pub(super) fn items(&mut self) -> &mut Column {
+        &mut self.items
+    }
+
+    /// Ends a list behind the items that there are.
+    pub(super) fn end(&mut self) {
+        self.offsets.push(self.items.len());
     }
 
     pub(super) fn push_empty(&mut self) {
@@ -145,6 +155,11 @@ impl StructColumn {
         Ok(())
     }
 
+    /// The field of this index, of which each struct must be given one value.
+    pub(super) fn field(&mut self, index: usize) -> &mut Column {
+        &mut self.columns[index]
+    }
+
     pub(super) fn push_null(&mut self) {
         for column in &mut self.columns {
             column.push_null();
@@ -206,8 +221,19 @@ impl MapColumn {
             self.keys.push(quoted_value(text, key, &mut scratch.text).unwrap_or_default());
             self.values.append(text, value, scratch)?;
         }
-        self.offsets.push(self.values.len());
+        self.end();
         Ok(())
+    }
+
+    /// Begins an entry, whose value must follow; the caller sees to it that a map has a key once.
+    pub(super) fn entry(&mut self, key: &str) -> &mut Column {
+        self.keys.push(key);
+        &mut self.values
+    }
+
+    /// Ends a map behind the entries that there are.
+    pub(super) fn end(&mut self) {
+        self.offsets.push(self.values.len());
     }
 
     pub(super) fn push_empty(&mut self) {

@@ -27,6 +27,28 @@ pub struct DecodePlan {
     pub max_record_bytes: usize,
     /// Deepest nesting; the record's own object is level 1.
     pub max_depth: usize,
+    /// Where the schemas of values come from; `None` where they have none.
+    pub schemas: Option<SchemaPlan>,
+}
+
+/// Where the schemas of values come from: from a registry by the ids in front of them, unless there is a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaPlan {
+    /// File with the schema.
+    pub file: Option<Arc<str>>,
+    /// Subject under which each must be registered.
+    pub subject: Option<Arc<str>>,
+    /// The message in the file.
+    pub message: Option<Arc<str>>,
+}
+
+impl SchemaPlan {
+    fn of(source: &SourceSpec) -> Option<Self> {
+        let schema = source.schema.clone().unwrap_or_default();
+        let text = |text: Option<String>| text.map(Arc::from);
+        let plan = Self { file: text(schema.file), subject: text(schema.subject), message: text(schema.message) };
+        (source.has_schema_ids() || plan.file.is_some()).then_some(plan)
+    }
 }
 
 /// How a record's value is read.
@@ -38,6 +60,20 @@ pub enum ValueFormat {
     Change,
     /// Whatever it is, for columns that hold it as a whole. It must be what they are: bytes, text or any JSON.
     Raw,
+    /// Avro, by its schema.
+    Avro,
+}
+
+impl ValueFormat {
+    /// The word for it in a job.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonObject => "json",
+            Self::Change => "cdc",
+            Self::Raw => "raw",
+            Self::Avro => "avro",
+        }
+    }
 }
 
 /// A declared column, checked.
@@ -147,8 +183,8 @@ pub enum PlanError {
     /// A value that is not parsed has no fields.
     #[error("the column {0:?} holds a field of the value, but the source's format is raw: values are not parsed")]
     FieldOfRaw(String),
-    /// The format has a decoder of its own.
-    #[error("the format {0:?} is not read by the JSON decoder")]
+    /// The format has no decoder.
+    #[error("the format {0:?} has no decoder yet")]
     Format(SourceFormat),
     /// The caller needs a column that is not there, or names columns out of order: a bug.
     #[error("the needed columns {needed:?} are not ascending indices below {columns}")]
@@ -171,6 +207,7 @@ impl DecodePlan {
             SourceFormat::Json => ValueFormat::JsonObject,
             SourceFormat::Cdc => ValueFormat::Change,
             SourceFormat::Raw => ValueFormat::Raw,
+            SourceFormat::Avro => ValueFormat::Avro,
             other => return Err(PlanError::Format(other)),
         };
         let ascending = needed.is_sorted_by(|a, b| a < b);
@@ -205,7 +242,8 @@ impl DecodePlan {
         }
         let identity = needed.iter().filter_map(|index| index.checked_sub(declared));
         columns.extend(identity.map(DecodeColumn::identity));
-        Ok(Self { columns, format, event_time, max_record_bytes: max_record_bytes as usize, max_depth })
+        let (max_record_bytes, schemas) = (max_record_bytes as usize, SchemaPlan::of(source));
+        Ok(Self { columns, format, event_time, max_record_bytes, max_depth, schemas })
     }
 
     /// Schema of the batches: the columns that are built, in declared order.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::source::record::NoHeaders;
 
+mod avro;
 mod changes;
 mod grammar;
 mod kafka;

@@ -108,6 +108,27 @@ pub(super) fn epoch_number(text: &str, unit: TimestampUnit) -> Option<i64> {
     number::epoch_micros(text, unit).and_then(|micros| i64::try_from(micros).ok()).and_then(in_range)
 }
 
+/// Microseconds since 1970 of a whole number of that unit; what is less than a microsecond is cut.
+pub(super) fn epoch_integer(value: i64, unit: TimestampUnit) -> Option<i64> {
+    /// As with numbers in JSON: 1e11 seconds are the year 5138.
+    const MILLISECONDS_FROM: u64 = 100_000_000_000;
+    let micros = match unit {
+        TimestampUnit::Auto if value.unsigned_abs() < MILLISECONDS_FROM => value.checked_mul(MICROS_PER_SECOND),
+        TimestampUnit::Seconds => value.checked_mul(MICROS_PER_SECOND),
+        TimestampUnit::Auto | TimestampUnit::Milliseconds => value.checked_mul(1_000),
+        TimestampUnit::Microseconds => Some(value),
+        TimestampUnit::Nanoseconds => Some(value / 1_000),
+    };
+    micros.and_then(in_range)
+}
+
+/// Whether a number of days since 1970 lies in the years 1 to 9999.
+pub(super) fn is_date(days: i32) -> bool {
+    /// 0001-01-01 and 9999-12-31.
+    const DAYS: std::ops::RangeInclusive<i32> = -719_162..=2_932_896;
+    DAYS.contains(&days)
+}
+
 /// Microseconds since 1970 of Kafka's milliseconds.
 pub(super) fn epoch_millis(millis: i64) -> Option<i64> {
     millis.checked_mul(1_000).and_then(in_range)

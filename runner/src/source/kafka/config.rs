@@ -3,10 +3,14 @@
 //! Pure but for reading secret files, which the caller does through [`Secrets`].
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, SaslMechanism, SecretSource};
+use data_platform_crds::kafka::{IsolationLevel, KafkaSpec, SaslMechanism, SecretSource, TlsSpec};
 use rdkafka::ClientConfig;
+
+use super::token::Tokens;
 
 /// Where the operator mounts Secrets: `<folder>/<secret>/<key>`.
 pub const SECRETS_FOLDER: &str = "/etc/data-platform/secrets";
@@ -58,14 +62,20 @@ impl Secrets {
         }
     }
 
-    fn read(&self, what: &'static str, source: &SecretSource) -> Result<String, SecretError> {
+    /// The whole content.
+    pub(in crate::source) fn read(&self, what: &'static str, source: &SecretSource) -> Result<String, SecretError> {
         let path = self.path(source);
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|source| SecretError { what, path: path.display().to_string(), source })?;
         Ok(text)
     }
 
-    fn read_line(&self, what: &'static str, source: &SecretSource) -> Result<String, SecretError> {
+    /// The content without the line break at its end.
+    pub(in crate::source) fn read_line(
+        &self,
+        what: &'static str,
+        source: &SecretSource,
+    ) -> Result<String, SecretError> {
         Ok(self.read(what, source)?.trim_end_matches(['\n', '\r']).to_owned())
     }
 }
@@ -130,12 +140,31 @@ pub fn client_settings(
             SaslMechanism::Plain => "PLAIN",
             SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
             SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
+            SaslMechanism::OauthBearer => "OAUTHBEARER",
         };
         settings.set("sasl.mechanism", mechanism);
-        settings.set("sasl.username", secrets.read_line("user name", &sasl.username)?);
-        settings.set("sasl.password", secrets.read_line("password", &sasl.password)?);
+        if let Some((username, password)) = login(spec, secrets)? {
+            settings.set("sasl.username", username);
+            settings.set("sasl.password", password);
+        }
     }
     Ok(settings)
+}
+
+/// User name and password, where the job logs in with them.
+///
+/// # Errors
+/// [`SecretError`] when one cannot be read.
+pub(super) fn login(spec: &KafkaSpec, secrets: &Secrets) -> Result<Option<(String, String)>, SecretError> {
+    let Some(sasl) = &spec.sasl else { return Ok(None) };
+    let (Some(username), Some(password)) = (&sasl.username, &sasl.password) else { return Ok(None) };
+    Ok(Some((secrets.read_line("user name", username)?, secrets.read_line("password", password)?)))
+}
+
+/// Where the job's tokens come from, if it logs in with them.
+pub fn tokens(spec: &KafkaSpec, secrets: &Secrets) -> Option<Tokens> {
+    let oauth = spec.sasl.as_ref()?.oauth.clone()?;
+    Some(Tokens::new(oauth, secrets.clone()))
 }
 
 /// Settings of the consumer. What exactly-once needs is set last and cannot be changed by the job.
@@ -190,11 +219,64 @@ pub fn shown(settings: &ClientConfig) -> BTreeMap<String, String> {
     settings.config_map().into_iter().map(mask).collect()
 }
 
-/// Every file that holds a secret of this job.
-pub fn secret_files(spec: &KafkaSpec, secrets: &Secrets) -> Vec<PathBuf> {
-    let tls = spec.tls.iter().flat_map(|tls| [&tls.ca, &tls.certificate, &tls.key, &tls.key_password]).flatten();
-    let sasl = spec.sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]);
-    tls.chain(sasl).map(|source| secrets.path(source)).collect()
+/// The files of one kind of secrets, and what was in them: tells when one was rotated.
+#[derive(Debug)]
+pub struct SecretWatch {
+    files: Vec<PathBuf>,
+    seen: Mutex<u64>,
+}
+
+impl SecretWatch {
+    fn new<'a>(secrets: &Secrets, sources: impl IntoIterator<Item = &'a SecretSource>) -> Self {
+        let watch =
+            Self { files: sources.into_iter().map(|source| secrets.path(source)).collect(), seen: Mutex::new(0) };
+        watch.is_changed();
+        watch
+    }
+
+    /// Every secret with which the job logs in anywhere.
+    pub fn of_all(spec: &KafkaSpec, secrets: &Secrets) -> Self {
+        let registry = spec.schema_registry.iter();
+        let logins = registry.clone().flat_map(|registry| [&registry.username, &registry.password, &registry.token]);
+        let oauth = spec.sasl.iter().filter_map(|sasl| sasl.oauth.as_ref());
+        let tls = registry.filter_map(|registry| registry.tls.as_ref());
+        let tls = tls.chain(oauth.clone().filter_map(|oauth| oauth.tls.as_ref())).chain(&spec.tls);
+        let clients = oauth.flat_map(|oauth| [&oauth.client_id, &oauth.client_secret]);
+        let sources = tls.flat_map(of_tls).chain(logins.flatten()).chain(clients).chain(of_sasl(spec));
+        Self::new(secrets, sources)
+    }
+
+    /// The certificates and keys for the brokers.
+    pub fn of_tls(spec: &KafkaSpec, secrets: &Secrets) -> Self {
+        Self::new(secrets, spec.tls.iter().flat_map(of_tls))
+    }
+
+    /// User name and password for the brokers.
+    pub fn of_login(spec: &KafkaSpec, secrets: &Secrets) -> Self {
+        Self::new(secrets, of_sasl(spec))
+    }
+
+    /// Whether something else is in them than when this was asked last. A file that cannot be read now is as it was.
+    pub fn is_changed(&self) -> bool {
+        let mut now = DefaultHasher::new();
+        for file in &self.files {
+            match std::fs::read(file) {
+                Ok(content) => content.hash(&mut now),
+                // A Secret that is being replaced is not there for a moment; a job that lacks one says so itself.
+                Err(_) => 0_u8.hash(&mut now),
+            }
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *seen, now.finish()) != now.finish()
+    }
+}
+
+fn of_tls(tls: &TlsSpec) -> impl Iterator<Item = &SecretSource> {
+    [&tls.ca, &tls.certificate, &tls.key, &tls.key_password].into_iter().flatten()
+}
+
+fn of_sasl(spec: &KafkaSpec) -> impl Iterator<Item = &SecretSource> {
+    spec.sasl.iter().flat_map(|sasl| [&sasl.username, &sasl.password]).flatten()
 }
 
 /// Where secrets lie: `SECRETS_DIR`, or where the operator mounts them.
@@ -246,8 +328,9 @@ mod tests {
         let user = SecretKeyRef { name: "login".to_owned(), key: "user".to_owned() };
         let sasl = SaslSpec {
             mechanism: SaslMechanism::ScramSha512,
-            username: SecretSource { secret_key_ref: Some(user), file: None },
-            password: file(&folder.path().join("password")),
+            username: Some(SecretSource { secret_key_ref: Some(user), file: None }),
+            password: Some(file(&folder.path().join("password"))),
+            oauth: None,
         };
         let spec = KafkaSpec { sasl: Some(sasl), ..KafkaSpec::default() };
         let secrets = Secrets::new(folder.path());
@@ -256,6 +339,14 @@ mod tests {
         assert_eq!((settings.get("sasl.username"), settings.get("sasl.password")), (Some("alice"), Some("s3cret")));
         let shown = format!("{:?}", shown(&settings));
         assert!(!shown.contains("alice") && !shown.contains("s3cret"), "{shown}");
+        let watches = [
+            SecretWatch::of_all(&spec, &secrets),
+            SecretWatch::of_login(&spec, &secrets),
+            SecretWatch::of_tls(&spec, &secrets),
+        ];
+        std::fs::write(folder.path().join("password"), "another").unwrap();
+        assert_eq!([0, 1, 2].map(|watch: usize| watches[watch].is_changed()), [true, true, false]);
+        assert_eq!([0, 1, 2].map(|watch: usize| watches[watch].is_changed()), [false; 3], "once");
         std::fs::remove_file(folder.path().join("password")).unwrap();
         let error = consumer_settings(&spec, &purpose(1), &secrets).unwrap_err();
         assert!(error.to_string().starts_with("cannot read the password from /"), "{error}");

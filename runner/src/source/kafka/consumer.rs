@@ -3,6 +3,7 @@
 
 mod connection;
 mod reading;
+mod rotation;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -15,17 +16,19 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::config::Secrets;
+use super::config::{self, Secrets};
 use super::context::Context;
 use super::native::{self, Messages, OffsetQuestion, PartitionQueue};
 use crate::clock::{Clock, SystemClock};
 use crate::offsets::{Bounds, Partitions};
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
+use crate::source::schemas::Schemas;
 use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble, WithoutLeader};
 use crate::stop::StopSignal;
 
 use self::reading::{Progress, read_of_each};
+use self::rotation::Rotation;
 
 /// How long one request to the brokers may take. The client tries again inside; longer would only delay the message.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,6 +74,10 @@ pub struct KafkaSource {
     broker: Option<i32>,
     patient: bool,
     trouble: Trouble,
+    schemas: Arc<Schemas>,
+    /// Next offset of each partition that is assigned.
+    positions: Partitions<i64>,
+    rotation: Rotation,
 }
 
 /// What a Kafka source needs to know.
@@ -94,6 +101,8 @@ pub struct KafkaSourceSettings<'a> {
     pub patient: bool,
     /// Where trouble that may pass is noted.
     pub trouble: Trouble,
+    /// The schemas of those who write to it.
+    pub schemas: Arc<Schemas>,
 }
 
 impl KafkaSource {
@@ -103,7 +112,8 @@ impl KafkaSource {
             partitions: Partitions::new(),
             client: None,
             asking: None,
-            context: Context::default(),
+            context: Context::new(config::tokens(settings.kafka, &settings.secrets)),
+            rotation: Rotation::new(settings.kafka, &settings.secrets),
             spec: settings.kafka.clone(),
             routes: settings.routes,
             servers: settings.bootstrap_servers.to_owned(),
@@ -115,6 +125,8 @@ impl KafkaSource {
             broker: None,
             patient: settings.patient,
             trouble: settings.trouble,
+            schemas: settings.schemas,
+            positions: Partitions::new(),
         }
     }
 
@@ -185,6 +197,37 @@ impl KafkaSource {
         }
         Ok(starts)
     }
+
+    /// See [`Source::assign`].
+    fn assign_at(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
+        self.partitions = Partitions::new();
+        self.make_room_for(positions.len());
+        let client = self.client()?;
+        let failed = |error: KafkaError| SourceError::Failed { operation: "assign", detail: error.to_string() };
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, position) in positions.iter() {
+            list.add_partition_offset(topic, partition, Offset::Offset(*position)).map_err(failed)?;
+        }
+        // The client must know the partitions before their queues are split off: it makes them anew when it learns of them
+        // between two assignments, and then fetches into a queue that nobody reads (seen with librdkafka 2.12).
+        for topic in positions.topics() {
+            self.metadata(&client, "ask for the partitions", Some(topic))?;
+        }
+        // Queues are split off before the assignment: whatever it fetches lies in them.
+        for (topic, partition, _) in positions.iter() {
+            let queue = PartitionQueue::split(Self::native(&client), topic, partition);
+            let queue = queue.ok_or_else(|| SourceError::Failed {
+                operation: "assign",
+                detail: format!("{topic} partition {partition} has no queue"),
+            })?;
+            let known = Partition { queue, carry: Messages::default(), end_seen: -1 };
+            self.partitions.insert(topic, partition, known);
+        }
+        client.assign(&list).map_err(failed)?;
+        self.positions.clone_from(positions);
+        tracing::info!("fetching from Kafka");
+        Ok(())
+    }
 }
 
 impl Source for KafkaSource {
@@ -242,6 +285,7 @@ impl Source for KafkaSource {
     }
 
     fn bounds(&mut self) -> Result<Partitions<Bounds>, SourceError> {
+        self.take_up_secrets()?;
         let ends = self.every_partition(&OffsetQuestion::End);
         let earliest = self.every_partition(&OffsetQuestion::Earliest);
         let ((ends, missing), (earliest, _)) = (self.offsets(&ends)?, self.offsets(&earliest)?);
@@ -254,32 +298,7 @@ impl Source for KafkaSource {
     }
 
     fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
-        self.partitions = Partitions::new();
-        self.make_room_for(positions.len());
-        let client = self.client()?;
-        let failed = |error: KafkaError| SourceError::Failed { operation: "assign", detail: error.to_string() };
-        let mut list = TopicPartitionList::new();
-        for (topic, partition, position) in positions.iter() {
-            list.add_partition_offset(topic, partition, Offset::Offset(*position)).map_err(failed)?;
-        }
-        // The client must know the partitions before their queues are split off: it makes them anew when it learns of them
-        // between two assignments, and then fetches into a queue that nobody reads (seen with librdkafka 2.12).
-        for topic in positions.topics() {
-            self.metadata(&client, "ask for the partitions", Some(topic))?;
-        }
-        // Queues are split off before the assignment: whatever it fetches lies in them.
-        for (topic, partition, _) in positions.iter() {
-            let queue = PartitionQueue::split(Self::native(&client), topic, partition);
-            let queue = queue.ok_or_else(|| SourceError::Failed {
-                operation: "assign",
-                detail: format!("{topic} partition {partition} has no queue"),
-            })?;
-            let known = Partition { queue, carry: Messages::default(), end_seen: -1 };
-            self.partitions.insert(topic, partition, known);
-        }
-        client.assign(&list).map_err(failed)?;
-        tracing::info!("fetching from Kafka");
-        Ok(())
+        self.assign_at(positions)
     }
 
     fn read(
@@ -346,7 +365,14 @@ impl Source for KafkaSource {
             }
         }
         Self::serve(&client);
+        for (topic, partition, read) in reads.iter() {
+            self.positions.insert(topic, partition, read.next);
+        }
         Ok(read_of_each(&reads))
+    }
+
+    fn schemas(&self) -> Arc<Schemas> {
+        Arc::clone(&self.schemas)
     }
 
     fn tell_group(&mut self, positions: &Partitions<i64>) {

@@ -21,6 +21,19 @@ use crate::source::record::Headers;
 /// Greatest number of messages of one call: large enough that the call costs nothing, small enough for the cache.
 pub(crate) const BATCH_MESSAGES_MAX: usize = 8_192;
 
+/// Tells a client another user name and password, for the connections that it makes from here on.
+pub(crate) fn set_login(client: *mut RDKafka, username: &str, password: &str) {
+    let (Ok(username), Ok(password)) = (CString::new(username), CString::new(password)) else { return };
+    // SAFETY: the client is alive, both are C strings, which it copies. The error is ours to free; it comes only where the
+    // client logs in by another mechanism.
+    unsafe {
+        let error = sys::rd_kafka_sasl_set_credentials(client, username.as_ptr(), password.as_ptr());
+        if !error.is_null() {
+            sys::rd_kafka_error_destroy(error);
+        }
+    }
+}
+
 /// A partition's own queue. The client must outlive it; [`super::consumer::Consumer`] owns both.
 pub(crate) struct PartitionQueue {
     queue: *mut sys::rd_kafka_queue_t,

@@ -12,6 +12,7 @@ use crate::source::decode::{BadReason, Decoder};
 use crate::source::places::Places;
 use crate::source::record::Record;
 use crate::source::routes::TopicRoutes;
+use crate::source::schemas::{self, Schemas};
 use crate::source::{PartitionRead, Source, SourceError};
 use crate::stop::StopSignal;
 
@@ -23,7 +24,10 @@ pub(super) fn read(
     request: &ReadRequest,
     parts: &PartSender,
 ) -> Result<ReadSummary, SourceError> {
+    let schemas = source.schemas();
+    learn_files(&mut decoders.decoders)?;
     let mut decoding = Decoding::new(decoders, request, parts);
+    decoding.schemas = Some((&schemas, stop));
     let reads = source.read(&request.ranges, request.without_leader, stop, &mut |record| decoding.record(record))?;
     decoding.flush()?;
     let Decoding { counters, times, .. } = decoding;
@@ -85,6 +89,19 @@ impl DecodeCounters {
     }
 }
 
+/// Reads the schemas that lie in files, once.
+fn learn_files(decoders: &mut [Decoder]) -> Result<(), SourceError> {
+    for decoder in decoders {
+        let Some((path, kind)) = decoder.schema_file_needed() else { continue };
+        let path = path.to_owned();
+        let schema = schemas::of_file(&path, kind)?;
+        if let Some(problem) = decoder.learn(&schema) {
+            return Err(SourceError::SchemaFile { path, problem: problem.to_string() });
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn hand_on(parts: &PartSender, part: Part) -> Result<(), SourceError> {
     // Nobody takes it: the pipeline gave this micro-batch up.
     let bytes = part.bytes();
@@ -109,6 +126,8 @@ struct Decoding<'a> {
     current: (String, i32, PartitionTimes),
     /// The source of that partition.
     source: usize,
+    /// Where schemas are found, and until when they are waited for.
+    schemas: Option<(&'a Schemas, &'a StopSignal)>,
 }
 
 impl<'a> Decoding<'a> {
@@ -132,6 +151,7 @@ impl<'a> Decoding<'a> {
             times: Partitions::new(),
             current,
             source: 0,
+            schemas: None,
         }
     }
 
@@ -149,6 +169,9 @@ impl<'a> Decoding<'a> {
             return Ok(());
         };
         counters.bytes += value.len() as u64;
+        if let Some(id) = self.decoders[self.source].schema_needed(record) {
+            self.learn(id, record)?;
+        }
         match self.decoders[self.source].decode(record, self.request.latest_event_times[self.source]) {
             Ok(event_time) => {
                 self.current.2.valid = true;
@@ -170,6 +193,24 @@ impl<'a> Decoding<'a> {
         } else {
             Ok(())
         }
+    }
+
+    /// Finds a schema that the decoder has not met before. Without it, the record is bad.
+    #[cold]
+    fn learn(&mut self, id: u32, record: &Record<'_>) -> Result<(), SourceError> {
+        let Some((schemas, stop)) = self.schemas else { return Ok(()) };
+        let Some(schema) = schemas.find(id, stop)? else { return Ok(()) };
+        let decoder = &mut self.decoders[self.source];
+        let topic = record.topic;
+        match decoder.learn(&schema) {
+            None => tracing::info!(topic, id, kind = %schema.kind, "a schema that the job reads from here on"),
+            Some(problem) => {
+                let columns = decoder.declared();
+                let text = &schema.text;
+                tracing::error!(topic, id, "{problem}; the schema: {text}; the columns of the job: {columns}");
+            }
+        }
+        Ok(())
     }
 
     #[cold]

@@ -225,6 +225,7 @@ impl World {
                     stopper.stop();
                 }
             }),
+            secrets_changed: Box::new(|| false),
         };
         let ended = self.block_on(StreamingJob::new(settings, environment).run());
         Run { ended, status: status.get() }

@@ -39,7 +39,7 @@ impl KafkaSource {
         Ok(asking)
     }
 
-    fn connect(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
+    pub(super) fn connect(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {
         let purpose = ClientPurpose {
             job: &self.job,
             bootstrap_servers: &self.servers,
@@ -49,16 +49,22 @@ impl KafkaSource {
         let settings = consumer_settings(&self.spec, &purpose, &self.secrets);
         let settings = settings.map_err(|error| SourceError::Secret(error.to_string()))?;
         let client = settings.create_with_context(self.context.clone());
-        client.map(Arc::new).map_err(|error: KafkaError| SourceError::Settings(error.to_string()))
+        let client: BaseConsumer<Context> =
+            client.map_err(|error: KafkaError| SourceError::Settings(error.to_string()))?;
+        if self.spec.sasl.as_ref().is_some_and(|sasl| sasl.oauth.is_some()) {
+            // The client asks for its token at once, and connects when it has one.
+            Self::serve(&client);
+        }
+        Ok(Arc::new(client))
     }
 
     /// Forgets the connections, so that the next call makes new ones: after an error, and when a secret changed.
-    fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.partitions = Partitions::new();
         self.broker = None;
         self.client = None;
         self.asking = None;
-        self.context = Context::default();
+        self.context = self.context.anew();
     }
 
     pub(super) fn native(client: &BaseConsumer<Context>) -> *mut RDKafka {
@@ -90,7 +96,8 @@ impl KafkaSource {
             };
             Self::serve(client);
             patience *= 2;
-            if self.context.errors().refused.is_some() || left <= patience {
+            let errors = self.context.errors();
+            if errors.refused.is_some() || errors.no_token || left <= patience {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
                 let error = native::RequestError { code, message: error.to_string() };
                 return Err(self.no_answer(operation, &error));

@@ -16,6 +16,7 @@ fn source(servers: &str) -> KafkaSource {
         partitions_known: 0,
         patient: false,
         trouble: Trouble::default(),
+        schemas: Arc::new(Schemas::none()),
     })
 }
 

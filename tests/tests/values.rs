@@ -1,0 +1,257 @@
+//! Values that are read by their schema, end to end: through a real schema registry and a stub of one, written by other
+//! people's encoders.
+
+use std::fs;
+
+use data_platform_tests::registry::{encode, framed};
+use data_platform_tests::{Broker, Record, Registry, Runner, StubRegistry, needs_broker};
+use serde_json::{Value, json};
+
+use crate::events::TIMEOUT;
+use crate::sources::numbers::{NAME, Numbers, status, stop};
+
+/// Orders as their first producer writes them.
+fn orders() -> Value {
+    json!({"type": "record", "name": "Order", "namespace": "shop", "fields": [
+        {"name": "n", "type": "long"},
+        {"name": "customer", "type": ["null", "string"], "default": null},
+        {"name": "amount", "type": {"type": "bytes", "logicalType": "decimal", "precision": 12, "scale": 2}},
+        {"name": "placed", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "due", "type": {"type": "int", "logicalType": "date"}},
+        {"name": "state", "type": {"type": "enum", "name": "State", "symbols": ["OPEN", "PAID"]}},
+        {"name": "lines", "type": {"type": "array", "items": {"type": "record", "name": "Line", "fields": [
+            {"name": "sku", "type": "string"}, {"name": "count", "type": "int"},
+        ]}}},
+        {"name": "tags", "type": {"type": "map", "values": "string"}},
+        {"name": "ref", "type": {"type": "string", "logicalType": "uuid"}},
+    ]})
+}
+
+/// The same later on: a field more, another one under a new name, the order of all changed.
+fn orders_later() -> Value {
+    let mut later = orders();
+    let fields = later["fields"].as_array_mut().expect("fields");
+    fields.reverse();
+    for field in fields.iter_mut().filter(|field| field["name"] == "customer") {
+        *field = json!({"name": "buyer", "aliases": ["customer"], "type": ["null", "string"], "default": null});
+    }
+    fields.push(json!({"name": "note", "type": ["null", "string"], "default": null}));
+    later
+}
+
+fn order(n: u64, customer: &str, note: Option<&str>) -> Value {
+    let customer_field = if note.is_some() { "buyer" } else { "customer" };
+    let mut order = json!({
+        "n": n,
+        "amount": {"decimal": format!("{n}.5")},
+        "placed": {"datetime": "2026-01-01T10:00:00.250Z"},
+        "due": {"date": "2026-02-01"},
+        "state": if n.is_multiple_of(2) { "PAID" } else { "OPEN" },
+        "lines": [{"sku": "é", "count": n}, {"sku": "b", "count": 2}],
+        "tags": {"color": "red"},
+        "ref": {"uuid": "11111111-1111-1111-1111-111111111111"},
+    });
+    order[customer_field] = if n.is_multiple_of(3) { Value::Null } else { customer.into() };
+    if let Some(note) = note {
+        order["note"] = note.into();
+    }
+    order
+}
+
+/// The row that an order becomes, as `query` shows it: without what is null.
+fn row(n: u64, customer: &str, note: Option<&str>) -> Value {
+    let mut row = json!({
+        "n": n,
+        "customer": if n.is_multiple_of(3) { None } else { Some(customer) },
+        "amount": format!("{n}.50"),
+        "placed": "2026-01-01T10:00:00.250Z",
+        "due": "2026-02-01",
+        "state": if n.is_multiple_of(2) { "PAID" } else { "OPEN" },
+        "second": "b",
+        "first_count": n,
+        "color": "red",
+        "ref": "11111111-1111-1111-1111-111111111111",
+        "note": note,
+    });
+    row.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+    row
+}
+
+/// The job over orders.
+fn job_over_orders(job: &mut Numbers, registry: Value) {
+    let column = |name: &str, kind: &str| json!({"name": name, "type": kind});
+    let columns = json!([
+        {"name": "n", "type": "bigint", "required": true},
+        column("customer", "string"), column("amount", "decimal(12,2)"), column("placed", "timestamp"), column("due", "date"),
+        column("state", "string"), column("lines", "array<struct<sku:string,count:int>>"), column("ref", "string"),
+        {"name": "color", "type": "string", "path": "tags.color"}, column("note", "string"),
+    ]);
+    job.set("/kafka/schemaRegistry", registry);
+    job.set("/sources/0/format", json!("avro"));
+    job.set("/sources/0/columns", columns);
+    let query = format!(
+        "SELECT n, customer, CAST(amount AS VARCHAR) AS amount, placed, \
+         CAST(due AS VARCHAR) AS due, state, lines[2]['sku'] AS second, lines[1]['count'] AS first_count, color, ref, note FROM {NAME}"
+    );
+    job.set("/query", json!(query));
+}
+
+fn produce(job: &Numbers, id: u32, schema: &Value, records: Vec<Value>) -> anyhow::Result<()> {
+    let encoded = encode("avro.py", &json!({"schema": schema, "records": records}))?;
+    job.broker.produce(&job.topic, encoded.iter().map(|body| Record::new(framed(id, body)).partition(0)))
+}
+
+#[test]
+fn avro_evolves_half_way_and_outlives_its_registry() -> anyhow::Result<()> {
+    needs_broker!();
+    let registry = Registry::start()?;
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "avro", 1)?;
+    job_over_orders(&mut job, json!({"url": registry.url()}));
+    let subject = format!("{}-value", job.topic);
+    job.set("/sources/0/schema", json!({"subject": subject}));
+    let first = registry.register(&subject, "AVRO", &orders().to_string(), json!([]))?;
+    produce(&job, first, &orders(), (0..50).map(|n| order(n, "ann", None)).collect())?;
+    let mut runner = job.job()?.start()?;
+    job.wait_for_committed(&mut runner, 50)?;
+
+    // Known schemas need no registry.
+    let second = registry.register(&subject, "AVRO", &orders_later().to_string(), json!([]))?;
+    let foreign = registry.register("another-value", "AVRO", "\"string\"", json!([]))?;
+    registry.kill()?;
+    produce(&job, first, &orders(), (50..60).map(|n| order(n, "ann", None)).collect())?;
+    job.wait_for_committed(&mut runner, 60)?;
+    // A new one does: it is waited for, and said so.
+    produce(&job, second, &orders_later(), (60..100).map(|n| order(n, "ben", Some("hi"))).collect())?;
+    let waits = |runner: &Runner| status(runner).filter(|status| status["reason"] == "SchemaRegistryUnreachable");
+    let shown = runner.wait_for("the registry to be missed", TIMEOUT, waits)?;
+    assert_eq!((&shown["phase"], &shown["ready"]), (&json!("retrying"), &json!(false)), "{shown}");
+    registry.restart()?;
+    job.wait_for_committed(&mut runner, 100)?;
+    // A schema of another subject, an id of none, and no id: dead letters, and the others go on.
+    let bad =
+        [framed(foreign, b"\x02a"), framed(4_000_000, b"\x02a"), b"{\"n\": 1}".to_vec(), framed(first, &[0xff; 3])];
+    job.broker.produce(&job.topic, bad.map(|value| Record::new(value).partition(0)))?;
+    produce(&job, first, &orders(), (100..110).map(|n| order(n, "ann", None)).collect())?;
+    job.wait_for_committed(&mut runner, 114)?;
+    stop(runner)?;
+
+    let rows = job.query(&format!("SELECT * FROM {NAME} ORDER BY n"))?;
+    let late = |n: &u64| (60..100).contains(n);
+    let expected: Vec<Value> =
+        (0..110).map(|n| if late(&n) { row(n, "ben", Some("hi")) } else { row(n, "ann", None) }).collect();
+    assert_eq!(rows, expected);
+    let letters =
+        job.query(&format!("SELECT reason, count(*) AS n FROM {NAME}_dead_letters GROUP BY reason ORDER BY reason"))?;
+    let counted = |reason: &str| json!({"reason": reason, "n": 1});
+    assert_eq!(letters, ["foreign_schema", "framing", "truncated", "unknown_schema"].map(counted));
+    job.audit()
+}
+
+/// A registry that knows one schema by the id 1.
+fn knows(schema: &Value) -> (u16, String) {
+    (200, json!({"schema": schema.to_string()}).to_string())
+}
+
+#[test]
+fn what_a_registry_does_wrong_is_said_and_waited_for() -> anyhow::Result<()> {
+    needs_broker!();
+    let stub = StubRegistry::start(Box::new(|_, _| (500, String::new())))?;
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "registry", 1)?;
+    job.set("/sources/0/format", json!("avro"));
+    job.set("/kafka/schemaRegistry", json!({"url": stub.url()}));
+    job.broker.produce(&job.topic, [Record::new(framed(1, &[14])).partition(0)])?;
+    for (status, body, says) in [
+        (500, "oops", "does not answer as it should: 500 at /schemas/ids/1: oops"),
+        (200, "<html>", "gave no schema"),
+        (404, "nothing here", "404 at /schemas/ids/1, and not by a registry"),
+        (302, "", "302 at /schemas/ids/1"),
+        (401, "who are you", "refuses us: 401 at /schemas/ids/1: who are you"),
+        (403, "", "refuses us: 403"),
+    ] {
+        stub.answer(Box::new(move |_, _| (status, body.to_owned())));
+        let said = job.drain_fails(if status == 401 || status == 403 { 2 } else { 1 })?;
+        assert!(said.contains("the schema registry at http://127.0.0.1:") && said.contains(says), "{status}: {said}");
+        assert!(said.contains("what to do: check"), "{said}");
+    }
+    job.set("/kafka/schemaRegistry", json!({"url": "http://127.0.0.1:1"}));
+    let said = job.drain_fails(1)?;
+    assert!(said.contains("the schema registry at http://127.0.0.1:1 does not answer as it should"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_login_at_the_registry_that_was_rotated_is_taken_up() -> anyhow::Result<()> {
+    needs_broker!();
+    let schema = json!({"type": "record", "name": "N", "fields": [{"name": "n", "type": "long"}]});
+    // ada:new, as HTTP basic authentication has it.
+    let answer = move |_: &str, headers: &[String]| {
+        let login = headers.iter().find(|header| header.to_ascii_lowercase().starts_with("authorization: "));
+        match login.map(|header| &header["authorization: ".len()..]) {
+            Some("Basic YWRhOm5ldw==" | "Bearer token-2") => knows(&schema),
+            _ => (401, "wrong login".to_owned()),
+        }
+    };
+    let stub = StubRegistry::start(Box::new(answer))?;
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "rotated", 1)?;
+    let file = |name: &str, text: &str| {
+        let path = job.folders.root().join(name);
+        fs::write(&path, text).map(|()| json!({"file": path}))
+    };
+    let (username, password, token) = (file("user", "ada\n")?, file("password", "old")?, file("token", "token-2\n")?);
+    let password_file = job.folders.root().join("password");
+    job.set("/sources/0/format", json!("avro"));
+    job.set("/sources/0/columns", json!([{"name": "n", "type": "bigint"}]));
+    job.set("/query", json!(format!("SELECT n FROM {NAME}")));
+    job.set("/kafka/schemaRegistry", json!({"url": stub.url(), "username": username, "password": password}));
+    job.broker.produce(&job.topic, [Record::new(framed(1, &[14])).partition(0)])?;
+    let mut runner = job.job()?.env("DATA_PLATFORM_STAY_UP", "true").start()?;
+    let refused = |runner: &Runner| status(runner).filter(|status| status["reason"] == "SchemaRegistryRefused");
+    let shown = runner.wait_for("the refusal", TIMEOUT, refused)?;
+    assert_eq!(shown["phase"], "stalled", "{shown}");
+    assert!(!shown.to_string().contains("YWRh"), "{shown}");
+    fs::write(&password_file, "new")?;
+    job.wait_for_committed(&mut runner, 1)?;
+    stop(runner)?;
+    assert_eq!(job.numbers()?, [7]);
+
+    job.set("/kafka/schemaRegistry", json!({"url": stub.url(), "token": token}));
+    job.broker.produce(&job.topic, [Record::new(framed(1, &[16])).partition(0)])?;
+    job.drain()?;
+    assert_eq!(job.numbers()?, [7, 8]);
+    Ok(())
+}
+
+#[test]
+fn values_without_ids_are_read_by_a_schema_from_a_file_and_text_as_it_is() -> anyhow::Result<()> {
+    needs_broker!();
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "bare", 1)?;
+    let file = job.folders.root().join("order.avsc");
+    job_over_orders(&mut job, Value::Null);
+    job.set("/sources/0/schema", json!({"file": file}));
+    let records: Vec<Value> = (0..20).map(|n| order(n, "ann", None)).collect();
+    let encoded = encode("avro.py", &json!({"schema": orders(), "records": records}))?;
+    job.broker.produce(&job.topic, encoded.into_iter().map(|body| Record::new(body).partition(0)))?;
+    let said = job.drain_fails(2)?;
+    assert!(said.contains("order.avsc cannot be used: ") && said.contains("what to do: correct the file"), "{said}");
+    fs::write(&file, orders().to_string())?;
+    job.drain()?;
+    let rows = job.query(&format!("SELECT * FROM {NAME} ORDER BY n"))?;
+    assert_eq!(rows, (0..20).map(|n| row(n, "ann", None)).collect::<Vec<_>>());
+
+    let mut text = Numbers::new(Broker::shared().expect("it was asked for"), "text", 1)?;
+    text.set("/sources/0/format", json!("raw"));
+    text.set(
+        "/sources/0/columns",
+        json!([{"name": "line", "type": "string", "from": "value"}, {"name": "k", "type": "string", "from": "key"}]),
+    );
+    text.set("/query", json!(format!("SELECT line, k FROM {NAME}")));
+    let lines = ["plain text, 'quoted'", "é\t{", ""].map(|line| Record::new(line).key("k").partition(0));
+    text.broker.produce(&text.topic, lines.into_iter().chain([Record::new([0xff]).partition(0)]))?;
+    text.drain()?;
+    let rows = text.query(&format!("SELECT line, k FROM {NAME} ORDER BY line"))?;
+    let expected = ["", "plain text, 'quoted'", "é\t{"].map(|line| json!({"line": line, "k": "k"}));
+    assert_eq!(rows, expected);
+    let letters = text.query(&format!("SELECT reason FROM {NAME}_dead_letters"))?;
+    assert_eq!(letters, [json!({"reason": "utf8"})]);
+    Ok(())
+}
