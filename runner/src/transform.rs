@@ -42,13 +42,16 @@ mod sql_words;
 mod steps;
 mod suggest;
 mod syntax;
+mod table_windows;
 mod utc_dates;
 mod values;
 mod window;
 mod windows;
 
 pub use crate::engine::BatchClock;
-pub(crate) use batch::{BatchQuery, BatchRows, InputTables, MemoryExhausted, SelectRows, TableQuery};
+pub(crate) use batch::{
+    BatchQuery, BatchRows, InputTables, MemoryExhausted, SelectRows, TableQuery, functions_of_tables,
+};
 pub use closed::{ClosedRows, RefusedGroups};
 pub use deduplicate::{Deduplication, Deduplicator, OpenBucket};
 pub use error::{Error, Position, QueryError, Result};

@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::Query;
@@ -22,7 +22,7 @@ use super::error::QueryError;
 use super::output::{Output, check_shown};
 use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
-use super::{planning_error, syntax};
+use super::{planning_error, syntax, table_windows, window};
 use crate::engine::{self, BatchClock, Profile, Tables, TablesInFrom};
 use crate::storage::StoreError;
 use crate::tables::store_error;
@@ -72,16 +72,27 @@ impl TableQuery {
         };
         let tables: InputTables = tables.iter().map(table).collect();
         with_room(|| {
-            let state = session(Arc::new(tables), CHECK_BYTES, 0);
+            let tables = Arc::new(tables);
+            let state = session(Arc::clone(&tables) as Arc<dyn Tables>, CHECK_BYTES, 0);
             let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
-            let planned = || -> Result<(SchemaRef, LogicalPlan)> {
-                let written = logical_plan(&state, self.query.clone())?;
-                let plan = execution_plan(&state, &state.optimize(&written)?)?;
-                Ok((plan.schema(), written))
-            };
-            let (schema, plan) = planned().map_err(|error| planning_error::of_tables(&error, &state))?;
-            Output::of_rows(&schema, &plan)
+            let written = self.read(&state, &*tables)?;
+            let planned = || execution_plan(&state, &state.optimize(&written)?);
+            let plan = planned().map_err(|error| planning_error::of_tables(&error, &state))?;
+            Output::of_rows(&plan.schema(), &written)
         })
+    }
+
+    /// The plan as it is written, with its windows in place.
+    fn read(&self, state: &SessionState, tables: &dyn Tables) -> std::result::Result<LogicalPlan, QueryError> {
+        let plan = logical_plan(state, self.query.clone()).or_else(|error| {
+            // A column that is not there may be one with capitals; what is said is about the query as it is written.
+            let is_column = matches!(error.find_root(), DataFusionError::SchemaError(_, _));
+            match syntax::with_capitals(&self.query, tables) {
+                Ok(Some(query)) if is_column => logical_plan(state, query).map_err(|_| error),
+                _ => Err(error),
+            }
+        });
+        table_windows::expand(plan.map_err(|error| planning_error::of_tables(&error, state))?, state)
     }
 
     /// Plans it over these tables, and begins to compute, in the runtime in which it is called: gives its rows, and the plan
@@ -108,10 +119,10 @@ impl TableQuery {
         clock: i64,
     ) -> std::result::Result<Begun, QueryError> {
         with_room(|| {
-            let state = session(tables, memory_bytes, clock);
+            let state = session(Arc::clone(&tables), memory_bytes, clock);
             let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
+            let written = self.read(&state, &*tables)?;
             let begun = || -> Result<Begun> {
-                let written = logical_plan(&state, self.query.clone())?;
                 let plan = state.optimize(&written)?;
                 let (plan, context) = engine::plan_within(&state, memory_bytes, |state| execution_plan(state, &plan))?;
                 Ok(Begun { rows: engine::execute(Arc::clone(&plan), context)?, plan, written })
@@ -129,9 +140,24 @@ struct Begun {
     written: LogicalPlan,
 }
 
+/// Names of the functions that a query over tables may call, in their order.
+pub(crate) fn functions_of_tables() -> Vec<String> {
+    let Ok(state) = session(Arc::new(InputTables::new()), CHECK_BYTES, 0) else { return Vec::new() };
+    let aggregates = state.aggregate_functions().keys().chain(state.window_functions().keys());
+    let names = state.scalar_functions().keys().chain(aggregates).filter(|name| !name.contains(' '));
+    let mut names: Vec<String> = names.cloned().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 fn session(tables: Arc<dyn Tables>, memory_bytes: usize, now: i64) -> Result<SessionState> {
     let tables = Arc::new(TablesInFrom::new(tables));
-    engine::finish(engine::builder(Profile::Tables { memory_bytes }, &BatchClock::new(now), tables)?)
+    let mut state = engine::finish(engine::builder(Profile::Tables { memory_bytes }, &BatchClock::new(now), tables)?)?;
+    for function in window::functions() {
+        state.register_udf(Arc::new(function))?;
+    }
+    Ok(state)
 }
 
 /// The query of a batch job.

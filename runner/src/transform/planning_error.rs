@@ -17,7 +17,7 @@ pub(super) struct Translation<'a> {
     places: &'a Places,
     /// Names that it may call.
     functions: Vec<&'a str>,
-    /// What a stream reads; `None` for a query over tables, which has no windows.
+    /// What a stream reads; `None` for a query over tables.
     inputs: Option<&'a QueryInputs>,
 }
 
@@ -148,6 +148,7 @@ pub(super) fn of_tables(error: &DataFusionError, state: &SessionState) -> QueryE
     }
     let names = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
     let names = names.chain(state.window_functions().keys()).map(String::as_str);
+    let names = names.filter(|name| !name.contains(' '));
     Translation { places: &Places::default(), functions: names.collect(), inputs: None }.of(error)
 }
 
@@ -160,9 +161,6 @@ pub(super) fn instead_of<'a>(name: &str, known: impl IntoIterator<Item = &'a str
         }
         "datediff" | "date_diff" | "timestampdiff" => {
             "subtract seconds: (to_unixtime(b) - to_unixtime(a)) / 86400 are days".to_owned()
-        }
-        "tumble" | "hop" | "session" => {
-            "a query over tables has no windows: GROUP BY date_bin(INTERVAL '1 minute', t), …".to_owned()
         }
         "last_day" => "write date_trunc('month', t) + INTERVAL '1 month' - INTERVAL '1 day'".to_owned(),
         "explode" | "flatten_array" => "use unnest(list)".to_owned(),

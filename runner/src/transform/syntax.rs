@@ -4,13 +4,16 @@
 //! `refuse`. `window_start` and `window_end` become calls of signs (see `window`), so that the planner, which knows no
 //! such columns, lets them pass wherever an aggregated SELECT may name its groups.
 
+mod capitals;
 mod dialect;
+mod edges;
 mod elsewhere;
 mod joins;
 mod keys;
 mod names;
 mod parts;
 mod state_form;
+mod visit;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +29,7 @@ use self::elsewhere::Reads;
 use super::error::{Position, QueryError, lower_first};
 use super::inputs::QueryInputs;
 use super::window::{Edge, WindowCall};
+use crate::engine::Tables;
 use crate::source::record::IDENTITY_COLUMNS;
 
 /// Longest text of a query: four times the longest that we have seen people write; a custom resource holds 1.5 MB.
@@ -112,8 +116,15 @@ pub(super) fn parse(sql: &str, inputs: &QueryInputs) -> Result<Syntax, QueryErro
 
 /// Reads the text of a query over tables, which may have every clause. Also its normal form.
 pub(super) fn parse_tables(sql: &str) -> Result<(Box<Query>, String), QueryError> {
-    let (query, tokens) = read(sql, Reads::Tables)?;
+    let (mut query, tokens) = read(sql, Reads::Tables)?;
+    edges::mark(&mut query)?;
     Ok((query, normal_form(&tokens)))
+}
+
+/// Gives names of columns that are written without quotes the capitals that they have in the tables. `None`: there are none.
+pub(super) fn with_capitals(query: &Query, tables: &dyn Tables) -> Result<Option<Box<Query>>, QueryError> {
+    let mut query = Box::new(query.clone());
+    Ok(capitals::give(&mut query, tables)?.then_some(query))
 }
 
 /// Refuses functions and tables that a query over tables names and that are not there.

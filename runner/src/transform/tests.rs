@@ -9,6 +9,7 @@ mod enrichment;
 mod functions;
 mod joins;
 mod judged;
+mod one_text;
 mod references;
 mod refused;
 mod refusing;

@@ -23,7 +23,7 @@ use datafusion::error::Result;
 
 pub(super) use fixed::FixedWindows;
 pub use hop::Hop;
-pub(super) use read::window_of;
+pub(super) use read::{spec_of, window_of};
 pub use session::Session;
 pub use tumble::Tumble;
 

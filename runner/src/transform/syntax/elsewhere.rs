@@ -11,9 +11,9 @@ use crate::transform::error::QueryError;
 /// Whose query it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reads {
-    /// A stream: its windows stand in GROUP BY.
+    /// A stream.
     Records,
-    /// Whole tables, which have no windows.
+    /// Whole tables.
     Tables,
 }
 
@@ -74,21 +74,13 @@ fn window_in_from(name: &str, reads: Reads) -> QueryError {
 }
 
 fn instead(name: &str, reads: Reads) -> String {
-    match (reads, name) {
-        (Reads::Tables, _) => {
-            "a query over tables has no windows: GROUP BY date_bin(INTERVAL '1 minute', <time>), …".to_owned()
-        }
-        (Reads::Records, "hop" | "cumulate") => {
-            "read the source, and write GROUP BY hop(<event time>, INTERVAL '1 minute', INTERVAL '5 minutes'), …"
-                .to_owned()
-        }
-        (Reads::Records, "session" | "session_window") => {
-            "read the source, and write GROUP BY session(<event time>, INTERVAL '30 minutes'), …".to_owned()
-        }
-        (Reads::Records, _) => {
-            "read the source, and write GROUP BY tumble(<event time>, INTERVAL '1 minute'), …".to_owned()
-        }
-    }
+    let table = if reads == Reads::Records { "source" } else { "table" };
+    let window = match name {
+        "hop" | "cumulate" => "hop(<event time>, INTERVAL '1 minute', INTERVAL '5 minutes')",
+        "session" | "session_window" => "session(<event time>, INTERVAL '30 minutes')",
+        _ => "tumble(<event time>, INTERVAL '1 minute')",
+    };
+    format!("read the {table}, and write GROUP BY {window}, …")
 }
 
 fn word_of(token: &Token) -> Option<String> {

@@ -1,7 +1,7 @@
 //! One walk over the syntax tree: refuses clauses that no stream can have, remembers places, marks the window's names.
 
 mod from;
-mod window;
+pub(super) mod window;
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;

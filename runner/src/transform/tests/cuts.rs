@@ -51,7 +51,7 @@ const WINDOWS: [&str; 3] = [
 ];
 
 /// Each query with each kind of window that it can have.
-fn with_windows() -> impl Iterator<Item = (&'static str, &'static str)> {
+pub(super) fn with_windows() -> impl Iterator<Item = (&'static str, &'static str)> {
     let all = QUERIES.into_iter().flat_map(|query| WINDOWS.map(|window| (query, window)));
     all.filter(|(query, window)| {
         let one_window = query.contains("- window_start");
@@ -60,7 +60,7 @@ fn with_windows() -> impl Iterator<Item = (&'static str, &'static str)> {
     })
 }
 
-fn sql_of(query: &str, window: &str) -> String {
+pub(super) fn sql_of(query: &str, window: &str) -> String {
     let by_user = |aggregates: &str| {
         let keys = "user_id, event_type";
         format!("SELECT window_start, {keys}, {aggregates} FROM app_events GROUP BY {window}, {keys}")

@@ -29,6 +29,15 @@ pub(in super::super) fn window_of(
     let constant = |expr: &Expr| {
         session.simplify(expr.clone(), aggregate.input.schema()).map_err(|error| QueryError::from_datafusion(&error))
     };
+    Ok((spec_of(kind, arguments, &constant)?, time.clone()))
+}
+
+/// The windows that a call means, by its arguments behind the time. `constant` computes what is constant in one of them.
+pub(in super::super) fn spec_of(
+    kind: WindowKind,
+    arguments: &[Expr],
+    constant: &dyn Fn(&Expr) -> Result<Expr, QueryError>,
+) -> Result<WindowSpec, QueryError> {
     let length = |index: usize, what| match arguments.get(index) {
         Some(length) => micros_of(&constant(length)?, what),
         None => Err(QueryError::new(kind.takes())),
@@ -56,8 +65,7 @@ pub(in super::super) fn window_of(
             })?))
         }
     };
-    let spec = spec.ok_or_else(|| QueryError::new(kind.takes()).cure(kind.example()))?;
-    Ok((spec, time.clone()))
+    spec.ok_or_else(|| QueryError::new(kind.takes()).cure(kind.example()))
 }
 
 fn hop(slide: i64, size: i64, origin: i64) -> Result<WindowSpec, QueryError> {

@@ -74,4 +74,36 @@ impl Session {
     fn end_of(self, last: i64) -> i64 {
         last.saturating_add(self.gap)
     }
+
+    /// The sessions of a key of which every event is known, by the times of the events, ascending: number of events, start and
+    /// end of each.
+    pub(in super::super) fn sessions_of(self, times: &[i64]) -> Vec<(usize, i64, i64)> {
+        let mut sessions: Vec<(usize, i64, i64)> = Vec::new();
+        // First and last event of the piece at hand.
+        let mut piece: Option<(i64, i64)> = None;
+        let mut rest = times;
+        while let [first, ..] = *rest {
+            let edge = self.edge_after(first);
+            let in_piece = |pair: &[i64]| self.near(pair[0], pair[1]) && pair[1] < edge;
+            let length = 1 + rest.windows(2).take_while(|pair| in_piece(pair)).count();
+            let last = rest[length - 1];
+            let is_near = |before: i64| self.near(before, first);
+            match (piece, sessions.last_mut()) {
+                (Some((begin, before)), Some(session))
+                    if is_near(before) && last.saturating_sub(begin) < self.maximum =>
+                {
+                    session.0 += length;
+                    session.2 = self.end_of(last);
+                }
+                (Some((begin, before)), Some(session)) if is_near(before) => {
+                    session.2 = self.edge_after(begin);
+                    sessions.push((length, first, self.end_of(last)));
+                }
+                _ => sessions.push((length, first, self.end_of(last))),
+            }
+            piece = Some((first, last));
+            rest = &rest[length..];
+        }
+        sessions
+    }
 }

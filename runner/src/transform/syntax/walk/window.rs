@@ -42,20 +42,7 @@ impl Walk<'_> {
         }
         self.places.window = Some(window);
 
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item
-                && let Some(edge) = edge_name(ident)
-            {
-                let expr = Expr::Identifier(ident.clone());
-                *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(edge.name()) };
-            }
-        }
-        for item in &mut select.projection {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                mark_edges(expr);
-            }
-        }
-        keys.iter_mut().chain(&mut select.having).chain(&mut select.qualify).for_each(mark_edges);
+        mark_select(select);
         ControlFlow::Continue(())
     }
 
@@ -92,8 +79,29 @@ impl Walk<'_> {
     }
 }
 
+/// Replaces the names of the window's edges by their signs in a SELECT that has the window.
+pub(in super::super) fn mark_select(select: &mut Select) {
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(Expr::Identifier(ident)) = item
+            && let Some(edge) = edge_name(ident)
+        {
+            let expr = Expr::Identifier(ident.clone());
+            *item = SelectItem::ExprWithAlias { expr, alias: Ident::new(edge.name()) };
+        }
+    }
+    for item in &mut select.projection {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            mark_edges(expr);
+        }
+    }
+    if let GroupByExpr::Expressions(keys, _) = &mut select.group_by {
+        keys.iter_mut().for_each(mark_edges);
+    }
+    select.having.iter_mut().chain(&mut select.qualify).for_each(mark_edges);
+}
+
 /// Replaces the names of the window's edges by their signs.
-pub(super) fn mark_edges(expr: &mut Expr) {
+pub(in super::super) fn mark_edges(expr: &mut Expr) {
     let Expr::Identifier(ident) = expr else {
         // Of what may not be in a query nobody needs the parts; too deep nesting is refused afterwards.
         parts(expr).into_iter().flatten().for_each(mark_edges);
@@ -115,7 +123,7 @@ pub(super) fn mark_edges(expr: &mut Expr) {
     });
 }
 
-pub(super) fn has_window(select: &Select) -> bool {
+pub(in super::super) fn has_window(select: &Select) -> bool {
     matches!(&select.group_by, GroupByExpr::Expressions(keys, _) if keys.iter().any(|key| window_call(key).is_some()))
 }
 

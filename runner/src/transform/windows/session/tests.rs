@@ -311,6 +311,24 @@ proptest! {
     }
 
     #[test]
+    fn sessions_of_a_table_are_those_of_a_stream(session in sessions(), events in events(120)) {
+        for key in 0..3 {
+            let mut times: Vec<i64> = events.iter().filter(|(of, _)| *of == key).map(|(_, time)| *time).collect();
+            times.sort_unstable();
+            let mut at = 0;
+            let rows = session.sessions_of(&times).into_iter().map(|(length, start, end)| {
+                let (first, last) = (times[at], times[at + length - 1]);
+                at += length;
+                assert_eq!(start, first);
+                (key, first, last, end, length as u64)
+            });
+            let rows: Vec<Row> = rows.collect();
+            let expected: Vec<Row> = naive(session, &events).into_iter().filter(|row| row.0 == key).collect();
+            prop_assert_eq!(rows, expected);
+        }
+    }
+
+    #[test]
     fn no_session_is_longer_than_the_maximum_and_two_gaps(session in sessions(), events in events(200)) {
         for (_, first, last, end, _) in naive(session, &events) {
             prop_assert!(last - first < session.maximum + 2 * session.gap);
