@@ -13,11 +13,12 @@ use crate::commands::{ago, align_right, bytes, grouped, list, time};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::{Own, State, record_path};
 use crate::pipeline::batch::survey::{BatchSurvey, Replacement};
-use crate::storage::{SharedStore, StoreError};
+use crate::pipeline::batch::versions::{Versions, stale_by_logs};
+use crate::storage::{SharedStore, StoreError, paths};
 
 use super::ls::first_version;
 use super::show::{line, one_record, versions};
-use super::{JobPlace, outputs, store_failed};
+use super::{JobPlace, no_faults, outputs, store_failed};
 
 pub(super) use verify::verify;
 
@@ -25,6 +26,9 @@ pub(super) use verify::verify;
 const INTERVALS_SHOWN: usize = 24;
 /// Stretches of finished intervals that the screen has room for.
 const STRETCHES_SHOWN: usize = 4;
+
+/// Stale intervals that are named.
+const STALE_SHOWN: usize = 16;
 
 /// Columns of [`row`].
 pub(super) const HEADER: [&str; 6] = ["batch job", "log", "intervals", "complete until", "last replaced", "turn"];
@@ -70,6 +74,7 @@ pub(super) async fn show(place: &JobPlace, record: Option<u64>, now: i64) -> Res
     }
     let Some(state) = head.state else { return Ok(out) };
     identity(&mut out, place, &survey, &state, now);
+    stale(&mut out, place, &state).await.map_err(store_failed)?;
     intervals(&mut out, place, &survey, &state, now).await.map_err(store_failed)?;
     Ok(out)
 }
@@ -112,6 +117,40 @@ fn identity(out: &mut String, place: &JobPlace, survey: &BatchSurvey, state: &St
         None => "everything".to_owned(),
     };
     line(out, "published", published);
+}
+
+/// The intervals that were overtaken by what they read, as far as it lies directly below the outputs. Of tables further inside
+/// runs tell it: to look for them here would list every file.
+async fn stale(out: &mut String, place: &JobPlace, state: &State) -> Result<(), StoreError> {
+    let mut tables = BTreeMap::new();
+    if let Some(outputs) = &place.outputs {
+        let store = outputs.open(&no_faults())?;
+        for entry in store.list(paths::BESIDE).await?.iter().filter(|entry| is_intervals(&entry.path)) {
+            let read = store.get(&entry.path).await?;
+            let read: Option<Versions> = read.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+            tables.extend(read.map(|versions| (versions.log_id.clone(), versions)));
+        }
+    }
+    let stale = stale_by_logs(state, &tables);
+    let Some(first) = stale.first() else { return Ok(()) };
+    let grid = state.start.grid;
+    let names: Vec<_> = stale.iter().take(STALE_SHOWN).map(|stale| begin(grid, stale.interval.start)).collect();
+    let more = stale.len() - names.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let job = place.name.rsplit('/').next().unwrap_or_default();
+    let why = format!("{} was replaced from {} on after it was read", first.input, time(Some(first.replaced.start)));
+    line(
+        out,
+        "stale",
+        format!("{}{more}: {why}; `data-platform backfill {job} --stale` repairs them", names.join(", ")),
+    );
+    Ok(())
+}
+
+/// Whether an object tells the versions of a table's intervals.
+fn is_intervals(path: &str) -> bool {
+    let name = paths::INTERVALS.strip_prefix(paths::BESIDE).unwrap_or_default();
+    path.ends_with(name)
 }
 
 fn turn(state: &State, now: i64) -> String {

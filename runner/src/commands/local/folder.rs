@@ -263,6 +263,7 @@ fn read_and_written(planned: &PlannedBatch, options: &RunOptions) -> Result<Touc
         touched.reads.push(table(&Location::resolve(&input.path, &options.outputs)?)?);
     }
     touched.writes.push(table(&planned.table_location(options)?)?);
+    touched.waits_for.extend(planned.loaded.job.spec.depends_on.iter().map(|named| named.name.clone()));
     Ok(touched)
 }
 
@@ -305,8 +306,8 @@ fn together(known: BTreeMap<String, Known>) -> Result<Jobs, ConfigError> {
     match order::before(&touched) {
         Ok(before) => Ok(Jobs { known, before }),
         Err(circle) => Err(ConfigError::Usage(format!(
-            "each of these jobs reads what the next one writes, and so each waits for itself: {}: correct inputs, references or \
-             topics of one of them",
+            "each of these jobs reads what the next one writes or depends on it, and so each waits for itself: {}: correct inputs, \
+             references, topics or dependsOn of one of them",
             circle.join(" -> ")
         ))),
     }

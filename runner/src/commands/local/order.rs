@@ -9,6 +9,8 @@ use crate::storage::places::Place;
 pub(crate) struct Touched {
     pub(crate) reads: Vec<Thing>,
     pub(crate) writes: Vec<Thing>,
+    /// Jobs that it waits for although it reads nothing of them.
+    pub(crate) waits_for: Vec<String>,
 }
 
 /// A table, or a topic.
@@ -34,11 +36,13 @@ pub(crate) type Before = BTreeMap<String, BTreeSet<String>>;
 /// Who comes before whom.
 ///
 /// # Errors
-/// Jobs that wait for each other, in a circle: each reads what the next one writes.
+/// Jobs that wait for each other, in a circle: each reads what the next one writes, or depends on it.
 pub(crate) fn before(jobs: &BTreeMap<String, Touched>) -> Result<Before, Vec<String>> {
     let writes = |writer: &Touched, thing: &Thing| writer.writes.iter().any(|written| written.is(thing));
     let of = |(name, job): (&String, &Touched)| {
-        let before = jobs.iter().filter(|(_, writer)| job.reads.iter().any(|thing| writes(writer, thing)));
+        let before = jobs.iter().filter(|(name, writer)| {
+            job.waits_for.contains(name) || job.reads.iter().any(|thing| writes(writer, thing))
+        });
         (name.clone(), before.map(|(writer, _)| writer.clone()).collect())
     };
     let before: Before = jobs.iter().map(of).collect();
@@ -100,7 +104,8 @@ mod tests {
     fn jobs(all: &[(&str, &[&str], &[&str])]) -> BTreeMap<String, Touched> {
         let things = |names: &[&str]| names.iter().map(|name| Thing::Topic((*name).to_owned())).collect();
         let job = |(name, reads, writes): &(&str, &[&str], &[&str])| {
-            ((*name).to_owned(), Touched { reads: things(reads), writes: things(writes) })
+            let touched = Touched { reads: things(reads), writes: things(writes), waits_for: Vec::new() };
+            ((*name).to_owned(), touched)
         };
         all.iter().map(job).collect()
     }
@@ -138,6 +143,20 @@ mod tests {
         let begun = BTreeSet::from(["a".to_owned()]);
         let (can, never) = ready(&before, &begun, &BTreeMap::from([("a".to_owned(), false)]));
         assert_eq!((can, never), (vec!["c".to_owned()], vec![("b".to_owned(), "a".to_owned())]));
+    }
+
+    #[test]
+    fn who_depends_on_a_job_comes_after_it_and_may_close_a_circle() {
+        let mut jobs = jobs(&[("a", &[], &["x"]), ("b", &["x"], &["y"]), ("c", &[], &[])]);
+        let wait = |jobs: &mut BTreeMap<String, Touched>, name: &str, on: &str| {
+            jobs.get_mut(name).unwrap().waits_for.push(on.to_owned());
+        };
+        wait(&mut jobs, "c", "b");
+        wait(&mut jobs, "c", "elsewhere");
+        assert_eq!(before(&jobs).unwrap()["c"], BTreeSet::from(["b".to_owned()]));
+        wait(&mut jobs, "a", "c");
+        let circle = before(&jobs).unwrap_err();
+        assert_eq!((circle.len(), circle.first()), (4, circle.last()), "{circle:?}");
     }
 
     #[test]

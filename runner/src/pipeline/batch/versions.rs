@@ -100,6 +100,12 @@ pub(super) async fn of_inputs(inputs: &[Input], times: Interval, faults: &Arc<dy
     Ok(reads)
 }
 
+/// The intervals of a log that tables have overtaken, oldest first, by what stands beside the tables: for those who know the log
+/// and not the job. An input that another log writes now is not among the tables that are known.
+pub(crate) fn stale_by_logs(state: &State, tables: &BTreeMap<String, Versions>) -> Vec<Stale> {
+    overtaken(state, |_, read| tables.get(&read.log_id))
+}
+
 /// The intervals of a log that inputs have overtaken, oldest first.
 pub(crate) async fn stale(state: &State, inputs: &[Input], faults: &Arc<dyn Faults>) -> Result<Vec<Stale>, JobError> {
     let mut told = BTreeMap::new();
@@ -108,17 +114,17 @@ pub(crate) async fn stale(state: &State, inputs: &[Input], faults: &Arc<dyn Faul
             told.insert(input.name.as_str(), versions);
         }
     }
+    Ok(overtaken(state, |input, _| told.get(input)))
+}
+
+fn overtaken<'a>(state: &State, now: impl Fn(&str, &Read) -> Option<&'a Versions>) -> Vec<Stale> {
     let overtaken = state.versions.values().filter_map(|own| {
         let interval = Interval { start: own.start, end: own.end };
         own.reads.iter().find_map(|(input, read)| {
-            overtakes(read, told.get(input.as_str())?).map(|replaced| Stale {
-                interval,
-                input: input.clone(),
-                replaced,
-            })
+            overtakes(read, now(input, read)?).map(|replaced| Stale { interval, input: input.clone(), replaced })
         })
     });
-    Ok(overtaken.collect())
+    overtaken.collect()
 }
 
 /// The interval of an input that was replaced after it was read.

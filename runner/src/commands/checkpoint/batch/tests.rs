@@ -6,6 +6,7 @@ use crate::checkpoint::record::{FileCommit, encode};
 use crate::commands::checkpoint::{Kind, Retention, ls, rewind};
 use crate::faults::NoSync;
 use crate::pipeline::batch::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start, base_path};
+use crate::pipeline::batch::versions::{Read, Reads};
 use crate::storage::checksum::checksum;
 use crate::storage::local::LocalStore;
 use crate::storage::location::Location;
@@ -21,12 +22,14 @@ const MIDNIGHT: i64 = 1_771_200_000_000_000;
 /// A batch job in a temporary folder whose runs write text instead of Parquet.
 struct Fixture {
     folder: tempfile::TempDir,
+    /// What the runs to come read.
+    reads: Reads,
 }
 
 impl Fixture {
     /// A job that processed these hours, one run each.
     async fn with_hours(hours: &[i64]) -> Self {
-        let fixture = Self { folder: tempfile::tempdir().unwrap() };
+        let fixture = Self { folder: tempfile::tempdir().unwrap(), reads: Reads::new() };
         for hour in hours {
             fixture.run(*hour, "rows").await;
         }
@@ -106,7 +109,7 @@ impl Fixture {
             due: true,
             since: None,
             backfill: None,
-            reads: [].into(),
+            reads: self.reads.clone(),
             whole: false,
             root: self.output().root().to_owned(),
             files: vec![file],
@@ -297,4 +300,39 @@ fn commands_for_streaming_jobs_say_so_and_names_are_looked_up_for_both() {
         let error = error_text(JobPlace::find_any(name, &fixture.args()).err().unwrap());
         assert!(error.contains("is no name of a job") && error.contains("--namespace"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn show_names_the_intervals_that_what_they_read_has_overtaken() {
+    let mut fixture = Fixture::with_hours(&[]).await;
+    let read = |hour: i64| {
+        let start = MIDNIGHT + hour * HOUR;
+        Reads::from([("minutes".to_owned(), Read { log_id: "m".to_owned(), version: 7, start, end: start + HOUR })])
+    };
+    for hour in [3, 4] {
+        fixture.reads = read(hour);
+        fixture.run(hour, "rows").await;
+    }
+    let beside = fixture.folder.path().join("outputs/_dataplatform/minutes");
+    std::fs::create_dir_all(&beside).unwrap();
+    let tell = |version: u64| {
+        let start = MIDNIGHT + 4 * HOUR;
+        let interval = serde_json::json!({"start": start, "end": start + HOUR, "version": version});
+        let told = serde_json::json!({"log_id": "m", "intervals": [interval]});
+        std::fs::write(beside.join("intervals.json"), told.to_string()).unwrap();
+    };
+    let shown = async |fixture: &Fixture| {
+        let outputs = Some(Location::parse(&fixture.args().outputs.unwrap()).unwrap());
+        show(&JobPlace { outputs, ..fixture.place() }, None, MIDNIGHT).await.unwrap()
+    };
+    tell(7);
+    assert!(!shown(&fixture).await.contains("stale"));
+    tell(9);
+    let text = shown(&fixture).await;
+    let line = text.lines().find(|line| line.starts_with("stale")).unwrap();
+    assert!(line.contains("2026-02-16 04:00: minutes was replaced from 2026-02-16 04:00:00.000 on"), "{line}");
+    assert!(
+        !line.contains("03:00") && line.ends_with("`data-platform backfill hourly --stale` repairs them"),
+        "{line}"
+    );
 }
