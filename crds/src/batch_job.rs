@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::status::{
-    ActiveRunStatus, BatchJobStatus, CheckStatus, IntervalStatus, RunResult, RunStatus, SchedulerKind, SchedulerStatus,
+    ActiveRunStatus, BackfillStatus, BatchJobStatus, CheckStatus, IntervalStatus, RunResult, RunStatus, SchedulerKind,
+    SchedulerStatus,
 };
 use crate::pattern;
 use crate::quantity::Period;
@@ -72,9 +73,6 @@ use crate::streaming_job::{CheckpointSpec, LogLevel};
     validation = Rule::new("self.timeZone.lowerAscii() != 'local'")
         .message("Local depends on the machine that schedules: name a zone such as Europe/Berlin, or UTC")
         .field_path(".timeZone"),
-    validation = Rule::new("!has(self.backfill) || !has(self.schedule)")
-        .message("a backfill is the one run of a job without schedule: leave one of the two out, or run data-platform backfill")
-        .field_path(".backfill"),
     validation = Rule::new("!has(self.backfill) || !has(self.replace) || self.replace != 'table'")
         .message("a backfill processes intervals, and this job replaces its whole table: leave backfill or replace out")
         .field_path(".backfill"),
@@ -168,8 +166,8 @@ pub struct BatchJobSpec {
     /// over it; without both: `info`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
-    /// Intervals of the past to process, oldest first, by the one run of a job without schedule. Tried again after a failure
-    /// it does only the rest.
+    /// Intervals of the past to process, oldest first: by the one run of a job without schedule, else by a Job beside the
+    /// schedule, which takes turns with the scheduled runs. Tried again after a failure it does only the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backfill: Option<BackfillSpec>,
     /// Jobs of the namespace that must have finished an interval before a run begins it, although it reads none of their

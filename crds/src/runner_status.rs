@@ -219,6 +219,9 @@ pub struct BatchRunStatus {
     pub finished: u64,
     /// Intervals that are left.
     pub left: u64,
+    /// How many seconds a backfill takes for the rest, if it goes on like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
     /// Rows that it wrote.
     pub rows: u64,
     /// Files that it wrote.

@@ -14,12 +14,13 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::cache::{JobKey, JobKind};
 use crate::clock;
 use crate::context::{Scope, Triggers};
-use crate::names::HTTP_PORT;
+use crate::names::{BACKFILL_LABEL, HTTP_PORT};
 use crate::reports::{Reports, Silence};
 
 /// A runner answers from memory: one that takes longer has no processor or no network.
@@ -48,7 +49,8 @@ pub async fn poll(
         let mut asked = FuturesUnordered::new();
         for pod in &pods {
             let (life, Some(ip), Some(job)) = (pod.life(), &pod.ip, JobKey::of_child(&pod.metadata)) else { continue };
-            if job.kind != JobKind::Streaming || !pod.running || pod.is_leaving() || !reports.is_due(&life, now) {
+            let is_asked = job.kind == JobKind::Streaming || has_label(&pod.metadata, BACKFILL_LABEL);
+            if !is_asked || !pod.running || pod.is_leaving() || !reports.is_due(&life, now) {
                 continue;
             }
             let authentication = authentication.as_ref();
@@ -62,6 +64,10 @@ pub async fn poll(
             take_up(Some(answer), &reports, &triggers);
         }
     }
+}
+
+fn has_label(metadata: &ObjectMeta, name: &str) -> bool {
+    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(name))
 }
 
 /// What a runner said when it was asked, with the life of its container and its job.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::apply::Desired;
 use crate::args::RunnerSettings;
+use crate::batch_job::backfill;
 use crate::batch_job::validate::ValidatedJob;
 use crate::build::pod::{self, PodLife, with_config_map};
 use crate::build::{config_map, metadata};
@@ -25,13 +26,19 @@ pub struct Built {
     pub config_map: Desired,
     /// The CronJob of a job with a schedule, the Job of one without.
     pub scheduler: Desired,
+    /// The Job of a backfill beside a schedule.
+    pub backfill: Option<Desired>,
 }
 
 /// Builds the children of a job. `claim_is_shared`: pods on any node may use its claim at once.
 pub fn build(job: &ValidatedJob, settings: &RunnerSettings, claim_is_shared: bool) -> Built {
     let template = pod::template(job, &life(), settings, claim_is_shared);
+    let is_backfill = job.job.spec.backfill.is_some() && !is_scheduled(&job.job);
+    let template = if is_backfill { backfill::labelled(template) } else { template };
     let config_map = config_map(job, &template);
-    let spec = job_spec(job, with_config_map(&template, &config_map.name));
+    let template = with_config_map(&template, &config_map.name);
+    let backfill = backfill::build(job, &template);
+    let spec = job_spec(job, template);
     let scheduler = match &job.job.spec.schedule {
         Some(schedule) => cron_job(job, schedule, spec),
         None => {
@@ -39,7 +46,7 @@ pub fn build(job: &ValidatedJob, settings: &RunnerSettings, claim_is_shared: boo
             Desired::new(ChildKind::Job, json!({"metadata": metadata, "spec": spec}))
         }
     };
-    Built { config_map, scheduler }
+    Built { config_map, scheduler, backfill }
 }
 
 /// The runner learns which run it is from the labels that Kubernetes gives to the pods of a Job.
@@ -53,16 +60,21 @@ fn life() -> PodLife {
 }
 
 /// A run: tried again by Kubernetes as long as that may help.
-fn job_spec(job: &ValidatedJob, template: Value) -> Value {
+pub(super) fn job_spec(job: &ValidatedJob, template: Value) -> Value {
     let spec = &job.job.spec;
+    // The doctor ends with the same codes.
+    let first = template["spec"]["initContainers"].as_array().into_iter().flatten();
+    let names = [json!(CONTAINER)].into_iter().chain(first.map(|container| container["name"].clone()));
+    let finals = names.map(|name| {
+        json!({"action": "FailJob", "onExitCodes": {"containerName": name, "operator": "In", "values": FINAL_EXIT_CODES}})
+    });
+    let disrupted = json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]});
+    let rules: Vec<Value> = finals.chain([disrupted]).collect();
     let mut made = json!({
         "backoffLimit": spec.backoff_limit,
         // Two attempts at a time would only wait for each other.
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": [
-            {"action": "FailJob", "onExitCodes": {"containerName": CONTAINER, "operator": "In", "values": FINAL_EXIT_CODES}},
-            {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        ]},
+        "podFailurePolicy": {"rules": rules},
         "template": template,
     });
     if let Some(seconds) = spec.active_deadline_seconds {

@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::amount::billionths;
 use crate::apply::Desired;
 use crate::args::RunnerSettings;
 use crate::batch_job::build::{Built, spec_hash};
@@ -30,6 +29,7 @@ use crate::error::Error;
 use crate::names::{CHECK_LABEL, CONTAINER, JOB_FILE, JOB_FOLDER, canonical, hashed_name};
 use crate::observed::controller;
 use crate::validated::Refusal;
+use data_platform_crds::amount::billionths;
 
 /// Exit code of a runner that refuses the job.
 const EXIT_REFUSED: i32 = 2;
@@ -60,6 +60,10 @@ pub fn build(job: &ValidatedJob, built: &Built, settings: &RunnerSettings, claim
     container["args"] = json!(["validate", "--config", format!("{JOB_FOLDER}/{JOB_FILE}")]);
     bound(&mut container["resources"]);
     template["metadata"]["labels"][CHECK_LABEL] = "true".into();
+    // What a run needs is looked at when it starts.
+    if let Some(spec) = template["spec"].as_object_mut() {
+        spec.remove("initContainers");
+    }
     let name = hashed_name(&job.name, &format!("check {} {}", spec_hash(job), canonical(&template)));
     let mut metadata = metadata(job, &name);
     metadata["labels"][CHECK_LABEL] = "true".into();

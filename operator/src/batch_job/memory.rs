@@ -59,6 +59,7 @@ mod tests {
             ended: Some(ended),
             pod: None,
             exit: None,
+            is_backfill: false,
         }
     }
 

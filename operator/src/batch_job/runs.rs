@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::child::{Child, is_check};
+use crate::names::BACKFILL_LABEL;
 use crate::observed::controller;
 use crate::pod::{Exit, PodFacts, current};
 
@@ -40,6 +41,8 @@ pub struct Run {
     pub pod: Option<Arc<PodFacts>>,
     /// How its last attempt ended.
     pub exit: Option<Exit>,
+    /// It is the backfill beside a schedule.
+    pub is_backfill: bool,
 }
 
 /// How a run ended, as its Job says.
@@ -90,6 +93,7 @@ pub fn run(observed: &Child, pods: &[Arc<PodFacts>]) -> Option<Run> {
         reason: condition.reason.unwrap_or_default(),
         message: condition.message.unwrap_or_default(),
     });
+    let is_backfill = job.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(BACKFILL_LABEL));
     let due = job.metadata.annotations.and_then(|annotations| annotations.get(SCHEDULED)?.parse().ok());
     Some(Run {
         name: job.metadata.name?,
@@ -99,6 +103,7 @@ pub fn run(observed: &Child, pods: &[Arc<PodFacts>]) -> Option<Run> {
         due,
         ended,
         exit: pods.iter().filter_map(|pod| pod.last_exit.clone()).max_by_key(|exit| exit.time),
+        is_backfill,
         pod: pods.iter().find(|pod| Some(&pod.metadata.uid) == speaker.as_ref()).map(|pod| Arc::clone(pod)),
     })
 }
@@ -146,7 +151,7 @@ fn ended_run(run: &Run, ended: &Ended) -> RunStatus {
 }
 
 /// Why a run ended: the runner's own word if there is one, since it knows more than Kubernetes.
-fn why(run: &Run, ended: &Ended) -> (Reason, String) {
+pub(super) fn why(run: &Run, ended: &Ended) -> (Reason, String) {
     if ended.succeeded {
         return (Reason::Completed, String::new());
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use data_platform_crds::batch_job::{
-    ActiveRunStatus, BatchInterval, BatchJobStatus, CheckStatus, RunResult, RunStatus, SchedulerStatus,
+    ActiveRunStatus, BackfillStatus, BatchInterval, BatchJobStatus, CheckStatus, RunResult, RunStatus, SchedulerStatus,
 };
 use data_platform_crds::condition::{Health, Reason, conditions, whole_seconds};
 use data_platform_crds::schedule::Schedule;
@@ -48,6 +48,8 @@ pub struct Facts<'a> {
     pub check: &'a Asked,
     /// Names what the job computes.
     pub spec_hash: Option<&'a str>,
+    /// How far its backfill is.
+    pub backfill: Option<BackfillStatus>,
     /// What one run covers.
     pub interval: Option<BatchInterval>,
     /// Now.
@@ -88,6 +90,14 @@ impl Facts<'_> {
     fn missed(&self) -> usize {
         let (Some(schedule), Some(since), false) = (self.schedule, self.since(), self.suspended) else { return 0 };
         schedule.between(since, self.now - SignedDuration::from_secs(START_SECONDS), MISSED_MAX).len()
+    }
+
+    /// The scheduled runs are well, and the backfill beside them is not.
+    fn failed_backfill(&self) -> Option<Verdict> {
+        let failed = self.backfill.as_ref().filter(|backfill| backfill.result == Some(RunResult::Failed))?;
+        let message = format!("the backfill {} failed: {}", failed.name, failed.message);
+        let cure = "mend what it says, then set the annotation dataplatform.io/restartedAt: it is made anew";
+        Some(Verdict::new(Reason::RunFailed, message).as_(Health::Degraded).with_hint(cure))
     }
 
     /// The first run that is missed, in words.
@@ -173,6 +183,7 @@ pub fn verdict(facts: &Facts<'_>, last: Option<&RunStatus>, checked: Option<&Che
         }
         None if !is_scheduled => Verdict::new(Reason::Starting, "the run is being made"),
         _ if facts.missed() > 0 => Verdict::new(Reason::MissedSchedule, facts.first_missed()),
+        _ if let Some(failed) = facts.failed_backfill() => failed,
         _ => Verdict::new(Reason::Scheduled, ""),
     }
 }
@@ -270,6 +281,7 @@ pub fn status(before: &BatchJobStatus, facts: &Facts<'_>, generation: Option<i64
         missed_runs: facts.pending().map(|_| i64::try_from(facts.missed()).unwrap_or(i64::MAX)),
         scheduler: facts.scheduler.clone().or_else(|| before.scheduler.clone()),
         check: checked.cloned(),
+        backfill: facts.backfill.clone(),
         last_run: last,
     };
     (status, verdict)

@@ -99,9 +99,8 @@ fn scheduled(job: &Value, cron_job: &Value) -> Option<Option<Value>> {
 
 /// The one run of a job without schedule; `Some(None)`: it computes what is no longer wanted, and goes.
 fn once(job: &Value, built: &Built) -> Option<Option<Value>> {
-    if built.scheduler.kind != ChildKind::Job || job["metadata"]["name"] != built.scheduler.name.as_str() {
-        return Some(None);
-    }
-    let wanted = &built.scheduler.object;
+    let own = [Some(&built.scheduler), built.backfill.as_ref()].into_iter().flatten();
+    let mut own = own.filter(|own| own.kind == ChildKind::Job && job["metadata"]["name"] == own.name.as_str());
+    let Some(wanted) = own.next().map(|own| &own.object) else { return Some(None) };
     (!covers(&job["spec"]["template"], &wanted["spec"]["template"])).then(|| Some(wanted.clone()))
 }

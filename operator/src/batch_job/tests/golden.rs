@@ -42,7 +42,7 @@ fn a_job_with_every_setting_of_its_runs() {
         ("failedJobsHistoryLimit", json!(0)),
         ("backoffLimit", json!(7)),
         ("activeDeadlineSeconds", json!(3600)),
-        ("pod", json!({"labels": {"team": "data"}, "env": [{"name": "AWS_REGION", "value": "eu"}]})),
+        ("pod", json!({"labels": {"team": "data"}, "doctor": true, "env": [{"name": "AWS_REGION", "value": "eu"}]})),
     ] {
         value["spec"][field] = setting;
     }

@@ -149,7 +149,7 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
     if args.config.is_none() {
         return Ok(Request::Now { job_uid: None });
     }
-    if planned.loaded.job.spec.schedule.is_none()
+    if (asked.spec_backfill || planned.loaded.job.spec.schedule.is_none())
         && let Some(backfill) = of_spec(planned)
     {
         is_over_in_time(&[backfill.times], grid, now, 0)?;

@@ -72,7 +72,13 @@ impl Session<'_> {
             let backfill = Backfill { id: asked.id.clone(), from: asked.times.start, to: asked.times.end };
             let commit = self.replace(computed, Why { due: None, backfill: Some(backfill) }).await?;
             done += 1;
-            let left = time_left(&**clock, began, done, of);
+            let seconds = seconds_left(&**clock, began, done, of);
+            environment.status.update(|status| {
+                if let Some(batch) = &mut status.batch {
+                    batch.seconds_left = Some(seconds.round() as u64);
+                }
+            });
+            let left = time_left(seconds);
             tracing::info!(interval = name, rows = commit.rows, files = commit.files, done, of, left, "replaced");
             self.log.compact(RECORDS_PER_BASE, &*environment.faults).await?;
             if done < of && turn::is_asked(&store).await? {
@@ -84,9 +90,13 @@ impl Session<'_> {
     }
 }
 
-/// How long the rest takes if it goes on like this: `40 s`, `12 min`, `3.5 h`.
-fn time_left(clock: &dyn Clock, began: Instant, done: usize, of: usize) -> String {
-    let seconds = clock.since(began).as_secs_f64() / done.max(1) as f64 * of.saturating_sub(done) as f64;
+/// How many seconds the rest takes if it goes on like this.
+fn seconds_left(clock: &dyn Clock, began: Instant, done: usize, of: usize) -> f64 {
+    clock.since(began).as_secs_f64() / done.max(1) as f64 * of.saturating_sub(done) as f64
+}
+
+/// The same for people: `40 s`, `12 min`, `3.5 h`.
+fn time_left(seconds: f64) -> String {
     match seconds {
         ..100.0 => format!("{seconds:.0} s"),
         100.0..6_000.0 => format!("{:.0} min", seconds / 60.0),
