@@ -3,6 +3,7 @@
 //! Pure: no I/O, no clock, no Kubernetes client. The operator and the runner meet only here. What the API server checks
 //! (schema and CEL rules derived from these types) is the same as what `data-platform validate` checks offline.
 
+pub mod amount;
 // Where `unreachable_pub` is allowed, KubeSchema repeats each struct, `pub` and all, inside a function.
 #[allow(unreachable_pub)]
 pub mod batch_job;

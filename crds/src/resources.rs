@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::amount::billionths;
 use crate::kafka::SecretKeyRef;
 use crate::pattern;
 use crate::quantity::ByteSize;
@@ -72,6 +73,10 @@ pub struct PodSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
     pub priority_class_name: Option<String>,
+    /// Look at brokers, topics, rights, stores, tables, disks and memory before the job starts, as `data-platform doctor` does, in a
+    /// container before the job's: it starts when nothing fails. Default: the chart's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doctor: Option<bool>,
 }
 
 /// CPU and memory, as in a Pod.
@@ -109,6 +114,13 @@ impl From<&ResourcesSpec> for ResourceRequirements {
 /// A quantity of Kubernetes: `500m`, `1Gi`, or a number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Amount(String);
+
+impl Amount {
+    /// As a whole number of bytes; `None` if it is none that Kubernetes knows.
+    pub fn bytes(&self) -> Option<u64> {
+        billionths(&self.0).and_then(|amount| u64::try_from(amount / 1_000_000_000).ok())
+    }
+}
 
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -11,8 +11,8 @@ use data_platform_crds::resources::ResourcesSpec;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::amount::billionths;
 use crate::kind::JobResource;
+use data_platform_crds::amount::billionths;
 
 /// Any name.
 const ANY: &str = "*";

@@ -10,8 +10,8 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::allowed::Allowed;
-use crate::amount::billionths;
 use crate::pod_defaults::PodDefaults;
+use data_platform_crds::amount::billionths;
 
 /// Turns StreamingJob and BatchJob resources into Deployments, CronJobs and Jobs of the runner, and tells the truth about them.
 #[derive(Clone, Debug, Parser)]
@@ -52,6 +52,9 @@ pub struct Args {
     /// Let the runner judge the SQL of batch jobs with a schedule as soon as they are there, in a Job of a few seconds.
     #[arg(long, env = "CHECK_QUERIES", default_value_t = true, action = clap::ArgAction::Set)]
     pub check_queries: bool,
+    /// Look at what a job needs before it starts, in a container before the job's, unless the job says otherwise.
+    #[arg(long, env = "RUNNER_DOCTOR", default_value_t = false, action = clap::ArgAction::Set)]
+    pub runner_doctor: bool,
     /// Further ServiceAccounts that jobs may name, with commas between; *: any of the namespace.
     #[arg(long, env = "ALLOWED_SERVICE_ACCOUNTS", default_value = "", value_delimiter = ',')]
     pub allowed_service_accounts: Vec<String>,
@@ -190,6 +193,7 @@ impl Args {
             resources: self.runner_resources.clone(),
             pod: self.runner_pod.clone(),
             checks: self.check_queries,
+            doctor: self.runner_doctor,
             allowed: Allowed {
                 service_accounts: filled(&self.allowed_service_accounts),
                 claims: filled(&self.allowed_claims),
@@ -229,6 +233,8 @@ pub struct RunnerSettings {
     pub pod: PodDefaults,
     /// The SQL of batch jobs is judged before their first run.
     pub checks: bool,
+    /// What a job needs is looked at before it starts, unless it says otherwise.
+    pub doctor: bool,
     /// What jobs may ask for beside what is given here.
     pub allowed: Allowed,
     /// Kafka brokers of streaming jobs that name none.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use data_platform_crds::batch_job::{BatchJob, BatchJobStatus, SchedulerKind, SchedulerStatus};
 use data_platform_crds::condition::{Health, Reason};
+use data_platform_crds::dependencies;
 use data_platform_crds::job::Job;
 use data_platform_crds::resources::{PodSpec, StorageSpec};
 use data_platform_crds::schedule::Schedule;
@@ -35,9 +36,11 @@ use crate::observed::{Observed, controller};
 use crate::reconcile::{
     FALLBACK_PERIOD, LastStatus, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status,
 };
+use crate::reports::ReportState;
 use crate::validated::Refusal;
 use crate::{children, claim, events, reconcile, volumes};
 
+pub mod backfill;
 pub mod build;
 pub mod check;
 pub mod figures;
@@ -110,6 +113,8 @@ struct Outcome {
     check: Asked,
     /// Names what it computes.
     spec_hash: Option<String>,
+    /// The backfill that it asks for.
+    backfill: Option<backfill::Wanted>,
     /// When to look again at the latest.
     again: Duration,
 }
@@ -128,11 +133,18 @@ async fn reconcile_children(
         schedule,
         again: FALLBACK_PERIOD,
         spec_hash: Some(spec_hash(job)),
+        backfill: backfill::wanted(job),
         ..Outcome::default()
     };
     if let Some(holder) = context.checkpoints.holder(key) {
         let message = format!("the job {holder} keeps its log in the checkpoint that this one names");
         let refusal = Some((Reason::CheckpointOfOtherJob, message));
+        return Ok(Outcome { refusal, again: UNWATCHED_PERIOD, ..outcome });
+    }
+    if let Some(cycle) = context.dependencies.cycle(key) {
+        let (message, cure) = dependencies::told(&cycle);
+        let refusal = Some((Reason::InvalidSpec, format!("spec.dependsOn: {message}: {cure}")));
+        // It may be another job that is mended.
         return Ok(Outcome { refusal, again: UNWATCHED_PERIOD, ..outcome });
     }
     let Some(claim_is_shared) = claim::is_shared(job, context).await? else {
@@ -186,12 +198,19 @@ fn children(
     context: &Context,
 ) -> Vec<Desired> {
     let both = vec![built.config_map.clone(), built.scheduler.clone()];
+    let live = |name: &str| {
+        let live = context.scope.children.of(ChildKind::Job).get(&job.namespace, name);
+        live.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid))
+    };
     if scheduler.kind == SchedulerKind::CronJob {
-        return both;
+        let known = last.status.backfill.as_ref().map(|known| known.name.as_str());
+        // It is made once: one that is gone is done.
+        let is_open = |wanted: &&Desired| {
+            live(&wanted.name).is_some() || known != Some(wanted.name.as_str()) && !job.job.spec.suspend
+        };
+        return both.into_iter().chain(built.backfill.iter().filter(is_open).cloned()).collect();
     }
-    let live = context.scope.children.of(ChildKind::Job).get(&job.namespace, &scheduler.name);
-    let live = live.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid));
-    match live {
+    match live(&scheduler.name) {
         // It keeps what it was made with: a ConfigMap of another version would be nobody's.
         Some(live) if !mounted(&live.value()["spec"]["template"]["spec"]).contains(&built.config_map.name) => {
             vec![built.scheduler.clone()]
@@ -241,6 +260,17 @@ async fn report_status(
     if let Some(pod) = runs.iter_mut().rev().find(|run| run.ended.is_none()).and_then(|run| run.pod.as_mut()) {
         *pod = volumes::explained(Arc::clone(pod), &context.client).await;
     }
+    let backfill = outcome.backfill.as_ref().map(|wanted| {
+        let pod = runs.iter().find(|run| run.name == wanted.name).and_then(|run| run.pod.clone());
+        let report = pod.map(|pod| context.reports.state(&pod));
+        let said = match &report {
+            Some(ReportState::Fresh(report)) => report.batch.as_ref(),
+            _ => None,
+        };
+        backfill::progress(wanted, last.status.backfill.as_ref(), &runs, said)
+    });
+    // What goes on beside the schedule says nothing of the scheduled runs.
+    let runs: Vec<_> = runs.into_iter().filter(|run| !run.is_backfill).collect();
     let cron_job: Option<Value> = cron_job.as_ref().map(|live| live.value());
     let spec = outcome.job.as_ref().map(|job| &job.spec);
     let mut facts = status::Facts {
@@ -254,6 +284,7 @@ async fn report_status(
         pod_refusal: None,
         check: &outcome.check,
         spec_hash: outcome.spec_hash.as_deref(),
+        backfill,
         interval: spec.and_then(interval),
         now: clock::now(),
     };

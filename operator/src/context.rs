@@ -14,6 +14,7 @@ use crate::cache::{Cache, JobKey, JobKind};
 use crate::checkpoints::Checkpoints;
 use crate::child::Children;
 use crate::clock;
+use crate::dependencies::Dependencies;
 use crate::memory::Memory;
 use crate::metrics::Metrics;
 use crate::pod::{PodFacts, current};
@@ -95,6 +96,8 @@ pub struct Context {
     pub reports: Arc<Reports>,
     /// Which job keeps its log where.
     pub checkpoints: Checkpoints,
+    /// Which batch job waits for which.
+    pub dependencies: Dependencies,
     memory: Mutex<HashMap<JobKey, Memory>>,
     /// By namespace and name.
     claims: Mutex<HashMap<(String, String), KnownClaim>>,
@@ -118,6 +121,7 @@ impl Context {
             scope,
             reports: Arc::default(),
             checkpoints: Checkpoints::default(),
+            dependencies: Dependencies::default(),
             memory: Mutex::default(),
             claims: Mutex::default(),
         }
@@ -146,6 +150,7 @@ impl Context {
     /// Forgets a job that is gone.
     pub fn forget(&self, job: &JobKey) {
         self.checkpoints.forget(job);
+        self.dependencies.forget(job);
         lock(&self.memory).remove(job);
     }
 

@@ -63,6 +63,7 @@ impl<K: Reconcile> Operator<K> {
         let Some(job) = self.server.get(&K::plural(&()), "a") else { return true };
         let observed: Observed<K> = serde_json::from_value(job).unwrap();
         self.context.checkpoints.note(&crate::watch::key(&observed), &observed);
+        self.context.dependencies.note(&crate::watch::key(&observed), &observed);
         reconcile(Arc::new(observed), Arc::clone(&self.context)).await.is_ok()
     }
 

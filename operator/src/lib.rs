@@ -4,7 +4,6 @@
 //! No Kafka client and no SQL engine: what a job computes is the runner's. ARCHITECTURE.md has the map.
 
 pub mod allowed;
-pub mod amount;
 pub mod app;
 pub mod apply;
 pub mod args;
@@ -18,6 +17,7 @@ pub mod claim;
 mod clock;
 pub mod context;
 pub mod controller;
+pub mod dependencies;
 pub mod error;
 pub mod events;
 #[cfg(test)]

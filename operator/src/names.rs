@@ -16,6 +16,8 @@ pub const KIND_LABEL: &str = "dataplatform.io/kind";
 pub const CLAIM_LABEL: &str = "dataplatform.io/claim";
 /// Label of the Job, and of its pod, that judges a batch job's SQL before its first run.
 pub const CHECK_LABEL: &str = "dataplatform.io/check";
+/// Label of the Job of a backfill beside a schedule, and of the pods of a backfill.
+pub const BACKFILL_LABEL: &str = "dataplatform.io/backfill";
 /// The label that selects what the operator caches.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "data-platform");
 /// Annotation of a resource whose change restarts its pods.
@@ -30,6 +32,8 @@ pub const APPLIED: &str = "dataplatform.io/applied";
 pub const REVISION: &str = "dataplatform.io/revision";
 /// Name of the runner's container.
 pub const CONTAINER: &str = "runner";
+/// Name of the container that looks before it starts.
+pub const DOCTOR_CONTAINER: &str = "doctor";
 /// Port of the runner's pages.
 pub const HTTP_PORT: u16 = 9999;
 /// Where the runner's configuration is mounted.

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::cache::Cached;
-use crate::names::CONTAINER;
+use crate::names::{CONTAINER, DOCTOR_CONTAINER};
 use crate::observed::Observed;
 
 /// Longest text of what a runner said when it ended, in bytes of JSON: the message of a condition has room for it and for the
@@ -79,10 +79,13 @@ impl PodFacts {
         facts.ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
         let containers = status.container_statuses.unwrap_or_default();
         let container = containers.iter().find(|container| container.name == CONTAINER);
+        let first = status.init_container_statuses.unwrap_or_default();
+        let doctor = first.iter().find(|container| container.name == DOCTOR_CONTAINER);
+        let refused = doctor.and_then(ended).map(Exit::of).filter(|exit| exit.code != 0);
         if let Some(container) = container {
             facts.restarts = container.restart_count;
             facts.running = container.state.as_ref().is_some_and(|state| state.running.is_some());
-            facts.last_exit = ended(container).map(Exit::of);
+            facts.last_exit = ended(container).map(Exit::of).or(refused);
             facts.ever_ran = facts.running || facts.restarts > 0 || facts.last_exit.is_some();
         }
         let placed =
@@ -98,7 +101,8 @@ impl PodFacts {
         } else if status.reason.as_deref() == Some("Evicted") {
             Some((Reason::Evicted, status.message.unwrap_or_default()))
         } else {
-            container.and_then(|container| waiting(container, facts.last_exit.as_ref()))
+            let exit = facts.last_exit.as_ref();
+            container.into_iter().chain(doctor).find_map(|container| waiting(container, exit))
         };
         facts
     }
@@ -266,6 +270,29 @@ mod tests {
             let found = container(state.clone(), last).trouble.map(|(reason, _)| reason);
             assert_eq!(found, expected, "{state}");
         }
+    }
+
+    #[test]
+    fn a_job_that_the_doctor_does_not_let_start_has_the_reasons_that_it_found() {
+        let of = |doctor: Value, last: Value, runner: Value| {
+            let status = |name: &str, state: &Value, last: &Value| json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state, "lastState": last});
+            facts(json!({
+                "initContainerStatuses": [status("doctor", &doctor, &last)],
+                "containerStatuses": [status("runner", &runner, &json!({}))],
+            }))
+        };
+        let waits = json!({"waiting": {"reason": "PodInitializing"}});
+        let said = terminated(2, "Error", r#"{"reason": "NotAuthorized", "message": "topic t: no right"}"#);
+        let found = Some((Reason::NotAuthorized, "topic t: no right".to_owned()));
+        // It is tried again, and meanwhile the reason stands.
+        assert_eq!(of(json!({"waiting": {"reason": "CrashLoopBackOff"}}), said.clone(), waits.clone()).trouble, found);
+        let ended = of(said.clone(), json!({}), waits.clone());
+        assert_eq!((ended.trouble, ended.last_exit.unwrap().code), (found, 2));
+        let missing = json!({"waiting": {"reason": "ErrImagePull", "message": "not found"}});
+        assert_eq!(of(missing, json!({}), waits).trouble.unwrap().0, Reason::ImageMissing);
+        // It found nothing this time.
+        let well = of(terminated(0, "Completed", ""), said, json!({"running": {}}));
+        assert_eq!((well.trouble, well.last_exit, well.running), (None, None, true));
     }
 
     #[test]

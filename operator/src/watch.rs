@@ -163,6 +163,7 @@ pub async fn jobs<K: JobResource>(
                 let before = known.get(&ObjectRef::from_obj(job));
                 let matters = before.is_none_or(|before| what_matters(&before) != what_matters(job));
                 context.checkpoints.note(&key(job), job);
+                context.dependencies.note(&key(job), job);
                 store.apply_watcher_event(&event);
                 if matters {
                     triggers.trigger(&key(job));
@@ -176,6 +177,7 @@ pub async fn jobs<K: JobResource>(
                 store.apply_watcher_event(&event);
                 let jobs = known.state();
                 context.checkpoints.note_all(jobs.iter().map(|job| (key(job), &**job)));
+                jobs.iter().for_each(|job| context.dependencies.note(&key(job), job));
                 for job in jobs {
                     triggers.trigger(&key(&job));
                 }

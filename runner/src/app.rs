@@ -97,6 +97,7 @@ fn dispatch(command: Command, faults: Arc<dyn Faults>) -> Result<u8, CommandErro
         Command::Local(args) => commands::local::local(&args, &faults),
         Command::Demo(args) => commands::demo::demo(&args, &faults),
         Command::Validate(args) => commands::validate::validate(&args),
+        Command::Doctor(args) => commands::doctor::doctor(&args, &faults),
         Command::Explain(args) => commands::explain::explain(&args),
         Command::Backfill(args) => commands::backfill::backfill(&args, &faults),
         Command::Plan(args) => commands::plan::plan(&args),

@@ -62,6 +62,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Check jobs as the API server and the runner would.
     Validate(ValidateArgs),
+    /// Look at what jobs need before they run: brokers, topics, rights, stores, tables, disk, memory, clock; and say what to do.
+    Doctor(DoctorArgs),
     /// Show a job in full: expanded, how its query runs, where state is kept, what holds output back.
     Explain(ExplainArgs),
     /// Process intervals of the past of a batch job, oldest first; begun again after a stop it does only the rest.
@@ -271,6 +273,9 @@ pub struct IntervalArgs {
     /// Of a backfill: how many intervals are computed at once.
     #[arg(skip)]
     pub backfill: Option<usize>,
+    /// The backfill that the job's spec asks for.
+    #[arg(long, conflicts_with_all = ["target_hour", "target_date", "from", "to", "stale"], hide = true)]
+    pub spec_backfill: bool,
     /// Batch: replace a whole table also by what is older than what it holds.
     #[arg(long)]
     pub force: bool,
@@ -352,6 +357,38 @@ pub struct ValidateArgs {
     /// File for a last message when the process ends.
     #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
     pub termination_message: Option<PathBuf>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Which job; without a name every job of the files.
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Where outputs and checkpoints lie.
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Addresses of Kafka brokers; wins over those of the jobs.
+    #[arg(long, env = "KAFKA_BOOTSTRAP_SERVER", value_name = "HOST:PORT", value_parser = brokers)]
+    pub bootstrap_servers: Option<String>,
+    /// Form of what is said.
+    #[arg(long, default_value = "table", value_enum)]
+    pub format: DoctorFormat,
+    /// The configuration that the operator writes for a pod, instead of a job's file or name.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "job"], hide = true)]
+    pub config: Option<PathBuf>,
+    /// File for a last message when the process ends.
+    #[arg(long, env = "TERMINATION_MESSAGE_PATH", hide = true)]
+    pub termination_message: Option<PathBuf>,
+}
+
+/// Form of what `doctor` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DoctorFormat {
+    /// For people.
+    Table,
+    /// One JSON object.
+    Json,
 }
 
 /// Arguments of `explain`.

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod backfill;
 pub mod checkpoint;
 pub mod demo;
+pub mod doctor;
 pub mod error;
 pub mod explain;
 pub mod generate;

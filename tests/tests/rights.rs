@@ -1,7 +1,7 @@
 //! A broker on which a user may do only what somebody allowed: a job without a right says which, loses nothing, and goes on
 //! when it is given.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{Broker, Ended, Right, Runner, WITH_RIGHTS, needs_broker, unique_topic};
 use serde_json::{Value, json};
@@ -116,4 +116,53 @@ fn a_job_without_a_right_says_which_and_goes_on_when_it_is_given() -> anyhow::Re
     ensure!(scene.job.numbers()? == (0..80).collect::<Vec<_>>());
     ensure!(scene.numbers_in_topic()? == (0..80).map(Some).collect::<Vec<_>>());
     scene.job.audit()
+}
+
+#[test]
+fn the_doctor_says_which_rights_a_job_lacks_and_that_it_lacks_none() -> anyhow::Result<()> {
+    needs_broker!();
+    let scene = Restricted::new()?;
+    let (source, output) = (&scene.job.topic, &scene.output);
+    let servers = scene.broker.listener("SASL_PLAINTEXT")?;
+    let outcome =
+        |checks: &std::collections::BTreeMap<String, Value>, check: &str| -> anyhow::Result<(String, String)> {
+            let found = checks.get(check).with_context(|| format!("{check}: {checks:?}"))?;
+            let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
+            Ok((text("outcome"), format!("{} {}", text("message"), text("whatToDo"))))
+        };
+    let (read, written) = (format!("topic {source}"), format!("topic {output}"));
+    let (ended, checks) = scene.job.doctor(&servers)?;
+    ensure!(ended == Ended::Code(2), "{ended:?}");
+    for (check, right) in [(&read, "READ"), (&written, "WRITE")] {
+        let (outcome, text) = outcome(&checks, check)?;
+        ensure!(outcome == "failed" && text.contains("allow the user of this job to"), "{right}: {text}");
+    }
+    ensure!(outcome(&checks, "brokers")?.0 == "ok" && outcome(&checks, "checkpoint")?.0 == "ok", "{checks:?}");
+    // It may see both, and neither read the one nor write the other.
+    scene.broker.allow(USER, source, &[Right::Describe])?;
+    scene.broker.allow(USER, output, &[Right::Describe])?;
+    let (ended, checks) = scene.job.doctor(&servers)?;
+    ensure!(ended == Ended::Code(2), "{ended:?}");
+    ensure!(outcome(&checks, &read)?.1.contains("right to READ"), "{checks:?}");
+    ensure!(outcome(&checks, &written)?.1.contains("right to WRITE"), "{checks:?}");
+    scene.broker.allow(USER, source, &READS)?;
+    scene.broker.allow(USER, output, &WRITES)?;
+    scene.job.produce(0, 0..3)?;
+    let (ended, checks) = scene.job.doctor(&servers)?;
+    ensure!(ended == Ended::Code(0), "{checks:?}");
+    for check in [&read, &written, "group", "clock and Kafka", "table numbers", "checkpoint"] {
+        ensure!(outcome(&checks, check)?.0 == "ok", "{check}: {checks:?}");
+    }
+    ensure!(scene.job.committed() == 0, "it reads and writes nothing of the job");
+    Ok(())
+}
+
+#[test]
+fn the_doctor_says_that_no_broker_answers_and_asks_nothing_more() -> anyhow::Result<()> {
+    let job = Numbers::new(needs_broker!(), "unreachable", 1)?;
+    let (ended, checks) = job.doctor("127.0.0.1:1")?;
+    ensure!(ended == Ended::Code(1), "it may pass: {ended:?}");
+    ensure!(checks["brokers"]["reason"] == "KafkaUnreachable", "{checks:?}");
+    ensure!(checks["group"]["outcome"] == "skipped" && checks["checkpoint"]["outcome"] == "ok", "{checks:?}");
+    Ok(())
 }

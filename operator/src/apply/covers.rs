@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::amount::billionths;
+use data_platform_crds::amount::billionths;
 
 /// By which field the elements of a list are told apart, in the order in which they are tried: those of Kubernetes'
 /// own list types, as far as the operator applies such lists.

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::args::RunnerSettings;
 use crate::kind::JobResource;
 use crate::names::{
-    CLAIM_LABEL, CONTAINER, DATA_FOLDER, HTTP_PORT, JOB_FILE, JOB_FOLDER, PAGES_FOLDER, RESTARTED_AT, SECRETS_FOLDER,
-    TOKEN_FILE, VOLUME_PREFIX, label_value, labels,
+    CLAIM_LABEL, CONTAINER, DATA_FOLDER, DOCTOR_CONTAINER, HTTP_PORT, JOB_FILE, JOB_FOLDER, PAGES_FOLDER, RESTARTED_AT,
+    SECRETS_FOLDER, TOKEN_FILE, VOLUME_PREFIX, label_value, labels,
 };
 use crate::pod_defaults::PodDefaults;
 use crate::validated::ValidatedJob;
@@ -47,12 +47,14 @@ pub fn template<K: JobResource>(
     annotations.extend(pod.annotations.clone());
     annotations.extend(job.restarted_at.iter().map(|time| (RESTARTED_AT.to_owned(), time.clone())));
     let (volumes, mounts) = volumes(job, &pod, settings);
+    let container = container(&pod, life, settings, &given(job, settings), mounts);
+    let doctor = pod.doctor.unwrap_or(settings.doctor).then(|| [doctor(&container)]);
     let mut spec = json!({
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
         "terminationGracePeriodSeconds": life.stop_seconds,
         "securityContext": security_context(defaults),
-        "containers": [container(&pod, life, settings, &given(job, settings), mounts)],
+        "containers": [container],
         "volumes": volumes,
     });
     let mut set = |name: &str, value: Value| {
@@ -60,6 +62,7 @@ pub fn template<K: JobResource>(
             spec[name] = value;
         }
     };
+    set("initContainers", json!(doctor));
     set("restartPolicy", json!(life.ends.then_some("Never")));
     set("serviceAccountName", json!(pod.service_account_name.as_ref().or(settings.service_account.as_ref())));
     set("priorityClassName", json!(pod.priority_class_name));
@@ -137,6 +140,17 @@ fn container(pod: &PodSpec, life: &PodLife, settings: &RunnerSettings, places: &
         container["imagePullPolicy"] = policy.clone().into();
     }
     container
+}
+
+/// What looks before the job's container starts: the same container with another command, and without pages.
+fn doctor(container: &Value) -> Value {
+    let mut doctor = container.clone();
+    doctor["name"] = DOCTOR_CONTAINER.into();
+    doctor["args"] = json!(["doctor", "--config", format!("{JOB_FOLDER}/{JOB_FILE}"), "--format", "json"]);
+    if let Some(fields) = doctor.as_object_mut() {
+        fields.retain(|name, _| name != "ports" && !name.ends_with("Probe"));
+    }
+    doctor
 }
 
 /// Restricted; the ids are the administrator's to choose, or the cluster's.

@@ -195,7 +195,7 @@ impl PlannedJob {
         })
     }
 
-    pub(super) fn bad_records(&self) -> BadRecords {
+    pub(crate) fn bad_records(&self) -> BadRecords {
         let spec = &self.loaded.job.spec.bad_records;
         match (spec.action, &spec.topic) {
             (BadRecordAction::Fail, _) => BadRecords::Fail,

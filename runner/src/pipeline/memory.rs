@@ -103,6 +103,13 @@ pub fn resident_bytes() -> u64 {
     kibibytes.unwrap_or(0) << 10
 }
 
+/// Bytes of memory that the machine has free, with what it can give back at once; `None` where the system does not say.
+pub fn available_bytes() -> Option<u64> {
+    let facts = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = facts.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok().map(|kibibytes| kibibytes << 10)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,5 +148,6 @@ mod tests {
     #[test]
     fn the_process_knows_its_size() {
         assert!(resident_bytes() > 1 << 20);
+        assert!(available_bytes().unwrap() > 1 << 20);
     }
 }

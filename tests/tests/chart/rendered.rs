@@ -132,6 +132,8 @@ fn the_operator_is_told_what_the_values_say() -> anyhow::Result<()> {
         ("everything", "RUNNER_ROLLOUT", Some("auto")),
         ("default", "CHECK_QUERIES", Some("true")),
         ("everything", "CHECK_QUERIES", Some("false")),
+        ("default", "RUNNER_DOCTOR", Some("false")),
+        ("everything", "RUNNER_DOCTOR", Some("true")),
         ("everything", "RUNNER_SERVICE_ACCOUNT", Some("jobs")),
         ("everything", "RENEW_DEADLINE", Some("20s")),
         ("everything", "HTTP_ADDRESS", Some("0.0.0.0:8081")),

@@ -84,6 +84,31 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     let start = interval["start"].as_str().context("the start of the interval")?;
     ensure!(start.contains(":00:00"), "{interval}");
 
+    // A backfill beside the schedule, which a doctor lets begin. It says nothing of the scheduled runs.
+    let mut filled = job.clone();
+    filled["spec"]["backfill"] = json!({"from": interval["start"], "to": interval["end"]});
+    filled["spec"]["pod"] = json!({"doctor": true});
+    platform.apply(&filled)?;
+    let filled = platform.wait_for_status("batchjob", name, "to have done its backfill", |job| {
+        job["status"]["backfill"]["result"].is_string()
+    })?;
+    let backfill = &filled["status"]["backfill"];
+    ensure!(backfill["result"] == "Succeeded" && backfill["finished"] == 1 && backfill["left"] == 0, "{backfill:#}");
+    ensure!(filled["status"]["lastRun"]["name"] == "by-hand-1", "{:#}", filled["status"]);
+    ensure!(ready(&filled, "Scheduled"), "{:#}", filled["status"]);
+    check(&platform, &interval)?;
+    run_by_hand(&platform, "beside-it")?;
+
+    // What the doctor of a pod finds is the reason of the job.
+    let mut sick = platform.event_aggregation("sick", &stream)?;
+    sick["spec"]["pod"] = json!({"doctor": true});
+    sick["spec"]["sources"][0]["topics"] = json!(["there-is-no-such-topic"]);
+    sick["spec"]["sink"] = json!({"path": "sick"});
+    platform.apply(&sick)?;
+    let sick = platform.wait_for_status("streamingjob", "sick", "to be examined", |job| ready(job, "TopicNotFound"))?;
+    let said = condition(&sick, "Ready")["message"].as_str().unwrap_or_default().to_owned();
+    ensure!(said.contains("topic there-is-no-such-topic") && said.contains("create the topic"), "{said}");
+
     // The run of this one is a year away, and its table is there: what is wrong is said now.
     let mut typo = job.clone();
     typo["metadata"]["name"] = "typo".into();

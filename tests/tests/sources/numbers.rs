@@ -1,6 +1,7 @@
 //! A job of a test's own: records that carry a number each, and a table of these numbers without a window, so that what
 //! was read, lost or read twice is a matter of counting.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -132,6 +133,16 @@ impl Numbers {
     /// What `explain` says of the job.
     pub(crate) fn explain(&self) -> anyhow::Result<String> {
         self.ask(&["explain", "-f", &self.file()?.display().to_string()])
+    }
+
+    /// What `doctor` finds with these brokers, by the names of the checks, and its exit code.
+    pub(crate) fn doctor(&self, brokers: &str) -> anyhow::Result<(Ended, BTreeMap<String, Value>)> {
+        let command = Runner::command(["doctor", "--format", "json", "-f"]).arg(self.file()?).folders(&self.folders);
+        let (ended, runner) = command.arg("--bootstrap-servers").arg(brokers).run(TIMEOUT)?;
+        let found: Value = serde_json::from_str(&runner.stdout()).with_context(|| runner.last_lines())?;
+        let checks = found["checks"].as_array().into_iter().flatten();
+        let named = |check: &Value| (check["check"].as_str().unwrap_or_default().to_owned(), check.clone());
+        Ok((ended, checks.map(named).collect()))
     }
 
     /// Processes what is there; gives the summary.

@@ -70,6 +70,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     for field in ["priorityClassName", "serviceAccountName"] {
         table.push(computes(format!("pod/{field}").leak(), json!("x")));
     }
+    table.push(computes("pod/doctor", json!(true)));
     table
 }
 

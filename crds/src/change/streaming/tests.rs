@@ -109,6 +109,7 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
     for field in ["priorityClassName", "serviceAccountName"] {
         table.push((format!("pod/{field}").leak(), json!("x"), POD));
     }
+    table.push(("pod/doctor", json!(true), POD));
     table.push(("pod/env", json!([{"name": "A", "value": "b"}]), POD));
     table.push(("pod/tolerations", json!([{"operator": "Exists"}]), POD));
     table.push(("pod/volumes", json!([{"name": "v", "mountPath": "/mnt/v", "emptyDirSize": "1Gi"}]), POD));

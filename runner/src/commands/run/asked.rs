@@ -32,12 +32,28 @@ impl Asked {
         let args = RunArgs { place, ..args.clone() };
         let mut options = super::options(&args)?;
         options.candidate.rank = Rank { takeover: args.takeover, ..rank(&config.job) };
-        if std::env::var_os("SECRETS_DIR").is_none() {
-            options.secrets = Secrets::new(PathBuf::from(&config.secrets_root));
-        }
+        with_secrets_of(&config, &mut options);
         let loaded = loaded(file, &config, &args.job.source())?;
         Ok(Self { loaded, options })
     }
+}
+
+fn with_secrets_of(config: &RunnerConfig, options: &mut RunOptions) {
+    if std::env::var_os("SECRETS_DIR").is_none() {
+        options.secrets = Secrets::new(PathBuf::from(&config.secrets_root));
+    }
+}
+
+/// The job that the operator wrote for a pod, and how it would run there.
+pub(crate) fn with_options_of_pod(
+    file: &Path,
+    place: &PlaceArgs,
+    source: &JobSource,
+) -> Result<(Vec<Loaded>, RunOptions), CommandError> {
+    let (config, place) = read_config_at(file, place)?;
+    let mut options = super::options_of_places(&place)?;
+    with_secrets_of(&config, &mut options);
+    Ok((vec![loaded(file, &config, source)?], options))
 }
 
 /// The job that the operator wrote for a pod, and where its data lie unless the command line says otherwise.

@@ -192,7 +192,7 @@ pub fn consumer_settings(
     default(&mut settings, "fetch.error.backoff.ms", "100".to_owned());
     // A broker answers one fetch after the other: one that waits at the end of some partitions holds up the others.
     default(&mut settings, "fetch.wait.max.ms", "100".to_owned());
-    let group = spec.group_id.clone().unwrap_or_else(|| format!("processing-{}", purpose.job));
+    let group = group_of(spec, purpose.job);
     let isolation = match spec.isolation_level {
         IsolationLevel::ReadCommitted => "read_committed",
         IsolationLevel::ReadUncommitted => "read_uncommitted",
@@ -207,6 +207,11 @@ pub fn consumer_settings(
         .set("enable.partition.eof", "true")
         .set("check.crcs", "true");
     Ok(settings)
+}
+
+/// The group that a job tells its offsets: only tools that show the lag look at it.
+pub fn group_of(spec: &KafkaSpec, job: &str) -> String {
+    spec.group_id.clone().unwrap_or_else(|| format!("processing-{job}"))
 }
 
 /// The settings as they may be shown: without secrets.

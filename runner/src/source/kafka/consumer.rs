@@ -2,6 +2,7 @@
 //! a micro-batch reads exactly the ranges that were planned and nothing waits for a group to form.
 
 mod connection;
+mod inspect;
 mod reading;
 mod rotation;
 mod topics;
@@ -27,6 +28,7 @@ use crate::source::schemas::Schemas;
 use crate::source::{Identity, PartitionRead, Source, SourceError, Topic, Trouble, WithoutLeader};
 use crate::stop::StopSignal;
 
+pub use self::inspect::InspectedTopic;
 use self::reading::{Progress, read_of_each};
 use self::rotation::Rotation;
 

@@ -193,6 +193,8 @@ pub(crate) enum OffsetQuestion {
     End,
     /// The first at or after this time, in milliseconds since 1970; the end, if there is none.
     At(i64),
+    /// No offset, but the newest time of a record, in milliseconds since 1970; -1, if there is none.
+    NewestTime,
 }
 
 /// A request that failed as a whole or for one partition.
@@ -210,6 +212,44 @@ pub(crate) struct TopicDescription {
     pub(crate) id: String,
     /// Number of partitions.
     pub(crate) partitions: i32,
+    /// What we may do with it; `None` if that was not asked, or is not told.
+    pub(crate) rights: Option<Rights>,
+}
+
+/// What the user of a connection may do with a topic or a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rights {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+}
+
+impl Rights {
+    /// From the list of a description; an empty one comes from brokers that do not tell.
+    ///
+    /// # Safety
+    /// `operations` points to `number` of them.
+    unsafe fn of(operations: *const sys::rd_kafka_AclOperation_t, number: usize) -> Option<Self> {
+        use sys::rd_kafka_AclOperation_t as Operation;
+        if operations.is_null() || number == 0 {
+            return None;
+        }
+        // SAFETY: the caller's promise.
+        let operations = unsafe { std::slice::from_raw_parts(operations, number) };
+        let has = |wanted: Operation| {
+            operations.iter().any(|found| *found == wanted || *found == Operation::RD_KAFKA_ACL_OPERATION_ALL)
+        };
+        let (read, write) = (Operation::RD_KAFKA_ACL_OPERATION_READ, Operation::RD_KAFKA_ACL_OPERATION_WRITE);
+        Some(Self { read: has(read), write: has(write) })
+    }
+}
+
+/// Whether a description tells the rights, too: it costs the brokers a look at their rules for each topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// No.
+    Plain,
+    /// Yes.
+    WithRights,
 }
 
 /// Answers of [`list_offsets`], per partition.
@@ -228,10 +268,10 @@ pub(crate) fn list_offsets(
             OffsetQuestion::Earliest => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_EARLIEST as i64,
             OffsetQuestion::End => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_LATEST as i64,
             OffsetQuestion::At(milliseconds) => *milliseconds,
+            OffsetQuestion::NewestTime => sys::rd_kafka_OffsetSpec_t::RD_KAFKA_OFFSET_SPEC_MAX_TIMESTAMP as i64,
         };
-        let mut element = list.add_partition(topic, partition);
-        // The list carries raw specifications here, which the safe setter would translate.
-        set_raw_offset(&mut element, offset);
+        list.add_partition(topic, partition);
+        set_raw_offset_of_last(&list, offset);
     }
     let level = if read_committed {
         sys::rd_kafka_IsolationLevel_t::RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED
@@ -256,7 +296,14 @@ pub(crate) fn list_offsets(
             let topic = CStr::from_ptr(partition.topic).to_string_lossy();
             let answer = match partition.err {
                 Code::RD_KAFKA_RESP_ERR_NO_ERROR => {
-                    answered(questions.at(&topic, partition.partition), partition.offset)
+                    let question = questions.at(&topic, partition.partition);
+                    let answer = match question {
+                        Some(OffsetQuestion::NewestTime) => {
+                            sys::rd_kafka_ListOffsetsResultInfo_timestamp(*infos.add(index))
+                        }
+                        _ => partition.offset,
+                    };
+                    answered(question, answer)
                 }
                 error => Err(request_error(error)),
             };
@@ -270,7 +317,7 @@ pub(crate) fn list_offsets(
 /// error with it; taken for an end, it would look as if the topic had lost its records.
 fn answered(question: Option<OffsetQuestion>, offset: i64) -> Result<i64, RequestError> {
     // -1: no record at or after that time.
-    let least = if matches!(question, Some(OffsetQuestion::At(_))) { -1 } else { 0 };
+    let least = if matches!(question, Some(OffsetQuestion::At(_) | OffsetQuestion::NewestTime)) { -1 } else { 0 };
     if offset < least {
         let message = "its broker did not answer".to_owned();
         return Err(RequestError { code: RDKafkaErrorCode::BrokerTransportFailure, message });
@@ -278,12 +325,14 @@ fn answered(question: Option<OffsetQuestion>, offset: i64) -> Result<i64, Reques
     Ok(offset)
 }
 
-fn set_raw_offset(element: &mut rdkafka::topic_partition_list::TopicPartitionListElem<'_>, offset: i64) {
-    let translated = rdkafka::Offset::from_raw(offset);
-    // `from_raw` and back is the identity for what is set here: -1, -2 and times from 0 on.
-    debug_assert_eq!(translated.to_raw(), Some(offset));
-    let set = element.set_offset(translated);
-    debug_assert!(set.is_ok(), "{set:?}");
+/// The list carries raw specifications here, which the safe setter would translate or refuse.
+fn set_raw_offset_of_last(list: &rdkafka::TopicPartitionList, offset: i64) {
+    // SAFETY: the list is alive and has `cnt` elements, which nobody else looks at now.
+    unsafe {
+        let raw = &*list.ptr();
+        let Some(last) = usize::try_from(raw.cnt).ok().and_then(|number| number.checked_sub(1)) else { return };
+        (*raw.elems.add(last)).offset = offset;
+    }
 }
 
 /// Describes topics; one that does not exist has an error of its own. Any broker knows the answer: `broker` is asked.
@@ -291,12 +340,14 @@ pub(crate) fn describe_topics(
     client: *mut RDKafka,
     broker: i32,
     names: &[String],
+    rights: Ask,
     timeout: Duration,
 ) -> Result<BTreeMap<String, Result<TopicDescription, RequestError>>, RequestError> {
     let names: Vec<_> = names.iter().filter_map(|name| CString::new(name.as_str()).ok()).collect();
     let mut pointers: Vec<_> = names.iter().map(|name| name.as_ptr()).collect();
     let options = Options::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS, timeout)?;
     options.set_broker(broker)?;
+    options.ask(rights)?;
     // SAFETY: the names are C strings and are copied by the call; the collection is destroyed below.
     let topics = unsafe { sys::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()) };
     // SAFETY: client, topics and options are alive during the call.
@@ -320,7 +371,10 @@ pub(crate) fn describe_topics(
                 let mut partitions = 0;
                 sys::rd_kafka_TopicDescription_partitions(topic, &mut partitions);
                 let id = CStr::from_ptr(id).to_string_lossy().into_owned();
-                Ok(TopicDescription { id, partitions: i32::try_from(partitions).unwrap_or(i32::MAX) })
+                let mut number = 0;
+                let operations = sys::rd_kafka_TopicDescription_authorized_operations(topic, &mut number);
+                let rights = Rights::of(operations, number);
+                Ok(TopicDescription { id, partitions: i32::try_from(partitions).unwrap_or(i32::MAX), rights })
             } else {
                 Err(request_error(code))
             };
@@ -328,6 +382,43 @@ pub(crate) fn describe_topics(
         }
     }
     Ok(described)
+}
+
+/// What we may do in a group of consumers; `None` if the brokers do not tell. A group that nobody is in is as good as one
+/// that is.
+pub(crate) fn rights_in_group(
+    client: *mut RDKafka,
+    group: &str,
+    timeout: Duration,
+) -> Result<Option<Rights>, RequestError> {
+    let Ok(name) = CString::new(group) else {
+        return Err(request_error(Code::RD_KAFKA_RESP_ERR_INVALID_GROUP_ID));
+    };
+    let mut pointers = [name.as_ptr()];
+    let options = Options::new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBECONSUMERGROUPS, timeout)?;
+    options.ask(Ask::WithRights)?;
+    // SAFETY: the name is a C string and is copied by the call; client and options are alive during it.
+    let event = ask(client, timeout, |queue| unsafe {
+        sys::rd_kafka_DescribeConsumerGroups(client, pointers.as_mut_ptr(), pointers.len(), options.0, queue);
+    })?;
+    // SAFETY: the event is of the kind that was asked for and lives until the end of this function.
+    unsafe {
+        let result = sys::rd_kafka_event_DescribeConsumerGroups_result(event.0);
+        let mut number = 0;
+        let groups = sys::rd_kafka_DescribeConsumerGroups_result_groups(result, &mut number);
+        if number == 0 {
+            return Ok(None);
+        }
+        let group = *groups;
+        match sys::rd_kafka_error_code(sys::rd_kafka_ConsumerGroupDescription_error(group)) {
+            // Since version 6 of the request a group that is not there has an error: it may become one.
+            Code::RD_KAFKA_RESP_ERR_NO_ERROR | Code::RD_KAFKA_RESP_ERR_GROUP_ID_NOT_FOUND => {}
+            code => return Err(request_error(code)),
+        }
+        let mut number = 0;
+        let operations = sys::rd_kafka_ConsumerGroupDescription_authorized_operations(group, &mut number);
+        Ok(Rights::of(operations, number))
+    }
 }
 
 struct Options(*mut sys::rd_kafka_AdminOptions_t);
@@ -347,6 +438,13 @@ impl Options {
 }
 
 impl Options {
+    fn ask(&self, rights: Ask) -> Result<(), RequestError> {
+        // SAFETY: the options are alive; an error object would be ours.
+        check(unsafe {
+            sys::rd_kafka_AdminOptions_set_include_authorized_operations(self.0, (rights == Ask::WithRights).into())
+        })
+    }
+
     fn set_broker(&self, broker: i32) -> Result<(), RequestError> {
         let mut text = [0; 256];
         // SAFETY: the options are alive, the text has its length beside it.

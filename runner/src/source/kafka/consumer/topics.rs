@@ -20,7 +20,8 @@ impl KafkaSource {
             names.extend(self.matching_topics(&client)?);
         }
         let broker = self.broker(&client)?;
-        let described = native::describe_topics(Self::native(&client), broker, &names, REQUEST_TIMEOUT);
+        let described =
+            native::describe_topics(Self::native(&client), broker, &names, native::Ask::Plain, REQUEST_TIMEOUT);
         let described = described.map_err(|error| {
             self.broker = None;
             self.no_answer("describe topics", &error)
@@ -42,7 +43,7 @@ impl KafkaSource {
     }
 
     /// A broker that is there.
-    fn broker(&mut self, client: &BaseConsumer<Context>) -> Result<i32, SourceError> {
+    pub(super) fn broker(&mut self, client: &BaseConsumer<Context>) -> Result<i32, SourceError> {
         if let Some(broker) = self.broker {
             return Ok(broker);
         }
@@ -62,7 +63,7 @@ impl KafkaSource {
     }
 
     /// Topics that are not named and that a pattern matches; each pattern matches one.
-    fn matching_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {
+    pub(super) fn matching_topics(&mut self, client: &BaseConsumer<Context>) -> Result<Vec<String>, SourceError> {
         let names = self.all_topics(client)?;
         for pattern in self.routes.patterns() {
             if !names.iter().any(|name| pattern.is_match(name)) {
@@ -80,7 +81,7 @@ impl KafkaSource {
         Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
     }
 
-    fn topic_error(
+    pub(super) fn topic_error(
         &mut self,
         client: &BaseConsumer<Context>,
         topic: String,
