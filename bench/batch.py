@@ -148,26 +148,32 @@ def by_us(name, sql, args, answer):
 
 
 def compare(name, ours, theirs):
-    """Ends with an error unless both have the same rows, doubles to nine digits."""
+    """Ends with an error unless both have the same rows: doubles to nine digits, since sums of them hang on their order. Gives their
+    number. The other columns tell the rows apart."""
     database = duckdb.connect()
     of = lambda path: f"read_parquet('{path}{'/**/*.parquet' if os.path.isdir(path) else ''}', hive_partitioning = true)"
-    columns = database.sql(f"DESCRIBE FROM {of(theirs)}").fetchall()
-    shown = []
-    for column, kind, *_ in columns:
-        quoted = f'"{column}"'
-        if kind in ("DOUBLE", "FLOAT") or kind.startswith("DECIMAL") or kind == "HUGEINT":
-            shown.append(f"CASE WHEN {quoted} = 0 THEN '0' ELSE printf('%.8e', CAST({quoted} AS DOUBLE)) END")
-        elif kind.startswith("TIMESTAMP"):
-            shown.append(f"epoch_us({quoted})")
+    keys, doubles = [], []
+    for column, kind, *_ in database.sql(f"DESCRIBE FROM {of(theirs)}").fetchall():
+        if kind in ("DOUBLE", "FLOAT", "HUGEINT") or kind.startswith("DECIMAL"):
+            doubles.append(f'CAST("{column}" AS DOUBLE)')
         else:
-            shown.append(f"CAST({quoted} AS VARCHAR)")
-    listed = ", ".join(shown)
-    one, other = f"SELECT {listed} FROM {of(ours)}", f"SELECT {listed} FROM {of(theirs)}"
-    for what, left, right in (("too much", one, other), ("too little", other, one)):
-        rows = database.execute(f"({left}) EXCEPT ALL ({right}) LIMIT 3").fetchall()
+            keys.append(f'epoch_us("{column}")' if kind.startswith("TIMESTAMP") else f'CAST("{column}" AS VARCHAR)')
+    named = [f"{expression} AS c{at}" for at, expression in enumerate(keys + doubles)]
+    for table, path in (("ours", ours), ("theirs", theirs)):
+        order = f"OVER (ORDER BY {', '.join(keys)})" if keys else "OVER ()"
+        database.execute(f"CREATE TABLE {table} AS SELECT row_number() {order} AS place, {', '.join(named)} FROM {of(path)}")
+    listed = ", ".join(f"c{at}" for at in range(len(keys))) or "place"
+    far = [f"abs(o.c{at} - t.c{at}) > 1e-9 * greatest(abs(o.c{at}), abs(t.c{at}))" for at in range(len(keys), len(named))]
+    far = " OR ".join(far + [f"(o.c{at} IS NULL) <> (t.c{at} IS NULL)" for at in range(len(keys), len(named))]) or "false"
+    for what, query in (
+        ("too much", f"SELECT {listed} FROM ours EXCEPT ALL SELECT {listed} FROM theirs"),
+        ("too little", f"SELECT {listed} FROM theirs EXCEPT ALL SELECT {listed} FROM ours"),
+        ("other numbers", f"SELECT o.*, t.* FROM ours o JOIN theirs t ON o.place = t.place WHERE {far}"),
+    ):
+        rows = database.execute(f"FROM ({query}) LIMIT 3").fetchall()
         if rows:
             sys.exit(f"{name}: {what}: {rows}")
-    return database.execute(f"SELECT count(*) FROM {of(ours)}").fetchone()[0]
+    return database.execute("SELECT count(*) FROM ours").fetchone()[0]
 
 
 def main():

@@ -32,6 +32,16 @@ def resolved(schema, root):
     return schema
 
 
+def evaluated(schema, root):
+    """Names of fields, and patterns of names, that a schema and those beside it say something of."""
+    schema = resolved(schema, root)
+    names, patterns = set(schema.get("properties", {})), set(schema.get("patternProperties", {}))
+    for of in schema.get("allOf", []) + schema.get("anyOf", []) + schema.get("oneOf", []):
+        more = evaluated(of, root)
+        names, patterns = names | more[0], patterns | more[1]
+    return names, patterns
+
+
 def problems(value, schema, root, place):
     """What does not fit, as sentences."""
     schema = resolved(schema, root)
@@ -62,6 +72,10 @@ def problems(value, schema, root, place):
                 schemas = [rest]
             for of in schemas:
                 found += problems(part, of, root, inner)
+        if schema.get("unevaluatedProperties", True) is False:
+            names, patterns = evaluated(schema, root)
+            unknown = [name for name in value if name not in names and not any(re.search(of, name) for of in patterns)]
+            found += [f"{place}.{name}: there is no such field" for name in unknown]
     if isinstance(value, list):
         if schema.get("uniqueItems") and len({json.dumps(part, sort_keys=True) for part in value}) < len(value):
             found.append(f"{place}: something stands there twice")

@@ -129,12 +129,12 @@ fn each_fault_is_found_by_its_check_and_says_what_to_do() {
             "a file is where a folder must be",
         ),
         (
-            "an object store that is none",
+            "a file system that takes no folders",
             |_| {},
-            &["spec.sink.path=nowhere://bucket/t"],
+            &["spec.sink.path=/proc/none/counts"],
             "table counts",
-            "StorageUnsuitable",
-            "nowhere",
+            "StorageFailed",
+            "/proc/none",
         ),
         (
             "an input that is not there yet",

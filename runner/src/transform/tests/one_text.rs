@@ -22,7 +22,7 @@ fn queries() -> Vec<String> {
          GROUP BY user_id, hop(timestamp, INTERVAL '7 seconds', INTERVAL '20 seconds') HAVING window_start >= TIMESTAMP '2026-02-16 14:00:30'",
         "SELECT to_unixtime(window_end) - to_unixtime(window_start) AS length, user_id, collect_list(session_id) AS visited FROM app_events
          GROUP BY session(timestamp, INTERVAL '2 seconds', INTERVAL '8 seconds'), user_id",
-        "SELECT DISTINCT user_id, date_trunc('minute', window_start) AS minute FROM app_events GROUP BY tumble(timestamp, INTERVAL '30 seconds'), user_id",
+        "SELECT DISTINCT window_start, date_trunc('minute', window_start) AS minute FROM app_events GROUP BY tumble(timestamp, INTERVAL '30 seconds'), user_id",
         "SELECT max(timestamp - window_start) > INTERVAL '9 seconds' AS late, min(window_end) AS end FROM app_events GROUP BY tumble(timestamp, INTERVAL '10 seconds'), event_type",
         "WITH visits AS (SELECT window_start AS began, user_id, count(*) AS n FROM app_events GROUP BY session(timestamp, INTERVAL '3 seconds'), user_id)
          SELECT user_id, began, n * 2 AS twice FROM visits WHERE n > 1",
