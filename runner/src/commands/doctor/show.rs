@@ -6,7 +6,7 @@ use comfy_table::ColumnConstraint;
 use serde_json::json;
 
 use crate::commands::doctor::check::{Outcome, Row};
-use crate::commands::table;
+use crate::commands::list;
 
 /// How an outcome is called, in one word.
 fn word(outcome: &Outcome) -> &'static str {
@@ -34,7 +34,7 @@ pub(super) fn text(rows: &[Row]) -> String {
     let paint = |color: &str, word: &str| {
         if is_terminal { format!("\u{1b}[{color}m{word}\u{1b}[0m") } else { word.to_owned() }
     };
-    let mut table = table(&["job", "check", &paint("39", ""), "found"]);
+    let mut table = list(&["job", "check", &paint("39", ""), "found"]);
     if let Some(column) = table.column_mut(2) {
         column.set_constraint(ColumnConstraint::ContentWidth);
     }

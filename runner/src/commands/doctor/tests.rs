@@ -131,7 +131,7 @@ fn each_fault_is_found_by_its_check_and_says_what_to_do() {
         (
             "a file system that takes no folders",
             |_| {},
-            &["spec.sink.path=/proc/none/counts"],
+            &["spec.sink.path=file:///proc/none/counts"],
             "table counts",
             "StorageFailed",
             "/proc/none",

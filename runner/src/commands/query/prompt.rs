@@ -50,6 +50,11 @@ pub(super) fn converse(tables: &Arc<Tables>, args: &QueryArgs) -> Result<(), Com
         tracing::debug!(%error, file = %file.display(), "nothing was asked before, as far as one can see");
     }
     let runtime = runtime()?;
+    // From here on Ctrl-C does not end the process, whenever it comes.
+    let _heard = {
+        let _entered = runtime.enter();
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+    };
     loop {
         match editor.readline("sql> ") {
             Ok(text) => match heard(&text) {
@@ -73,12 +78,14 @@ pub(super) fn converse(tables: &Arc<Tables>, args: &QueryArgs) -> Result<(), Com
 /// Answers a query, unless Ctrl-C comes before the answer.
 async fn answer(tables: &Arc<Tables>, sql: &str, args: &QueryArgs) {
     let ended = tokio::select! {
-        ended = say(tables, sql, args) => ended,
+        // Listened to before the query is planned, which may take a while.
+        biased;
         _ = tokio::signal::ctrl_c() => {
             print("\n");
             eprintln!("the query was ended");
             Ok(())
         }
+        ended = say(tables, sql, args) => ended,
     };
     if let Err(error) = ended {
         report(&error);
