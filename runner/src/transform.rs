@@ -19,6 +19,7 @@ mod batch;
 mod branches;
 mod closed;
 mod deduplicate;
+mod distinct_counts;
 mod error;
 mod event_order;
 mod explain;

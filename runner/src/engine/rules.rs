@@ -229,7 +229,8 @@ fn exact_aggregate(mut call: AggregateFunction, schema: &DFSchema) -> Result<Agg
         let filter = call.params.filter.take().map(|filter| *filter);
         call.params.filter = both(filter, stands.filter).map(Box::new);
     }
-    let compares = call.params.distinct || matches!(call.func.name(), "collect_set" | "approx_distinct" | "mode");
+    let compares = call.params.distinct
+        || matches!(call.func.name(), "collect_set" | "count_distinct" | "approx_distinct" | "mode");
     if compares && let Some(first) = call.params.args.first_mut() {
         *first = canonical_key(std::mem::take(first), schema)?;
     }

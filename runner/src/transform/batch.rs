@@ -22,7 +22,7 @@ use super::error::QueryError;
 use super::output::{Output, check_shown};
 use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
-use super::{planning_error, syntax, table_windows, window};
+use super::{distinct_counts, planning_error, syntax, table_windows, window};
 use crate::engine::{self, BatchClock, Profile, Tables, TablesInFrom};
 use crate::storage::StoreError;
 use crate::tables::store_error;
@@ -92,7 +92,9 @@ impl TableQuery {
                 _ => Err(error),
             }
         });
-        table_windows::expand(plan.map_err(|error| planning_error::of_tables(&error, state))?, state)
+        let of_tables = |error: DataFusionError| planning_error::of_tables(&error, state);
+        let plan = table_windows::expand(plan.map_err(of_tables)?, state)?;
+        distinct_counts::on_sets(plan).map_err(of_tables)
     }
 
     /// Plans it over these tables, and begins to compute, in the runtime in which it is called: gives its rows, and the plan

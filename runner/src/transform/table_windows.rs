@@ -40,13 +40,17 @@ use super::windows::{WindowSpec, spec_of};
 /// A window has other arguments than it can have, or stands where none can.
 pub(super) fn expand(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan, QueryError> {
     // What an error of the closure says is kept apart: it is in the words of this crate already.
-    let mut refused = None;
+    let (mut refused, mut is_expanded) = (None, false);
+    let of_tables = |error: DataFusionError| planning_error::of_tables(&error, state);
     let expanded = plan.transform_up_with_subqueries(|node| {
         let done = match &node {
             LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.iter().any(|key| window_sign(key).is_some()) => {
+                is_expanded = true;
                 expand_aggregate(aggregate, state).map(Transformed::yes)
             }
-            _ => with_edges(node).map_err(|error| planning_error::of_tables(&error, state)),
+            // Below it columns were added.
+            _ if is_expanded => node.recompute_schema().and_then(with_edges).map_err(of_tables),
+            _ => Ok(Transformed::no(node)),
         };
         done.map_err(|error| {
             refused = Some(error);

@@ -24,6 +24,10 @@ fn queries() -> Vec<String> {
          GROUP BY session(timestamp, INTERVAL '2 seconds', INTERVAL '8 seconds'), user_id",
         "SELECT DISTINCT window_start, date_trunc('minute', window_start) AS minute FROM app_events GROUP BY tumble(timestamp, INTERVAL '30 seconds'), user_id",
         "SELECT max(timestamp - window_start) > INTERVAL '9 seconds' AS late, min(window_end) AS end FROM app_events GROUP BY tumble(timestamp, INTERVAL '10 seconds'), event_type",
+        "SELECT window_start, user_id, count(*) AS n, row_number() OVER (PARTITION BY window_start ORDER BY user_id) AS place FROM app_events
+         GROUP BY hop(timestamp, INTERVAL '10 seconds', INTERVAL '30 seconds'), user_id",
+        "SELECT window_start, count(DISTINCT user_id) AS users, count(DISTINCT event_type) AS kinds, count(DISTINCT amount) AS amounts FROM app_events
+         GROUP BY tumble(timestamp, INTERVAL '20 seconds')",
         "WITH visits AS (SELECT window_start AS began, user_id, count(*) AS n FROM app_events GROUP BY session(timestamp, INTERVAL '3 seconds'), user_id)
          SELECT user_id, began, n * 2 AS twice FROM visits WHERE n > 1",
     ];

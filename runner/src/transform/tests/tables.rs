@@ -143,3 +143,21 @@ fn a_table_that_is_not_there_is_named() {
     let tables = HashMap::from([("sales".to_owned(), sales(1, 3))]);
     assert_eq!(ask(tables, "SELECT n FROM sale").unwrap_err(), "there is no table sale");
 }
+
+#[test]
+fn several_counts_of_distinct_values_are_what_each_of_them_is_alone() {
+    let tables = || InputTables::from([("sales".to_owned(), sales(3, 200))]);
+    let both = "SELECT shop, count(DISTINCT n % 7) AS a, sum(n) AS s, count(DISTINCT x - x) AS b, count(DISTINCT CAST(n % 5 AS TEXT)) FILTER (WHERE n > 50) AS c
+                FROM sales GROUP BY shop HAVING count(DISTINCT n % 7) > 1";
+    let alone = |what: &str, name: &str| format!("(SELECT shop, {what} AS {name} FROM sales GROUP BY shop) AS t{name}");
+    let joined = format!(
+        "SELECT ta.shop, a, s, b, c FROM {} JOIN {} ON ta.shop = tb.shop JOIN {} ON ta.shop = tc.shop JOIN {} ON ta.shop = ts.shop",
+        alone("count(DISTINCT n % 7)", "a"),
+        alone("count(DISTINCT x - x)", "b"),
+        alone("count(DISTINCT CASE WHEN n > 50 THEN CAST(n % 5 AS TEXT) END)", "c"),
+        alone("sum(n)", "s"),
+    );
+    let rows = sorted(ask(tables(), both).unwrap());
+    assert_eq!(rows.len(), 3);
+    assert_eq!(rows, sorted(ask(tables(), &joined).unwrap()));
+}

@@ -1,16 +1,27 @@
 //! What the brokers say of a job's topics and of its group, without reading a record: for `doctor`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::metadata::MetadataBroker;
 use rdkafka::types::RDKafkaErrorCode;
 
 use super::{KafkaSource, REQUEST_TIMEOUT};
+use crate::clock::{Clock, SystemClock};
 use crate::offsets::Partitions;
 use crate::source::SourceError;
 use crate::source::kafka::config::group_of;
 use crate::source::kafka::native::{self, Ask, OffsetQuestion, RequestError};
+use crate::stop::StopSignal;
+
+/// How soon a group is asked for again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+fn is_moving(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as Code;
+    matches!(code, Code::NotCoordinator | Code::CoordinatorNotAvailable | Code::CoordinatorLoadInProgress)
+}
 
 /// A topic as a job sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,10 +96,19 @@ impl KafkaSource {
     pub fn inspect_group(&mut self) -> Result<(String, Option<bool>), SourceError> {
         let client = self.asking()?;
         let group = group_of(&self.spec, &self.job);
-        match native::rights_in_group(Self::native(&client), &group, REQUEST_TIMEOUT) {
-            Ok(rights) => Ok((group, rights.map(|rights| rights.read))),
-            Err(RequestError { code: RDKafkaErrorCode::GroupAuthorizationFailed, .. }) => Ok((group, Some(false))),
-            Err(error) => Err(self.no_answer("describe the group", &error)),
+        let began = SystemClock.instant();
+        loop {
+            match native::rights_in_group(Self::native(&client), &group, REQUEST_TIMEOUT) {
+                Ok(rights) => return Ok((group, rights.map(|rights| rights.read))),
+                Err(RequestError { code: RDKafkaErrorCode::GroupAuthorizationFailed, .. }) => {
+                    return Ok((group, Some(false)));
+                }
+                // A broker that is new, or whose group moved, finds out in a moment who looks after it.
+                Err(error) if is_moving(error.code) && SystemClock.since(began) < REQUEST_TIMEOUT / 2 => {
+                    StopSignal::new().wait(AGAIN);
+                }
+                Err(error) => return Err(self.no_answer("describe the group", &error)),
+            }
         }
     }
 
