@@ -100,7 +100,8 @@ fn of_a_world_in_order_every_check_is_good_and_nothing_is_left_in_it() {
     assert_eq!(mine, names.map(|name| (name, "ok")).iter().collect::<Vec<_>>(), "{rows:#?}");
     let mut after = Vec::new();
     everything(world.folder.path(), &mut after);
-    (before.sort(), after.sort());
+    before.sort();
+    after.sort();
     assert_eq!(before, after);
     // What is there stays, and so do folders that were empty.
     std::fs::create_dir_all(world.path("outputs/counts")).unwrap();
@@ -110,8 +111,9 @@ fn of_a_world_in_order_every_check_is_good_and_nothing_is_left_in_it() {
 
 #[test]
 fn each_fault_is_found_by_its_check_and_says_what_to_do() {
-    type Break = fn(&World);
-    let cases: [(&str, Break, &[&str], &str, &str, &str); 7] = [
+    /// What is broken, how, what is set, the check that finds it, its outcome, and a part of what it says.
+    type Case = (&'static str, fn(&World), &'static [&'static str], &'static str, &'static str, &'static str);
+    let cases: [Case; 7] = [
         (
             "a file where the table's folder should be",
             |world| std::fs::write(world.path("outputs/counts"), "x").unwrap(),
