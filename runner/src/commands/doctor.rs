@@ -81,6 +81,7 @@ fn checks_of(job: Loaded, options: &RunOptions, faults: &Arc<dyn Faults>) -> Res
     match plan(job, &options.outputs)? {
         Planned::Streaming(planned) => {
             checks.push(brokers::check(&planned, options));
+            checks.extend(brokers::registry(&planned, options));
             checks.extend(stores::of_streaming(&planned, options, faults)?);
             checks.extend(tables::references(&planned, options));
         }

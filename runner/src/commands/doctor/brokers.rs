@@ -1,6 +1,7 @@
 //! Kafka: brokers, topics with the rights that the job needs, its group, and the newest record beside our clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use data_platform_crds::kafka::KafkaSpec;
 
@@ -12,7 +13,9 @@ use crate::pipeline::streaming::BadRecords;
 use crate::sink::SinkPlan;
 use crate::source::kafka::config::Secrets;
 use crate::source::kafka::consumer::{InspectedTopic, KafkaSource, KafkaSourceSettings};
+use crate::source::registry::HttpRegistry;
 use crate::source::routes::TopicRoutes;
+use crate::source::schemas::{Registry as _, RegistryError, Schemas};
 use crate::source::{SourceError, Trouble};
 
 /// A record may be stamped this much later than our clock says: clocks of machines that are set by a time server differ by
@@ -54,6 +57,22 @@ pub(super) fn check(planned: &PlannedJob, options: &RunOptions) -> Check {
     Check::new(planned.name(), "brokers", Reason::KafkaUnreachable, move || async move { needs.examine() })
 }
 
+/// The schema registry of a job that has one: asked for a schema, whether there is one of this number or not.
+pub(super) fn registry(planned: &PlannedJob, options: &RunOptions) -> Option<Check> {
+    let registry = HttpRegistry::of(&planned.kafka(), &options.secrets, false)?;
+    Some(Check::one(planned.name(), "schema registry", Reason::SchemaRegistryUnreachable, move || async move {
+        let url = registry.address().to_owned();
+        let answered = registry.schema(1).map(|_| format!("{url} answers")).map_err(|error| {
+            JobError::from(match error {
+                RegistryError::Passing(detail) => SourceError::RegistryUnreachable { url, detail },
+                RegistryError::Refused(detail) => SourceError::RegistryRefused { url, detail },
+                RegistryError::Secret(problem) => SourceError::Secret(problem),
+            })
+        });
+        Outcome::from(answered)
+    }))
+}
+
 fn finding(name: impl Into<String>, outcome: Outcome) -> Finding {
     Finding { name: name.into(), outcome }
 }
@@ -82,6 +101,7 @@ impl Needs {
             partitions_known: 0,
             patient: false,
             trouble: Trouble::default(),
+            schemas: Arc::new(Schemas::none()),
         });
         let (brokers, cluster) = source.brokers()?;
         let found = format!("{} of the cluster {cluster}: {}", counted(brokers.len(), "broker"), brokers.join(", "));
