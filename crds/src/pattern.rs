@@ -35,6 +35,8 @@ pub(crate) const CRON: &str =
     r"^(@(hourly|daily|midnight|weekly|monthly|yearly|annually)|[-0-9*,/?]+( [-0-9*,/?]+){2}( [-0-9a-zA-Z*,/?]+){2})$";
 /// Name of a time zone. Whether there is such a zone is left to who knows them all.
 pub(crate) const TIME_ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$";
+/// Region of an object store.
+pub(crate) const REGION: &str = "^[a-zA-Z0-9][a-zA-Z0-9-]*$";
 /// Address over HTTP, without a login in it.
 pub(crate) const HTTP_URL: &str = "^https?://[^/?#@]+[^?#]*$";
 
@@ -63,6 +65,7 @@ pub(crate) fn in_words(pattern: &str) -> Option<(&'static str, &'static str)> {
         KUBERNETES_QUANTITY => ("a number, alone or with m, k, M, G, T, Ki, Mi, Gi or Ti", "500m or 1Gi"),
         CRON => ("five fields (minute, hour, day of the month, month, day of the week)", "5 * * * * or @hourly"),
         TIME_ZONE => ("names of the IANA time zone database", "Europe/Berlin or UTC"),
+        REGION => ("letters, digits and -", "eu-central-1"),
         HTTP_URL => ("an address that begins with http:// or https://", "https://registry:8081"),
         _ => return None,
     })
@@ -110,6 +113,7 @@ mod tests {
             KUBERNETES_QUANTITY,
             CRON,
             TIME_ZONE,
+            REGION,
             HTTP_URL,
         ] {
             let (_, examples) = in_words(pattern).unwrap();

@@ -252,7 +252,7 @@ impl From<&TolerationSpec> for Toleration {
     validation = Rule::new(
         "!(self.name.startsWith('DATA_PLATFORM_') || self.name in ['HTTP_ADDRESS', 'HTTP_TOKEN_FILE', \
          'TERMINATION_MESSAGE_PATH', 'JOB_NAME', 'JOB_UID', 'NAMESPACE', 'SECRETS_DIR', 'LOG_FILE', 'OUTPUTS_DIR', \
-         'CHECKPOINT_DIR'])"
+         'CHECKPOINT_DIR', 'STORAGE_CREDENTIALS_DIR'])"
     )
         .message("the operator sets this variable: leave it out, or choose another name")
         .field_path(".name")
@@ -334,6 +334,55 @@ pub struct StorageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub checkpoints: Option<String>,
+    /// Address of the server behind `s3://`, if it is not Amazon's, such as `https://minio.example:9000`. One that begins with
+    /// `http://` is not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), pattern(pattern::HTTP_URL))]
+    pub endpoint: Option<String>,
+    /// Region of the buckets behind `s3://`. Default: `us-east-1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), pattern(pattern::REGION))]
+    pub region: Option<String>,
+    /// Whether the name of a bucket behind `s3://` stands in the path of a request, or in its host. Default: in the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    /// Secret of the namespace whose keys are called like the variables of the provider: `AWS_ACCESS_KEY_ID`,
+    /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; `GOOGLE_SERVICE_ACCOUNT_KEY`; `AZURE_STORAGE_ACCOUNT_NAME`,
+    /// `AZURE_STORAGE_ACCOUNT_KEY`, `AZURE_STORAGE_SAS_KEY`; and `ca.crt`, the issuer of a server that no public one knows. A
+    /// change is taken up without a restart. Without it: the identity of the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), pattern(pattern::DNS_SUBDOMAIN))]
+    pub credentials_secret: Option<String>,
+}
+
+impl StorageSpec {
+    /// The variables by which the runner reaches object stores, but for their credentials.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let is_open = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let in_host = self.path_style == Some(false);
+        let set = |name, value: Option<String>| value.map(|value| (name, value));
+        let variables = [
+            set("AWS_ENDPOINT_URL", self.endpoint.clone()),
+            set("AWS_REGION", self.region.clone()),
+            set("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", in_host.then(|| "true".to_owned())),
+            set("AWS_ALLOW_HTTP", is_open.then(|| "true".to_owned())),
+        ];
+        variables.into_iter().flatten().collect()
+    }
+
+    /// The same, where what is not said is what somebody else says for all. Credentials go to the endpoint that they were
+    /// given for, and to no other.
+    #[must_use]
+    pub fn or_stores_of(&self, all: &Self) -> Self {
+        let credentials = all.credentials_secret.clone().filter(|_| self.endpoint.is_none());
+        Self {
+            endpoint: self.endpoint.clone().or_else(|| all.endpoint.clone()),
+            region: self.region.clone().or_else(|| all.region.clone()),
+            path_style: self.path_style.or(all.path_style),
+            credentials_secret: self.credentials_secret.clone().or(credentials),
+            ..self.clone()
+        }
+    }
 }
 
 /// Placement is the longest of Kubernetes' own types by far: it is kept as it comes, so that the CRD stays small.

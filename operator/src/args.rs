@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use data_platform_crds::quantity::Period;
+use data_platform_crds::resources::StorageSpec;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -79,6 +80,18 @@ pub struct Args {
     /// URL of the checkpoints of jobs without storage, instead of the claim.
     #[arg(long, env = "STORAGE_CHECKPOINTS", default_value = "")]
     pub storage_checkpoints: String,
+    /// Address of the server behind s3:// of jobs that name none, if it is not Amazon's.
+    #[arg(long, env = "STORAGE_ENDPOINT", default_value = "")]
+    pub storage_endpoint: String,
+    /// Region of the buckets behind s3:// of jobs that name none.
+    #[arg(long, env = "STORAGE_REGION", default_value = "")]
+    pub storage_region: String,
+    /// Whether the name of a bucket stands in the path of a request (true) or in its host (false), of jobs that do not say.
+    #[arg(long, env = "STORAGE_PATH_STYLE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub storage_path_style: bool,
+    /// Secret, in each job's namespace, with the credentials of object stores of jobs that name neither Secret nor endpoint.
+    #[arg(long, env = "STORAGE_CREDENTIALS_SECRET", default_value = "")]
+    pub storage_credentials_secret: String,
     /// Take turns with other operators by a Lease. Without it run one operator only.
     #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub leader_election: bool,
@@ -204,6 +217,13 @@ impl Args {
             claim: set(&self.storage_claim),
             outputs: set(&self.storage_outputs),
             checkpoints: set(&self.storage_checkpoints),
+            stores: StorageSpec {
+                endpoint: set(&self.storage_endpoint),
+                region: set(&self.storage_region),
+                path_style: (!self.storage_path_style).then_some(false),
+                credentials_secret: set(&self.storage_credentials_secret),
+                ..StorageSpec::default()
+            },
             http_token: set(&self.runner_http_token_secret)
                 .map(|secret| HttpToken { secret, key: self.runner_http_token_key.clone() }),
         }
@@ -245,6 +265,8 @@ pub struct RunnerSettings {
     pub outputs: Option<String>,
     /// URL of checkpoints of jobs without storage.
     pub checkpoints: Option<String>,
+    /// How jobs that do not say it reach object stores: endpoint, region, style and Secret.
+    pub stores: StorageSpec,
     /// Where the token of their pages is; `None`: they are for everybody.
     pub http_token: Option<HttpToken>,
 }

@@ -49,6 +49,10 @@ pub struct Storage {
     pub outputs: String,
     /// Folder or URL.
     pub checkpoints: String,
+    /// Variables by which object stores are reached.
+    pub variables: Vec<(&'static str, String)>,
+    /// The Secret with their credentials.
+    pub credentials: Option<String>,
 }
 
 /// Names what a user changes to get other pods. The generation, not a hash of the spec: an upgrade that brings a new field
@@ -88,10 +92,13 @@ pub fn validate<K: JobResource>(job: &K, settings: &RunnerSettings) -> Result<Va
     let owner = owner_reference(job).ok_or_else(incomplete)?;
     let given = Given { claim: settings.claim.as_ref(), service_account: settings.service_account.as_ref() };
     judge(settings.allowed.problems(job, given))?;
+    let storage = storage(job.storage(), settings)?;
+    let mut secrets = secrets(job);
+    secrets.extend(storage.credentials.clone());
     Ok(ValidatedJob {
         job: for_the_runner(job),
-        storage: storage(job.storage(), settings)?,
-        secrets: secrets(job),
+        storage,
+        secrets,
         revision: revision(metadata),
         restarted_at: annotation(metadata, RESTARTED_AT),
         takeover: takeover(metadata)?,
@@ -130,22 +137,32 @@ pub fn judge(mut problems: Vec<Problem>) -> Result<(), Refusal> {
 }
 
 fn storage(wanted: Option<&StorageSpec>, settings: &RunnerSettings) -> Result<Storage, Refusal> {
-    let wanted = wanted.cloned().unwrap_or_default();
-    if let Some(claim) = wanted.claim_name {
+    let wanted = wanted.cloned().unwrap_or_default().or_stores_of(&settings.stores);
+    let (variables, credentials) = (wanted.variables(), wanted.credentials_secret);
+    let (claim, outputs, checkpoints) = places(wanted.claim_name, wanted.outputs, wanted.checkpoints, settings)?;
+    Ok(Storage { claim, outputs, checkpoints, variables, credentials })
+}
+
+/// The claim, and where outputs and checkpoints lie.
+type Places = (Option<String>, String, String);
+
+fn places(
+    claim: Option<String>,
+    outputs: Option<String>,
+    checkpoints: Option<String>,
+    settings: &RunnerSettings,
+) -> Result<Places, Refusal> {
+    if let Some(claim) = claim {
         return Ok(on_claim(claim));
     }
     // A job that names one URL takes the other from the operator, and only what is left lies in the operator's claim.
-    let outputs = wanted.outputs.or_else(|| settings.outputs.clone());
-    let checkpoints = wanted.checkpoints.or_else(|| settings.checkpoints.clone());
+    let outputs = outputs.or_else(|| settings.outputs.clone());
+    let checkpoints = checkpoints.or_else(|| settings.checkpoints.clone());
     match (outputs, checkpoints, settings.claim.clone()) {
-        (Some(outputs), Some(checkpoints), _) => Ok(Storage { claim: None, outputs, checkpoints }),
+        (Some(outputs), Some(checkpoints), _) => Ok((None, outputs, checkpoints)),
         (outputs, checkpoints, Some(claim)) => {
-            let folders = on_claim(claim);
-            Ok(Storage {
-                outputs: outputs.unwrap_or(folders.outputs),
-                checkpoints: checkpoints.unwrap_or(folders.checkpoints),
-                claim: folders.claim,
-            })
+            let (claim, in_claim, checkpoints_in_claim) = on_claim(claim);
+            Ok((claim, outputs.unwrap_or(in_claim), checkpoints.unwrap_or(checkpoints_in_claim)))
         }
         _ => {
             let cure =
@@ -155,12 +172,8 @@ fn storage(wanted: Option<&StorageSpec>, settings: &RunnerSettings) -> Result<St
     }
 }
 
-fn on_claim(claim: String) -> Storage {
-    Storage {
-        claim: Some(claim),
-        outputs: format!("{DATA_FOLDER}/outputs"),
-        checkpoints: format!("{DATA_FOLDER}/checkpoints"),
-    }
+fn on_claim(claim: String) -> Places {
+    (Some(claim), format!("{DATA_FOLDER}/outputs"), format!("{DATA_FOLDER}/checkpoints"))
 }
 
 /// The Secrets that the job's settings name, other than in the environment.

@@ -19,6 +19,8 @@ use crate::telemetry;
 pub fn main(faults: Arc<dyn Faults>) -> ExitCode {
     // Fewer arenas: threads share what they free, which halves the memory that stays with the allocator.
     commands::limit_arenas();
+    // Libraries bring two; the one that is chosen here needs no C compiler of its own. An error says that one is there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -13,6 +13,7 @@ use prometheus::{
 use crate::clock::Clock;
 use crate::pipeline::memory::{MemoryBudget, resident_bytes};
 use crate::pipeline::status::{CommitStatus, JobStatus};
+use crate::storage::client::requests;
 
 /// Bounds of durations in seconds: from a small commit on a local disk to a stuck store.
 const DURATION_BUCKETS: [f64; 13] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
@@ -325,6 +326,23 @@ impl JobMetrics {
 
 /// Metrics of the process itself, whatever number of jobs it has.
 pub fn of_process() -> Vec<MetricFamily> {
+    let mut families = of_system();
+    families.extend(object_store_requests());
+    families
+}
+
+/// Requests to object stores: the clients are the process's, not a job's. Without one there is no such metric.
+fn object_store_requests() -> Vec<MetricFamily> {
+    use prometheus::core::Collector;
+    let options = Opts::new("dataplatform_object_store_requests_total", "Requests to object stores.");
+    let Ok(counters) = CounterVec::new(options, &["operation", "outcome"]) else { return Vec::new() };
+    for (operation, outcome, number) in requests::totals() {
+        counters.with_label_values(&[operation.name(), outcome.name()]).inc_by(number);
+    }
+    counters.collect().into_iter().filter(|family| !family.get_metric().is_empty()).collect()
+}
+
+fn of_system() -> Vec<MetricFamily> {
     #[cfg(target_os = "linux")]
     {
         use prometheus::core::Collector;

@@ -6,6 +6,7 @@
 
 pub mod canonical;
 pub mod checksum;
+pub mod client;
 pub mod local;
 pub mod location;
 pub mod lock;
@@ -119,6 +120,20 @@ pub enum StoreError {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// An object store says no, and it is known what that means.
+    #[error("{operation} {path}: {problem}")]
+    Refused {
+        /// What was tried.
+        operation: &'static str,
+        /// On which object.
+        path: String,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        cure: String,
+        /// Whose matter it is.
+        refusal: Refusal,
+    },
     /// The store lacks a property that exactly-once needs; no retry helps.
     #[error("{0}")]
     Unsuitable(String),
@@ -130,6 +145,17 @@ pub enum StoreError {
         /// What to do about it.
         cure: String,
     },
+}
+
+/// Whose matter a refusal of an object store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Somebody has to change the bucket, the credentials or the rights.
+    Denied,
+    /// Credentials or a clock: what is renewed is taken up by itself.
+    Expired,
+    /// The settings ask for what cannot be.
+    Unsuitable,
 }
 
 /// A place where objects live.
@@ -177,6 +203,19 @@ pub trait Store {
     /// Removes an object; one that is not there is removed already.
     async fn delete(&self, path: &str) -> Result<(), StoreError>;
 
+    /// Removes objects, in no order.
+    async fn delete_all(&self, paths: &[String]) -> Result<(), StoreError> {
+        for path in paths {
+            self.delete(path).await?;
+        }
+        Ok(())
+    }
+
+    /// Operations that are worth doing at once: each waits for a network, and not for this process.
+    fn side_by_side(&self) -> usize {
+        1
+    }
+
     /// Removes the folders below `path`, and itself, that hold nothing.
     async fn delete_empty_folders(&self, path: &str) -> Result<(), StoreError>;
 
@@ -211,7 +250,13 @@ pub trait StagedFile {
     /// Appends.
     async fn write(&mut self, content: Bytes) -> Result<(), StoreError>;
 
-    /// Makes the content durable and tells its length and checksum.
+    /// Bytes of memory that it holds.
+    fn held(&self) -> usize {
+        0
+    }
+
+    /// Ends the file and tells its length and checksum. What is still on its way then is there, or has failed, when
+    /// [`Store::sync_entries`] has returned for it.
     async fn finish(self: Box<Self>) -> Result<StagedFacts, StoreError>;
 }
 
@@ -242,9 +287,7 @@ pub async fn move_aside(
         targets.push(target);
     }
     store.sync_entries(&targets).await?;
-    for path in from {
-        store.delete(path).await?;
-    }
+    store.delete_all(from).await?;
     store.sync_entries(from).await
 }
 

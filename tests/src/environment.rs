@@ -16,6 +16,12 @@ pub fn shared_kafka_for_pods() -> Option<String> {
     env::var("DATA_PLATFORM_TEST_KAFKA_FOR_PODS").ok().filter(|address| !address.is_empty())
 }
 
+/// `host:port` of the S3 server that all tests share, and the folder of its buckets; absent where there is none.
+#[must_use]
+pub fn s3() -> Option<(String, PathBuf)> {
+    Some((env::var("DATA_PLATFORM_TEST_S3").ok()?, place("S3_BUCKETS")?))
+}
+
 /// Where the parts of the test cluster are; `Err` says why there is none.
 ///
 /// # Errors

@@ -7,11 +7,13 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::environment;
+use crate::s3::Bucket;
 
 /// The folders of one job, as the runner lays them out: outputs, checkpoints, and whatever the test adds.
 #[derive(Debug)]
 pub struct JobFolders {
     root: Option<TempDir>,
+    bucket: Option<Bucket>,
 }
 
 impl JobFolders {
@@ -20,7 +22,19 @@ impl JobFolders {
     /// # Errors
     /// When they cannot be made.
     pub fn new() -> anyhow::Result<Self> {
-        let folders = Self { root: Some(temporary("job-")?) };
+        Self::below(temporary("job-")?, None)
+    }
+
+    /// Folders in a bucket.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub(crate) fn in_bucket(root: TempDir, bucket: Bucket) -> anyhow::Result<Self> {
+        Self::below(root, Some(bucket))
+    }
+
+    fn below(root: TempDir, bucket: Option<Bucket>) -> anyhow::Result<Self> {
+        let folders = Self { root: Some(root), bucket };
         std::fs::create_dir(folders.outputs()).context("make the outputs folder")?;
         std::fs::create_dir(folders.checkpoints()).context("make the checkpoints folder")?;
         Ok(folders)
@@ -30,6 +44,19 @@ impl JobFolders {
     #[must_use]
     pub fn root(&self) -> &Path {
         self.root.as_ref().expect("the folder is there until it is dropped").path()
+    }
+
+    /// The bucket in which they lie, for the job; `None`: they are folders for it, too.
+    #[must_use]
+    pub fn bucket(&self) -> Option<&Bucket> {
+        self.bucket.as_ref()
+    }
+
+    /// Lets the job reach its bucket at another address: that of a proxy.
+    pub fn reach_at(&mut self, endpoint: String) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.endpoint = endpoint;
+        }
     }
 
     /// What `OUTPUTS_DIR` names.

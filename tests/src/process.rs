@@ -17,7 +17,15 @@ use crate::{Broker, JobFolders, environment, folders, wait_for};
 const LINES_SHOWN: usize = 40;
 
 /// Settings of the person at the keyboard that must not reach a test.
-const FOREIGN_SETTINGS: [&str; 16] = [
+const FOREIGN_SETTINGS: [&str; 24] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_ALLOW_HTTP",
+    "AWS_ENDPOINT_URL",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "STORAGE_CREDENTIALS_DIR",
     "KAFKA_BOOTSTRAP_SERVER",
     "LOG_LEVEL",
     "LOG_FORMAT",
@@ -73,9 +81,17 @@ impl RunnerCommand {
         self.env("KAFKA_BOOTSTRAP_SERVER", broker.address())
     }
 
-    /// `OUTPUTS_DIR`, `CHECKPOINT_DIR` and the working directory.
+    /// `OUTPUTS_DIR`, `CHECKPOINT_DIR` and the working directory; of folders in a bucket their URLs, and how it is reached.
     #[must_use]
     pub fn folders(mut self, folders: &JobFolders) -> Self {
+        let Some(bucket) = folders.bucket() else { return self.folders_on_disk(folders) };
+        self.command.current_dir(folders.root()).envs(bucket.variables());
+        self.env("OUTPUTS_DIR", bucket.url("outputs")).env("CHECKPOINT_DIR", bucket.url("checkpoints"))
+    }
+
+    /// The same as a reader sees them that knows nothing of buckets.
+    #[must_use]
+    pub fn folders_on_disk(mut self, folders: &JobFolders) -> Self {
         self.command.current_dir(folders.root());
         self.env("OUTPUTS_DIR", folders.outputs()).env("CHECKPOINT_DIR", folders.checkpoints())
     }

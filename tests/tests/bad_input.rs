@@ -1,7 +1,7 @@
 //! Wrong input: each case ends in one message that says what, where and what to do, with the right exit code, and harms
 //! nothing that was written before.
 
-mod case;
+pub(crate) mod case;
 mod command_lines;
 mod kept;
 mod manifests;

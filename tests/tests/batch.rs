@@ -1,6 +1,7 @@
 //! Batch jobs over what a streaming job wrote: every interval once, whatever happens to the runs.
 
 mod backfill;
+mod bucket;
 mod days;
 mod delta;
 mod intervals;

@@ -7,7 +7,7 @@ use anyhow::Context;
 use data_platform_runner::faults::Step;
 use data_platform_runner::generate::EventSettings;
 use data_platform_runner::random::Random;
-use data_platform_tests::{Broker, Ended, environment, needs_broker, unique_topic, wait_for};
+use data_platform_tests::{Broker, Ended, S3, environment, needs_broker, needs_s3, unique_topic, wait_for};
 use rdkafka::Message;
 use rdkafka::message::Headers;
 use rustix::process::Signal;
@@ -50,12 +50,12 @@ macro_rules! killed {
 
             #[test]
             fn a_kill_at_any_step_of_a_commit_changes_nothing() -> anyhow::Result<()> {
-                kill_at_steps(needs_broker!(), &$job, &$steps)
+                kill_at_steps(needs_broker!(), None, &$job, &$steps)
             }
 
             #[test]
             fn random_kills_while_records_come_change_nothing() -> anyhow::Result<()> {
-                kill_at_random(needs_broker!(), &$job)
+                kill_at_random(needs_broker!(), None, &$job, environment::rounds(25, 200))
             }
         }
     )*};
@@ -69,16 +69,40 @@ killed! {
     hop: TOP_PAGES, [Step::Restore, Step::Close, Step::State];
 }
 
-fn kill_at_steps(broker: Broker, shipped: &'static Shipped, steps: &[Step]) -> anyhow::Result<()> {
+/// The same over an object store: outputs and checkpoints are `s3://`, and readers see the folders behind it.
+mod on_s3 {
+    use super::*;
+
+    #[test]
+    fn a_kill_at_any_step_of_a_commit_changes_nothing() -> anyhow::Result<()> {
+        let steps = [Step::Claim, Step::StageFinish, Step::State, Step::Decide, Step::Publish, Step::CollectLog];
+        kill_at_steps(needs_broker!(), Some(needs_s3!()), &EVENT_AGGREGATION, &steps)
+    }
+
+    #[test]
+    fn random_kills_while_records_come_change_nothing() -> anyhow::Result<()> {
+        kill_at_random(needs_broker!(), Some(needs_s3!()), &CHANGES, environment::rounds(6, 100))
+    }
+}
+
+/// Steps that only a disk has.
+const OF_A_DISK: [Step; 2] = [Step::LinkRecord, Step::SyncLog];
+
+fn kill_at_steps(broker: Broker, s3: Option<S3>, shipped: &'static Shipped, steps: &[Step]) -> anyhow::Result<()> {
     let steps = if environment::rounds(0, 1) == 1 { &Step::ALL } else { steps };
     // Groups are a tenth of the records of a few batches, so that some batches write a snapshot and others do not.
     let settings = EventSettings { users: 20, messy: 0.01, ..EventSettings::default() };
     let mut stream = Stream::of(shipped, broker, "kill-steps", 3, settings)?;
+    if let Some(s3) = &s3 {
+        stream.folders = s3.folders()?;
+    }
     let watchers = stream.watch()?;
     let log = stream.folders.root().join("faults.log");
     let mut further = 0;
     let mut points: BTreeMap<String, Ended> = BTreeMap::new();
-    for step in steps.iter().copied().filter(|step| !matches!(step, Step::DeadLetters | Step::Send)) {
+    let is_here = |step: &Step| s3.is_none() || !OF_A_DISK.contains(step);
+    let steps = steps.iter().copied().filter(is_here);
+    for step in steps.filter(|step| !matches!(step, Step::DeadLetters | Step::Send)) {
         for moment in ["before", "after"] {
             stream.produce(1_500)?;
             let point = format!("{}:{moment}", step.name());
@@ -120,13 +144,15 @@ fn kill_at_steps(broker: Broker, shipped: &'static Shipped, steps: &[Step]) -> a
     Ok(())
 }
 
-fn kill_at_random(broker: Broker, shipped: &'static Shipped) -> anyhow::Result<()> {
+fn kill_at_random(broker: Broker, s3: Option<S3>, shipped: &'static Shipped, rounds: u32) -> anyhow::Result<()> {
     let seed = environment::seed();
     let mut random = Random::new(seed);
     let settings = EventSettings { seed, messy: 0.005, ..EventSettings::default() };
     let mut stream = Stream::of(shipped, broker, "kill-random", 4, settings)?;
+    if let Some(s3) = s3 {
+        stream.folders = s3.folders()?;
+    }
     let watchers = stream.watch()?;
-    let rounds = environment::rounds(25, 200);
     for _ in 0..rounds {
         stream.produce(1_500)?;
         let job = stream.job().arg("--starting-offsets").arg("earliest").env("DATA_PLATFORM_RECORDS_PER_BASE", "10");

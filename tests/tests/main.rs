@@ -28,6 +28,7 @@ mod sessions;
 mod shipped;
 mod sources;
 mod state;
+mod stores;
 mod tidy;
 mod topics;
 mod values;

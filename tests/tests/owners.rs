@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use data_platform_runner::generate::EventSettings;
 use data_platform_tests::process::RunnerCommand;
-use data_platform_tests::{Ended, Runner, Watcher, needs_broker};
+use data_platform_tests::{Ended, Runner, Watcher, environment, needs_broker, needs_s3};
 use rustix::process::Signal;
 
 use crate::events::{Stream, TIMEOUT, committed_versions};
@@ -38,11 +38,23 @@ fn a_second_runner_on_a_local_folder_learns_who_is_there() -> anyhow::Result<()>
 
 #[test]
 fn the_later_of_two_runners_wins_and_the_other_ends_as_fenced() -> anyhow::Result<()> {
-    let mut stream = Stream::new(needs_broker!(), "fight", 3, EventSettings::default(), 30.0)?;
+    let stream = Stream::new(needs_broker!(), "fight", 3, EventSettings::default(), 30.0)?;
+    fight(stream, 0..20)
+}
+
+#[test]
+fn the_later_of_two_runners_wins_on_s3_too() -> anyhow::Result<()> {
+    let mut stream = Stream::new(needs_broker!(), "fight-s3", 3, EventSettings::default(), 30.0)?;
+    stream.folders = needs_s3!().folders()?;
+    // Never idle: there an owner looks once a minute.
+    fight(stream, 1..environment::rounds(8, 21))
+}
+
+fn fight(mut stream: Stream, rounds: std::ops::Range<u32>) -> anyhow::Result<()> {
     stream.produce(2_000)?;
     let watcher = Watcher::start(&stream.output())?;
     let mut present = without_lock(stream.job()).start()?;
-    for round in 0..20 {
+    for round in rounds {
         let before = committed_versions_ever(&stream);
         stream.produce(500)?;
         present.wait_for("a commit", TIMEOUT, |_| (committed_versions_ever(&stream) > before).then_some(()))?;
@@ -125,7 +137,17 @@ pub(crate) fn wake_a_zombie(stream: &mut Stream, without: &str) -> anyhow::Resul
 
 #[test]
 fn a_zombie_that_wakes_up_changes_nothing_that_a_reader_sees() -> anyhow::Result<()> {
-    let mut stream = Stream::new(needs_broker!(), "zombie", 3, EventSettings::default(), 60.0)?;
+    harmless_zombie(Stream::new(needs_broker!(), "zombie", 3, EventSettings::default(), 60.0)?)
+}
+
+#[test]
+fn a_zombie_that_wakes_up_changes_nothing_on_s3_either() -> anyhow::Result<()> {
+    let mut stream = Stream::new(needs_broker!(), "zombie-s3", 3, EventSettings::default(), 60.0)?;
+    stream.folders = needs_s3!().folders()?;
+    harmless_zombie(stream)
+}
+
+fn harmless_zombie(mut stream: Stream) -> anyhow::Result<()> {
     stream.produce(6_000)?;
     let (ended, unchanged) = wake_a_zombie(&mut stream, "")?;
     assert_eq!(ended, FENCED);

@@ -94,6 +94,7 @@ fn note(fields: &[&str]) -> &'static str {
             "what is written stays where it is, and counts as finished: process it again with --from and --to"
         }
         ["sink", "partitionBy"] => "files of finished intervals keep their directories until they are processed again",
+        ["storage", "region" | "pathStyle" | "credentialsSecret"] => "",
         ["storage", ..] => "a log that is not there is no log: move outputs and checkpoints first",
         _ => "",
     }

@@ -100,6 +100,7 @@ fn note(change: &FieldChange) -> &'static str {
         ["sink" | "outputs", .., "path" | "topic"] | ["sink" | "outputs", .., "format"] => {
             "rows from now on go there; what is written stays where it is"
         }
+        ["storage", "region" | "pathStyle" | "credentialsSecret"] => "",
         ["storage", ..] => "a log that is not there is no log: move outputs and checkpoints first",
         ["sources", "topics" | "topicPattern"] => "a topic that is new to the log is read from its beginning",
         ["deduplicate", "within"] => "records that were forgotten already are not remembered again",

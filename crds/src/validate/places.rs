@@ -64,7 +64,7 @@ pub(super) fn url(text: &str) -> Result<(), Refusal> {
     if has_secret {
         return Err((
             "a URL with a user or a password would show it to everybody".to_owned(),
-            "give credentials in pod.env".to_owned(),
+            "give credentials in storage.credentialsSecret or pod.env".to_owned(),
         ));
     }
     if path.is_empty() { Ok(()) } else { names(text, path) }

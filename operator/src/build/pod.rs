@@ -99,7 +99,13 @@ fn given<K: JobResource>(job: &ValidatedJob<K>, settings: &RunnerSettings) -> Ve
     let restarted_at = job.restarted_at.iter().map(|time| ("DATA_PLATFORM_RESTARTED_AT", time));
     let token_file = settings.http_token.as_ref().map(|_| format!("{PAGES_FOLDER}/{TOKEN_FILE}"));
     let token_file = token_file.iter().map(|file| ("HTTP_TOKEN_FILE", file));
-    let given = places.into_iter().chain(token_file).chain(restarted_at);
+    // A job's own variable of the same name wins: two of one name are none.
+    let own = job.job.pod().map(|pod| pod.env.as_slice()).unwrap_or_default();
+    let stores = job.storage.variables.iter().filter(|(name, _)| own.iter().all(|own| own.name != *name));
+    let stores = stores.map(|(name, value)| (*name, value));
+    let credentials = job.storage.credentials.as_ref().map(|secret| format!("{SECRETS_FOLDER}/{secret}"));
+    let credentials = credentials.iter().map(|folder| ("STORAGE_CREDENTIALS_DIR", folder));
+    let given = places.into_iter().chain(token_file).chain(restarted_at).chain(stores).chain(credentials);
     let given = given.map(|(name, value)| json!({"name": name, "value": value}));
     let pod_uid = json!({"name": "DATA_PLATFORM_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}});
     given.chain([pod_uid]).collect()

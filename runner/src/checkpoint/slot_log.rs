@@ -316,13 +316,10 @@ impl<F: Fold> SlotLog<F> {
     /// # Errors
     /// When the store does not do it; the next time makes up for it.
     pub async fn collect(&self, kept: &Kept<F>) -> Result<(), StoreError> {
-        for version in &kept.old_bases {
-            self.store.delete(&base_path::<F>(*version)).await?;
-        }
-        for version in &kept.old_records {
-            self.store.delete(&record_path::<F>(*version)).await?;
-        }
-        Ok(())
+        let bases: Vec<_> = kept.old_bases.iter().map(|version| base_path::<F>(*version)).collect();
+        self.store.delete_all(&bases).await?;
+        let records: Vec<_> = kept.old_records.iter().map(|version| record_path::<F>(*version)).collect();
+        self.store.delete_all(&records).await
     }
 }
 

@@ -3,7 +3,7 @@
 use data_platform_crds::batch_job::{BatchJobSpec, InputFormat};
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
-use data_platform_crds::sink::{SinkFormat, SinkSpec};
+use data_platform_crds::sink::SinkFormat;
 use data_platform_crds::source::{ReferenceFormat, SourceFormat};
 use data_platform_crds::streaming_job::StreamingJobSpec;
 
@@ -40,7 +40,6 @@ pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
             refuse(place, "format delta", "use format: parquet, csv or ndjson");
         }
     }
-    places(job, &mut problems);
     problems
 }
 
@@ -91,33 +90,8 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
             SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
             SinkFormat::Ndjson => problems.push(not_yet(place.field("format"), "format ndjson", "use format: parquet")),
         }
-        in_a_folder(place.field("path"), sink.path.as_deref().unwrap_or_default(), "writing to", &mut problems);
     }
     problems
-}
-
-/// Outputs lie in folders: this program has no client of an object store.
-fn places(job: &StreamingJobSpec, problems: &mut Vec<Problem>) {
-    let tables = sinks(job).into_iter().filter_map(|(place, sink)| Some((place.field("path"), sink.path.as_deref()?)));
-    let letters = job.bad_records.path.as_deref();
-    let letters = letters.map(|path| (spec().field("badRecords").field("path"), path));
-    for (place, path) in tables.chain(letters) {
-        in_a_folder(place, path, "writing to", problems);
-    }
-}
-
-/// Every sink with its place.
-fn sinks(job: &StreamingJobSpec) -> Vec<(FieldPath, &SinkSpec)> {
-    let several = job.outputs.iter().enumerate();
-    let several = several.map(|(index, output)| (spec().field("outputs").index(index).field("sink"), &output.sink));
-    job.sink.iter().map(|sink| (spec().field("sink"), sink)).chain(several).collect()
-}
-
-fn in_a_folder(place: FieldPath, path: &str, doing: &str, problems: &mut Vec<Problem>) {
-    if let Some((scheme, _)) = path.split_once("://").filter(|(scheme, _)| *scheme != "file") {
-        let instead = "write a path below the outputs folder, or file:///…";
-        problems.push(not_yet(place, &format!("{doing} {scheme}://"), instead));
-    }
 }
 
 #[cfg(test)]
@@ -162,10 +136,8 @@ mod tests {
             {"name": "b", "query": "SELECT a FROM s", "sink": {"format": "delta", "path": "s3://b/t"}},
         ]);
         let named = problems(json!({"query": null, "sink": null, "outputs": outputs}));
-        assert_eq!(named, ["spec.outputs[1].sink.path: writing to s3:// comes in a later version",]);
-        let bucket = problems(json!({"sink": {"path": "s3://b/t"}, "badRecords": {"path": "gs://b/t"}}));
-        assert_eq!(bucket.len(), 2, "{bucket:?}");
-        assert!(bucket[0].starts_with("spec.sink.path: writing to s3:// comes"), "{bucket:?}");
+        assert_eq!(named, Vec::<String>::new());
+        assert!(problems(json!({"sink": {"path": "s3://b/t"}, "badRecords": {"path": "gs://b/t"}})).is_empty());
         assert!(problems(json!({"sink": {"path": "file:///data/t"}})).is_empty());
         for ignored in [json!({"suspend": true}), json!({"replicas": 0}), json!({"logLevel": "debug"})] {
             assert_eq!(problems(ignored.clone()).len(), 1, "{ignored}");

@@ -13,8 +13,8 @@ use crate::checkpoint::record::Own;
 use crate::sink::{SinkError, TopicProblem};
 use crate::source::SourceError;
 use crate::source::reference::ReferenceError;
-use crate::storage::StoreError;
 use crate::storage::lock::LockError;
+use crate::storage::{Refusal, StoreError};
 
 /// Whether trying again helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -225,6 +225,15 @@ impl From<&StoreError> for JobError {
                 message,
                 "move it away, or choose another OUTPUTS_DIR, CHECKPOINT_DIR or sink.path",
             ),
+            StoreError::Refused { cure, refusal: Refusal::Denied, .. } => {
+                Self::user(Reason::StorageDenied, message, cure)
+            }
+            StoreError::Refused { cure, refusal: Refusal::Expired, .. } => {
+                Self::passing(Reason::StorageDenied, message, cure)
+            }
+            StoreError::Refused { cure, refusal: Refusal::Unsuitable, .. } => {
+                Self::user(Reason::StorageUnsuitable, message, cure)
+            }
             StoreError::Unsuitable(_) => {
                 Self::user(Reason::StorageUnsuitable, message, "choose a file system or a store that can do this")
             }

@@ -299,7 +299,7 @@ impl StreamingJob {
         let phase = if error.retry == Retry::Backoff { Phase::Retrying } else { Phase::Stalled };
         status.error(phase, clock.now(), &error);
         let pause = match error.reason {
-            Reason::SecretMissing => SECRET_PAUSE,
+            Reason::SecretMissing | Reason::StorageDenied => SECRET_PAUSE,
             _ if phase == Phase::Stalled => BACKOFF.1,
             _ => trouble.pause(&**clock),
         };

@@ -41,7 +41,7 @@ use self::parquet::{ParquetEncoder, ROW_GROUP_BYTES};
 const OPEN_FILES_MAX: usize = 32;
 /// What a file's name has beside the job's: log, version or interval, number and ending.
 const FILE_NAME_BYTES: usize = 64;
-/// Encoded bytes that all open files of a table may hold; above it the largest is closed.
+/// Bytes that all open files of a table may hold, encoded or not yet sent; above it the largest is closed.
 const OPEN_BYTES_MAX: usize = 3 * ROW_GROUP_BYTES;
 
 /// What is written into every file beside its rows.
@@ -407,7 +407,7 @@ impl TableWriter {
     }
 
     async fn limit_memory(&mut self) -> Result<(), SinkError> {
-        let held = |file: &OpenFile| file.encoder.memory();
+        let held = |file: &OpenFile| file.encoder.memory() + file.staged.held();
         if self.open.len() < 2 || self.open.values().map(held).sum::<usize>() <= OPEN_BYTES_MAX {
             return Ok(());
         }
@@ -515,10 +515,12 @@ impl Stage for TableWriter {
     }
 
     async fn abandon(self: Box<Self>) {
-        let open = self.open.values().map(|file| &file.stage);
-        for stage in self.files.iter().map(|file| &file.stage).chain(open) {
-            let _ = self.store.delete(stage).await;
-        }
+        let Self { files, open, store, .. } = *self;
+        let opened: Vec<_> = open.values().map(|file| file.stage.clone()).collect();
+        // What is open is closed first: nothing of it may come behind its removal.
+        drop(open);
+        let stages: Vec<_> = files.into_iter().map(|file| file.stage).chain(opened).collect();
+        let _ = store.delete_all(&stages).await;
     }
 }
 

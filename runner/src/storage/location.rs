@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::client;
 use super::local::LocalStore;
 use super::object::RemoteStore;
 use super::{SharedStore, StoreError, paths};
@@ -72,7 +73,10 @@ impl Location {
                 url.to_file_path().map_err(|()| unreadable("a file URL has the form file:///folder".to_owned()))?;
             return Ok(Self::Folder(path));
         }
-        Ok(Self::Remote(url.clone()))
+        // A slash at the end names the same place.
+        let mut place = url.clone();
+        place.set_path(url.path().trim_end_matches('/'));
+        Ok(Self::Remote(place))
     }
 
     /// A place below this one; the text is taken literally.
@@ -164,10 +168,10 @@ fn in_memory(url: &Url) -> Option<(Arc<dyn object_store::ObjectStore>, object_st
     Some((store, object_store::path::Path::from_url_path(url.path()).unwrap()))
 }
 
-/// The client of an object store, and the prefix that a URL names. Sends no request.
+/// The client of an object store, and the prefix that a URL names. Sends no request. All who open one bucket share its client.
 ///
 /// # Errors
-/// When the program cannot open such a store.
+/// When the program knows no such store, or its settings are wrong.
 pub(crate) fn open_remote(
     url: &Url,
 ) -> Result<(Arc<dyn object_store::ObjectStore>, object_store::path::Path), StoreError> {
@@ -175,11 +179,7 @@ pub(crate) fn open_remote(
     if let Some(mounted) = in_memory(url) {
         return Ok(mounted);
     }
-    let environment = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-    let (store, prefix) = object_store::parse_url_opts(url, environment).map_err(|error| {
-        StoreError::Unsuitable(format!("{url}: this program cannot open such a store ({error}); use a folder"))
-    })?;
-    Ok((Arc::from(store), prefix))
+    client::open(url)
 }
 
 /// A text that an URL decodes to itself.
@@ -209,6 +209,7 @@ mod tests {
         let bucket = Location::parse("s3://b/p").unwrap();
         assert_eq!(Location::resolve("t", &bucket).unwrap().to_string(), "s3://b/p/t");
         assert!(Location::parse("file://host/x").is_err());
+        assert_eq!(Location::parse("s3://b/p/").unwrap(), bucket);
         assert_eq!(bucket.join("t").beside("t_dead_letters").to_string(), "s3://b/p/t_dead_letters");
         assert_eq!(base.join("t").beside("u").to_string(), "/data/u");
         for name in ["t#1", "u%41", "v?x", "a b"] {

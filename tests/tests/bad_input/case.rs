@@ -9,19 +9,19 @@ use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{Ended, Runner};
 
 /// Longest time of a case: two requests to a broker that does not answer, on a busy machine.
-pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 /// Cases that run side by side. Most of them wait for a process to start, and some for a broker that never answers.
 const WORKERS: usize = 6;
 
 /// The exit code that says: worth a retry.
-pub(super) const RETRY: i32 = 1;
+pub(crate) const RETRY: i32 = 1;
 /// The exit code that says: somebody must change something.
-pub(super) const CHANGE: i32 = 2;
+pub(crate) const CHANGE: i32 = 2;
 /// The exit code that says: another runner has the job.
-pub(super) const FENCED: i32 = 3;
+pub(crate) const FENCED: i32 = 3;
 
 /// Runs it, and checks how it ends: this exit code, and one message with these parts.
-pub(super) fn expect(command: RunnerCommand, code: i32, says: &[impl AsRef<str>]) -> anyhow::Result<()> {
+pub(crate) fn expect(command: RunnerCommand, code: i32, says: &[impl AsRef<str>]) -> anyhow::Result<()> {
     let (ended, runner) = command.run(TIMEOUT)?;
     check(ended, &runner, code, says).with_context(|| runner.last_lines())
 }
@@ -52,7 +52,7 @@ fn begins_a_line(text: &str, at: usize) -> bool {
 ///
 /// # Errors
 /// Every case that went wrong.
-pub(super) fn run_all<C: Sync>(
+pub(crate) fn run_all<C: Sync>(
     cases: &[C],
     name: impl Fn(&C) -> &str + Sync,
     run: impl Fn(&C) -> anyhow::Result<()> + Sync,

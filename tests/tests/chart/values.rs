@@ -3,7 +3,7 @@
 use super::{needs, run, template};
 
 /// Values that cannot be, and words that the message must have.
-const REFUSED: [(&[&str], &str); 31] = [
+const REFUSED: [(&[&str], &str); 33] = [
     (&["--set", "replicsa=2"], "'replicsa' not allowed"),
     (&["--set", "runner.imgae.tag=1"], "'imgae' not allowed"),
     (&["--set", "storage.create.sise=1Gi"], "'sise' not allowed"),
@@ -26,7 +26,9 @@ const REFUSED: [(&[&str], &str); 31] = [
         &["--set", "storage.claimName=a,storage.outputs=file:///o,storage.checkpoints=file:///c"],
         "a claim or URLs, not both",
     ),
-    (&["--set", "storage.outputs=s3://b/o,storage.checkpoints=s3://b/c"], "/storage/outputs"),
+    (&["--set", "storage.outputs=s3a://b/o,storage.checkpoints=s3://b/c"], "/storage/outputs"),
+    (&["--set", "storage.outputs=s3://k:s@b/o,storage.checkpoints=s3://b/c"], "/storage/outputs"),
+    (&["--set", "storage.endpoint=minio:9000"], "/storage/endpoint"),
     (&["--set", "runner.defaultResources.limits.memory=lots"], "/runner/defaultResources/limits/memory"),
     (&["--set", "resources.requests.cpu=much"], "/resources/requests/cpu"),
     (&["--set", "leaderElection.renewDeadline=20s"], "renewDeadline: 20s is not shorter than leaseDuration 15s"),

@@ -166,7 +166,10 @@ impl Numbers {
 
     /// Rows of a query over the outputs.
     pub(crate) fn query(&self, sql: &str) -> anyhow::Result<Vec<Value>> {
-        let lines = self.ask(&["query", sql, "--format", "json"])?;
+        let command = Runner::command(["query", sql, "--format", "json"]).folders_on_disk(&self.folders);
+        let (ended, runner) = command.run(TIMEOUT)?;
+        anyhow::ensure!(ended == Ended::Code(0), "it ended with {ended:?}: {}", runner.last_lines());
+        let lines = runner.stdout();
         lines.lines().map(|line| serde_json::from_str(line).context("a row")).collect()
     }
 

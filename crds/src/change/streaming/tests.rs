@@ -102,6 +102,10 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("storage/claimName", json!("c"), POD),
         ("storage/outputs", json!("s3://b/o"), POD),
         ("storage/checkpoints", json!("s3://b/c"), POD),
+        ("storage/endpoint", json!("https://s"), POD),
+        ("storage/region", json!("r"), POD),
+        ("storage/pathStyle", json!(false), POD),
+        ("storage/credentialsSecret", json!("s"), POD),
     ];
     for field in ["affinity", "annotations", "labels", "nodeSelector", "resources"] {
         table.push((format!("pod/{field}").leak(), json!({"requests": {"cpu": "1"}}), POD));

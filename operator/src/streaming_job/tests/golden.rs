@@ -1,5 +1,6 @@
 //! What is built of a job, as files that a person can read. `UPDATE_GOLDEN=1` writes them.
 
+use data_platform_crds::resources::StorageSpec;
 use data_platform_crds::streaming_job::StreamingJob;
 use serde_json::{Value, json};
 
@@ -64,8 +65,38 @@ fn a_job_with_every_setting() {
 fn a_suspended_job_on_an_object_store() {
     let mut value = serde_json::to_value(job()).unwrap();
     value["spec"]["suspend"] = true.into();
-    value["spec"]["storage"] = json!({"outputs": "s3://bucket/outputs", "checkpoints": "s3://bucket/checkpoints"});
+    value["spec"]["storage"] = json!({
+        "outputs": "s3://bucket/outputs",
+        "checkpoints": "s3://bucket/checkpoints",
+        "endpoint": "http://minio:9000",
+        "pathStyle": false,
+        "credentialsSecret": "bucket",
+    });
     golden("object-store.yaml", &documents(&serde_json::from_value(value).unwrap(), &settings(), true));
+}
+
+#[test]
+fn what_a_job_does_not_say_of_its_stores_is_the_operators_to_say_and_credentials_go_to_no_other_endpoint() {
+    let stores = StorageSpec {
+        endpoint: Some("https://minio:9000".to_owned()),
+        region: Some("eu".to_owned()),
+        credentials_secret: Some("all".to_owned()),
+        ..StorageSpec::default()
+    };
+    let settings = RunnerSettings { stores, ..settings() };
+    let with = |storage: Value, env: Value, text: &str| {
+        let mut value = serde_json::to_value(job()).unwrap();
+        value["spec"]["storage"] = storage;
+        value["spec"]["pod"] = json!({"env": env});
+        documents(&serde_json::from_value(value).unwrap(), &settings, true).contains(text)
+    };
+    let folder = "value: \"/etc/data-platform/secrets/all\"";
+    assert!(with(json!({}), json!([]), folder));
+    assert!(with(json!({}), json!([]), "value: \"https://minio:9000\""));
+    assert!(with(json!({"credentialsSecret": "own"}), json!([]), "value: \"/etc/data-platform/secrets/own\""));
+    assert!(!with(json!({"endpoint": "https://elsewhere"}), json!([]), folder));
+    let own = json!([{"name": "AWS_REGION", "value": "us"}]);
+    assert!(with(json!({}), own.clone(), "value: \"us\"") && !with(json!({}), own, "value: \"eu\""));
 }
 
 #[test]

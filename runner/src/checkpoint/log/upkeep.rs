@@ -46,13 +46,8 @@ impl JobLog {
         let (objects, newer) = (self.kept_objects(&kept), kept.newer.version);
         let mut listed = self.access.store.list(paths::STATE).await?;
         listed.extend(self.access.store.list(paths::REFERENCE).await?);
-        step(&*faults, Step::CollectState, async {
-            for path in decide::garbage_state(&listed, &objects, newer) {
-                self.access.store.delete(&path).await?;
-            }
-            Ok(())
-        })
-        .await
+        let garbage = decide::garbage_state(&listed, &objects, newer);
+        Ok(step(&*faults, Step::CollectState, self.access.store.delete_all(&garbage)).await?)
     }
 
     /// State objects, and those of references, that one of the two kept bases, or a record after the older one, names.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::checkpoint::decide::{self, PublishDecision};
 use crate::checkpoint::log::LogError;
@@ -120,15 +121,20 @@ impl Output for Files {
 
     async fn publish(&self, decided: Decided<'_>) -> Result<(), LogError> {
         let files = &decided.written.files;
-        for file in files {
+        let published = stream::iter(files).map(|file| {
             let published = publish_file(&self.store, decided.version, file, decided.is_ours);
-            step(&*self.faults, Step::Publish, published).await?;
-        }
+            step(&*self.faults, Step::Publish, published)
+        });
+        published.buffer_unordered(self.store.side_by_side()).try_collect::<()>().await?;
         let finals: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
         Ok(step(&*self.faults, Step::SyncPublished, self.store.sync_entries(&finals)).await?)
     }
 
     async fn release(&self, written: &OutputCommit) -> Result<(), StoreError> {
+        if self.store.side_by_side() > 1 {
+            let stages: Vec<_> = written.files.iter().map(|file| file.stage.clone()).collect();
+            return step(&*self.faults, Step::Unstage, self.store.delete_all(&stages)).await;
+        }
         for file in &written.files {
             step(&*self.faults, Step::Unstage, self.store.delete(&file.stage)).await?;
         }
@@ -155,9 +161,7 @@ impl Output for Files {
             garbage.extend(decide::garbage_of_others(&listed, sweep.log_id));
         }
         step(&*self.faults, Step::CollectStaging, async {
-            for path in garbage {
-                self.store.delete(&path).await?;
-            }
+            self.store.delete_all(&garbage).await?;
             self.store.delete_left_over().await?;
             self.store.delete_empty_folders(paths::STAGING).await
         })
@@ -233,9 +237,7 @@ fn refuse_nested(root: &str) -> Result<(), StoreError> {
 pub async fn adopt_format1(store: &SharedStore, pending: &BTreeSet<String>) -> Result<(), LogError> {
     let staged = store.list(format1::STAGING).await?;
     let garbage = decide::garbage_format1(&staged, pending);
-    for path in &garbage {
-        store.delete(path).await?;
-    }
+    store.delete_all(&garbage).await?;
     if garbage.len() == staged.len() {
         store.delete_empty_folders(format1::STAGING).await?;
     }
@@ -299,8 +301,6 @@ async fn unstage(store: &SharedStore, plan: &RewindPlan) -> Result<(), LogError>
     if owner::newest(store).await?.is_none_or(|owned| owned.owner.log_id == *log_id) {
         garbage.extend(decide::garbage_format1(&store.list(format1::STAGING).await?, &pending));
     }
-    for path in &garbage {
-        store.delete(path).await?;
-    }
+    store.delete_all(&garbage).await?;
     Ok(store.sync_entries(&garbage).await?)
 }

@@ -267,6 +267,8 @@ pub(crate) struct BatchLog {
     pub(crate) state: State,
     epoch: u64,
     newest_base: Option<u64>,
+    /// The last decision of this process: it has just written the staged files, under names that nobody else has.
+    decided_here: Option<u64>,
 }
 
 /// Path of a record.
@@ -312,12 +314,14 @@ impl BatchLog {
             epoch: state.owner.as_ref().map_or(0, |own| own.epoch),
             state,
             newest_base,
+            decided_here: None,
         }))
     }
 
     /// Begins a log. `None`: somebody else just did.
     pub(crate) async fn begin(store: SharedStore, start: Start, faults: &dyn Faults) -> Result<Option<Self>, JobError> {
-        let log = Self { store, state: State::begin(start.clone()), epoch: 0, newest_base: None };
+        let state = State::begin(start.clone());
+        let log = Self { store, state, epoch: 0, newest_base: None, decided_here: None };
         let begun = log.slots().append(0, &Record::Start(start), faults).await?;
         Ok((begun == Appended::Yes).then_some(log))
     }
@@ -328,6 +332,11 @@ impl BatchLog {
 
     pub(crate) fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// Whether what is pending was decided by this process.
+    pub(crate) fn is_decided_here(&self) -> bool {
+        self.decided_here == Some(self.state.decided)
     }
 
     /// Takes the turn. `false`: somebody else was faster.
@@ -372,6 +381,9 @@ impl BatchLog {
             Appended::Taken | Appended::Withdrawn => return Ok(false),
         };
         self.state.apply(version, &record);
+        if matches!(record, Record::Replace(_)) {
+            self.decided_here = Some(self.state.decided);
+        }
         Ok(true)
     }
 

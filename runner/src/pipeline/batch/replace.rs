@@ -11,6 +11,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use futures::stream::{self, StreamExt, TryStreamExt};
+
 use crate::checkpoint::decide;
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::log::claims;
@@ -206,20 +208,29 @@ async fn move_files(
     output: &SharedStore,
     faults: &dyn Faults,
 ) -> Result<(), JobError> {
-    for file in &pending.files {
-        // What somebody else wrote there must not replace what readers see.
-        if output.facts(&file.stage).await?.is_some_and(|found| !is_as_written(&found, file)) {
-            return Err(lost(log, output.root(), &file.path).await);
-        }
-        faults.reached(Step::Publish, Moment::Before);
-        let moved = output.supersede(&file.stage, &file.path).await?;
-        faults.reached(Step::Publish, Moment::After);
-        if moved != Superseded::Yes && !is_there(output, file).await? {
-            return Err(lost(log, output.root(), &file.path).await);
-        }
-    }
+    let moved = stream::iter(&pending.files).map(|file| move_file(log, file, output, faults));
+    moved.buffer_unordered(output.side_by_side()).try_collect::<()>().await?;
     let paths: Vec<_> = pending.files.iter().map(|file| file.path.clone()).collect();
     step(faults, Step::SyncPublished, output.sync_entries(&paths)).await?;
+    Ok(())
+}
+
+async fn move_file(
+    log: &BatchLog,
+    file: &FileCommit,
+    output: &SharedStore,
+    faults: &dyn Faults,
+) -> Result<(), JobError> {
+    // What somebody else wrote there must not replace what readers see.
+    if !log.is_decided_here() && output.facts(&file.stage).await?.is_some_and(|found| !is_as_written(&found, file)) {
+        return Err(lost(log, output.root(), &file.path).await);
+    }
+    faults.reached(Step::Publish, Moment::Before);
+    let moved = output.supersede(&file.stage, &file.path).await?;
+    faults.reached(Step::Publish, Moment::After);
+    if moved != Superseded::Yes && !is_there(output, file).await? {
+        return Err(lost(log, output.root(), &file.path).await);
+    }
     Ok(())
 }
 
@@ -283,9 +294,7 @@ pub(crate) async fn collect_staging(log: &BatchLog, output: &SharedStore, faults
     if owns(log, output).await? {
         garbage.extend(decide::garbage_of_others(&listed, log_id));
     }
-    for path in &garbage {
-        output.delete(path).await?;
-    }
+    output.delete_all(&garbage).await?;
     output.delete_empty_folders(paths::STAGING).await?;
     output.delete_left_over().await?;
     log.store.delete_left_over().await?;

@@ -46,7 +46,7 @@ impl Heartbeat {
         let span = tracing::Span::current();
         let beat = move || {
             let _said_by_the_job = span.enter();
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let (Ok(runtime), Ok(store)) = (runtime, checkpoint.open(&faults)) else { return };
             let id = uuid::Uuid::new_v4();
             let mut number = 0_u64;

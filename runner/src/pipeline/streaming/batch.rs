@@ -37,8 +37,10 @@ use crate::transform::RefusedGroups;
 /// as caught up only against an end that is not old.
 const BOUNDS_AGE_MAX: Duration = Duration::from_secs(1);
 /// A job that has nothing to read looks this often whether another runner took it over: soon enough for people who wait for
-/// the old one to end, and one small request on an object store.
+/// the old one to end.
 const OWNER_AGE_MAX: Duration = Duration::from_secs(5);
+/// The same where each look is a request that somebody pays for.
+const REMOTE_OWNER_AGE_MAX: Duration = Duration::from_secs(60);
 
 /// What became of a trigger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,9 +349,21 @@ impl Session<'_> {
 
     /// Caught up: everything published is noted as such, so that stages can go.
     pub(super) async fn rest(&mut self) -> Result<(), JobError> {
+        let is_remote = self.settings.checkpoint_location.folder().is_none();
+        let version = self.log.state().version;
+        if is_remote && self.settings.mode == RunMode::Continuous && self.rested_at != version {
+            // The next trigger's commit says the same, for nothing; without one it is said then.
+            self.rested_at = version;
+            return Ok(());
+        }
         self.log.note_published().await?;
-        self.log.write_progress().await?;
-        if self.environment.clock.since(self.owner_seen) > OWNER_AGE_MAX {
+        self.rested_at = self.log.state().version;
+        let age = if is_remote { REMOTE_OWNER_AGE_MAX } else { OWNER_AGE_MAX };
+        let is_time_to_look = self.environment.clock.since(self.owner_seen) > age;
+        if !is_remote || is_time_to_look {
+            self.log.write_progress().await?;
+        }
+        if is_time_to_look {
             self.log.check_owner().await?;
             self.owner_seen = self.environment.clock.instant();
         }

@@ -59,6 +59,8 @@ pub(super) struct Session<'a> {
     pub(super) read_up_to: Partitions<ReadUpTo>,
     /// When the log was last known to be ours.
     pub(super) owner_seen: Instant,
+    /// Version of the log at the last rest.
+    pub(super) rested_at: u64,
     /// Records came since the start.
     pub(super) has_read: bool,
     /// When each partition was last active; never later than now.
@@ -162,6 +164,7 @@ impl<'a> Session<'a> {
             bounds_clock: i64::MIN,
             read_up_to: Partitions::new(),
             owner_seen: environment.clock.instant(),
+            rested_at: 0,
             has_read: false,
             activity,
             trusts_clock: false,
