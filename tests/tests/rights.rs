@@ -159,10 +159,14 @@ fn the_doctor_says_which_rights_a_job_lacks_and_that_it_lacks_none() -> anyhow::
 
 #[test]
 fn the_doctor_says_that_no_broker_answers_and_asks_nothing_more() -> anyhow::Result<()> {
-    let job = Numbers::new(needs_broker!(), "unreachable", 1)?;
+    let mut job = Numbers::new(needs_broker!(), "unreachable", 1)?;
+    job.set("/kafka/schemaRegistry", json!({"url": "http://127.0.0.1:1"}));
     let (ended, checks) = job.doctor("127.0.0.1:1")?;
     ensure!(ended == Ended::Code(1), "it may pass: {ended:?}");
     ensure!(checks["brokers"]["reason"] == "KafkaUnreachable", "{checks:?}");
+    let registry = &checks["schema registry"];
+    ensure!(registry["reason"] == "SchemaRegistryUnreachable", "{registry}");
+    ensure!(registry["message"].as_str().is_some_and(|said| said.contains("127.0.0.1:1")), "{registry}");
     ensure!(checks["group"]["outcome"] == "skipped" && checks["checkpoint"]["outcome"] == "ok", "{checks:?}");
     Ok(())
 }
