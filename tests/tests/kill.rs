@@ -122,7 +122,8 @@ fn kill_at_steps(broker: Broker, s3: Option<S3>, shipped: &'static Shipped, step
                 }
                 ended = small(&stream, &format!("{point}:1"), &log).arg("--drain").run(TIMEOUT)?.0;
             }
-            if ended == Ended::Code(0) {
+            // Killed behind the commit that closed the windows, or not at all.
+            if ended == Ended::Code(0) || has_drained(&stream) {
                 stream.skip(CLOSED);
             }
             // A log that is there does not start.
@@ -142,6 +143,18 @@ fn kill_at_steps(broker: Broker, s3: Option<S3>, shipped: &'static Shipped, step
     assert!(killed + 4 >= points.len(), "only {killed} of {} points were reached: {points:?}", points.len());
     assert_eq!(faults.lines().count(), killed, "every kill leaves a trace");
     Ok(())
+}
+
+/// Whether the newest commit of the log closed every window.
+fn has_drained(stream: &Stream) -> bool {
+    let Ok(listing) = std::fs::read_dir(stream.checkpoint().join("log")) else { return false };
+    let mut records: Vec<_> = listing.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    records.sort();
+    let read = |path: &std::path::PathBuf| {
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        record["body"]["commit"].as_object().map(|commit| commit.get("drained") == Some(&true.into()))
+    };
+    records.iter().rev().find_map(read).unwrap_or(false)
 }
 
 fn kill_at_random(broker: Broker, s3: Option<S3>, shipped: &'static Shipped, rounds: u32) -> anyhow::Result<()> {

@@ -131,7 +131,7 @@ impl Output for Files {
     }
 
     async fn release(&self, written: &OutputCommit) -> Result<(), StoreError> {
-        if self.store.side_by_side() > 1 {
+        if self.store.side_by_side() > 1 && !written.files.is_empty() {
             let stages: Vec<_> = written.files.iter().map(|file| file.stage.clone()).collect();
             return step(&*self.faults, Step::Unstage, self.store.delete_all(&stages)).await;
         }
