@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::pattern;
-use crate::quantity::ByteSize;
+use crate::quantity::{ByteSize, Period};
 
 /// Where rows go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
@@ -25,6 +25,11 @@ use crate::quantity::ByteSize;
     validation = Rule::new("self.format == 'kafka' || !has(self.keyColumn)")
         .message("keyColumn is for topics: leave it out, or write format: kafka")
         .field_path(".keyColumn"),
+    validation = Rule::new(
+        "!has(self.maintenance) || (self.format == 'parquet' && has(self.partitionBy) && size(self.partitionBy) > 0)"
+    )
+        .message("maintenance is for Parquet in directories of days: write format: parquet and partitionBy with a date, or leave it out")
+        .field_path(".maintenance"),
     validation = Rule::new("!has(self.partitionBy) || self.partitionBy.all(a, self.partitionBy.exists_one(b, a == b))")
         .message("partitionBy names a column twice: name each once")
         .field_path(".partitionBy")
@@ -56,6 +61,23 @@ pub struct SinkSpec {
     /// Compression of Parquet files.
     #[serde(default)]
     pub compression: Compression,
+    /// Upkeep of the table by the streaming job that writes it: of Parquet in a folder, in directories of days. Nothing is done
+    /// that is not set here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<MaintenanceSpec>,
+}
+
+/// Upkeep of a table. Days are those of the first date in `partitionBy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenanceSpec {
+    /// Directories of days that ended this long ago get few large files (see `targetFileSize`) for many small ones, while the
+    /// job has nothing to read. From 1h to 10000h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compact_after: Option<Period>,
+    /// Directories of days that ended this long ago are removed, with their rows. From 24h to 1000000h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<Period>,
 }
 
 /// Middle of the 64 to 256 MB that readers like; below the 5 GB that an object store copies in one call.
@@ -74,6 +96,7 @@ impl SinkSpec {
             partition_by: Vec::new(),
             target_file_size: default_target_file_size(),
             compression: Compression::default(),
+            maintenance: None,
         }
     }
 }

@@ -297,6 +297,16 @@ impl Validation {
         if !matches!(sink.format, SinkFormat::Kafka | SinkFormat::Stdout) {
             self.size(path.field("targetFileSize"), sink.target_file_size, FILE_SIZE_MIN, FILE_SIZE_MAX);
         }
+        if let Some(maintenance) = &sink.maintenance {
+            let here = path.field("maintenance");
+            let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+            if let Some(after) = maintenance.compact_after {
+                self.period(&here.field("compactAfter"), after, hours(1), hours(10_000));
+            }
+            if let Some(retain) = maintenance.retain {
+                self.period(&here.field("retain"), retain, hours(24), hours(1_000_000));
+            }
+        }
     }
 
     fn bad_records(&mut self, path: &FieldPath, spec: &StreamingJobSpec) {

@@ -63,6 +63,8 @@ pub enum Step {
     CollectState,
     /// Staging folders of superseded epochs are removed.
     CollectStaging,
+    /// A folder of a table that was written anew takes the place of the old one. Only where the sink asks for it.
+    Exchange,
     /// The state is restored from a snapshot.
     Restore,
     /// A logged batch is executed again.

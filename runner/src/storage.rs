@@ -225,6 +225,22 @@ pub trait Store {
         Ok(())
     }
 
+    /// Takes away every folder that others staged below `root`, and their places: nobody who did can put one into the table any
+    /// more, or stage another. Then makes the place `own` for ours. A store without folders has nothing to do.
+    async fn begin_folders(&self, _root: &str, _own: Option<&str>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Opens a new folder that nobody looks at yet, in a place that [`Store::begin_folders`] made.
+    async fn stage_folder(&self, path: &str) -> Result<Box<dyn StagedFolder>, StoreError> {
+        Err(StoreError::Unsuitable(format!("{}/{path}: this store has no folders", self.root())))
+    }
+
+    /// Takes a folder of the table from its readers in one step, by way of `stage`, and removes it.
+    async fn remove_folder(&self, _stage: &str, folder: &str) -> Result<(), StoreError> {
+        Err(StoreError::Unsuitable(format!("{}/{folder}: this store has no folders", self.root())))
+    }
+
     /// Checks once, at start, that the store keeps its promises.
     async fn probe(&self) -> Result<(), StoreError>;
 
@@ -258,6 +274,20 @@ pub trait StagedFile {
     /// Ends the file and tells its length and checksum. What is still on its way then is there, or has failed, when
     /// [`Store::sync_entries`] has returned for it.
     async fn finish(self: Box<Self>) -> Result<StagedFacts, StoreError>;
+}
+
+/// A folder that is being written where no reader looks.
+#[async_trait(?Send)]
+pub trait StagedFolder {
+    /// Opens a new file in it.
+    async fn stage(&self, name: &str) -> Result<Box<dyn StagedFile>, StoreError>;
+
+    /// Puts it, durably and in one step, in the place of a folder of the table: who lists that sees all of one or all of the
+    /// other. Of what is there `merged` is removed then, `kept` stays, and so does what nobody knows.
+    async fn replace(self: Box<Self>, folder: &str, merged: &[String], kept: &[String]) -> Result<(), StoreError>;
+
+    /// Gives it up.
+    async fn abandon(self: Box<Self>);
 }
 
 /// A store that several parts of one job share.

@@ -90,6 +90,11 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
             SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
             SinkFormat::Ndjson => problems.push(not_yet(place.field("format"), "format ndjson", "use format: parquet")),
         }
+        if sink.maintenance.is_some() {
+            let message =
+                "maintenance is for the tables of streaming jobs: a batch run writes one file in each directory";
+            problems.push(Problem::error(place.field("maintenance"), message, "leave it out"));
+        }
     }
     problems
 }

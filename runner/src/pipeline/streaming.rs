@@ -19,6 +19,7 @@ mod simulation;
 mod start;
 #[cfg(test)]
 pub(crate) mod tests;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -349,6 +350,7 @@ impl StreamingJob {
             let began = *last_start.insert(clock.instant());
             match session.micro_batch().await? {
                 Step::Finished => {
+                    while session.upkeep().await? {}
                     session.finish().await?;
                     return Ok(Ended::Complete);
                 }
@@ -359,6 +361,7 @@ impl StreamingJob {
                         continue;
                     }
                     session.rest().await?;
+                    session.upkeep().await?;
                     if session.settings.mode != RunMode::Continuous {
                         continue;
                     }

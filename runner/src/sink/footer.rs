@@ -51,6 +51,7 @@ fn read(file: &impl ChunkReader) -> Result<FileFacts, String> {
             watermark: value("watermark").and_then(|watermark| watermark.parse().ok()),
             fingerprint: value("fingerprint")?,
             interval: value("interval").and_then(|interval| serde_json::from_str(&interval).ok()),
+            merged: value("merged").and_then(|merged| serde_json::from_str(&merged).ok()),
         })
     };
     Ok(FileFacts { rows: u64::try_from(metadata.num_rows()).unwrap_or_default(), footer: footer() })

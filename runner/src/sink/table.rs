@@ -5,6 +5,7 @@
 //! ```
 
 mod csv;
+pub(crate) mod merge;
 mod ndjson;
 mod parquet;
 
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use data_platform_crds::sink::Compression;
 use datafusion::arrow::array::RecordBatch;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::parquet::file::metadata::KeyValue;
 
 use crate::checkpoint::log::Attempt;
@@ -61,6 +62,8 @@ pub struct Footer {
     pub fingerprint: String,
     /// The interval that a batch run replaced, in microseconds since 1970; `None` for a stream.
     pub interval: Option<(i64, i64)>,
+    /// The first and the last version of the commits whose files were merged into this one; `None`: it was written by one.
+    pub merged: Option<(u64, u64)>,
 }
 
 impl Footer {
@@ -80,9 +83,11 @@ impl Footer {
             ("program", env!("CARGO_PKG_VERSION").to_owned()),
         ];
         let interval = self.interval.map(|(start, end)| ("interval", format!("[{start},{end}]")));
+        let merged = self.merged.map(|(first, last)| ("merged", format!("[{first},{last}]")));
         values
             .into_iter()
             .chain(interval)
+            .chain(merged)
             .map(|(key, value)| KeyValue::new(format!("{}{key}", Self::PREFIX), value))
             .collect()
     }
@@ -180,6 +185,14 @@ impl TableSettings {
     /// Bytes that the name of a file may take behind its directories.
     fn file_name_bytes(&self) -> usize {
         self.job.len() + FILE_NAME_BYTES
+    }
+
+    /// The first date among the columns that become directories.
+    pub fn date_column(&self) -> Option<&str> {
+        let is_date = |column: &&String| {
+            self.schema.field_with_name(column).is_ok_and(|field| *field.data_type() == DataType::Date32)
+        };
+        self.partition_by.iter().find(is_date).map(String::as_str)
     }
 
     /// What readers are told of its columns.

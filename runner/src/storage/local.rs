@@ -6,6 +6,7 @@
 //! pipeline has a thread of its own.
 
 mod folders;
+mod swap;
 mod temporary;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ use twox_hash::XxHash3_64;
 use self::folders::{Naming, delay};
 use self::temporary::{Temporary, remove_left_over};
 use super::canonical::canonical;
-use super::{Created, Limits, ObjectEntry, Published, StagedFacts, StagedFile, Store, StoreError, Superseded};
+use super::{
+    Created, Limits, ObjectEntry, Published, StagedFacts, StagedFile, StagedFolder, Store, StoreError, Superseded,
+};
 use crate::faults::{Faults, Guard, Moment, Step};
 use crate::storage::checksum::xxh3_hex;
 use crate::storage::paths;
@@ -290,6 +293,18 @@ impl Store for LocalStore {
         remove_left_over(&self.root, self.beside.is_none()).map_err(error)?;
         remove_left_over(&self.root.join(paths::DELTA_LOG), false).map_err(error)?;
         self.beside.as_ref().map_or(Ok(()), |beside| remove_left_over(beside, true)).map_err(error)
+    }
+
+    async fn begin_folders(&self, root: &str, own: Option<&str>) -> Result<(), StoreError> {
+        self.begin_staging_folders(root, own)
+    }
+
+    async fn stage_folder(&self, path: &str) -> Result<Box<dyn StagedFolder>, StoreError> {
+        Ok(Box::new(self.stage_whole_folder(path)?))
+    }
+
+    async fn remove_folder(&self, stage: &str, folder: &str) -> Result<(), StoreError> {
+        self.remove_whole_folder(stage, folder)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

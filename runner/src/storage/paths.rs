@@ -17,6 +17,8 @@ pub const BESIDE: &str = "_dataplatform";
 pub const OWNER: &str = "_dataplatform/owner";
 /// Staged files of a table.
 pub const STAGING: &str = "_dataplatform/staging";
+/// Folders of a table that its owner writes anew.
+pub const COMPACTION: &str = "_dataplatform/compaction";
 /// Files that a rewind took from the readers of a table.
 const REWOUND_FILES: &str = "_dataplatform/rewound";
 /// What of a table is published.
@@ -112,6 +114,11 @@ pub fn staged_file(log_id: &str, epoch: u64, version: u64, attempt: u64, number:
     format!("{}/{attempt:016x}-{version}-{number}.tmp", staging_folder(log_id, epoch))
 }
 
+/// Place below [`COMPACTION`] of the folders that an owner of a log stages.
+pub fn compaction_of(log_id: &str, epoch: u64) -> String {
+    format!("{log_id}-{epoch}")
+}
+
 /// Log and epoch in the path of a staged file.
 pub fn staged_by(path: &str) -> Option<(&str, u64)> {
     let (log_id, rest) = path.strip_prefix(STAGING)?.strip_prefix('/')?.split_once('/')?;
@@ -135,6 +142,12 @@ pub fn final_version(path: &str, log_id: &str) -> Option<u64> {
     let mut parts = name.rsplitn(4, '-');
     let (_number, version, written_by) = (parts.next()?.parse::<u64>().ok()?, parts.next()?, parts.next()?);
     if written_by == short(log_id) { version.parse().ok() } else { None }
+}
+
+/// Number in the name of a file that a commit wrote.
+pub fn final_number(path: &str) -> Option<usize> {
+    let name = path.rsplit('/').next()?.strip_suffix(visible_ending(path)?)?.strip_suffix('.')?;
+    name.rsplit('-').next()?.parse().ok()
 }
 
 /// Whether plain readers (`**/*.parquet`, `**/*.csv`) take an object below an output's root for a file of the table.

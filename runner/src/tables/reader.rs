@@ -30,7 +30,7 @@ use super::csv::CsvFile;
 use super::format::Kind;
 use super::listing::ListedFile;
 use super::place::FileAt;
-use super::remote::RemoteParquet;
+use super::remote::{RemoteParquet, changed};
 use super::schema::{TableColumn, TableSchema, value_type};
 
 /// Files whose footers one thread reads before another one is worth its start.
@@ -195,6 +195,10 @@ fn open(path: &Path) -> ParquetResult<File> {
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> ParquetError {
+    // It was there when the table was listed: its directory was exchanged, or somebody removed it.
+    if error.kind() == std::io::ErrorKind::NotFound {
+        return ParquetError::External(Box::new(changed(path.display().to_string())));
+    }
     ParquetError::General(format!("{}: {error}", path.display()))
 }
 

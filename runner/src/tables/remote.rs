@@ -91,6 +91,11 @@ fn ended() -> StoreError {
 #[error("it was replaced or removed while it was read")]
 struct Changed;
 
+/// What is said of a file that is another one now, or gone: to look again helps.
+pub(super) fn changed(path: String) -> StoreError {
+    StoreError::Failed { operation: "read", path, source: Box::new(Changed) }
+}
+
 /// What a store said, in words that fit every read.
 pub(super) fn store_failed(operation: &'static str, path: String, error: object_store::Error) -> StoreError {
     match error {

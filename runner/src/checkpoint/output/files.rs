@@ -172,6 +172,7 @@ impl Output for Files {
     async fn set_aside(&self, plan: &RewindPlan) -> Result<(), LogError> {
         // What readers are told goes down before rows vanish, and nobody who slept publishes once the stages are gone.
         lower_progress(&self.store, plan).await?;
+        self.store.begin_folders(paths::COMPACTION, None).await?;
         unstage(&self.store, plan).await?;
         let files: Vec<_> = void_files(&self.store, plan).await?.into_iter().map(|file| file.path).collect();
         let aside = |path: &String| paths::rewound_file(&plan.after.start.log_id, plan.version, path);

@@ -73,7 +73,7 @@ pub(super) async fn look(
     let is_shared = places.iter().any(|place| place.listed.is_some());
     let table = AuditedTable { is_shared, ..AuditedTable::default() };
     let (problems, older) = (Vec::new(), BTreeMap::new());
-    let mut look = Look { log, root, retention, table, problems, older, is_text: false };
+    let mut look = Look { log, root, retention, table, problems, older, is_text: false, has_merged: false };
     let expected: BTreeMap<&str, &ExpectedFile> =
         log.files.iter().filter(|file| file.output == name).map(|file| (file.file.path.as_str(), file)).collect();
     for expected in expected.values() {
@@ -141,6 +141,8 @@ struct Look<'a> {
     problems: Vec<String>,
     /// There are files that do not say who wrote them.
     is_text: bool,
+    /// Files were merged: what each of them covered is not known any more.
+    has_merged: bool,
     /// Files whose records are gone, by version.
     older: BTreeMap<u64, Vec<(String, FileFacts)>>,
 }
@@ -168,6 +170,10 @@ impl Look<'_> {
         };
         if let Some(problem) = state.problem(file) {
             self.problem(&file.path, format!("{problem} (version {version}, {} rows)", file.rows));
+            return Ok(());
+        }
+        if state == FileState::Merged {
+            // Its rows count with the file that has them.
             return Ok(());
         }
         let is_staged = state == FileState::Staged;
@@ -251,6 +257,9 @@ impl Look<'_> {
                 footer.log_id, footer.version, facts.rows
             );
             self.problem(path, problem);
+        } else if footer.merged.is_some() && name_says == Some(footer.version) && !is_void {
+            self.has_merged = true;
+            self.count(bytes, facts.rows);
         } else if footer.version > begin || name_says != Some(footer.version) {
             self.table.foreign += 1;
             let problem =
@@ -277,7 +286,8 @@ impl Look<'_> {
         }
         let was_there = begin.start.plan.outputs.contains_key(name);
         let chains = if was_there { Chains::from(&begin.start.offsets) } else { Chains::default() };
-        let mut chains = chains.with_gaps(self.retention.since.is_some() || self.table.is_shared);
+        let may_have_gaps = self.retention.since.is_some() || self.table.is_shared || self.has_merged;
+        let mut chains = chains.with_gaps(may_have_gaps);
         let mut rewinds = begin.rewinds.iter().peekable();
         let mut problems = Vec::new();
         for (version, files) in &self.older {

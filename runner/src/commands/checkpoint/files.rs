@@ -13,6 +13,8 @@ pub(crate) enum FileState {
     Good,
     /// Decided and staged: the next start publishes it.
     Staged,
+    /// Its rows are in another file of the directory, into which it was merged.
+    Merged,
     /// Neither published nor staged.
     Missing,
     /// Of another length.
@@ -25,7 +27,7 @@ impl FileState {
     /// What is wrong with it; `None` if nothing is.
     pub(crate) fn problem(&self, file: &FileCommit) -> Option<String> {
         match self {
-            Self::Good | Self::Staged => None,
+            Self::Good | Self::Staged | Self::Merged => None,
             Self::Missing => Some("it is missing".to_owned()),
             Self::Length(found) => Some(format!("it has {found} bytes, {} were written", file.bytes)),
             Self::Changed => Some("its content is not what was written".to_owned()),
@@ -40,13 +42,36 @@ pub(crate) async fn check_file(
     may_be_staged: bool,
 ) -> Result<FileState, StoreError> {
     let state = check_object(output, &file.path, file).await?;
-    if state != FileState::Missing || !may_be_staged {
+    if state != FileState::Missing {
         return Ok(state);
     }
-    Ok(match check_object(output, &file.stage, file).await? {
-        FileState::Good => FileState::Staged,
-        state => state,
-    })
+    if may_be_staged && check_object(output, &file.stage, file).await? == FileState::Good {
+        return Ok(FileState::Staged);
+    }
+    Ok(if is_merged(output, &file.path).await? { FileState::Merged } else { FileState::Missing })
+}
+
+/// Whether another file of its directory says that this one was merged into it.
+async fn is_merged(output: &SharedStore, path: &str) -> Result<bool, StoreError> {
+    let Some((folder, name)) = path.rsplit_once('/') else { return Ok(false) };
+    let mut parts = name.rsplitn(3, '-');
+    let (_number, version, job_and_log) = (parts.next(), parts.next(), parts.next());
+    let (Some(Ok(version)), Some(job_and_log)) = (version.map(str::parse::<u64>), job_and_log) else {
+        return Ok(false);
+    };
+    for entry in output.list(folder).await? {
+        let other = entry.path.strip_prefix(folder).unwrap_or_default().trim_start_matches('/');
+        let is_of_log = other.strip_prefix(job_and_log).is_some_and(|rest| rest.starts_with('-'));
+        if !is_of_log || paths::visible_ending(&entry.path) != Some(paths::PARQUET) {
+            continue;
+        }
+        let facts = footer::of_file(output, &entry.path).await?.and_then(Result::ok);
+        let merged = facts.and_then(|facts| facts.footer).and_then(|footer| footer.merged);
+        if merged.is_some_and(|(first, last)| (first..=last).contains(&version)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The same of a table whose log says which files it has. `None`: other writers have put its rows into other files.

@@ -203,6 +203,7 @@ impl Fixture {
             watermark: None,
             fingerprint: "f".to_owned(),
             interval: None,
+            merged: None,
         };
         let days: ArrayRef = Arc::new(Date32Array::from_iter_values((0..rows).map(|row| 20_454 + (row % 2) as i32)));
         let offsets: ArrayRef = Arc::new(Int64Array::from_iter_values(start..start + rows));

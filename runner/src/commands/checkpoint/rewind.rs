@@ -89,6 +89,7 @@ async fn prepare(
     };
     let plan = plan(survey, goal, request, &facts).map_err(|error| refused(survey, &error))?;
     let files = files_with_rows(survey, &open, &plan).await.map_err(store_failed)?;
+    refuse_merged(&open, &files, plan.rewind.to).await?;
     Ok((describe(place, survey, &plan, &facts, &files, kafka), plan))
 }
 
@@ -167,6 +168,23 @@ async fn files_with_rows(survey: &Survey, open: &OpenOutput, plan: &RewindPlan) 
         }
     }
     Ok(vanishing)
+}
+
+/// A file into which files of several commits were merged goes or stays as a whole.
+async fn refuse_merged(open: &OpenOutput, files: &[Vanishing], to: u64) -> Result<(), CommandError> {
+    for Vanishing { root, file, .. } in files {
+        let Some(store) = outputs::files(open, root).map_err(store_failed)? else { continue };
+        let facts = read_facts(&store, &file.path, &file.path).await.map_err(store_failed)?.ok();
+        let merged = facts.and_then(|facts| facts.footer).and_then(|footer| footer.merged);
+        if let Some((first, last)) = merged.filter(|(first, _)| *first <= to) {
+            return Err(CommandError::user(format!(
+                "{root}/{} holds rows of the versions {first} to {last}, which were merged (sink.maintenance.compactAfter): \
+                 they cannot be taken apart\n  go back to version {last} or a later one, or to one before {first}",
+                file.path
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What Kafka says now.

@@ -157,6 +157,14 @@ pub(super) fn compile(loaded: &LoadedJob, outputs: &Location, clock: &BatchClock
             let place = output.sink_place.field(field);
             problems.push(Problem::error(place, problem, format!("correct {field} or the query")));
         }
+        if output.sink.maintenance.is_some()
+            && let SinkPlan::Table(table) = &writes
+            && table.date_column().is_none()
+        {
+            let message = "maintenance goes by days, and no column of partitionBy is a date";
+            let cure = "partition by a date, such as CAST(at AS DATE) AS date, or leave maintenance out";
+            problems.push(Problem::error(output.sink_place.field("maintenance"), message, cure));
+        }
         let of = |(index, built): (usize, &Vec<usize>)| FlowInput::new(query.input_columns(index), built);
         let inputs = built.iter().enumerate().map(|source| query.reads(source.0).then(|| of(source))).collect();
         let (output, sql, sink) = (output.name.clone(), output.sql.to_owned(), output.sink.clone());

@@ -183,6 +183,7 @@ impl Session<'_> {
             watermark: state.watermark,
             fingerprint: self.settings.plan.fingerprint.clone(),
             interval: None,
+            merged: None,
         }
     }
 

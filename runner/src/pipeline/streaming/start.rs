@@ -1,6 +1,6 @@
 //! The start of a job: its log, who may commit, what is decided and not visible yet, and the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -71,6 +71,10 @@ pub(super) struct Session<'a> {
     pub(super) left_behind: Vec<(String, i32)>,
     /// While the state is rebuilt: the earlier job whose batches are repeated.
     pub(super) computes: Option<Earlier>,
+    /// When the tables were last seen to need no upkeep.
+    pub(super) kept_up: Option<i64>,
+    /// Folders whose files cannot be merged.
+    pub(super) left_alone: BTreeSet<String>,
 }
 
 impl<'a> Session<'a> {
@@ -170,6 +174,8 @@ impl<'a> Session<'a> {
             trusts_clock: false,
             left_behind: Vec::new(),
             computes: None,
+            kept_up: None,
+            left_alone: BTreeSet::new(),
         })
     }
 
@@ -207,6 +213,7 @@ impl<'a> Session<'a> {
         self.log.take_over(self.environment.clock.now()).await?;
         let claimed = self.log.claim_outputs(take_over_outputs).await;
         claimed.map_err(|error| outputs::owned(self.settings, error))?;
+        self.begin_upkeep().await?;
         self.log.publish_pending().await?;
         self.log.note_published().await?;
         if change == PlanChange::Compatible {

@@ -8,4 +8,5 @@ mod outputs;
 mod references;
 mod refused;
 mod sources;
+mod upkeep;
 pub(crate) mod world;

@@ -1,0 +1,257 @@
+//! Upkeep of a table by its job: killed at every step, watched by a reader, proved, and not taken apart by a rewind.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Value, json};
+
+use super::world::{Killed, World};
+use crate::args::{AuditArgs, CheckpointCommand, PlaceArgs, RewindArgs};
+use crate::faults::{Faults, Guard, Moment, NoSync, Step};
+
+const JOB: &str = "orders";
+const TOPIC: &str = "topic_orders";
+/// 2026-01-01T00:00:00Z, and a day, in seconds.
+const BEGIN: i64 = 1_767_225_600;
+const DAY: i64 = 86_400;
+const RECORDS: i64 = 20;
+
+fn job(maintenance: Option<Value>) -> String {
+    let mut sink = json!({"path": "rows", "partitionBy": ["date"]});
+    if let Some(maintenance) = maintenance {
+        sink["maintenance"] = maintenance;
+    }
+    json!({
+        "apiVersion": "dataplatform.io/v1alpha1",
+        "kind": "StreamingJob",
+        "metadata": {"name": JOB},
+        "spec": {
+            "kafka": {"maxOffsetsPerTrigger": 10},
+            "sources": [{"name": "orders", "topics": [TOPIC], "columns": [
+                {"name": "n", "type": "bigint", "required": true}, {"name": "at", "type": "timestamp", "required": true},
+            ]}],
+            "trigger": {"interval": "0s"},
+            "outputs": [{"name": "rows", "query": "SELECT n, CAST(at AS DATE) AS date FROM orders", "sink": sink}],
+        },
+    })
+    .to_string()
+}
+
+fn kept_up() -> String {
+    job(Some(json!({"compactAfter": "24h"})))
+}
+
+/// Records of two days, written in small files; then the clock is turned far behind both.
+fn world() -> World {
+    let world = World::new();
+    world.cluster.create(TOPIC, 1);
+    world.turn_clock(BEGIN);
+    append(&world, 0..RECORDS);
+    world.run(&job(None)).good();
+    world.turn_clock(BEGIN + 10 * DAY);
+    world
+}
+
+fn append(world: &World, records: std::ops::Range<i64>) {
+    for n in records {
+        let day = 1 + n % 2;
+        world.append(TOPIC, 0, Some(&json!({"n": n, "at": format!("2026-01-0{day}T12:00:00Z")}).to_string()));
+    }
+}
+
+/// The numbers in a table, or why it cannot be read: it is listed, and then its files are opened.
+fn numbers(table: &Path) -> std::io::Result<Vec<i64>> {
+    let mut files = Vec::new();
+    for day in std::fs::read_dir(table)? {
+        for file in std::fs::read_dir(day?.path())? {
+            files.push(file?.path());
+        }
+    }
+    let mut found = Vec::new();
+    for file in files {
+        let opened = std::fs::File::open(file)?;
+        for batch in ParquetRecordBatchReaderBuilder::try_new(opened).unwrap().build().unwrap() {
+            let batch = batch.unwrap();
+            let column = datafusion::arrow::array::AsArray::as_primitive::<datafusion::arrow::datatypes::Int64Type>(
+                batch.column(0),
+            );
+            found.extend(column.values().iter().copied());
+        }
+    }
+    Ok(found)
+}
+
+fn files(world: &World) -> usize {
+    let days = std::fs::read_dir(world.path("outputs/rows")).unwrap();
+    days.map(|day| std::fs::read_dir(day.unwrap().path()).unwrap().count()).sum()
+}
+
+/// Every row is there once.
+#[track_caller]
+fn check(world: &World, records: i64, when: &str) {
+    let found = numbers(&world.path("outputs/rows")).unwrap();
+    let once: BTreeSet<_> = found.iter().copied().collect();
+    assert_eq!(once, (0..records).collect(), "{when}");
+    assert_eq!(found.len(), once.len(), "{when}: rows are there twice");
+}
+
+fn place(world: &World) -> PlaceArgs {
+    let text = |name: &str| Some(world.path(name).display().to_string());
+    PlaceArgs { outputs: text("outputs"), checkpoints: text("checkpoints"), namespace: None }
+}
+
+#[track_caller]
+fn is_proved(world: &World, retained_since: Option<&str>, when: &str) {
+    let retained_since = retained_since.map(|date| date.parse().unwrap());
+    let args = AuditArgs { job: JOB.to_owned(), place: place(world), retained_since };
+    let code = crate::commands::audit::audit(&args).unwrap_or_else(|_| panic!("{when}"));
+    assert_eq!(code, 0, "{when}: not proved");
+}
+
+/// Ends a process at a step that it reaches, and says whether folders were exchanged before.
+struct KillAt(AtomicI64, AtomicBool);
+
+impl Faults for KillAt {
+    fn reached(&self, step: Step, moment: Moment) {
+        if (step, moment) == (Step::Exchange, Moment::After) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+    }
+
+    fn guard(&self, guard: Guard) -> bool {
+        NoSync.guard(guard)
+    }
+
+    fn disk_delay(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+#[test]
+fn days_that_are_over_become_one_file_and_late_rows_join_it_later() {
+    let world = world();
+    assert_eq!(files(&world), 4);
+    world.run(&kept_up()).good();
+    assert_eq!(files(&world), 2);
+    check(&world, RECORDS, "compacted");
+    is_proved(&world, None, "compacted");
+    // Rows that come late are a small file, until it is merged as well.
+    append(&world, RECORDS..RECORDS + 20);
+    world.run(&job(None)).good();
+    assert_eq!(files(&world), 6);
+    check(&world, RECORDS + 20, "late rows");
+    is_proved(&world, None, "late rows");
+    world.run(&kept_up()).good();
+    assert_eq!(files(&world), 2);
+    check(&world, RECORDS + 20, "compacted again");
+    is_proved(&world, None, "compacted again");
+}
+
+#[test]
+fn a_kill_at_any_step_of_upkeep_changes_no_row() {
+    let (mut steps, mut exchanged) = (0, 0);
+    for step in 1.. {
+        let world = world();
+        let faults = Arc::new(KillAt(AtomicI64::new(step), AtomicBool::new(false)));
+        let is_over = world.run_with(&kept_up(), Arc::clone(&faults) as Arc<dyn Faults>).is_some();
+        if is_over {
+            break;
+        }
+        steps += 1;
+        exchanged += u64::from(faults.1.load(Ordering::Relaxed));
+        check(&world, RECORDS, &format!("killed at step {step}"));
+        // New rows for the same days come before the next one goes on.
+        append(&world, RECORDS..RECORDS + 10);
+        world.run(&kept_up()).good();
+        check(&world, RECORDS + 10, &format!("killed at step {step}, and gone on"));
+        assert_eq!(files(&world), 2, "killed at step {step}");
+        if step % 10 == 0 {
+            is_proved(&world, None, &format!("killed at step {step}"));
+        }
+        let left: Vec<_> = std::fs::read_dir(world.path("outputs/_dataplatform/rows/compaction")).unwrap().collect();
+        assert_eq!(left.len(), 1, "killed at step {step}: {left:?}");
+    }
+    assert!(steps > 10 && exchanged > 1, "only {steps} steps, {exchanged} of them behind an exchange");
+}
+
+#[test]
+fn a_reader_sees_every_row_once_or_is_told_that_a_file_is_gone() {
+    let world = world();
+    let table = world.path("outputs/rows");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reads = 0;
+            while !over.load(Ordering::Relaxed) || reads == 0 {
+                match numbers(&table) {
+                    Ok(found) => {
+                        let once: BTreeSet<_> = found.iter().copied().collect();
+                        assert_eq!((found.len() as i64, once.len() as i64), (RECORDS, RECORDS));
+                        reads += 1;
+                    }
+                    Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
+                }
+            }
+            reads
+        });
+        world.run(&kept_up()).good();
+        over.store(true, Ordering::Relaxed);
+        assert!(reader.join().unwrap() > 0);
+    });
+    assert_eq!(files(&world), 2);
+}
+
+#[test]
+fn days_are_removed_only_where_that_is_asked_for() {
+    let world = world();
+    world.run(&job(Some(json!({"retain": "219h"})))).good();
+    // 2026-01-01 was over for 216 hours, 2026-01-02 for 192.
+    check(&world, RECORDS, "younger than that");
+    world.run(&job(Some(json!({"retain": "200h"})))).good();
+    let left = numbers(&world.path("outputs/rows")).unwrap();
+    assert!(left.len() == 10 && left.iter().all(|n| n % 2 == 1), "{left:?}");
+    is_proved(&world, Some("2026-01-02"), "retained");
+}
+
+#[test]
+fn a_rewind_does_not_take_a_merged_file_apart() {
+    let world = world();
+    world.run(&kept_up()).good();
+    let rewind = |to: u64| {
+        let rewind = RewindArgs {
+            job: JOB.to_owned(),
+            to: Some(to),
+            topic_recreated: Vec::new(),
+            accept_loss: false,
+            yes: true,
+            files: Vec::new(),
+            bootstrap_servers: None,
+            place: place(&world),
+        };
+        crate::commands::checkpoint::checkpoint(&CheckpointCommand::Rewind(rewind))
+    };
+    let Err(error) = rewind(2) else { panic!("it was taken apart") };
+    let said = format!("{error:?}");
+    assert!(said.contains("were merged") && said.contains("go back to version"), "{said}");
+    check(&world, RECORDS, "refused");
+    world.run(&kept_up()).good();
+    check(&world, RECORDS, "gone on");
+}
+
+#[test]
+fn without_a_date_among_the_directories_it_is_refused() {
+    let yaml = job(Some(json!({"compactAfter": "24h"}))).replace("CAST(at AS DATE) AS date", "'x' AS date");
+    let manifest = data_platform_crds::check::Manifest::read(&yaml).unwrap().remove(0);
+    let loaded = crate::config::load_in_pod("job.yaml", manifest, &crate::config::JobSource::default());
+    let Ok(crate::config::Loaded::Streaming(loaded)) = loaded else { panic!() };
+    let outputs = crate::storage::location::Location::Folder(std::path::PathBuf::new());
+    let error = crate::config::job::PlannedJob::new(*loaded, &outputs).err().unwrap().to_string();
+    assert!(error.contains("maintenance goes by days"), "{error}");
+}
