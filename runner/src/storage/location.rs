@@ -138,6 +138,11 @@ impl Location {
             }
         }
     }
+    /// Whether it lies in an object store, where each request is paid for.
+    pub(crate) fn is_object_store(&self) -> bool {
+        matches!(self, Self::Remote(url) if client::settings::Provider::of(url).is_some())
+    }
+
     /// The folder, if it is one.
     pub fn folder(&self) -> Option<&Path> {
         match self {

@@ -350,7 +350,7 @@ impl Session<'_> {
 
     /// Caught up: everything published is noted as such, so that stages can go.
     pub(super) async fn rest(&mut self) -> Result<(), JobError> {
-        let is_remote = self.settings.checkpoint_location.folder().is_none();
+        let is_remote = self.settings.checkpoint_location.is_object_store();
         let version = self.log.state().version;
         if is_remote && self.settings.mode == RunMode::Continuous && self.rested_at != version {
             // The next trigger's commit says the same, for nothing; without one it is said then.
