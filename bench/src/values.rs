@@ -29,7 +29,8 @@ pub(crate) fn avro(source: &SourceSpec, query: &StreamQuery, batches: &[RecordBa
     let source = SourceSpec { format: SourceFormat::Avro, ..source.clone() };
     let plan = DecodePlan::new(&source, query.input_columns(0)).expect("the columns are declared");
     let (kind, text) = (SchemaKind::Avro, SCHEMA.to_owned());
-    let schema = WriterSchema { id: Some(ID), kind, text, references: Vec::new(), subjects: Vec::new() };
+    let (references, subjects) = (Vec::new(), Vec::new());
+    let schema = WriterSchema { id: Some(ID), kind, text, descriptors: None, references, subjects };
     let time = median(|| {
         let mut decoder = Decoder::new(plan.clone());
         assert_eq!(decoder.learn(&schema), None, "the schema has the columns");

@@ -4,7 +4,7 @@ use data_platform_crds::batch_job::{BatchJobSpec, InputFormat};
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkFormat;
-use data_platform_crds::source::{ReferenceFormat, SourceFormat};
+use data_platform_crds::source::ReferenceFormat;
 use data_platform_crds::streaming_job::StreamingJobSpec;
 
 fn spec() -> FieldPath {
@@ -27,13 +27,6 @@ fn not_yet(path: FieldPath, what: &str, instead: &str) -> Problem {
 pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut refuse = |path, what: &str, instead: &str| problems.push(not_yet(path, what, instead));
-    for (index, source) in job.sources.iter().enumerate() {
-        let place = spec().field("sources").index(index).field("format");
-        match source.format {
-            SourceFormat::Json | SourceFormat::Cdc | SourceFormat::Raw | SourceFormat::Avro => {}
-            SourceFormat::Protobuf => refuse(place, "format protobuf", "use format: avro or json"),
-        }
-    }
     for (index, reference) in job.references.iter().enumerate() {
         if reference.format == ReferenceFormat::Delta {
             let place = spec().field("references").index(index).field("format");
@@ -126,9 +119,6 @@ mod tests {
         use serde_json::json;
         assert!(problems(json!({})).is_empty());
         assert!(problems(json!({"sink": {"format": "delta", "path": "p"}})).is_empty());
-        let source =
-            json!({"name": "s", "topics": ["t"], "format": "protobuf", "columns": [{"name": "a", "type": "int"}]});
-        assert_eq!(problems(json!({"sources": [source, source]})).len(), 2);
         let references = json!([
             {"name": "r", "format": "csv", "path": "p"}, {"name": "t", "format": "delta", "path": "s3://b/p"},
         ]);

@@ -34,6 +34,7 @@ use self::bad::{Fault, before_the_json};
 use self::cdc::{Change, Changes};
 use self::column::{Column, Limits, Scratch};
 use self::fields::{Fields, Place};
+use self::protobuf::Found;
 use self::scan::{Kind, RECORD_BYTES_MAX, Slot};
 use self::schemas::{Entry, Known};
 use super::record::Record;
@@ -47,6 +48,7 @@ mod fields;
 mod nested;
 mod number;
 mod plan;
+mod protobuf;
 mod scan;
 mod schemas;
 mod simd;
@@ -131,7 +133,7 @@ impl Decoder {
             changes = Some(Changes::new(&mut places));
             places
         } else {
-            let is_text = plan.format != ValueFormat::Avro;
+            let is_text = !plan.format.is_typed();
             let paths = paths.filter(|_| is_text).map(|(index, column)| (index, column.path.as_slice()));
             (fields, places) = Fields::new(paths, plan.max_depth);
             changes = None;
@@ -157,7 +159,7 @@ impl Decoder {
             has_headers: plan.columns.iter().any(|column| column.built && column.origin == ColumnOrigin::Headers),
             schemas,
             located: vec![Located::Absent; plan.columns.len()],
-            writes_json: plan.format == ValueFormat::Avro && plan.columns.iter().any(holds_text),
+            writes_json: plan.format.is_typed() && plan.columns.iter().any(holds_text),
             json: String::new(),
         }
     }
@@ -171,7 +173,7 @@ impl Decoder {
 
     /// The file whose schema must be learned before the first record, and its language.
     pub fn schema_file_needed(&self) -> Option<(&str, SchemaKind)> {
-        Some((self.schemas.as_ref()?.file_needed()?, SchemaKind::Avro))
+        self.schemas.as_ref()?.file_needed()
     }
 
     /// The declared columns in words, for messages.
@@ -291,6 +293,22 @@ impl Decoder {
                 self.json = json;
                 appended
             }
+            Entry::Protobuf(messages) => {
+                let (program, bytes) = messages.program(body)?;
+                let message = program.decode(bytes)?;
+                if self.writes_json {
+                    self.json.clear();
+                    protobuf::write_json(&message, &mut self.json);
+                }
+                for (index, reader) in self.columns.iter_mut().enumerate() {
+                    let read = match reader.origin {
+                        Origin::Record(origin) => reader.read_origin(origin, record, &self.json),
+                        _ => reader.read_found(&program.find(&message, index), &mut self.scratch),
+                    };
+                    read.map_err(|fault| fault.of_column(index))?;
+                }
+                self.event_time(latest_event_time)
+            }
             Entry::Avro(program) => {
                 self.located.fill(Located::Absent);
                 program.locate(body, &mut self.located).map_err(moved)?;
@@ -370,7 +388,7 @@ impl ValueCheck {
         match plan.format {
             ValueFormat::JsonObject => Self::JsonObject,
             ValueFormat::Change => Self::Change,
-            ValueFormat::Avro => Self::Typed,
+            ValueFormat::Avro | ValueFormat::Protobuf => Self::Typed,
             ValueFormat::Raw if whole_values.clone().any(|column_type| *column_type == ColumnType::Json) => Self::Json,
             ValueFormat::Raw if whole_values.any(|column_type| *column_type == ColumnType::String) => Self::Text,
             ValueFormat::Raw => Self::Nothing,
@@ -398,7 +416,7 @@ impl Reader {
                 ColumnOrigin::Field if format == ValueFormat::Change => {
                     Origin::Change(cdc::Part::new(&column.path, places))
                 }
-                ColumnOrigin::Field if format == ValueFormat::Avro => Origin::Typed,
+                ColumnOrigin::Field if format.is_typed() => Origin::Typed,
                 ColumnOrigin::Field => Origin::Field(places.next().expect("each field column has given a path")),
                 origin => Origin::Record(origin),
             },
@@ -494,6 +512,25 @@ impl Reader {
                     self.column.truncate(0);
                 }
                 program.read(value, position, read, &mut self.column, scratch)
+            }
+        }
+    }
+
+    /// Appends the column's value of a message, or only checks it.
+    fn read_found(&mut self, found: &Found<'_>, scratch: &mut Scratch) -> Result<(), Fault> {
+        match found {
+            Found::Absent if self.required => Err(Fault::new(BadReason::MissingField, ABSENT)),
+            Found::Absent => {
+                if self.built {
+                    self.column.push_null();
+                }
+                Ok(())
+            }
+            Found::Value(spot) => {
+                if !self.built {
+                    self.column.truncate(0);
+                }
+                spot.append(&mut self.column, scratch)
             }
         }
     }

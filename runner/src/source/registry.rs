@@ -128,7 +128,8 @@ impl Registry for HttpRegistry {
             let places: Option<Vec<Place>> = self.get(&format!("/schemas/ids/{id}/versions"))?;
             subjects.extend(places.unwrap_or_default().into_iter().map(|place| place.subject));
         }
-        Ok(Some(WriterSchema { id: Some(id), kind, text: registered.schema, references, subjects }))
+        let (text, descriptors) = (registered.schema, None);
+        Ok(Some(WriterSchema { id: Some(id), kind, text, descriptors, references, subjects }))
     }
 }
 

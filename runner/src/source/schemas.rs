@@ -45,6 +45,8 @@ pub struct WriterSchema {
     pub kind: SchemaKind,
     /// Its text.
     pub text: String,
+    /// Instead of a text: descriptors of Protobuf, as `protoc` writes them.
+    pub descriptors: Option<Vec<u8>>,
     /// Names and texts of the schemas that it refers to, each before those that refer to it.
     pub references: Vec<(String, String)>,
     /// Subjects under which it is registered, if anybody asked.
@@ -212,8 +214,14 @@ pub fn of_file(path: &str, kind: SchemaKind) -> Result<WriterSchema, SourceError
     if length > FILE_BYTES_MAX {
         return Err(failed(format!("it has {length} bytes, more than {FILE_BYTES_MAX}")));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
-    Ok(WriterSchema { id: None, kind, text, references: Vec::new(), subjects: Vec::new() })
+    let content = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let (references, subjects) = (Vec::new(), Vec::new());
+    if kind == SchemaKind::Protobuf && !path.ends_with(".proto") {
+        let (text, descriptors) = (String::new(), Some(content));
+        return Ok(WriterSchema { id: None, kind, text, descriptors, references, subjects });
+    }
+    let text = String::from_utf8(content).map_err(|_| failed("it is no text".to_owned()))?;
+    Ok(WriterSchema { id: None, kind, text, descriptors: None, references, subjects })
 }
 
 #[cfg(test)]
@@ -241,7 +249,7 @@ mod tests {
 
     fn schema() -> WriterSchema {
         let (text, references, subjects) = ("\"int\"".to_owned(), Vec::new(), Vec::new());
-        WriterSchema { id: Some(7), kind: SchemaKind::Avro, text, references, subjects }
+        WriterSchema { id: Some(7), kind: SchemaKind::Avro, text, descriptors: None, references, subjects }
     }
 
     fn schemas(patient: bool, answer: Answer) -> (Schemas, Arc<AtomicU32>, Trouble) {

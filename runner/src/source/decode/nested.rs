@@ -155,6 +155,11 @@ impl StructColumn {
         Ok(())
     }
 
+    /// The names of its fields.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| field.name().as_str())
+    }
+
     /// The field of this index, of which each struct must be given one value.
     pub(super) fn field(&mut self, index: usize) -> &mut Column {
         &mut self.columns[index]

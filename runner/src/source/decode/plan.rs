@@ -62,9 +62,16 @@ pub enum ValueFormat {
     Raw,
     /// Avro, by its schema.
     Avro,
+    /// Protobuf, by its descriptors.
+    Protobuf,
 }
 
 impl ValueFormat {
+    /// Whether values are read by schemas, and not as text.
+    pub(super) const fn is_typed(self) -> bool {
+        matches!(self, Self::Avro | Self::Protobuf)
+    }
+
     /// The word for it in a job.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +79,7 @@ impl ValueFormat {
             Self::Change => "cdc",
             Self::Raw => "raw",
             Self::Avro => "avro",
+            Self::Protobuf => "protobuf",
         }
     }
 }
@@ -183,9 +191,6 @@ pub enum PlanError {
     /// A value that is not parsed has no fields.
     #[error("the column {0:?} holds a field of the value, but the source's format is raw: values are not parsed")]
     FieldOfRaw(String),
-    /// The format has no decoder.
-    #[error("the format {0:?} has no decoder yet")]
-    Format(SourceFormat),
     /// The caller needs a column that is not there, or names columns out of order: a bug.
     #[error("the needed columns {needed:?} are not ascending indices below {columns}")]
     Needed {
@@ -208,7 +213,7 @@ impl DecodePlan {
             SourceFormat::Cdc => ValueFormat::Change,
             SourceFormat::Raw => ValueFormat::Raw,
             SourceFormat::Avro => ValueFormat::Avro,
-            other => return Err(PlanError::Format(other)),
+            SourceFormat::Protobuf => ValueFormat::Protobuf,
         };
         let ascending = needed.is_sorted_by(|a, b| a < b);
         let declared = source.columns.len();

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::avro::{AvroSchema, Program, Wanted};
 use super::bad::{BadReason, Fault};
 use super::plan::{DecodeColumn, SchemaPlan, ValueFormat};
+use super::protobuf::{self, Messages};
 use crate::source::schemas::{SchemaKind, WriterSchema};
 
 /// What a decoder knows of schemas.
@@ -27,6 +28,8 @@ pub(super) enum Entry {
     Text,
     /// By their schema.
     Avro(Program),
+    /// By their descriptors.
+    Protobuf(Messages),
     /// Not at all.
     Bad(BadReason, Arc<str>),
 }
@@ -37,8 +40,9 @@ impl Known {
     }
 
     /// The file whose schema is needed before the first record.
-    pub(super) fn file_needed(&self) -> Option<&str> {
-        self.plan.file.as_deref().filter(|_| self.of_file.is_none())
+    pub(super) fn file_needed(&self) -> Option<(&str, SchemaKind)> {
+        let file = self.plan.file.as_deref().filter(|_| self.of_file.is_none())?;
+        Some((file, if self.format == ValueFormat::Protobuf { SchemaKind::Protobuf } else { SchemaKind::Avro }))
     }
 
     /// The id of a value's schema, if it is not known.
@@ -82,7 +86,7 @@ impl Known {
         let entry = self.entry_of(schema);
         let problem = match &entry {
             Entry::Bad(_, problem) => Some(Arc::clone(problem)),
-            Entry::Text | Entry::Avro(_) => None,
+            Entry::Text | Entry::Avro(_) | Entry::Protobuf(_) => None,
         };
         match schema.id {
             Some(id) => drop(self.by_id.insert(id, entry)),
@@ -105,6 +109,12 @@ impl Known {
             (ValueFormat::JsonObject | ValueFormat::Change, SchemaKind::Json) => return Entry::Text,
             (ValueFormat::Change, SchemaKind::Avro) => Vec::new(),
             (ValueFormat::Avro, SchemaKind::Avro) => self.wanted(),
+            (ValueFormat::Protobuf, SchemaKind::Protobuf) => {
+                return match self.messages(schema) {
+                    Ok(messages) => Entry::Protobuf(messages),
+                    Err(problem) => bad(BadReason::IncompatibleSchema, problem),
+                };
+            }
             (format, kind) => {
                 let problem = format!("it is {kind}, and the source's format is {}", format.as_str());
                 return bad(BadReason::IncompatibleSchema, problem);
@@ -116,6 +126,20 @@ impl Known {
             Ok(program) => Entry::Avro(program),
             Err(problem) => bad(BadReason::IncompatibleSchema, problem),
         }
+    }
+
+    fn messages(&self, schema: &WriterSchema) -> Result<Messages, String> {
+        let (wanted, columns) = (self.wanted(), self.columns.len());
+        let (pool, file) = protobuf::pool(schema).map_err(|problem| format!("it cannot be read: {problem}"))?;
+        let messages = match (&self.plan.message, file) {
+            (Some(name), _) if schema.id.is_none() => {
+                let message = pool.get_message_by_name(name).ok_or_else(|| format!("it has no message {name}"))?;
+                Messages::of_message(message, &wanted, columns)?
+            }
+            (_, Some(file)) => Messages::of_file(&file, &wanted, columns)?,
+            (_, None) => return Err("it does not say which message the values are".to_owned()),
+        };
+        messages.problem().map_or(Ok(messages), |problem| Err(problem.to_string()))
     }
 
     /// The declared columns in words.

@@ -14,6 +14,7 @@ mod grammar;
 mod kafka;
 mod laws;
 mod plans;
+mod protobuf;
 mod records;
 mod timestamps;
 mod values;

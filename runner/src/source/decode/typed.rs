@@ -21,6 +21,7 @@ pub(super) enum Scalar<'a> {
     Null,
     Boolean(bool),
     Integer(i64),
+    Unsigned(u64),
     Float(f32),
     Double(f64),
     Text(&'a str),
@@ -111,16 +112,19 @@ impl Column {
             },
             Values::Int(values) => match value {
                 S::Integer(value) => values.push(i32::try_from(value).map_err(|_| range(WHOLE))?),
+                S::Unsigned(value) => values.push(i32::try_from(value).map_err(|_| range(WHOLE))?),
                 _ => return Err(wrong),
             },
             Values::Bigint(values) => match value {
                 S::Integer(value) | S::Instant(value, _) => values.push(value),
+                S::Unsigned(value) => values.push(i64::try_from(value).map_err(|_| range(WHOLE))?),
                 _ => return Err(wrong),
             },
             Values::Double(values) => values.push(match value {
                 S::Double(value) => value,
                 S::Float(value) => f64::from(value),
                 S::Integer(value) => value as f64,
+                S::Unsigned(value) => value as f64,
                 S::Decimal { .. } => {
                     number::double(plain(value, text)?).map_err(|(reason, what)| Fault::new(reason, what))?
                 }
@@ -146,7 +150,7 @@ impl Column {
                 let micros = match value {
                     S::Instant(value, unit) => time::epoch_integer(value, unit),
                     S::Integer(value) => time::epoch_integer(value, *unit),
-                    S::Float(_) | S::Double(_) => time::epoch_number(plain(value, text)?, *unit),
+                    S::Float(_) | S::Double(_) | S::Unsigned(_) => time::epoch_number(plain(value, text)?, *unit),
                     S::Text(value) => time::timestamp_of_text(value),
                     _ => return Err(wrong),
                 };
@@ -176,6 +180,7 @@ fn plain<'a>(value: Scalar<'_>, text: &'a mut String) -> Result<&'a str, Fault> 
     let written = match value {
         Scalar::Boolean(value) => write!(text, "{value}"),
         Scalar::Integer(value) => write!(text, "{value}"),
+        Scalar::Unsigned(value) => write!(text, "{value}"),
         Scalar::Float(value) if value.is_finite() => write!(text, "{value:?}"),
         Scalar::Double(value) if value.is_finite() => write!(text, "{value:?}"),
         Scalar::Float(_) | Scalar::Double(_) => {
@@ -202,9 +207,12 @@ fn decimal(value: Scalar<'_>, precision: u8, scale: i8, text: &mut String) -> Re
         }
         Scalar::Text(value) if number::is_number(value) => number::decimal(value, precision, scale),
         Scalar::Text(_) => return Err(Fault::new(BadReason::WrongType, "a text that is no number")),
-        Scalar::Integer(_) | Scalar::Float(_) | Scalar::Double(_) | Scalar::Decimal { .. } | Scalar::GreatDecimal => {
-            number::decimal(plain(value, text)?, precision, scale)
-        }
+        Scalar::Integer(_)
+        | Scalar::Unsigned(_)
+        | Scalar::Float(_)
+        | Scalar::Double(_)
+        | Scalar::Decimal { .. }
+        | Scalar::GreatDecimal => number::decimal(plain(value, text)?, precision, scale),
         _ => return Err(Fault::new(BadReason::WrongType, "a value of another type than the column")),
     };
     parsed.map_err(|(reason, what)| Fault::new(reason, what))
@@ -234,6 +242,7 @@ impl Scalar<'_> {
             }
             Self::Boolean(value) => write!(out, "{value}"),
             Self::Integer(value) => write!(out, "{value}"),
+            Self::Unsigned(value) => write!(out, "{value}"),
             Self::Float(value) if value.is_finite() => write!(out, "{value:?}"),
             Self::Double(value) if value.is_finite() => write!(out, "{value:?}"),
             Self::Float(_) | Self::Double(_) => write!(out, "null"),

@@ -9,7 +9,7 @@ const ID: u32 = 7;
 
 fn schema(id: Option<u32>, kind: SchemaKind, text: &Value) -> WriterSchema {
     let (references, subjects) = (Vec::new(), vec!["topic_app_events-value".to_owned()]);
-    WriterSchema { id, kind, text: text.to_string(), references, subjects }
+    WriterSchema { id, kind, text: text.to_string(), descriptors: None, references, subjects }
 }
 
 /// A record type of these fields.
