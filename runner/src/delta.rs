@@ -22,6 +22,7 @@ pub(crate) mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use datafusion::arrow::datatypes::SchemaRef;
 use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -121,6 +122,14 @@ impl Head {
     /// When the log is damaged.
     pub fn active_files(&self, root: &str) -> Result<Vec<ActiveFile>, DeltaError> {
         replay::active_files(&self.files).map_err(|problem| damaged(root, problem))
+    }
+
+    /// The columns of the table, and the files that readers see.
+    ///
+    /// # Errors
+    /// When the log is damaged.
+    pub fn table(&self, root: &str) -> Result<(SchemaRef, Vec<ActiveFile>), DeltaError> {
+        replay::table(&self.files).map_err(|problem| damaged(root, problem))
     }
 
     /// Which of these paths the table has, or had.

@@ -6,6 +6,7 @@
 //! place     where tables and files lie          schema    what a writer says of its table
 //! listing   which files there are               hive      directories of partition columns (pure)
 //! format    what a file holds, by its name      text      bytes of a file of text, unpacked
+//! delta     the files that the log of a Delta table names
 //! reader    bytes and footers of Parquet files  csv, ndjson  rows of a file of text
 //! remote    bytes of objects                    text_scan their plan
 //! columns   one type for each column (pure)     time      rows of an interval
@@ -16,6 +17,7 @@
 
 mod columns;
 mod csv;
+mod delta;
 mod format;
 pub mod hive;
 mod listing;
@@ -39,6 +41,7 @@ use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::error::Result;
 
 pub(crate) use self::csv::CsvFile;
+pub(crate) use self::delta::is_delta;
 pub(crate) use self::format::{FileFormat, Formats, Kind, Packing};
 pub(crate) use self::listing::{KnownRows, ListedFile, TableFiles, children, is_table, list, partition_of};
 pub(crate) use self::ndjson::NdjsonFile;
@@ -63,6 +66,8 @@ pub(crate) struct Table {
     formats: Formats,
     /// What its reader says of its columns.
     columns: TableSchema,
+    /// Its reader says that it is a Delta table.
+    by_log: bool,
 }
 
 /// A file of a table that is opened.
@@ -78,7 +83,12 @@ struct TableFile {
 
 impl Table {
     pub(crate) fn new(place: Place) -> Self {
-        Self { place, formats: Formats::PARQUET, columns: TableSchema::default() }
+        Self { place, formats: Formats::PARQUET, columns: TableSchema::default(), by_log: false }
+    }
+
+    /// The same as a Delta table: without a log it has no files.
+    pub(crate) fn by_log(self) -> Self {
+        Self { by_log: true, ..self }
     }
 
     /// The same with files of text of which nobody told the types: columns that the reader does not declare are text in CSV,
@@ -101,7 +111,7 @@ impl Table {
     /// # Errors
     /// A folder that cannot be listed: what lies in it must not be left out in silence.
     pub(crate) fn files(&self) -> Result<Vec<ListedFile>> {
-        Ok(self.listed()?.1.files)
+        Ok(self.listed(None)?.1.files)
     }
 
     /// Opens it: the files that are there now. With a range only those that may hold its rows, and of these only its
@@ -110,7 +120,7 @@ impl Table {
     /// # Errors
     /// A folder that cannot be listed, a file that is not whole, or files whose columns contradict each other.
     pub(crate) fn open(&self, range: Option<TimeRange>) -> Result<OpenTable> {
-        let (declared, listed) = self.listed()?;
+        let (declared, listed) = self.listed(range.as_ref())?;
         self.open_files(&declared, listed, range)
     }
 
@@ -162,7 +172,7 @@ impl Table {
     /// # Errors
     /// As [`Self::open`], of what is looked at.
     pub(crate) fn newest_columns(&self) -> Result<Option<SchemaRef>> {
-        let (declared, TableFiles { files, schema }) = self.listed()?;
+        let (declared, TableFiles { files, schema }) = self.listed(None)?;
         if schema.is_some() {
             return Ok(schema);
         }
@@ -173,9 +183,16 @@ impl Table {
         Ok(Some(self.columns(newest, &declared)?.schema))
     }
 
-    /// What its writer and its reader declared, and its files in order.
-    fn listed(&self) -> Result<(TableSchema, TableFiles)> {
+    /// What its writer and its reader declared, and its files in order; with a range without those that surely have no row
+    /// of it.
+    fn listed(&self, range: Option<&TimeRange>) -> Result<(TableSchema, TableFiles)> {
         let declared = TableSchema::of_place(&self.place)?;
+        let by_log = self.by_log || declared.as_ref().is_some_and(|declared| declared.delta);
+        match delta::files(&self.place, range)? {
+            Some(files) => return Ok((self.columns.clone(), files)),
+            None if by_log => return Ok((self.columns.clone(), TableFiles::default())),
+            None => {}
+        }
         // What a job wrote says of what types it is.
         let formats = if declared.is_some() { Formats::ALL } else { self.formats };
         let files = TableFiles { files: list(&self.place, formats)?, schema: None };

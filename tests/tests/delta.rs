@@ -75,6 +75,7 @@ fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> 
     let watched = watcher.finish()?.expect_success()?;
     ensure!(kills >= SEAMS.len() * 2, "only {kills} kills");
     ensure!(read(&job)? == (0..produced).collect::<Vec<_>>(), "{kills} kills");
+    ensure!(job.numbers()? == (0..produced).collect::<Vec<_>>(), "as query reads it");
     delta(&job, "check", &[])?;
     job.audit()?;
     println!("{kills} kills, {watched}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use data_platform_crds::batch_job::{BatchJob, InputSpec};
+use data_platform_crds::batch_job::{BatchJob, InputFormat, InputSpec};
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkFormat;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -134,6 +134,7 @@ impl Judged {
 fn columns_there(input: &InputSpec, outputs: &Location) -> Option<SchemaRef> {
     let location = Location::resolve(&input.path, outputs).ok()?;
     let table = Table::from(location.folder()?.to_owned()).with_columns(declared(&input.columns));
+    let table = if input.format == InputFormat::Delta { table.by_log() } else { table };
     text_of(input.format).into_iter().fold(table, Table::with_text).newest_columns().ok()?
 }
 

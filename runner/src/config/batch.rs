@@ -123,6 +123,7 @@ impl PlannedBatch {
                 name: input.name.clone(),
                 location: Location::resolve(&input.path, &options.outputs)?,
                 text: text_of(input.format),
+                is_delta: input.format == InputFormat::Delta,
                 columns: declared(&input.columns),
                 time_column: input.time_column.clone(),
                 date_column: input.date_column.clone(),

@@ -1,6 +1,6 @@
 //! What this version of the runner does not do yet: said in one clear problem for each, never silently ignored.
 
-use data_platform_crds::batch_job::{BatchJobSpec, InputFormat};
+use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkFormat;
@@ -68,13 +68,6 @@ pub fn check_waits(job: &StreamingJobSpec) -> Option<Problem> {
 /// Problems of a batch job that is valid but cannot run yet.
 pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (index, input) in job.inputs.iter().enumerate() {
-        let place = spec().field("inputs").index(index);
-        match input.format {
-            InputFormat::Parquet | InputFormat::Csv | InputFormat::Ndjson => {}
-            InputFormat::Delta => problems.push(not_yet(place.field("format"), "format delta", "use format: parquet")),
-        }
-    }
     if let Some(sink) = &job.sink {
         let place = spec().field("sink");
         match sink.format {

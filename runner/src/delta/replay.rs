@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::SchemaRef;
 use deltalake_core::DeltaTable;
 use deltalake_core::checkpoints::create_checkpoint;
 use deltalake_core::kernel::{EagerSnapshot, Snapshot};
@@ -64,6 +65,8 @@ pub struct ActiveFile {
     pub partition_values: BTreeMap<String, Option<String>>,
     /// Rows; `None` if nobody counted them.
     pub rows: Option<u64>,
+    /// What is said of its columns, as the log has it.
+    pub statistics: Option<String>,
     /// Which of its rows are removed, as the log has it.
     pub deletion_vector: Option<serde_json::Value>,
 }
@@ -295,6 +298,15 @@ pub(super) fn active_files(files: &LogFiles) -> Result<Vec<ActiveFile>, String> 
     })
 }
 
+/// Its columns, and the files that readers see.
+pub(super) fn table(files: &LogFiles) -> Result<(SchemaRef, Vec<ActiveFile>), String> {
+    run(|| async {
+        let (log, _) = files.open().await?;
+        let snapshot = EagerSnapshot::try_new(log.as_ref(), None).await.map_err(in_words)?;
+        Ok((snapshot.arrow_schema(), active_of(&snapshot)?))
+    })
+}
+
 fn active_of(snapshot: &EagerSnapshot) -> Result<Vec<ActiveFile>, String> {
     // The views decode paths, and a file is removed by the path that stands in the log.
     let logged = logged_paths(snapshot)?;
@@ -311,6 +323,7 @@ fn active_of(snapshot: &EagerSnapshot) -> Result<Vec<ActiveFile>, String> {
             path,
             bytes: u64::try_from(view.size()).unwrap_or_default(),
             partition_values: view.partition_values_map().into_iter().collect(),
+            statistics: view.stats(),
             rows: view.num_records().and_then(|rows| u64::try_from(rows).ok()),
             deletion_vector: vector.map(|vector| serde_json::to_value(vector).map_err(in_words)).transpose()?,
         });

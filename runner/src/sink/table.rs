@@ -197,7 +197,8 @@ impl TableSettings {
 
     /// What readers are told of its columns.
     pub fn columns(&self) -> TableSchema {
-        TableSchema::new(&self.schema, &self.partition_by)
+        let columns = TableSchema::new(&self.schema, &self.partition_by);
+        if self.is_delta() { columns.of_delta() } else { columns }
     }
 }
 

@@ -128,6 +128,7 @@ pub(crate) fn is_table(place: &Place, children: &Children) -> bool {
     has(Formats::PARQUET)
         || children.folders.iter().any(|folder| partition_of(folder).is_some())
         || (has(Formats::ALL) && !matches!(TableSchema::of_place(place), Ok(None)))
+        || super::is_delta(place).unwrap_or_default()
 }
 
 /// `column=value` of a Hive directory.

@@ -27,6 +27,9 @@ pub(crate) const UTC_DATE_OF: &str = "utcDateOf";
 pub struct TableSchema {
     /// In the order of the query.
     pub columns: Vec<TableColumn>,
+    /// It is a Delta table: it has the files that its log names, and before the first version none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub delta: bool,
 }
 
 /// A column.
@@ -54,7 +57,14 @@ impl TableSchema {
             directory: partition_by.contains(field.name()),
             utc_date_of: if partition_by.contains(field.name()) { utc_date_of(field) } else { Vec::new() },
         };
-        Self { columns: schema.fields().iter().map(column).collect() }
+        Self { columns: schema.fields().iter().map(column).collect(), delta: false }
+    }
+
+    /// The same of a Delta table. Other writers may add rows to it: nothing is said of every file.
+    #[must_use]
+    pub fn of_delta(mut self) -> Self {
+        self.columns.iter_mut().for_each(|column| column.utc_date_of.clear());
+        Self { delta: true, ..self }
     }
 
     /// Type of a directory column; `None` for one that the writer does not know.
@@ -115,7 +125,7 @@ impl TableSchema {
             directory: false,
             utc_date_of: Vec::new(),
         };
-        Self { columns: columns.into_iter().map(column).collect() }
+        Self { columns: columns.into_iter().map(column).collect(), delta: false }
     }
 
     /// These columns, and of others what this one says.
@@ -128,7 +138,7 @@ impl TableSchema {
                 None => columns.push(column),
             }
         }
-        Self { columns }
+        Self { columns, delta: other.delta }
     }
 
     /// What stands beside a table; `None` where nobody says anything: the table is of format 1, or no job writes it.

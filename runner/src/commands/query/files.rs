@@ -17,7 +17,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 
 use crate::tables::schema::TableSchema;
-use crate::tables::{FileAt, NdjsonFile, Packing, Place, Table, TextError, children, partition_of};
+use crate::tables::{FileAt, NdjsonFile, Packing, Place, Table, TextError, children, is_delta, partition_of};
 
 /// Rows from which the columns of a file are guessed.
 const GUESS_ROWS: usize = 10_000;
@@ -50,7 +50,7 @@ pub(super) fn open(place: &Place) -> Result<Arc<dyn TableProvider>> {
         Place::Remote(_) => kind_of(&place.name()).is_some(),
     };
     // What a job wrote says of what types it is.
-    if !is_file && !matches!(TableSchema::of_place(place), Ok(None)) {
+    if !is_file && (!matches!(TableSchema::of_place(place), Ok(None)) || is_delta(place).unwrap_or_default()) {
         return Ok(Arc::new(Table::new(place.clone()).open(None)?));
     }
     let files = if is_file { alone(place)? } else { below(place)? };

@@ -29,6 +29,8 @@ pub(crate) struct Input {
     pub(crate) location: Location,
     /// Text of which nobody tells the types is read too.
     pub(crate) text: Option<Kind>,
+    /// It is a Delta table.
+    pub(crate) is_delta: bool,
     /// The types of its columns that the job declares.
     pub(crate) columns: TableSchema,
     pub(crate) time_column: Option<String>,
@@ -40,6 +42,7 @@ impl Input {
     /// Its table, not yet opened.
     fn table(&self) -> Result<Table, StoreError> {
         let table = Table::new(Place::of(&self.location)?).with_columns(self.columns.clone());
+        let table = if self.is_delta { table.by_log() } else { table };
         Ok(self.text.into_iter().fold(table, Table::with_text))
     }
 }
