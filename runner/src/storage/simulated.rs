@@ -267,8 +267,13 @@ pub(crate) async fn pause() {
     struct Pause(bool);
     impl Future for Pause {
         type Output = ();
-        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-            if std::mem::replace(&mut self.0, true) { Poll::Ready(()) } else { Poll::Pending }
+        fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+            if std::mem::replace(&mut self.0, true) {
+                return Poll::Ready(());
+            }
+            // What runs several futures at once polls only those that were woken.
+            context.waker().wake_by_ref();
+            Poll::Pending
         }
     }
     Pause(false).await;
