@@ -144,7 +144,129 @@ fn avro_evolves_half_way_and_outlives_its_registry() -> anyhow::Result<()> {
         job.query(&format!("SELECT reason, count(*) AS n FROM {NAME}_dead_letters GROUP BY reason ORDER BY reason"))?;
     let counted = |reason: &str| json!({"reason": reason, "n": 1});
     assert_eq!(letters, ["foreign_schema", "framing", "truncated", "unknown_schema"].map(counted));
+    job.audit()?;
+    protobuf_through(&registry)
+}
+
+const SHOP: &str = r#"
+syntax = "proto3";
+package shop.v1;
+import "google/protobuf/timestamp.proto";
+import "google/protobuf/wrappers.proto";
+import "common/money.proto";
+message Unrelated { string x = 1; }
+message Order {
+  enum State { UNKNOWN = 0; PAID = 1; }
+  message Line { string sku = 1; int32 count = 2; }
+  uint64 n = 1;
+  optional string customer = 2;
+  common.Money total = 3;
+  google.protobuf.Timestamp placed = 4;
+  google.protobuf.StringValue note = 5;
+  State state = 6;
+  repeated Line lines = 7;
+  map<string, int64> counts = 8;
+  oneof payment { string card = 9; bytes token = 10; }
+}
+"#;
+
+const MONEY: &str = r#"
+syntax = "proto3";
+package common;
+message Money { int64 units = 1; string currency = 2; }
+"#;
+
+/// What protoc makes of the schemas, and thirty orders as Google's library writes them.
+fn shop_orders() -> anyhow::Result<(Vec<u8>, Vec<Vec<u8>>)> {
+    let order = |n: u64| {
+        let mut order = json!({
+            "n": (u64::MAX - n).to_string(), "total": {"units": n.to_string(), "currency": "EUR"}, "placed": "2026-01-01T00:00:00.000250Z",
+            "lines": [{"sku": "a", "count": 1}, {"sku": "b"}], "counts": {"x": "1"}, "card": "4711",
+        });
+        if n.is_multiple_of(2) {
+            let more = json!({"customer": "", "note": "é", "state": "PAID"});
+            order.as_object_mut().expect("an object").extend(more.as_object().cloned().unwrap_or_default());
+        }
+        order
+    };
+    let records: Vec<Value> = (0..30).map(order).collect();
+    let request = json!({"files": {"shop.proto": SHOP, "common/money.proto": MONEY}, "message": "shop.v1.Order", "records": records});
+    let mut written = encode("protobuf.py", &request)?;
+    let messages = written.split_off(1);
+    Ok((written.pop().unwrap_or_default(), messages))
+}
+
+fn job_over_shop_orders(job: &mut Numbers) {
+    let column = |name: &str, kind: &str| json!({"name": name, "type": kind});
+    let columns = json!([
+        column("n", "decimal(20,0)"), column("customer", "string"), column("placed", "timestamp"), column("note", "string"),
+        column("state", "string"), column("lines", "array<struct<sku:string,count:int>>"), column("card", "string"),
+        column("token", "binary"), {"name": "units", "type": "bigint", "path": "total.units"},
+        {"name": "x", "type": "bigint", "path": "counts.x"},
+    ]);
+    job.set("/sources/0/format", json!("protobuf"));
+    job.set("/sources/0/columns", columns);
+    let query = format!(
+        "SELECT CAST(n AS VARCHAR) AS n, customer, placed, note, state, lines[2]['sku'] AS sku, lines[2]['count'] AS count, card, \
+         token IS NULL AS other, units, x FROM {NAME}"
+    );
+    job.set("/query", json!(query));
+}
+
+fn shop_rows() -> Vec<Value> {
+    let row = |n: u64| {
+        let mut row = json!({
+            "n": (u64::MAX - n).to_string(), "placed": "2026-01-01T00:00:00.000250Z", "state": "UNKNOWN", "sku": "b", "count": 0,
+            "card": "4711", "other": true, "units": n, "x": 1,
+        });
+        if n.is_multiple_of(2) {
+            (row["customer"], row["note"], row["state"]) = (json!(""), json!("é"), json!("PAID"));
+        }
+        row
+    };
+    (0..30).map(row).collect()
+}
+
+/// The same with Protobuf: the schema imports another one, and the values are its second message.
+fn protobuf_through(registry: &Registry) -> anyhow::Result<()> {
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "protobuf", 1)?;
+    job.set("/kafka/schemaRegistry", json!({"url": registry.url()}));
+    job_over_shop_orders(&mut job);
+    let subject = format!("{}-value", job.topic);
+    registry.register("common/money.proto".replace('/', "-").as_str(), "PROTOBUF", MONEY, json!([]))?;
+    let reference = json!([{"name": "common/money.proto", "subject": "common-money.proto", "version": 1}]);
+    let id = registry.register(&subject, "PROTOBUF", SHOP, reference)?;
+    let (_, messages) = shop_orders()?;
+    // One index, and it is 1.
+    let values = messages.iter().map(|message| framed(id, &[&[2, 2], message.as_slice()].concat()));
+    let bad = [framed(id, &[0]), framed(id, &[2, 2, 0xff]), framed(id, &[2, 40])];
+    job.broker.produce(&job.topic, values.chain(bad).map(|value| Record::new(value).partition(0)))?;
+    job.drain()?;
+    assert_eq!(job.query(&format!("SELECT * FROM {NAME} ORDER BY units"))?, shop_rows());
+    let letters = job.query(&format!("SELECT reason FROM {NAME}_dead_letters ORDER BY reason"))?;
+    assert_eq!(letters, ["framing", "incompatible_schema", "syntax"].map(|reason| json!({"reason": reason})));
     job.audit()
+}
+
+#[test]
+fn protobuf_is_read_by_the_descriptors_that_protoc_writes() -> anyhow::Result<()> {
+    needs_broker!();
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "descriptors", 1)?;
+    job_over_shop_orders(&mut job);
+    let (descriptors, messages) = shop_orders()?;
+    let file = job.folders.root().join("shop.desc");
+    fs::write(&file, descriptors)?;
+    job.set("/sources/0/schema", json!({"file": file, "message": "shop.v1.Nothing"}));
+    job.broker.produce(&job.topic, messages.into_iter().map(|message| Record::new(message).partition(0)))?;
+    let said = job.drain_fails(2)?;
+    assert!(
+        said.contains("shop.desc cannot be used: ") && said.contains("it has no message shop.v1.Nothing"),
+        "{said}"
+    );
+    job.set("/sources/0/schema", json!({"file": file, "message": "shop.v1.Order"}));
+    job.drain()?;
+    assert_eq!(job.query(&format!("SELECT * FROM {NAME} ORDER BY units"))?, shop_rows());
+    Ok(())
 }
 
 /// A registry that knows one schema by the id 1.
