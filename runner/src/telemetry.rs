@@ -36,8 +36,18 @@ pub fn start(level: LogLevel, format: LogFormat, file: Option<&Path>, folder_of_
             LogLevel::Trace => LevelFilter::TRACE,
         };
         // What others say is of no use to a job's owner below a warning.
-        let quiet =
-            ["datafusion", "sqlparser", "hyper", "rdkafka"].map(|name| Directive::from_str(&format!("{name}=warn")));
+        let quiet = [
+            "datafusion",
+            "sqlparser",
+            "hyper",
+            "rdkafka",
+            "buoyant_kernel",
+            "deltalake",
+            "object_store",
+            "reqwest",
+            "rustls",
+        ]
+        .map(|name| Directive::from_str(&format!("{name}=warn")));
         let filter = EnvFilter::default().add_directive(level.into());
         quiet.into_iter().flatten().fold(filter, EnvFilter::add_directive)
     };
