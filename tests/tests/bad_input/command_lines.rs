@@ -164,17 +164,23 @@ fn wrong_runs() -> Vec<Wrong> {
         wrong("outputs at a host", RUN, &["\"file://host/x\" is not a path or URL", "file:///folder"])
             .variable("OUTPUTS_DIR", "file://host/x"),
         wrong(
-            "outputs in a bucket",
+            "outputs in a store that nobody knows",
             RUN,
-            &["s3://bucket/x/events_aggregated_realtime: this program cannot open such a store", "use a folder"],
+            &[
+                "hdfs://name/x/events_aggregated_realtime: this program cannot open such a store",
+                "s3://, gs:// or abfss://",
+            ],
         )
-        .variable("OUTPUTS_DIR", "s3://bucket/x"),
+        .variable("OUTPUTS_DIR", "hdfs://name/x"),
         wrong(
-            "checkpoints in a bucket",
+            "checkpoints in a store that nobody knows",
             RUN,
-            &["s3://bucket/x/local/event-aggregation: this program cannot open such a store", "use a folder"],
+            &[
+                "hdfs://name/x/local/event-aggregation: this program cannot open such a store",
+                "s3://, gs:// or abfss://",
+            ],
         )
-        .variable("CHECKPOINT_DIR", "s3://bucket/x"),
+        .variable("CHECKPOINT_DIR", "hdfs://name/x"),
         wrong(
             "an address that cannot be listened on",
             "run event-aggregation --drain",

@@ -261,10 +261,10 @@ fn wrong_files() -> Vec<Wrong> {
 fn later_files() -> Vec<Wrong> {
     vec![
         with(
-            "a bucket as output",
+            "a store that nobody knows as output",
             "path: counts",
-            "path: 's3://bucket/counts'",
-            &["job.yaml:19:33: spec.sink.path: writing to s3:// comes in a later version", "below the outputs folder"],
+            "path: 'hdfs://name/counts'",
+            &["job.yaml:19:33: spec.sink.path: hdfs:// is not a store of this version", "s3://bucket/t"],
         ),
         with(
             "two replicas",

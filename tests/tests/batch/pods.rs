@@ -137,7 +137,7 @@ fn every_end_of_a_pod_leaves_a_last_message() -> anyhow::Result<()> {
         (serde_json::json!({"/configVersion": 9}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/interval": "year"}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/query": "DELETE FROM events"}), 2, "InvalidSpec"),
-        (serde_json::json!({"/job/spec/sink/format": "delta"}), 2, "NotSupported"),
+        (serde_json::json!({"/job/spec/sink/format": "csv"}), 2, "NotSupported"),
         (serde_json::json!({"/job/spec/query": "SELECT nothing FROM events"}), 2, "QueryFailed"),
         (serde_json::json!({"/checkpointsRoot": "/etc/passwd/checkpoints"}), 2, "StorageDenied"),
         (serde_json::json!({}), 1, "InputIncomplete"),
@@ -203,7 +203,10 @@ fn a_pod_whose_job_is_not_valid_stays_up_and_says_why() -> anyhow::Result<()> {
     for (text, reason, part) in [
         (config("SELECT nothing FROM s").to_string(), "InvalidSpec", "nothing"),
         (
-            config("SELECT a FROM s").to_string().replace("\"t\"}", "\"t\",\"format\":\"delta\"}"),
+            config("SELECT a FROM s").to_string().replace(
+                r#"{"path":"t"}"#,
+                r#"{"path":"t"},"references":[{"name":"r","path":"r","format":"delta","columns":[{"name":"b","type":"string"}]}]"#,
+            ),
             "NotSupported",
             "delta",
         ),
