@@ -39,6 +39,7 @@ mod result {
 
 #[tokio::main]
 async fn main() -> Result<()> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut args = std::env::args().skip(1);
     let operator = args.next().ok_or("usage: bench_operator OPERATOR [JOBS]")?;
     let jobs: usize = args.next().map_or(Ok(1000), |text| text.parse())?;

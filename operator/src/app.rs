@@ -62,6 +62,8 @@ pub enum AppError {
 ///
 /// It cannot begin, or it no longer leads: then another one may, and this process has to end.
 pub async fn run(args: Args) -> Result<(), AppError> {
+    // Where the whole workspace is built at once, libraries of the runner bring a second one, and rustls chooses none.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut config = Config::infer().await.map_err(|error| AppError::Config(Box::new(error)))?;
     // Watches end by themselves before that; anything else that takes so long is lost.
     config.connect_timeout = Some(Duration::from_secs(5));
