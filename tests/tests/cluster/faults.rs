@@ -63,7 +63,14 @@ fn faults(cluster: &str) -> Vec<Fault> {
         fault("sql-error", "InvalidSpec", "Stalled", json!({"query": "SELECT nonsense FROM app_events"})),
         fault("suspended", "Suspended", "", json!({"suspend": true})),
         fault("storage-missing", "StorageMissing", "Stalled", json!({"storage": {"claimName": "nowhere"}})),
-        fault("not-supported", "NotSupported", "Stalled", json!({"sink": {"format": "delta"}})),
+        fault(
+            "not-supported",
+            "NotSupported",
+            "Stalled",
+            json!({"references": [{
+                "name": "users", "path": "users", "format": "delta", "columns": [{"name": "user_id", "type": "string"}],
+            }]}),
+        ),
     ]
 }
 
