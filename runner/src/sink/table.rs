@@ -8,6 +8,7 @@ mod csv;
 pub(crate) mod merge;
 mod ndjson;
 mod parquet;
+mod text;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,9 +34,8 @@ use crate::tables::schema::TableSchema;
 pub(crate) use self::csv::count_rows as csv_rows;
 pub(crate) use self::ndjson::count_rows as ndjson_rows;
 
-use self::csv::CsvEncoder;
-use self::ndjson::NdjsonEncoder;
 use self::parquet::{ParquetEncoder, ROW_GROUP_BYTES};
+use self::text::TextEncoder;
 
 /// Files that are open at once. One more closes the oldest: a job that partitions by a column of many values writes more
 /// and smaller files rather than filling the memory.
@@ -448,8 +448,8 @@ impl TableWriter {
                 let encoder = ParquetEncoder::new(&self.schema, compression);
                 Box::new(encoder.map_err(|error| self.encode_error(error))?)
             }
-            FileFormat::Csv => Box::new(CsvEncoder::new(&self.schema)),
-            FileFormat::Ndjson => Box::new(NdjsonEncoder::default()),
+            FileFormat::Csv => Box::new(TextEncoder::csv(&self.schema)),
+            FileFormat::Ndjson => Box::new(TextEncoder::ndjson()),
         };
         let mut file = OpenFile { encoder, staged, stage, path, rows: 0, written: 0, order: self.opened };
         file.drain().await?;

@@ -29,6 +29,9 @@
 # KAFKA_JAVA_OPTIONS (further options of the JVM; -XX:TieredStopAtLevel=4 for long benchmarks).
 set -euo pipefail
 
+# shellcheck source=tests/env/process.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../process.sh"
+
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}/kafka
 HOST=127.0.0.1
@@ -95,13 +98,8 @@ archive_classes() {
 
 # --- the process --------------------------------------------------------------------------------------------------
 
-# The pid of the broker of folder $1, if it runs. A pid alone proves nothing, since pids are used again.
-running() {
-  local pid
-  pid=$(cat "$1/broker.pid" 2>/dev/null) || return 1
-  [[ -n $pid && -d /proc/$pid ]] || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "kafka.Kafka $1/server.properties" && echo "$pid"
-}
+# The pid of the broker of folder $1, if it runs.
+running() { runs_as "$1/broker.pid" "kafka.Kafka $1/server.properties"; }
 
 # An open socket is not yet a broker: asks for ApiVersions (v0, correlation id 1) at host:port $1 and reads the same id
 # back.
@@ -111,23 +109,6 @@ answers() {
     exec 3<>"/dev/tcp/${0%:*}/${0##*:}" || exit 1
     printf "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff" >&3
     [ "$(head -c 8 <&3 | od -An -tx1 -j4 | tr -d " \n")" = 00000001 ]' "$1" 2>/dev/null
-}
-
-# $1 free ports, one per line. They lie below the range of outgoing connections: while a broker is down nobody else is
-# given its port, and a client that keeps trying cannot connect to itself.
-free_ports() {
-  local low used port count=0
-  read -r low _ </proc/sys/net/ipv4/ip_local_port_range
-  ((low > 16000)) || low=32768
-  used=$(awk 'FNR > 1 { split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  while ((count < $1)); do
-    port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000)))
-    if ! grep -qi "^$(printf %04x "$port")$" <<<"$used"; then
-      used+=$'\n'$(printf %04x "$port")
-      echo "$port"
-      count=$((count + 1))
-    fi
-  done
 }
 
 # --- up -----------------------------------------------------------------------------------------------------------
@@ -322,14 +303,6 @@ up() {
 }
 
 # --- stop ---------------------------------------------------------------------------------------------------------
-
-# Whether nothing is left of process $1. Its command line goes first, its sockets last, with the last of its threads;
-# then it is a zombie of one thread, until somebody collects it.
-gone() {
-  [[ -d /proc/$1 ]] || return 0
-  local tasks=("/proc/$1/task"/*)
-  ((${#tasks[@]} <= 1)) && ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
-}
 
 # stop DIR SIGNAL: sends it and waits for the end; a broker that does not end by SIGTERM within 20 s is killed.
 stop() {

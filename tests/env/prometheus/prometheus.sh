@@ -10,6 +10,9 @@
 # Environment: DATA_PLATFORM_CACHE (~/.cache/data-platform), PROMETHEUS_WAIT (seconds to wait until it is ready: 30).
 set -euo pipefail
 
+# shellcheck source=tests/env/process.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../process.sh"
+
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}
 HOST=127.0.0.1
 
@@ -52,26 +55,8 @@ fetch() {
   exec 9>&-
 }
 
-# A free port below the range of outgoing connections.
-free_port() {
-  local low used port
-  read -r low _ </proc/sys/net/ipv4/ip_local_port_range
-  ((low > 16000)) || low=32768
-  used=$(awk 'FNR > 1 { split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  while port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000))); do
-    if ! grep -qi "^$(printf %04x "$port")$" <<<"$used"; then
-      echo "$port"
-      return
-    fi
-  done
-}
-
-# The pid of the Prometheus of folder $1, if it runs. A pid alone proves nothing, since pids are used again.
-running() {
-  local pid
-  pid=$(cat "$1/prometheus.pid" 2>/dev/null) || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "--storage.tsdb.path=$1/data" && echo "$pid"
-}
+# The pid of the Prometheus of folder $1, if it runs.
+running() { runs_as "$1/prometheus.pid" "--storage.tsdb.path=$1/data"; }
 
 ready() {
   # shellcheck disable=SC2016  # the inner shell expands them
@@ -86,7 +71,7 @@ up() {
   mkdir -p "$1"
   dir=$(realpath "$1")
   if ! pid=$(running "$dir"); then
-    port=$(free_port)
+    port=$(free_ports 1)
     setsid nohup "$(cached)/prometheus" --config.file="$configuration" --storage.tsdb.path="$dir/data" \
       --web.listen-address="$HOST:$port" >>"$dir/prometheus.log" 2>&1 </dev/null &
     pid=$!

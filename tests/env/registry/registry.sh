@@ -11,6 +11,9 @@
 # Environment: DATA_PLATFORM_CACHE (~/.cache/data-platform).
 set -euo pipefail
 
+# shellcheck source=tests/env/process.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../process.sh"
+
 VERSION=3.0.9
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}/registry
 HOME_DIR=$CACHE/apicurio-$VERSION
@@ -53,31 +56,14 @@ answers() {
     head -n 1 <&3 | grep -q " 200 "' "$1" 2>/dev/null
 }
 
-running() {
-  local pid
-  pid=$(cat "$1/registry.pid" 2>/dev/null) || return 1
-  [[ -n $pid && -d /proc/$pid ]] || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "h2:file:$1/" && echo "$pid"
-}
-
-# Below the range of outgoing connections: nobody else is given it while the registry is down.
-free_port() {
-  local low port
-  read -r low _ </proc/sys/net/ipv4/ip_local_port_range
-  ((low > 16000)) || low=32768
-  while :; do
-    port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000)))
-    awk -v port="$(printf ':%04X$' "$port")" 'FNR > 1 && $2 ~ port { found = 1 } END { exit found }' \
-      /proc/net/tcp /proc/net/tcp6 2>/dev/null && break
-  done
-  echo "$port"
-}
+# The pid of the registry of folder $1, if it runs.
+running() { runs_as "$1/registry.pid" "h2:file:$1/"; }
 
 up() {
   local dir port pid waited url
   mkdir -p "$1"
   dir=$(realpath "$1")
-  [[ -f $dir/port ]] || free_port >"$dir/port"
+  [[ -f $dir/port ]] || free_ports 1 >"$dir/port"
   port=$(cat "$dir/port")
   url=http://127.0.0.1:$port/apis/ccompat/v7
   if ! pid=$(running "$dir"); then
@@ -101,14 +87,6 @@ up() {
   tail -n 20 "$dir/registry.log" >&2
   kill -9 "$pid" 2>/dev/null
   die "the registry did not answer within 60 s; its log is $dir/registry.log"
-}
-
-# Whether nothing is left of process $1. Its command line goes first, its sockets and locks last, with the last of its threads; then
-# it is a zombie of one thread, until somebody collects it.
-gone() {
-  [[ -d /proc/$1 ]] || return 0
-  local tasks=("/proc/$1/task"/*)
-  ((${#tasks[@]} <= 1)) && ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
 }
 
 stop() {

@@ -15,6 +15,9 @@
 # Environment: DATA_PLATFORM_CACHE (~/.cache/data-platform).
 set -euo pipefail
 
+# shellcheck source=tests/env/process.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../process.sh"
+
 VERSION=1.8.0
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}
 FOLDER=$CACHE/versitygw-$VERSION
@@ -50,25 +53,8 @@ build() {
   exec 9>&-
 }
 
-# The pid of the server of folder $1, if it runs. A pid alone proves nothing, since pids are used again.
-running() {
-  local pid
-  pid=$(cat "$1/s3.pid" 2>/dev/null) || return 1
-  [[ -n $pid && -d /proc/$pid ]] || return 1
-  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "posix $1/buckets" && echo "$pid"
-}
-
-# Below the range of outgoing connections: while a server is down nobody else is given its port.
-free_port() {
-  local low used port
-  read -r low _ </proc/sys/net/ipv4/ip_local_port_range
-  ((low > 16000)) || low=32768
-  used=$(awk 'FNR > 1 { split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  while :; do
-    port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000)))
-    grep -qi "^$(printf %04x "$port")$" <<<"$used" || { echo "$port"; return; }
-  done
-}
+# The pid of the server of folder $1, if it runs.
+running() { runs_as "$1/s3.pid" "posix $1/buckets"; }
 
 # Without a signature it is refused, and that is an answer.
 answers() {
@@ -88,7 +74,7 @@ up() {
   if [[ -f $dir/address ]]; then
     port=$(sed 's/.*://' "$dir/address")
   elif [[ $port == 0 ]]; then
-    port=$(free_port)
+    port=$(free_ports 1)
   fi
   ROOT_ACCESS_KEY=tester ROOT_SECRET_KEY=tester-secret setsid "$PROGRAM" --port "127.0.0.1:$port" --region us-east-1 \
     posix "$dir/buckets" >>"$dir/s3.log" 2>&1 </dev/null &
@@ -113,7 +99,7 @@ stop() {
   pid=$(running "$dir") || return 0
   kill "-$2" "$pid" 2>/dev/null || true
   for _ in $(seq 200); do
-    running "$dir" >/dev/null || return 0
+    ! gone "$pid" || return 0
     sleep 0.05
   done
   kill -KILL "$pid" 2>/dev/null || true

@@ -1,8 +1,7 @@
 //! Rows as a CSV file, as RFC 4180 has it: a header, CRLF, cells in quotes where they need them.
 //!
 //! Null is an empty cell and an empty text is `""`, so that readers who ask for it can tell them apart. Lists, structs and
-//! maps are JSON, times ISO 8601, binary is hexadecimal. A file tells nobody who wrote it, so `audit` proves CSV by the
-//! length and the checksum of each file, which stand in the job log.
+//! maps are JSON, times ISO 8601, binary is hexadecimal.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,46 +13,15 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::arrow::error::ArrowError;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::sink::table::{Encoder, Footer};
-
-/// One file.
-pub(super) struct CsvEncoder {
-    text: Vec<u8>,
-}
-
-impl CsvEncoder {
-    /// A file that begins with the names of the columns.
-    pub(super) fn new(schema: &SchemaRef) -> Self {
-        let mut text = Vec::new();
-        for (index, field) in schema.fields().iter().enumerate() {
-            separate(&mut text, index);
-            quote_if_needed(&mut text, field.name().as_bytes());
-        }
-        text.extend_from_slice(b"\r\n");
-        Self { text }
+/// The line with the names of the columns.
+pub(super) fn header(schema: &SchemaRef) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (index, field) in schema.fields().iter().enumerate() {
+        separate(&mut text, index);
+        quote_if_needed(&mut text, field.name().as_bytes());
     }
-}
-
-impl Encoder for CsvEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), String> {
-        append(&mut self.text, rows).map_err(|error| error.to_string())
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.text)
-    }
-
-    fn to_come(&self) -> u64 {
-        self.text.len() as u64
-    }
-
-    fn memory(&self) -> usize {
-        self.text.capacity()
-    }
-
-    fn finish(&mut self, _: &Footer) -> Result<Option<String>, String> {
-        Ok(None)
-    }
+    text.extend_from_slice(b"\r\n");
+    text
 }
 
 /// How the cells of a column are written.
@@ -66,7 +34,11 @@ enum Cells<'a> {
     Shown(ArrayFormatter<'a>),
 }
 
-fn append(text: &mut Vec<u8>, rows: &RecordBatch) -> Result<(), ArrowError> {
+/// Appends rows.
+///
+/// # Errors
+/// When a column has a type that has no form here.
+pub(super) fn append(text: &mut Vec<u8>, rows: &RecordBatch) -> Result<(), ArrowError> {
     let (json, shown) = (EncoderOptions::default().with_explicit_nulls(true), FormatOptions::default());
     let schema = rows.schema();
     let columns = schema.fields().iter().zip(rows.columns());
@@ -159,10 +131,12 @@ mod tests {
     use datafusion::arrow::datatypes::{Field, Int32Type};
 
     use super::*;
+    use crate::sink::table::text::TextEncoder;
+    use crate::sink::table::{Encoder, Footer};
 
     fn encoded(columns: Vec<(&str, ArrayRef)>) -> String {
         let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
-        let mut encoder = CsvEncoder::new(&rows.schema());
+        let mut encoder = TextEncoder::csv(&rows.schema());
         encoder.write(&rows).unwrap();
         encoder.finish(&Footer::default()).unwrap();
         let text = encoder.take();

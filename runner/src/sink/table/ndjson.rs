@@ -1,41 +1,20 @@
 //! Rows as a file with a JSON object in each line, every column in each: the text that goes into topics, too (`sink/json`).
 //!
 //! Whole numbers and decimals have all their digits; whoever reads numbers as floating point loses some above 2^53. Times are
-//! ISO 8601, binary is hexadecimal, NaN and infinities are null. As of CSV, only the job log says who wrote a file.
+//! ISO 8601, binary is hexadecimal, NaN and infinities are null.
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::error::ArrowError;
 
 use crate::sink::json;
-use crate::sink::table::{Encoder, Footer};
 
-/// One file.
-#[derive(Default)]
-pub(super) struct NdjsonEncoder {
-    text: Vec<u8>,
-}
-
-impl Encoder for NdjsonEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), String> {
-        let lines = json::lines(rows).map_err(|error| error.to_string())?;
-        self.text.extend_from_slice(&lines);
-        Ok(())
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.text)
-    }
-
-    fn to_come(&self) -> u64 {
-        self.text.len() as u64
-    }
-
-    fn memory(&self) -> usize {
-        self.text.capacity()
-    }
-
-    fn finish(&mut self, _: &Footer) -> Result<Option<String>, String> {
-        Ok(None)
-    }
+/// Appends rows.
+///
+/// # Errors
+/// When a column has a type that JSON has no form for.
+pub(super) fn append(text: &mut Vec<u8>, rows: &RecordBatch) -> Result<(), ArrowError> {
+    text.extend_from_slice(&json::lines(rows)?);
+    Ok(())
 }
 
 /// Rows of a file: no value of JSON has a line end in it.
@@ -54,6 +33,8 @@ mod tests {
     use datafusion::arrow::datatypes::{DataType, Field, Int32Type, Schema};
 
     use super::*;
+    use crate::sink::table::text::TextEncoder;
+    use crate::sink::table::{Encoder, Footer};
     use crate::tables::schema::{TableSchema, value_type};
     use crate::tables::{FileAt, NdjsonFile, Packing};
 
@@ -85,7 +66,7 @@ mod tests {
             ("text", Arc::new(StringArray::from(vec![Some(""), None]))),
         ];
         let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
-        let mut encoder = NdjsonEncoder::default();
+        let mut encoder = TextEncoder::ndjson();
         encoder.write(&rows).unwrap();
         encoder.finish(&Footer::default()).unwrap();
         let text = encoder.take();

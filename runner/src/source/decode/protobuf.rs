@@ -333,16 +333,7 @@ fn scalar_message(message: &MessageDescriptor) -> Option<ScalarKind> {
 
 /// A value that holds no others; `None` for one that does. Names of enums and texts are borrowed, or written to `text`.
 fn scalar<'a>(value: &'a Value, kind: &Kind, text: &'a mut String) -> Option<Scalar<'a>> {
-    Some(match value {
-        Value::Bool(value) => Scalar::Boolean(*value),
-        Value::I32(value) => Scalar::Integer(i64::from(*value)),
-        Value::I64(value) => Scalar::Integer(*value),
-        Value::U32(value) => Scalar::Integer(i64::from(*value)),
-        Value::U64(value) => Scalar::Unsigned(*value),
-        Value::F32(value) => Scalar::Float(*value),
-        Value::F64(value) => Scalar::Double(*value),
-        Value::String(value) => Scalar::Text(value),
-        Value::Bytes(value) => Scalar::Bytes(value),
+    match value {
         Value::EnumNumber(number) => {
             text.clear();
             let symbol = kind.as_enum().and_then(|symbols| symbols.get_value(*number));
@@ -351,11 +342,11 @@ fn scalar<'a>(value: &'a Value, kind: &Kind, text: &'a mut String) -> Option<Sca
                 // A symbol that is newer than the schema.
                 None => text.push_str(&number.to_string()),
             }
-            Scalar::Text(text)
+            Some(Scalar::Text(text))
         }
-        Value::Message(message) => return well_known(message),
-        Value::List(_) | Value::Map(_) => return None,
-    })
+        Value::Message(message) => well_known(message),
+        plain => of_primitive(plain),
+    }
 }
 
 /// The value that a well-known message stands for.
@@ -385,7 +376,7 @@ fn well_known(message: &DynamicMessage) -> Option<Scalar<'_>> {
             // A wrapper. Without its field it holds the default.
             let field = descriptor.get_field_by_name("value")?;
             match message.get_field(&field) {
-                std::borrow::Cow::Borrowed(value) => wrapped(value),
+                std::borrow::Cow::Borrowed(value) => of_primitive(value),
                 std::borrow::Cow::Owned(_) => Some(match field.kind() {
                     Kind::Bool => Scalar::Boolean(false),
                     Kind::Double | Kind::Float => Scalar::Double(0.0),
@@ -398,7 +389,8 @@ fn well_known(message: &DynamicMessage) -> Option<Scalar<'_>> {
     }
 }
 
-fn wrapped(value: &Value) -> Option<Scalar<'_>> {
+/// A value of a primitive type, as a field has it or a wrapper.
+fn of_primitive(value: &Value) -> Option<Scalar<'_>> {
     Some(match value {
         Value::Bool(value) => Scalar::Boolean(*value),
         Value::I32(value) => Scalar::Integer(i64::from(*value)),

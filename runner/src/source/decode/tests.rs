@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::source::record::NoHeaders;
+use crate::source::schemas::WriterSchema;
 
 mod avro;
 mod changes;
@@ -109,6 +110,31 @@ fn row(batch: &RecordBatch, row: usize) -> Vec<String> {
     let options = FormatOptions::new().with_null("NULL");
     let cell = |column: &ArrayRef| ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string();
     batch.columns().iter().map(cell).collect()
+}
+
+/// A decoder that knows these schemas, with what it says of each.
+fn knowing(source: &SourceSpec, needed: &[usize], schemas: &[WriterSchema]) -> (Decoder, Vec<String>) {
+    let mut decoder = Decoder::new(DecodePlan::new(source, needed).unwrap());
+    let problems =
+        schemas.iter().filter_map(|schema| decoder.learn(schema)).map(|problem| problem.to_string()).collect();
+    (decoder, problems)
+}
+
+/// What becomes of a value: its row, or what is wrong with it. The same must come of it the second time, between others,
+/// and where no column is built.
+fn become_of(source: &SourceSpec, schemas: &[WriterSchema], value: &[u8]) -> Result<Vec<String>, BadRecord> {
+    let all: Vec<usize> = (0..source.columns.len()).collect();
+    let (mut decoder, _) = knowing(source, &all, schemas);
+    let first = decoder.decode(&record(value), LATEST);
+    assert_eq!(decoder.decode(&record(value), LATEST), first);
+    let batch = decoder.finish();
+    assert_valid(&batch);
+    assert_eq!(batch.num_rows(), if first.is_ok() { 2 } else { 0 });
+    let (mut checker, _) = knowing(source, &[], schemas);
+    assert_eq!(checker.decode(&record(value), LATEST), first, "a decoder that builds no column");
+    first?;
+    assert_eq!(row(&batch, 0), row(&batch, 1));
+    Ok(row(&batch, 0))
 }
 
 /// The reason why a value is bad, or its first cell.

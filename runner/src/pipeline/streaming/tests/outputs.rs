@@ -4,17 +4,16 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{Killed, World, delta_rows, rows};
-use crate::args::{AuditArgs, CheckpointCommand, PlaceArgs, RewindArgs};
+use super::world::{KillAt, World, delta_rows, rows};
+use crate::args::{CheckpointCommand, RewindArgs};
 use crate::checkpoint::output::Decided;
 use crate::checkpoint::record::Record;
 use crate::checkpoint::survey::Survey;
-use crate::faults::{Faults, Guard, Moment, NoSync, Step};
+
+use crate::faults::{Faults, NoSync};
 use crate::pipeline::error::Reason;
 use crate::sink::{self, TopicProblem};
 
@@ -203,39 +202,7 @@ impl Kind {
 
     #[track_caller]
     fn is_proved(&self, world: &World, when: &str) {
-        let args = AuditArgs { job: JOB.to_owned(), place: place(world), retained_since: None };
-        let code = crate::commands::audit::audit(&args).unwrap_or_else(|_| panic!("{}, {when}", self.name));
-        assert_eq!(code, 0, "{}, {when}: not proved", self.name);
-    }
-}
-
-fn place(world: &World) -> PlaceArgs {
-    let text = |name: &str| Some(world.path(name).display().to_string());
-    PlaceArgs { outputs: text("outputs"), checkpoints: text("checkpoints"), namespace: None }
-}
-
-/// Ends a process at a step that it reaches.
-struct KillAt(AtomicI64);
-
-impl KillAt {
-    fn step(number: i64) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(number)))
-    }
-}
-
-impl Faults for KillAt {
-    fn reached(&self, _: Step, _: Moment) {
-        if self.0.fetch_sub(1, Ordering::Relaxed) == 1 {
-            std::panic::resume_unwind(Box::new(Killed));
-        }
-    }
-
-    fn guard(&self, guard: Guard) -> bool {
-        NoSync.guard(guard)
-    }
-
-    fn disk_delay(&self) -> Duration {
-        Duration::ZERO
+        world.is_proved(JOB, None, &format!("{}, {when}", self.name));
     }
 }
 
@@ -342,7 +309,7 @@ fn a_rewind_takes_back_what_can_be_taken_back_and_the_rows_come_again() {
             yes: true,
             files: Vec::new(),
             bootstrap_servers: None,
-            place: place(&world),
+            place: world.place(),
         };
         let rewound = crate::commands::checkpoint::checkpoint(&CheckpointCommand::Rewind(rewind))
             .unwrap_or_else(|_| panic!("{}", kind.name));

@@ -4,18 +4,20 @@ use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use data_platform_crds::check::Manifest;
 use data_platform_crds::kafka::StartingOffsets;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::args::{AuditArgs, PlaceArgs};
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::Rank;
 use crate::clock::{Clock, ManualClock};
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::{JobSource, Loaded, load_in_pod};
-use crate::faults::{Faults, NoSync};
+use crate::faults::{Faults, Guard, Moment, NoSync, Step};
 use crate::offsets::{Bounds, Partitions};
 use crate::pipeline::error::JobError;
 use crate::pipeline::memory::MemoryBudget;
@@ -89,6 +91,42 @@ impl Run {
 /// What a process unwinds with that a test kills.
 pub(crate) struct Killed;
 
+/// Ends a process at a step that it reaches.
+pub(crate) struct KillAt {
+    left: AtomicI64,
+    exchanged: AtomicBool,
+}
+
+impl KillAt {
+    pub(crate) fn step(number: i64) -> Arc<Self> {
+        Arc::new(Self { left: AtomicI64::new(number), exchanged: AtomicBool::new(false) })
+    }
+
+    /// Whether it had exchanged folders before.
+    pub(crate) fn has_exchanged(&self) -> bool {
+        self.exchanged.load(Ordering::Relaxed)
+    }
+}
+
+impl Faults for KillAt {
+    fn reached(&self, step: Step, moment: Moment) {
+        if (step, moment) == (Step::Exchange, Moment::After) {
+            self.exchanged.store(true, Ordering::Relaxed);
+        }
+        if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            std::panic::resume_unwind(Box::new(Killed));
+        }
+    }
+
+    fn guard(&self, guard: Guard) -> bool {
+        NoSync.guard(guard)
+    }
+
+    fn disk_delay(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
 /// One cluster, one clock, one folder.
 pub(crate) struct World {
     folder: tempfile::TempDir,
@@ -124,6 +162,21 @@ impl World {
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
         self.folder.path().join(relative)
+    }
+
+    /// Its folders, as the command line names them.
+    pub(crate) fn place(&self) -> PlaceArgs {
+        let text = |name: &str| Some(self.path(name).display().to_string());
+        PlaceArgs { outputs: text("outputs"), checkpoints: text("checkpoints"), namespace: None }
+    }
+
+    /// `audit` proves the job; of older directories than a date it is said that they were removed.
+    #[track_caller]
+    pub(crate) fn is_proved(&self, job: &str, retained_since: Option<&str>, when: &str) {
+        let retained_since = retained_since.map(|date| date.parse().unwrap());
+        let args = AuditArgs { job: job.to_owned(), place: self.place(), retained_since };
+        let code = crate::commands::audit::audit(&args).unwrap_or_else(|_| panic!("{when}"));
+        assert_eq!(code, 0, "{when}: not proved");
     }
 
     fn options(&self, mode: RunMode) -> RunOptions {

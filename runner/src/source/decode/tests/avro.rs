@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::source::schemas::{SchemaKind, WriterSchema};
+use crate::source::schemas::SchemaKind;
 
 const ID: u32 = 7;
 
@@ -108,31 +108,6 @@ fn encoded(schema: &Value, value: &Value) -> Vec<u8> {
 
 fn avro(columns: Value) -> SourceSpec {
     source_with(json!({"format": "avro", "columns": columns}))
-}
-
-/// A decoder that knows these schemas, with what it says of each.
-fn knowing(source: &SourceSpec, needed: &[usize], schemas: &[WriterSchema]) -> (Decoder, Vec<String>) {
-    let mut decoder = Decoder::new(DecodePlan::new(source, needed).unwrap());
-    let problems =
-        schemas.iter().filter_map(|schema| decoder.learn(schema)).map(|problem| problem.to_string()).collect();
-    (decoder, problems)
-}
-
-/// What becomes of a value: its row, or what is wrong with it. The same must come of it the second time, between others,
-/// and where no column is built.
-fn become_of(source: &SourceSpec, schemas: &[WriterSchema], value: &[u8]) -> Result<Vec<String>, BadRecord> {
-    let all: Vec<usize> = (0..source.columns.len()).collect();
-    let (mut decoder, _) = knowing(source, &all, schemas);
-    let first = decoder.decode(&record(value), LATEST);
-    assert_eq!(decoder.decode(&record(value), LATEST), first);
-    let batch = decoder.finish();
-    assert_valid(&batch);
-    assert_eq!(batch.num_rows(), if first.is_ok() { 2 } else { 0 });
-    let (mut checker, _) = knowing(source, &[], schemas);
-    assert_eq!(checker.decode(&record(value), LATEST), first, "a decoder that builds no column");
-    first?;
-    assert_eq!(row(&batch, 0), row(&batch, 1));
-    Ok(row(&batch, 0))
 }
 
 /// The cell that one field becomes, or its fault.
