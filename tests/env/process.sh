@@ -1,7 +1,8 @@
 # What the scripts of this folder share: ports that stay theirs, and the end of a process. To be sourced.
 
 # free_ports N: free ports, one per line. They lie below the range of outgoing connections: while a server is down nobody else is given
-# its port, and a client that keeps trying cannot connect to itself.
+# its port, and a client that keeps trying cannot connect to itself. Nor are they those of a cluster on this machine: 10250 is the
+# kubelet's, and 30000 to 32767 are given to Services.
 free_ports() {
   local low used port count=0
   read -r low _ </proc/sys/net/ipv4/ip_local_port_range
@@ -9,7 +10,7 @@ free_ports() {
   used=$(awk 'FNR > 1 { split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
   while ((count < $1)); do
     port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000)))
-    if ! grep -qi "^$(printf %04x "$port")$" <<<"$used"; then
+    if ((port != 10250 && port < 30000)) && ! grep -qi "^$(printf %04x "$port")$" <<<"$used"; then
       used+=$'\n'$(printf %04x "$port")
       echo "$port"
       count=$((count + 1))

@@ -25,6 +25,8 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=tests/env/process.sh
+source "$HERE/../process.sh"
 CACHE=${DATA_PLATFORM_CACHE:-$HOME/.cache/data-platform}
 BRIDGE=dptest0
 NODE=node-1
@@ -98,9 +100,6 @@ processes() {
     [[ " $* " == *" ${name##*/} "* ]] && echo "$pid"
   done < <(grep -lsF "$dir/" /proc/[0-9]*/cmdline)
 }
-
-# Whether nothing is left of process $1 but what its parent has to collect.
-gone() { ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }
 
 # ended PID...: waits for their end.
 ended() {
@@ -242,23 +241,6 @@ clear_machine() {
 }
 
 # --- up -----------------------------------------------------------------------------------------------------------
-
-# $1 free ports below the range of outgoing connections, where nobody is given one by chance.
-free_ports() {
-  local low used port count=0
-  read -r low _ </proc/sys/net/ipv4/ip_local_port_range
-  ((low > 16000)) || low=32768
-  used=$(awk 'FNR > 1 { split($2, a, ":"); print a[2] }' /proc/net/tcp /proc/net/tcp6 2>/dev/null)
-  while ((count < $1)); do
-    port=$((10000 + (RANDOM * 32768 + RANDOM) % (low - 10000)))
-    # 10250 is the kubelet's, and 30000 to 32767 are given to Services.
-    if ((port != 10250 && port < 30000)) && ! grep -qi "^$(printf %04x "$port")$" <<<"$used"; then
-      used+=$'\n'$(printf %04x "$port")
-      echo "$port"
-      count=$((count + 1))
-    fi
-  done
-}
 
 PORTS=(API_PORT ETCD_PORT ETCD_PEER_PORT CONTROLLER_PORT SCHEDULER_PORT KUBELET_HEALTH_PORT PROXY_HEALTH_PORT
   PROXY_METRICS_PORT DNS_READY_PORT)

@@ -12,7 +12,6 @@ use crate::args::{CheckpointCommand, RewindArgs};
 use crate::checkpoint::output::Decided;
 use crate::checkpoint::record::Record;
 use crate::checkpoint::survey::Survey;
-
 use crate::faults::{Faults, NoSync};
 use crate::pipeline::error::Reason;
 use crate::sink::{self, TopicProblem};
