@@ -18,7 +18,7 @@ pub mod validate;
 use std::io::Write;
 
 use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
-use comfy_table::{CellAlignment, ContentArrangement, Table, TableComponent};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent};
 
 /// Tells the C allocator to keep few arenas. glibc makes up to eight per core, each of which keeps what it was given.
 #[allow(unsafe_code)]
@@ -49,9 +49,37 @@ pub(crate) fn table(header: &[&str]) -> Table {
 pub(crate) fn list(header: &[&str]) -> Table {
     let mut list = table(header);
     list.load_preset(NOTHING);
-    list.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+    list.set_style(TableComponent::HeaderLines, '─');
     list
 }
+
+/// Leaves out columns where the terminal has no room for all, the first of these first: better than names that are broken.
+pub(crate) fn fit(table: &mut Table, least: &[usize]) {
+    if let Some(width) = terminal_width() {
+        fit_into(table, least, width);
+    }
+}
+
+fn fit_into(table: &mut Table, least: &[usize], width: u16) {
+    for column in least {
+        if natural_width(table) <= usize::from(width) {
+            return;
+        }
+        if let Some(column) = table.column_mut(*column) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+}
+
+/// Columns of the terminal that a list takes if no cell of it is broken.
+pub(crate) fn natural_width(table: &Table) -> usize {
+    let widths = table.column_max_content_widths().into_iter().enumerate();
+    let shown = widths.filter(|(column, _)| table.column(*column).is_some_and(|column| !column.is_hidden()));
+    shown.map(|(_, width)| usize::from(width) + PADDING).sum()
+}
+
+/// Blanks beside a cell.
+pub(crate) const PADDING: usize = 2;
 
 /// Columns of the terminal behind standard output; `None` when there is none.
 #[allow(unsafe_code)]
@@ -116,6 +144,23 @@ pub(crate) fn bytes(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_does_not_fit_has_fewer_columns_and_no_broken_name() {
+        let mut shown = list(&["name", "what", "number"]);
+        shown.add_row(["a-long-name-of-a-job", "something that matters less", "1 234"]);
+        assert_eq!(natural_width(&shown), 22 + 29 + 8);
+        for (width, says) in [(59, [true, true, true]), (58, [true, false, true]), (29, [true, false, false])] {
+            let mut shown = shown.clone();
+            fit_into(&mut shown, &[1, 2], width);
+            shown.set_width(width);
+            let drawn = shown.to_string();
+            assert!(drawn.lines().all(|line| line.chars().count() <= usize::from(width)), "{drawn}");
+            let found =
+                ["a-long-name-of-a-job", "something that matters less", "1 234"].map(|text| drawn.contains(text));
+            assert_eq!(found, says, "{width}: {drawn}");
+        }
+    }
 
     #[test]
     fn numbers_are_shown_for_people() {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
+use data_platform_tests::cluster::repository;
 use data_platform_tests::{
     Broker, Ended, JobFolders, Record, Runner, environment, needs_broker, python_reader, skip, unique_topic,
 };
@@ -57,16 +58,71 @@ fn every_resource_of_a_guide_is_valid() -> anyhow::Result<()> {
     Ok(())
 }
 
-#[test]
-fn every_link_of_a_guide_leads_somewhere() -> anyhow::Result<()> {
-    for (path, text) in guides()? {
-        let here = path.parent().context("a page lies in a folder")?;
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let place = link.split('#').next().unwrap_or(link);
-            if !place.is_empty() && !place.contains("://") {
-                ensure!(here.join(place).exists(), "{}: {link} leads nowhere", path.display());
+/// The pages of the repository, by their paths.
+fn pages() -> anyhow::Result<Vec<(PathBuf, String)>> {
+    let root = repository();
+    let mut found = Vec::new();
+    let mut folders = vec![root.join("docs"), root.join("helm")];
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "STYLE.md", "CHANGELOG.md"] {
+        found.push((root.join(page), fs::read_to_string(root.join(page))?));
+    }
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&path)?;
+                found.push((path, text));
             }
         }
+    }
+    Ok(found)
+}
+
+/// Links of a page, each with its place in a page.
+fn links(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let prose = text.split("```").step_by(2).flat_map(|prose| prose.split("](").skip(1));
+    let targets = prose.filter_map(|rest| rest.split([')', ' ']).next());
+    targets.filter(|target| !target.contains("://")).map(|target| target.split_once('#').unwrap_or((target, "")))
+}
+
+/// What a heading is called in a link.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() -> anyhow::Result<()> {
+    let mut followed = 0;
+    for (path, text) in pages()? {
+        let here = path.parent().context("a page lies in a folder")?;
+        for (place, part) in links(&text) {
+            let target = if place.is_empty() { path.clone() } else { here.join(place) };
+            ensure!(target.exists(), "{}: {place} leads nowhere", path.display());
+            if !part.is_empty() {
+                let text = fs::read_to_string(&target)?;
+                let mut headings =
+                    text.lines().filter_map(|line| Some(anchor(line.strip_prefix('#')?.trim_start_matches('#'))));
+                ensure!(headings.any(|heading| heading == part), "{}: {place} has no part {part}", path.display());
+            }
+            followed += 1;
+        }
+    }
+    ensure!(followed > 100, "only {followed} links in all pages");
+    Ok(())
+}
+
+#[test]
+fn every_page_is_in_the_list_of_pages() -> anyhow::Result<()> {
+    let docs = repository().join("docs");
+    let list = fs::read_to_string(docs.join("README.md"))?;
+    let listed: Vec<_> = links(&list).map(|(place, _)| docs.join(place)).collect();
+    for (path, _) in pages()?.iter().filter(|(path, _)| path.starts_with(&docs)) {
+        let is_listed =
+            listed.iter().any(|listed| path == listed || (listed.is_dir() && path.parent() == Some(listed)));
+        ensure!(is_listed || path.ends_with("docs/README.md"), "{} is not in docs/README.md", path.display());
     }
     Ok(())
 }

@@ -17,6 +17,17 @@ use serde_json::Value;
 /// Longest time of anything that is waited for.
 const TIMEOUT: Duration = Duration::from_secs(90);
 
+/// A batch job without a schedule over a table that another program wrote, and that is no Parquet.
+const DAMAGED: &str = "apiVersion: dataplatform.io/v1alpha1
+kind: BatchJob
+metadata: {name: damaged}
+spec:
+  interval: hour
+  inputs: [{name: t, path: damaged, timeColumn: at, completeBy: clock}]
+  query: SELECT count(*) AS n FROM t
+  sink: {path: totals}
+";
+
 /// A folder of jobs, below the folders of a test.
 struct Jobs {
     folders: JobFolders,
@@ -79,6 +90,22 @@ fn manifest(job: &str, replaced: &[(&str, &str)]) -> anyhow::Result<String> {
         text = text.replace(from, to);
     }
     Ok(text)
+}
+
+/// A streaming job of a topic that is not there.
+fn nowhere() -> anyhow::Result<String> {
+    let replaced = [
+        ("name: event-aggregation", "name: nowhere"),
+        ("topic_app_events", "no-such-topic"),
+        ("path: events_aggregated_realtime", "path: nowhere"),
+    ];
+    manifest("event-aggregation", &replaced)
+}
+
+/// Makes the table of the job [`DAMAGED`].
+fn damage(jobs: &Jobs) -> anyhow::Result<()> {
+    fs::create_dir_all(jobs.output("damaged"))?;
+    Ok(fs::write(jobs.output("damaged").join("a.parquet"), "PAR1 and then nothing")?)
 }
 
 /// What the pages say of a job, as soon as it is what somebody waits for.

@@ -22,7 +22,7 @@ use crate::args::AuditArgs;
 use crate::checkpoint::survey::Survey;
 use crate::commands::checkpoint::{JobPlace, Retention, block_on, output_opener, sees_tables, store_failed};
 use crate::commands::error::CommandError;
-use crate::commands::{align_right, bytes, grouped, list, print};
+use crate::commands::{align_right, bytes, fit, grouped, list, print};
 use crate::storage::StoreError;
 use crate::storage::location::Location;
 
@@ -140,11 +140,12 @@ impl Audit {
             ]);
         }
         align_right(&mut shown, &[1, 2, 3, 4, 5]);
+        fit(&mut shown, &[4]);
         shown
     }
 
     fn files(&self) -> comfy_table::Table {
-        let mut shown = list(&["output", "files", "size", "rows in files", "rows counted", "staged", "foreign"]);
+        let mut shown = list(&["output", "files", "size", "rows", "counted", "staged", "foreign"]);
         for (name, found) in &self.tables {
             let counted =
                 self.log.as_ref().and_then(|log| log.end.totals.outputs.get(name)).map_or(0, |output| output.rows);
@@ -159,6 +160,11 @@ impl Audit {
             ]);
         }
         align_right(&mut shown, &[1, 2, 3, 4, 5, 6]);
+        // What there is none of is left out first.
+        let none = |of: fn(&AuditedTable) -> u64| self.tables.values().all(|table| of(table) == 0);
+        let none = [(5, none(|table| table.staged)), (6, none(|table| table.foreign))];
+        let least: Vec<_> = none.iter().filter(|(_, is_none)| *is_none).map(|(column, _)| *column).chain([2]).collect();
+        fit(&mut shown, &least);
         shown
     }
 

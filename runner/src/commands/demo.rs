@@ -1,8 +1,8 @@
 //! `demo`: an embedded broker, generators, every streaming job side by side with live figures, then their rows and what to
-//! try next. Nothing is installed.
+//! try next. Nothing is installed. The jobs are files below its folder, which `local` runs.
 //!
 //! ```text
-//! one thread for all topics ── mock cluster of librdkafka ── a thread for each job ── tables
+//! one thread for all topics ── mock cluster of librdkafka ── the supervisor of `local` ── tables
 //!                                                              └── figures, drawn twice a second
 //! ```
 //!
@@ -12,7 +12,8 @@
 mod account;
 mod jobs;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,14 +24,14 @@ use crate::args::DemoArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::error::CommandError;
 use crate::commands::generate::{EventProducer, pace};
-use crate::commands::live::Live;
-use crate::commands::run::listen_for_signals;
+use crate::commands::local::{Figures, Kinds, Pages, Supervisor, Together};
 use crate::commands::{grouped, print};
 use crate::faults::Faults;
-use crate::generate::{EventGenerator, EventKind, EventSettings};
+use crate::generate::{EventGenerator, EventSettings};
+use crate::http::several;
 use crate::stop::StopSignal;
 
-use self::jobs::{DemoJob, JOBS, Started};
+use self::jobs::{DemoJob, Done, JOBS};
 
 /// The mock broker drops silently above this; at 250 bytes an event 5 MiB are gone after about 20,000 events a partition.
 const RATE_MAX: u64 = 20_000;
@@ -55,29 +56,29 @@ pub(crate) fn demo(args: &DemoArgs, faults: &Arc<dyn Faults>) -> Result<u8, Comm
     }
     let folder = folder(args);
     jobs::write_users(&folder)?;
-    print(&introduction(args.rate, &folder, time.is_none()));
+    let files = vec![jobs::write_jobs(&folder)?];
+    let options = jobs::options(&cluster.bootstrap_servers(), &folder)?;
+    let outputs = options.outputs.clone();
+    let together = Together::new(files, Kinds { streaming: true, batch: false }, options, faults)?;
+    let pages = Pages::default();
+    // Where no port can be had the demo goes on without.
+    let page = several::start("127.0.0.1:0", pages.all(None)).ok();
+    print(&introduction(args.rate, &folder, page, time.is_none()));
 
-    let (stop, stop_generator) = (StopSignal::new(), StopSignal::new());
-    listen_for_signals(&stop, Duration::from_secs(10));
+    let stop = together.listen();
     let generator = {
-        let (servers, stop, rate) = (cluster.bootstrap_servers(), stop_generator.clone(), args.rate);
-        std::thread::spawn(move || generate(&servers, rate, &stop))
+        let (servers, stop, rate) = (cluster.bootstrap_servers(), stop.clone(), args.rate);
+        std::thread::spawn(move || generate(&servers, rate, time, &stop))
     };
-    let start = |job| Started::new(job, &cluster.bootstrap_servers(), &folder, &stop, faults);
-    let started = JOBS.iter().map(start).collect::<Result<Vec<_>, _>>()?;
-    let statuses = || started.iter().map(|job| (job.job.name.to_owned(), job.status.get())).collect();
-    Live::begin().watch(statuses, &stop, time);
-    stop_generator.stop();
+    let mut supervisor = Supervisor::new(together, pages, stop);
+    supervisor.run(Figures::Printed)?;
     let produced = generator.join().map_err(|_| CommandError::failed("the generator failed"))??;
     // The rest of each topic, and every window that is still open.
     print("\nProcessing what is left, and closing every window …\n");
-    let mut ended = Vec::new();
-    for started in started {
-        let of = |kind: EventKind| JOBS.iter().zip(&produced).filter(move |(job, _)| job.kind == kind);
-        let written = started.job.reads().flat_map(of).map(|(_, number)| number).sum();
-        ended.push(started.finish(written)?);
-    }
-    account::show(&ended, &folder)
+    supervisor.drain()?;
+    let statuses = supervisor.statuses();
+    let ended: Vec<_> = JOBS.iter().filter_map(|job| Done::of(job, &statuses, &produced)).collect();
+    account::show(&ended, &folder, &outputs)
 }
 
 fn folder(args: &DemoArgs) -> PathBuf {
@@ -86,18 +87,28 @@ fn folder(args: &DemoArgs) -> PathBuf {
     args.folder.clone().unwrap_or_else(|| PathBuf::from(name()))
 }
 
-fn introduction(rate: u64, folder: &std::path::Path, for_ever: bool) -> String {
-    let mut text = format!("{} streaming jobs on an embedded broker, tables in {}\n\n", JOBS.len(), folder.display());
+fn introduction(rate: u64, folder: &Path, page: Option<SocketAddr>, for_ever: bool) -> String {
+    let folder = folder.display();
+    let mut text = format!("{} streaming jobs on an embedded broker\n\n", JOBS.len());
     for job in JOBS {
         let what = format!("{} ({} records a second)", job.kind.topic(), grouped(job.rate(rate)));
         text.push_str(&format!("  {:<21} {what}\n  {:<21} -> {}\n", job.name, "", job.does));
     }
-    text.push_str(if for_ever { "\nCtrl-C ends it.\n\n" } else { "\n" });
+    text.push_str(&format!("\ntheir files in {folder}/jobs, their tables in {folder}/outputs"));
+    text.push_str(&page.map_or_else(String::new, |page| format!(", their page at http://{page}/")));
+    text.push_str(if for_ever { "\nCtrl-C ends it.\n\n" } else { "\n\n" });
     text
 }
 
-/// Writes the records of every topic until somebody says stop; gives how many each topic got.
-fn generate(servers: &str, rate: u64, stop: &StopSignal) -> Result<Vec<u64>, CommandError> {
+/// Writes the records of every topic until somebody says stop, and says it to all when the time is over, or nothing can be
+/// written; gives how many each topic got.
+fn generate(servers: &str, rate: u64, time: Option<Duration>, stop: &StopSignal) -> Result<Vec<u64>, CommandError> {
+    let written = write(servers, rate, time, stop);
+    stop.stop();
+    written
+}
+
+fn write(servers: &str, rate: u64, time: Option<Duration>, stop: &StopSignal) -> Result<Vec<u64>, CommandError> {
     let mut topics = Vec::new();
     for job in JOBS {
         let settings = EventSettings {
@@ -113,7 +124,8 @@ fn generate(servers: &str, rate: u64, stop: &StopSignal) -> Result<Vec<u64>, Com
         topics.push(Topic { job, producer, generator: EventGenerator::new(settings), number: 0 });
     }
     let (began, mut round) = (SystemClock.instant(), 0);
-    while !stop.is_stopped() {
+    let is_over = || time.is_some_and(|time| SystemClock.since(began) >= time);
+    while !stop.is_stopped() && !is_over() {
         round += 1;
         let now_ms = SystemClock.now() / 1_000 - 1_000;
         for topic in &mut topics {

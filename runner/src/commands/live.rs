@@ -8,7 +8,6 @@ use crate::commands::{align_right, bytes, grouped, list, print, terminal_width};
 use crate::http::several::is_well;
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::status::JobStatus;
-use crate::stop::StopSignal;
 use crate::terminal;
 
 /// Time between two pictures.
@@ -29,28 +28,8 @@ impl Live {
         Self { began: SystemClock.instant(), pictures: 0 }
     }
 
-    /// Draws until somebody says stop, or says it itself when the time is over.
-    pub(super) fn watch(
-        mut self,
-        jobs: impl Fn() -> Vec<(String, JobStatus)>,
-        stop: &StopSignal,
-        time: Option<Duration>,
-    ) {
-        loop {
-            self.show(&jobs());
-            let over = time.is_some_and(|time| SystemClock.since(self.began) >= time);
-            if over {
-                stop.stop();
-            }
-            if over || stop.wait(PICTURE) {
-                terminal::leave();
-                return;
-            }
-        }
-    }
-
     /// A picture on a terminal; elsewhere a line for each job, one time of ten.
-    fn show(&mut self, jobs: &[(String, JobStatus)]) {
+    pub(super) fn show(&mut self, jobs: &[(String, JobStatus)]) {
         let elapsed = SystemClock.since(self.began);
         if is_on_a_terminal() {
             terminal::draw(&picture(jobs, elapsed, terminal_width().unwrap_or(80)));
@@ -58,11 +37,6 @@ impl Live {
             jobs.iter().for_each(|(name, status)| print(&line(name, status, elapsed)));
         }
         self.pictures += 1;
-    }
-
-    /// A picture, where there is a terminal.
-    pub(super) fn draw(&self, jobs: &[(String, JobStatus)]) {
-        terminal::draw(&picture(jobs, SystemClock.since(self.began), terminal_width().unwrap_or(80)));
     }
 }
 

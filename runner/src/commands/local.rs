@@ -16,18 +16,20 @@ mod order;
 mod past;
 mod supervisor;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
+
 use crate::args::LocalArgs;
-use crate::clock::SystemClock;
 use crate::commands::bytes;
 use crate::commands::error::{CommandError, report};
 use crate::commands::run::{authentication, batch, listen_for_signals, options_of_places, say_where};
 use crate::config::Loaded;
 use crate::config::job::RunOptions;
 use crate::faults::Faults;
-use crate::http::several::{self, AllPages};
+use crate::http::several;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::memory::guard::{self, Excess};
 use crate::pipeline::streaming::RunMode;
@@ -35,38 +37,70 @@ use crate::stop::StopSignal;
 use crate::storage::location::Location;
 use crate::storage::lock::{FolderLock, LockError};
 
-use self::folder::{Folder, Jobs, Kinds};
+use self::folder::{Folder, Jobs};
 use self::job::Shared;
 use self::past::Memory;
-use self::supervisor::{Pages, Supervisor};
+
+pub(super) use self::folder::Kinds;
+pub(super) use self::supervisor::{Figures, Pages, Supervisor};
 
 /// Runs the command.
 pub(crate) fn local(args: &LocalArgs, faults: &Arc<dyn Faults>) -> Result<u8, CommandError> {
-    let options = options(args)?;
     let kinds = Kinds { streaming: args.streaming, batch: args.batch };
-    let mut folder = Folder::new(args.files.clone(), kinds, options.clone());
-    let jobs = folder.read()?;
-    warn_of(&jobs);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| CommandError::failed(format!("cannot start the runtime: {error}")))?;
-    let place = options.checkpoints.join(&options.namespace);
-    let _lock = lock(&place, faults, &runtime)?;
-    let memory = runtime.block_on(async { Memory::read(place.open(faults)?).await }).map_err(JobError::from)?;
+    let together = Together::new(args.files.clone(), kinds, options(args)?, faults)?;
+    warn_of(&together.jobs);
     let pages = Pages::default();
     serve(args, &pages)?;
-    let stop = StopSignal::new();
-    let longest = jobs.known.values().map(|job| job.stop_timeout).max().unwrap_or_default();
-    listen_for_signals(&stop, longest);
-    guard::watch(end);
+    let stop = together.listen();
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        jobs = jobs.known.len(),
-        memory = %bytes(options.memory.limit),
+        jobs = together.jobs.known.len(),
+        memory = %bytes(together.shared.options.memory.limit),
         "starting"
     );
-    let shared = Shared { options, faults: Arc::clone(faults), runtime: Arc::new(batch::runtime()?) };
-    let supervisor = Supervisor::new(shared, folder, jobs, memory, pages, stop, runtime);
-    if args.test_mode { supervisor.run_once() } else { supervisor.run() }
+    let mut supervisor = Supervisor::new(together, pages, stop.clone());
+    if args.test_mode { supervisor.run_once(&stop) } else { supervisor.run(Figures::Logged) }
+}
+
+/// Jobs that can begin in this process, checked, with what all of them share. `demo` begins with it, too.
+pub(super) struct Together {
+    shared: Shared,
+    folder: Folder,
+    jobs: Jobs,
+    past: Memory,
+    runtime: Runtime,
+    /// Held as long as the jobs may run.
+    lock: Option<FolderLock>,
+}
+
+impl Together {
+    /// The jobs of these files, with checkpoints that no other process has.
+    pub(super) fn new(
+        files: Vec<PathBuf>,
+        kinds: Kinds,
+        options: RunOptions,
+        faults: &Arc<dyn Faults>,
+    ) -> Result<Self, CommandError> {
+        let mut folder = Folder::new(files, kinds, options.clone());
+        let jobs = folder.read()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| CommandError::failed(format!("cannot start the runtime: {error}")))?;
+        let place = options.checkpoints.join(&options.namespace);
+        let lock = lock(&place, faults, &runtime)?;
+        let past = runtime.block_on(async { Memory::read(place.open(faults)?).await }).map_err(JobError::from)?;
+        let shared =
+            Shared { options, faults: Arc::clone(faults), runtime: Arc::new(batch::runtime()?), is_silent: false };
+        Ok(Self { shared, folder, jobs, past, runtime, lock })
+    }
+
+    /// What a process has once: who hears its signals, and the watch over its memory. Gives what the signals stop.
+    pub(super) fn listen(&self) -> StopSignal {
+        let stop = StopSignal::new();
+        let longest = self.jobs.known.values().map(|job| job.stop_timeout).max().unwrap_or_default();
+        listen_for_signals(&stop, longest);
+        guard::watch(end);
+        stop
+    }
 }
 
 fn options(args: &LocalArgs) -> Result<RunOptions, CommandError> {
@@ -94,11 +128,7 @@ fn warn_of(jobs: &Jobs) {
 }
 
 /// One process has the checkpoints: two would start the same jobs, and stop each other.
-fn lock(
-    place: &Location,
-    faults: &Arc<dyn Faults>,
-    runtime: &tokio::runtime::Runtime,
-) -> Result<Option<FolderLock>, JobError> {
+fn lock(place: &Location, faults: &Arc<dyn Faults>, runtime: &Runtime) -> Result<Option<FolderLock>, JobError> {
     runtime.block_on(async { place.open(faults)?.probe().await })?;
     let Some(folder) = place.folder() else { return Ok(None) };
     match FolderLock::take(folder) {
@@ -116,12 +146,7 @@ fn serve(args: &LocalArgs, pages: &Pages) -> Result<(), CommandError> {
     if args.http == "off" {
         return Ok(());
     }
-    let all = AllPages {
-        jobs: Arc::clone(&pages.jobs),
-        problem: Arc::clone(&pages.problem),
-        clock: Arc::new(SystemClock),
-        authentication: authentication(args.http_token_file.as_deref(), false)?,
-    };
+    let all = pages.all(authentication(args.http_token_file.as_deref(), false)?);
     say_where(&args.http, several::start(&args.http, all), false)
 }
 

@@ -22,7 +22,7 @@ use crate::args::{QueryArgs, QueryFormat};
 use crate::clock::{Clock, SystemClock};
 use crate::commands::checkpoint::store_failed;
 use crate::commands::error::CommandError;
-use crate::commands::{align_right, bytes, grouped, list, print};
+use crate::commands::{align_right, bytes, fit, grouped, list, print};
 use crate::pipeline::memory::MemoryBudget;
 use crate::storage::location::Location;
 use crate::tables::ListedFile;
@@ -162,6 +162,7 @@ fn listing(tables: &Tables) -> String {
         shown.add_row([name.clone(), String::new(), String::new(), place.to_string()]);
     }
     align_right(&mut shown, &[1, 2]);
+    fit(&mut shown, &[3]);
     format!("{shown}\n")
 }
 

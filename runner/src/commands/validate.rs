@@ -12,7 +12,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::error::CommandError;
 use crate::commands::run::last_message::{self, Told};
 use crate::commands::run::{asked, places};
-use crate::commands::{print, table};
+use crate::commands::{list, print};
 use crate::config::batch::{KnownTables, PlannedBatch, declared, text_of};
 use crate::config::job::PlannedJob;
 use crate::config::written::WrittenFolders;
@@ -144,7 +144,7 @@ pub(crate) fn templates(name: Option<&str>) -> Result<u8, CommandError> {
         print(templates::find(name).map_err(CommandError::user)?);
         return Ok(0);
     }
-    let mut table = table(&["template", "what it does"]);
+    let mut table = list(&["template", "what it does"]);
     for (name, what, _) in templates::TEMPLATES {
         table.add_row([name, what]);
     }

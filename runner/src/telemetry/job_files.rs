@@ -1,11 +1,12 @@
-//! A file of log lines for each job: the lines that are written within its span, `job`.
+//! A file of log lines for each job: the lines that are written within its span, `job`. A file that is large becomes the older
+//! one, `<job>.json.1`, and takes the place of the older one before it, so that lines never fill the disk.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::Subscriber;
@@ -19,23 +20,65 @@ use tracing_subscriber::registry::LookupSpan;
 /// The span of a job, and its field with the job's name.
 const SPAN: &str = "job";
 
+/// Bytes of a file before it becomes the older one: some 60,000 lines, weeks of a job at level info, minutes of a search with trace.
+/// Twice as much for seven jobs is 280 MB.
+const FILE_BYTES: u64 = 20 << 20;
+
 thread_local! {
     /// The files of the spans that this thread is in, the innermost last.
     static ENTERED: RefCell<Vec<JobFile>> = const { RefCell::new(Vec::new()) };
 }
 
-type JobFile = Arc<Mutex<File>>;
+type JobFile = Arc<Mutex<LogFile>>;
+
+/// The file of a job.
+struct LogFile {
+    path: PathBuf,
+    file: File,
+    bytes: u64,
+    /// From so many bytes on it becomes the older one.
+    bytes_max: u64,
+}
+
+impl LogFile {
+    fn open(path: PathBuf, bytes_max: u64) -> io::Result<Self> {
+        let file = opened(&path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self { path, file, bytes, bytes_max })
+    }
+
+    /// Writes a line, into a new file if this one is full. Where there can be none the old one goes on growing: lines are
+    /// worth more than their order.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
+            // Somebody may have cut or moved it: then this is no longer what it was.
+            let older = self.path.with_extension("json.1");
+            if std::fs::rename(&self.path, older).is_ok() || !self.path.exists() {
+                self.file = opened(&self.path)?;
+            }
+            self.bytes = 0;
+        }
+        let written = self.file.write(line)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+}
+
+fn opened(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
 
 /// Files below a folder, one for each job, made with its first span.
 #[derive(Clone)]
 pub(super) struct JobFiles {
     folder: PathBuf,
+    bytes_max: u64,
     open: Arc<Mutex<BTreeMap<String, Option<JobFile>>>>,
 }
 
 impl JobFiles {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, open: Arc::default() }
+        Self { folder, bytes_max: FILE_BYTES, open: Arc::default() }
     }
 
     /// The file of a job. `None`: there can be none, which is said once.
@@ -46,7 +89,7 @@ impl JobFiles {
         }
         let path = self.folder.join(format!("{job}.json"));
         let file = std::fs::create_dir_all(&self.folder)
-            .and_then(|()| OpenOptions::new().create(true).append(true).open(&path))
+            .and_then(|()| LogFile::open(path.clone(), self.bytes_max))
             .map(|file| Arc::new(Mutex::new(file)));
         let file = match file {
             Ok(file) => Some(file),
@@ -155,5 +198,39 @@ mod tests {
         };
         assert_eq!((said("one"), said("other")), (vec!["first".into(), "third".into()], vec!["second".into()]));
         assert_eq!(std::fs::read_dir(folder.path().join("logs")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_large_file_becomes_the_older_one_and_no_line_is_torn() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = JobFiles { bytes_max: 2_000, ..JobFiles::new(folder.path().join("logs")) };
+        let lines = tracing_subscriber::fmt::layer().json().with_writer(files.clone());
+        let subscriber = tracing_subscriber::registry().with(files.clone()).with(lines);
+        let read = |file: &str| std::fs::read_to_string(folder.path().join("logs").join(file)).unwrap_or_default();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::error_span!("job", job = "a")
+                .in_scope(|| (0..100).for_each(|number| tracing::info!(number, "a line")));
+            tracing::error_span!("job", job = "b").in_scope(|| tracing::info!("of another job"));
+            tracing::info!("of none");
+        });
+        let (now, before) = (read("a.json"), read("a.json.1"));
+        assert!((1..=2_000).contains(&now.len()) && (1_000..=2_000).contains(&before.len()), "{before}{now}");
+        let numbers: Vec<u64> = (before + &now)
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["fields"]["number"].as_u64().unwrap())
+            .collect();
+        assert!(numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]) && numbers.last() == Some(&99), "{numbers:?}");
+        assert_eq!(read("b.json").lines().count(), 1);
+
+        // The next process goes on with it, and with its size.
+        let files = JobFiles { bytes_max: 2_000, ..JobFiles::new(folder.path().join("logs")) };
+        let file = files.of("a").unwrap();
+        assert_eq!(file.lock().unwrap().bytes, now.len() as u64);
+        // Somebody took it away: the next file is a new one.
+        std::fs::remove_file(folder.path().join("logs/a.json")).unwrap();
+        for _ in 0..3 {
+            JobWriter(Some(Arc::clone(&file))).write_all(&[b'x'; 1_500]).unwrap();
+        }
+        assert_eq!(read("a.json").len(), 1_500);
     }
 }

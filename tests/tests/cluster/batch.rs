@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
 use crate::events::{START_MS, Stream};
 
-const HOURLY: &str = "hourly-aggregates";
+pub(super) const HOURLY: &str = "hourly-aggregates";
 const HOUR_MS: i64 = 3_600_000;
 /// The last hour and a little more, so that the watermark passes its end: 10,000 events.
 const EVENTS: u64 = 10_000;
@@ -46,10 +46,10 @@ pub(super) fn hourly_aggregates(input: &str) -> anyhow::Result<Value> {
     Ok(job)
 }
 
-/// Runs hourly-aggregates by hand to its end; gives the job.
-pub(super) fn run_by_hand(platform: &Platform, run: &str) -> anyhow::Result<Value> {
-    platform.namespace.kubectl(&["create", "job", run, "--from=cronjob/hourly-aggregates"])?;
-    let job = platform.wait_for_status("batchjob", HOURLY, &format!("to have finished {run}"), |job| {
+/// Runs a batch job by hand to its end, by the CronJob that it has; gives the job.
+pub(super) fn run_by_hand(platform: &Platform, name: &str, run: &str) -> anyhow::Result<Value> {
+    platform.namespace.kubectl(&["create", "job", run, &format!("--from=cronjob/{name}")])?;
+    let job = platform.wait_for_status("batchjob", name, &format!("to have finished {run}"), |job| {
         let last = &job["status"]["lastRun"];
         last["name"] == run && last["result"].as_str().is_some_and(|result| result != "Running")
     })?;
@@ -77,7 +77,7 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
 
     let mut interval = Value::Null;
     for number in 0..2 {
-        let job = run_by_hand(&platform, &format!("by-hand-{number}"))?;
+        let job = run_by_hand(&platform, name, &format!("by-hand-{number}"))?;
         interval = job["status"]["lastRun"]["interval"].clone();
         check(&platform, &interval)?;
     }
@@ -97,7 +97,7 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
     ensure!(filled["status"]["lastRun"]["name"] == "by-hand-1", "{:#}", filled["status"]);
     ensure!(ready(&filled, "Scheduled"), "{:#}", filled["status"]);
     check(&platform, &interval)?;
-    run_by_hand(&platform, "beside-it")?;
+    run_by_hand(&platform, name, "beside-it")?;
 
     // What the doctor of a pod finds is the reason of the job.
     let mut sick = platform.event_aggregation("sick", &stream)?;

@@ -10,7 +10,7 @@ use data_platform_tests::cluster::repository;
 use data_platform_tests::{JobFolders, environment, needs_broker, needs_cluster, skip};
 use serde_json::json;
 
-use super::batch::{hourly_aggregates, last_hour, run_by_hand};
+use super::batch::{HOURLY, hourly_aggregates, last_hour, run_by_hand};
 use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
 
 const JOB: &str = "event-aggregation";
@@ -66,7 +66,7 @@ fn every_panel_and_every_alert_finds_its_metrics_in_a_real_prometheus() -> anyho
     platform.wait_for_status("batchjob", "hourly-aggregates", "to be scheduled", |job| {
         condition(job, "Ready")["reason"] == "Scheduled"
     })?;
-    run_by_hand(&platform, "by-hand")?;
+    run_by_hand(&platform, HOURLY, "by-hand")?;
 
     // Where a pod is found, and the labels that the chart's monitors give it.
     let mut scrapes = Vec::new();

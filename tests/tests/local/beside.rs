@@ -1,27 +1,17 @@
 //! Jobs beside others that fail, and files that change while the process runs.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use data_platform_runner::generate::EventSettings;
 use data_platform_tests::process::expect_code;
-use data_platform_tests::{Broker, Pages, environment, needs_broker, unique_topic};
+use data_platform_tests::{Broker, Pages, Runner, environment, needs_broker, unique_topic};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{Jobs, TIMEOUT, manifest, ready, wait_for_job};
+use super::{DAMAGED, Jobs, TIMEOUT, damage, manifest, nowhere, ready, records_in_log, wait_for_job};
 use crate::events::{Stream, finish};
 use crate::shipped::{CHANGES, EVENT_AGGREGATION};
-
-/// A batch job over a table that another program wrote, without a schedule.
-const TOTALS: &str = "apiVersion: dataplatform.io/v1alpha1
-kind: BatchJob
-metadata: {name: totals}
-spec:
-  interval: hour
-  inputs: [{name: t, path: damaged, timeColumn: at, completeBy: clock}]
-  query: SELECT count(*) AS n FROM t
-  sink: {path: totals}
-";
 
 fn stream(shipped: &'static crate::shipped::Shipped, broker: &Broker) -> anyhow::Result<Stream> {
     let settings = EventSettings { seed: environment::seed(), users: 40, messy: 0.01, ..EventSettings::default() };
@@ -42,7 +32,7 @@ fn is_caught_up(job: &Value) -> bool {
 
 /// Closes every window with `run`, which goes on where `local` ended, and compares.
 fn is_exact(jobs: &Jobs, stream: &Stream) -> anyhow::Result<()> {
-    let job = data_platform_tests::Runner::command(["run", stream.shipped.name, "--drain", "--http", "off", "-f"]);
+    let job = Runner::command(["run", stream.shipped.name, "--drain", "--http", "off", "-f"]);
     let summary = finish(job.arg(jobs.file(stream.shipped.name)).broker(&stream.broker).folders(&jobs.folders))?;
     crate::events::check_counts(&summary, &stream.compare(&jobs.folders.outputs(), None)?)
 }
@@ -55,18 +45,9 @@ fn a_job_that_fails_a_broken_file_and_a_broker_that_goes_touch_no_other_job() ->
     let (mut events, mut changes) = (stream(&EVENT_AGGREGATION, &broker)?, stream(&CHANGES, &broker)?);
     jobs.write("event-aggregation", &streaming(&events, "300ms")?)?;
     jobs.write("cdc-transformation", &streaming(&changes, "300ms")?)?;
-    let nowhere = manifest(
-        "event-aggregation",
-        &[
-            ("name: event-aggregation", "name: nowhere"),
-            ("topic_app_events", "no-such-topic"),
-            ("path: events_aggregated_realtime", "path: nowhere"),
-        ],
-    )?;
-    jobs.write("nowhere", &nowhere)?;
-    jobs.write("totals", TOTALS)?;
-    fs::create_dir_all(jobs.output("damaged"))?;
-    fs::write(jobs.output("damaged").join("a.parquet"), "PAR1 and then nothing")?;
+    jobs.write("nowhere", &nowhere()?)?;
+    jobs.write("damaged", DAMAGED)?;
+    damage(&jobs)?;
     events.produce(2_000)?;
     changes.produce(1_000)?;
 
@@ -77,7 +58,7 @@ fn a_job_that_fails_a_broken_file_and_a_broker_that_goes_touch_no_other_job() ->
     }
     let failing = wait_for_job(&mut runner, &pages, "nowhere", "in trouble", |job| ready(job).1 == "TopicNotFound")?;
     anyhow::ensure!(ready(&failing).0 == "False", "{failing}");
-    let damaged = wait_for_job(&mut runner, &pages, "totals", "in trouble", |job| ready(job).1 == "QueryFailed")?;
+    let damaged = wait_for_job(&mut runner, &pages, "damaged", "in trouble", |job| ready(job).1 == "QueryFailed")?;
     anyhow::ensure!(damaged["status"]["lastRun"]["result"] == "Failed", "{damaged}");
     let health = pages.get("/health")?;
     anyhow::ensure!(health.code == 503, "{health:?}");
@@ -85,7 +66,7 @@ fn a_job_that_fails_a_broken_file_and_a_broker_that_goes_touch_no_other_job() ->
     anyhow::ensure!(told["jobs"]["event-aggregation"]["status"] == "healthy", "{told}");
     anyhow::ensure!(told["jobs"]["nowhere"]["status"] == "unhealthy", "{told}");
     let metrics = pages.get("/metrics")?.body;
-    for job in ["event-aggregation", "cdc-transformation", "nowhere", "totals"] {
+    for job in ["event-aggregation", "cdc-transformation", "nowhere", "damaged"] {
         anyhow::ensure!(metrics.contains(&format!("dataplatform_job_ready{{job=\"{job}\"")), "{job} in {metrics}");
     }
     anyhow::ensure!(metrics.matches("# TYPE dataplatform_job_ready ").count() == 1, "{metrics}");
@@ -118,7 +99,7 @@ fn a_job_that_fails_a_broken_file_and_a_broker_that_goes_touch_no_other_job() ->
     // One that is whole is taken up; what has no file any more stops; what is new starts.
     jobs.write("event-aggregation", &streaming(&events, "250ms")?)?;
     fs::remove_file(jobs.file("nowhere"))?;
-    fs::remove_file(jobs.file("totals"))?;
+    fs::remove_file(jobs.file("damaged"))?;
     let more = Stream::on(
         &EVENT_AGGREGATION,
         broker.handle(),
@@ -144,7 +125,7 @@ fn a_job_that_fails_a_broken_file_and_a_broker_that_goes_touch_no_other_job() ->
     runner.signal(Signal::TERM)?;
     let ended = runner.wait(TIMEOUT)?;
     expect_code(ended, 0, &runner)?;
-    for job in ["event-aggregation", "nowhere", "totals", "more"] {
+    for job in ["event-aggregation", "nowhere", "damaged", "more"] {
         let log = jobs.log(job)?;
         anyhow::ensure!(
             !log.is_empty() && log.iter().all(|line| line["span"]["job"] == job),
@@ -153,4 +134,29 @@ fn a_job_that_fails_a_broken_file_and_a_broker_that_goes_touch_no_other_job() ->
     }
     is_exact(&jobs, &events)?;
     is_exact(&jobs, &changes)
+}
+
+#[test]
+fn a_job_that_cannot_stop_in_time_loses_nothing() -> anyhow::Result<()> {
+    let broker = needs_broker!();
+    let jobs = Jobs::new()?;
+    let mut events = stream(&EVENT_AGGREGATION, &broker)?;
+    let text = streaming(&events, "100ms")?.replace("maxOffsetsPerTrigger: 10000", "maxOffsetsPerTrigger: 50");
+    jobs.write("event-aggregation", &text.replace("  trigger:\n", "  stopTimeout: 1s\n  trigger:\n"))?;
+    events.produce(2_000)?;
+    // Each write takes longer than that, so it is always in the middle of one.
+    let program = environment::program("data-platform-faults");
+    let local = Runner::program(&program, ["local", "jobs", "--http", "off"]).env("FAULT_DISK_DELAY_MS", "2000");
+    let mut runner = local.broker(&broker).folders(&jobs.folders).start()?;
+    runner.wait_for("a commit", TIMEOUT, |_| {
+        (records_in_log(&jobs.folders.checkpoints(), "event-aggregation") > 1).then_some(())
+    })?;
+    let told = Instant::now();
+    runner.signal(Signal::TERM)?;
+    let ended = runner.wait(TIMEOUT)?;
+    expect_code(ended, 1, &runner)?;
+    let took = told.elapsed();
+    anyhow::ensure!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    anyhow::ensure!(runner.stderr().contains("ending at once; the next start finishes what is decided"));
+    is_exact(&jobs, &events)
 }

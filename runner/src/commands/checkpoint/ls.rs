@@ -7,7 +7,7 @@ use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::record::Record;
 use crate::checkpoint::survey::Survey;
 use crate::commands::error::CommandError;
-use crate::commands::{ago, align_right, bytes, grouped, list, time};
+use crate::commands::{ago, align_right, bytes, fit, grouped, list, time};
 use crate::counters::SourceCounters;
 use crate::storage::location::Location;
 
@@ -54,6 +54,8 @@ pub(super) async fn ls(checkpoints: &Location, now: i64) -> Result<String, Comma
     }
     align_right(&mut shown, &[2, 3, 4, 7]);
     align_right(&mut batch_jobs, &[2]);
+    fit(&mut shown, &[1, 8, 7, 2, 3]);
+    fit(&mut batch_jobs, &[1, 5]);
     let tables: Vec<_> =
         [shown, batch_jobs].iter().filter(|table| !table.is_empty()).map(|table| format!("{table}\n")).collect();
     let separator = if damaged.is_empty() { "" } else { "\n" };

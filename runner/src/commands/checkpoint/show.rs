@@ -9,7 +9,7 @@ use crate::checkpoint::job_state::JobState;
 use crate::checkpoint::record::{Commit, Record, StateObject};
 use crate::checkpoint::survey::{Slot, Survey};
 use crate::commands::error::CommandError;
-use crate::commands::{ago, align_right, bytes, grouped, list, time};
+use crate::commands::{ago, align_right, bytes, fit, grouped, list, time};
 use crate::storage::paths;
 
 use super::ls::kind;
@@ -144,6 +144,7 @@ fn partitions(out: &mut String, state: &JobState) {
         ]);
     }
     align_right(&mut shown, &[1, 2]);
+    fit(&mut shown, &[4]);
     let _ = writeln!(out, "\n{shown}");
 }
 
@@ -198,36 +199,35 @@ fn pending(out: &mut String, state: &JobState) {
     line(out, "published", what);
 }
 
+/// The sums of each source and each output, below its name.
 fn counters(out: &mut String, state: &JobState) {
-    let mut shown = list(&["since record 0", "records", "", "rows", "files", "bytes"]);
+    let mut shown = list(&["since record 0", "records", "rows", "files", "bytes"]);
     for (name, source) in &state.totals.sources {
-        shown.add_row([name.clone(), grouped(source.read), "read".to_owned()]);
-        let mut fates = vec![("tombstone".to_owned(), source.tombstone), ("control".to_owned(), source.control)];
+        shown.add_row([name.clone()]);
+        let mut fates = vec![("read".to_owned(), source.read)];
+        fates.extend([("tombstone".to_owned(), source.tombstone), ("control".to_owned(), source.control)]);
         fates.extend(source.dead_letter.iter().map(|(reason, number)| (format!("dead letter: {reason}"), *number)));
         fates.extend([("future".to_owned(), source.future), ("duplicate".to_owned(), source.duplicate)]);
         fates.push(("offsets lost".to_owned(), source.lost_offsets));
-        for (fate, number) in fates.into_iter().filter(|(_, number)| *number > 0) {
-            shown.add_row([String::new(), grouped(number), fate]);
+        for (fate, number) in fates.into_iter().filter(|(fate, number)| *number > 0 || fate == "read") {
+            shown.add_row([format!("  {fate}"), grouped(number)]);
         }
     }
     for (name, output) in &state.totals.outputs {
-        let mut fates = vec![("filtered", output.filtered), ("late", output.late), ("accepted", output.accepted)];
-        fates.push(("dead letter", output.dead_letters()));
-        fates.push(("rows refused", output.refused.values().sum()));
-        fates.retain(|(_, number)| *number > 0);
         let written = [grouped(output.rows), grouped(output.files), bytes(output.bytes)];
-        let mut written = written.into_iter();
-        if fates.is_empty() {
-            fates.push(("", 0));
-        }
-        for (number, (fate, records)) in fates.into_iter().enumerate() {
-            let records = if fate.is_empty() { String::new() } else { grouped(records) };
-            let mut row = vec![if number == 0 { name.clone() } else { String::new() }, records, fate.to_owned()];
-            row.extend(written.by_ref());
-            shown.add_row(row);
+        shown.add_row([name.clone(), String::new()].into_iter().chain(written));
+        let fates = [
+            ("filtered", output.filtered),
+            ("late", output.late),
+            ("accepted", output.accepted),
+            ("dead letter", output.dead_letters()),
+            ("rows refused", output.refused.values().sum()),
+        ];
+        for (fate, number) in fates.into_iter().filter(|(_, number)| *number > 0) {
+            shown.add_row([format!("  {fate}"), grouped(number)]);
         }
     }
-    align_right(&mut shown, &[1, 3, 4, 5]);
+    align_right(&mut shown, &[1, 2, 3, 4]);
     let _ = writeln!(out, "\n{shown}");
 }
 

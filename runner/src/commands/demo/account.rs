@@ -9,37 +9,45 @@ use crate::args::QueryFormat;
 use crate::commands::error::CommandError;
 use crate::commands::{align_right, grouped, list, print, query};
 use crate::counters::SourceCounters;
+use crate::storage::location::Location;
 
 /// Shows it all; an error if a record is lost.
-pub(super) fn show(jobs: &[Done], folder: &Path) -> Result<u8, CommandError> {
+pub(super) fn show(jobs: &[Done], folder: &Path, tables: &Location) -> Result<u8, CommandError> {
     for done in jobs {
         print(&format!("\n{}, the first rows:\n", done.job.name));
-        query::run(&done.outputs, done.job.look, QueryFormat::Table)?;
+        query::run(tables, done.job.look, QueryFormat::Table)?;
     }
-    print(&format!("\nWhat became of every record:\n{}\n", account(jobs)));
+    print(&format!("\nWhat became of every record:\n{}\n\n{}\n", sources(jobs), outputs(jobs)));
     print(&next(folder));
     jobs.iter().try_for_each(check)?;
     Ok(0)
 }
 
-/// Where the records of every topic went: a line for each job, and one for each of its outputs.
-fn account(jobs: &[Done]) -> Table {
-    let header = ["", "written", "read", "bad", "aside", "accepted", "late", "rows"];
-    let mut table = list(&header);
+/// Where the records of every topic went: a line for each job.
+fn sources(jobs: &[Done]) -> Table {
+    let mut table = list(&["job", "written", "read", "bad", "aside"]);
     for done in jobs {
         let sum = |of: fn(&SourceCounters) -> u64| done.status.totals.sources.values().map(of).sum::<u64>();
         // Tombstones, records about the stream of changes, events ahead of the clock.
         let aside = sum(|of| of.aside() - of.dead_letters());
         let figures = [done.produced, sum(|of| of.read), sum(SourceCounters::dead_letters), aside].map(grouped);
-        table.add_row(std::iter::once(done.job.name.to_owned()).chain(figures).collect::<Vec<_>>());
+        table.add_row(std::iter::once(done.job.name.to_owned()).chain(figures));
+    }
+    align_right(&mut table, &[1, 2, 3, 4]);
+    table
+}
+
+/// What became of the rest: a line for each output.
+fn outputs(jobs: &[Done]) -> Table {
+    let mut table = list(&["output", "accepted", "late", "rows"]);
+    for done in jobs {
         for name in done.status.outputs.keys() {
             let output = done.status.totals.outputs.get(name).cloned().unwrap_or_default();
-            let mut row = vec![format!("  {name}"), String::new(), String::new(), String::new(), String::new()];
-            row.extend([output.accepted, output.late, output.rows].map(grouped));
-            table.add_row(row);
+            let figures = [output.accepted, output.late, output.rows].map(grouped);
+            table.add_row(std::iter::once(name.clone()).chain(figures));
         }
     }
-    align_right(&mut table, &(1..header.len()).collect::<Vec<_>>());
+    align_right(&mut table, &[1, 2, 3]);
     table
 }
 

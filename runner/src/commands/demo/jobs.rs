@@ -1,21 +1,15 @@
-//! The jobs of the demo: which, with what, and each on a thread of its own.
+//! The jobs of the demo: which, with what, as files.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use crate::args::PlaceArgs;
 use crate::commands::error::CommandError;
-use crate::commands::run::{Running, options_of_places};
-use crate::config::job::{PlannedJob, RunOptions};
+use crate::commands::run::options_of_places;
+use crate::config::job::RunOptions;
 use crate::config::{JobSource, load_streaming};
-use crate::faults::Faults;
 use crate::generate::EventKind;
-use crate::pipeline::status::{JobStatus, SharedStatus};
-use crate::pipeline::streaming::RunMode;
-use crate::stop::StopSignal;
-use crate::storage::location::Location;
+use crate::pipeline::status::JobStatus;
 
 /// A built-in job in the demo.
 pub(super) struct DemoJob {
@@ -110,22 +104,24 @@ impl DemoJob {
         (rate / self.part).max(1)
     }
 
-    /// The job as the demo runs it: with short triggers and windows, from the first record.
-    fn plan(&self, outputs: &Location) -> Result<PlannedJob, CommandError> {
+    /// The file of the job as the demo runs it: with short triggers and windows, from the first record.
+    fn file(&self) -> Result<String, CommandError> {
         let short = [
             "spec.trigger.interval=1s",
             "spec.kafka.failOnDataLoss=true",
             "spec.kafka.startingOffsets=earliest",
             "spec.kafka.maxOffsetsPerTrigger=100000",
         ];
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let parameter = |(name, value): &(&str, &str)| format!("spec.parameters.{name}={value}");
+        let set = short.iter().chain(self.set).map(|set| (*set).to_owned());
         let source = JobSource {
             name: Some(self.name.to_owned()),
-            set: short.iter().chain(self.set).map(|set| (*set).to_owned()).collect(),
-            parameters: self.parameters.iter().map(owned).collect(),
-            files: Vec::new(),
+            set: set.chain(self.parameters.iter().map(parameter)).collect(),
+            ..JobSource::default()
         };
-        Ok(PlannedJob::new(load_streaming(&source)?, outputs)?)
+        let loaded = load_streaming(&source)?;
+        serde_saphyr::to_string(loaded.manifest.value())
+            .map_err(|error| CommandError::failed(format!("the job {} is no YAML: {error}", self.name)))
     }
 }
 
@@ -144,13 +140,16 @@ pub(super) fn write_users(folder: &Path) -> Result<(), CommandError> {
     written.map_err(|error| CommandError::failed(format!("cannot write {}: {error}", path.display())))
 }
 
-/// A job that runs.
-pub(super) struct Started {
-    pub(super) job: &'static DemoJob,
-    pub(super) status: SharedStatus,
-    options: RunOptions,
-    faults: Arc<dyn Faults>,
-    thread: JoinHandle<Result<(), CommandError>>,
+/// Writes the files of the jobs; gives their folder.
+pub(super) fn write_jobs(folder: &Path) -> Result<PathBuf, CommandError> {
+    let jobs = folder.join("jobs");
+    let failed = |path: &Path, error| CommandError::failed(format!("cannot write {}: {error}", path.display()));
+    std::fs::create_dir_all(&jobs).map_err(|error| failed(&jobs, error))?;
+    for job in JOBS {
+        let path = jobs.join(format!("{}.yaml", job.name));
+        std::fs::write(&path, job.file()?).map_err(|error| failed(&path, error))?;
+    }
+    Ok(jobs)
 }
 
 /// A job that has processed everything.
@@ -159,54 +158,22 @@ pub(super) struct Done {
     pub(super) status: JobStatus,
     /// Records that were written to its topics.
     pub(super) produced: u64,
-    pub(super) outputs: Location,
 }
 
-impl Started {
-    /// Starts a job. When it fails it says stop, so that the others end too.
-    pub(super) fn new(
-        job: &'static DemoJob,
-        servers: &str,
-        folder: &Path,
-        stop: &StopSignal,
-        faults: &Arc<dyn Faults>,
-    ) -> Result<Self, CommandError> {
-        let options = options(servers, folder)?;
-        let mut running = Running::unplanned(&options.namespace, job.name, options.memory);
-        running.stop = stop.clone();
-        let status = running.status.clone();
-        let thread = {
-            let (options, faults, stop) = (options.clone(), Arc::clone(faults), stop.clone());
-            // A plan belongs to the thread that runs it.
-            std::thread::spawn(move || {
-                let ended =
-                    job.plan(&options.outputs).and_then(|planned| Ok(running.run(&planned, &options, &faults)?));
-                stop.stop();
-                ended.map(drop)
-            })
-        };
-        Ok(Self { job, status, options, faults: Arc::clone(faults), thread })
-    }
-
-    /// Waits for its end, and then processes the rest of its topics, to which so many records were written.
-    pub(super) fn finish(self, produced: u64) -> Result<Done, CommandError> {
-        let Self { job, mut options, faults, thread, .. } = self;
-        thread.join().map_err(|_| CommandError::failed(format!("the job {} failed", job.name)))??;
-        options.mode = RunMode::Drain;
-        let planned = job.plan(&options.outputs)?;
-        let last = Running::new(&planned, &options);
-        last.run(&planned, &options, &faults)?;
-        Ok(Done { job, status: last.status.get(), produced, outputs: options.outputs })
+impl Done {
+    /// A job at its end, by what all of them say and how many records each topic got.
+    pub(super) fn of(job: &'static DemoJob, statuses: &[(String, JobStatus)], produced: &[u64]) -> Option<Self> {
+        let (_, status) = statuses.iter().find(|(name, _)| name == job.name)?;
+        let of = |kind: EventKind| JOBS.iter().zip(produced).filter(move |(job, _)| job.kind == kind);
+        let produced = job.reads().flat_map(of).map(|(_, number)| number).sum();
+        Some(Self { job, status: status.clone(), produced })
     }
 }
 
-fn options(servers: &str, folder: &Path) -> Result<RunOptions, CommandError> {
-    let place = |name: &str| -> PathBuf { folder.join(name) };
-    let text = |path: PathBuf| path.display().to_string();
-    let (outputs, checkpoints) = (Some(text(place("outputs"))), Some(text(place("checkpoints"))));
-    let mut options = options_of_places(&PlaceArgs { outputs, checkpoints, namespace: None })?;
-    options.bootstrap_servers = Some(servers.to_owned());
-    // All jobs are one process.
-    options.memory = options.memory.share(JOBS.len(), 0);
-    Ok(options)
+/// Options of all jobs of the demo.
+pub(super) fn options(servers: &str, folder: &Path) -> Result<RunOptions, CommandError> {
+    let place = |name: &str| Some(folder.join(name).display().to_string());
+    let places = PlaceArgs { outputs: place("outputs"), checkpoints: place("checkpoints"), namespace: None };
+    let bootstrap_servers = Some(servers.to_owned());
+    Ok(RunOptions { bootstrap_servers, stay_up: true, ..options_of_places(&places)? })
 }

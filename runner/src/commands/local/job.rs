@@ -102,6 +102,8 @@ pub(super) struct Shared {
     pub(super) faults: Arc<dyn Faults>,
     /// What batch queries compute in.
     pub(super) runtime: Arc<Runtime>,
+    /// Somebody else says what a bounded run did.
+    pub(super) is_silent: bool,
 }
 
 impl Active {
@@ -131,6 +133,7 @@ impl Active {
             options,
             faults: Arc::clone(&shared.faults),
             runtime: Arc::clone(&shared.runtime),
+            is_silent: shared.is_silent,
             purpose,
         };
         let name = known.loaded.name();
@@ -164,6 +167,7 @@ struct Work {
     options: RunOptions,
     faults: Arc<dyn Faults>,
     runtime: Arc<Runtime>,
+    is_silent: bool,
     purpose: Purpose,
 }
 
@@ -203,13 +207,15 @@ impl Work {
         self.running.describe(planned, &self.options);
         tracing::info!("starting");
         let ended = self.running.run(planned, &self.options, &self.faults)?;
-        say_goodbye(planned, &self.options, &self.running.status.get(), ended, began);
+        if !self.is_silent {
+            say_goodbye(planned, &self.options, &self.running.status.get(), ended, began);
+        }
         Ok(ended)
     }
 
     fn batch(&self, planned: &PlannedBatch) -> Result<Ended, JobError> {
         let began = self.running.clock.instant();
-        let is_bounded = self.options.mode == RunMode::TestMode;
+        let is_bounded = self.options.mode != RunMode::Continuous;
         let (request, uid) = match self.purpose {
             _ if is_bounded => (Request::Available, None),
             Purpose::Due(time) => (Request::Due(time), None),

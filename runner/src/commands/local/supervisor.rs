@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use data_platform_page::Authentication;
 use tokio::runtime::Runtime;
 
+use super::Together;
 use super::decide::{Decision, Facts, Outcome, Past, Purpose, Timing, Trouble, Why, decide, ended, next};
 use super::folder::{Folder, Jobs, Known};
 use super::job::{Active, Shared, Shown};
@@ -15,12 +17,13 @@ use crate::clock::{Clock, SystemClock};
 use crate::commands::error::{CommandError, EXIT_USER};
 use crate::commands::live::{self, Live, PICTURE};
 use crate::config::{ConfigError, Loaded};
-use crate::http::several::ListedJob;
+use crate::http::several::{AllPages, ListedJob};
 use crate::pipeline::error::Retry;
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::status::JobStatus;
 use crate::pipeline::streaming::RunMode;
 use crate::stop::StopSignal;
+use crate::storage::lock::FolderLock;
 use crate::terminal;
 
 /// How often ends of runs are heard of, and times of schedules looked at.
@@ -30,11 +33,32 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Time between two lines of figures of a job in the log.
 const FIGURES: Duration = Duration::from_secs(60);
 
+/// Where figures of the jobs are seen, beside the pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::commands) enum Figures {
+    /// In a picture on a terminal; elsewhere in lines of the log, once a minute.
+    Logged,
+    /// In a picture on a terminal; elsewhere in lines for somebody who looks on.
+    Printed,
+}
+
 /// What the pages are made of.
 #[derive(Clone, Default)]
-pub(super) struct Pages {
-    pub(super) jobs: Arc<Mutex<Vec<ListedJob>>>,
-    pub(super) problem: Arc<Mutex<Option<String>>>,
+pub(in crate::commands) struct Pages {
+    jobs: Arc<Mutex<Vec<ListedJob>>>,
+    problem: Arc<Mutex<Option<String>>>,
+}
+
+impl Pages {
+    /// The pages, which show what becomes of the jobs.
+    pub(in crate::commands) fn all(&self, authentication: Option<Authentication>) -> AllPages {
+        AllPages {
+            jobs: Arc::clone(&self.jobs),
+            problem: Arc::clone(&self.problem),
+            clock: Arc::new(SystemClock),
+            authentication,
+        }
+    }
 }
 
 /// A job, from when its file says what it says to when that is over.
@@ -57,7 +81,7 @@ enum Waits {
 }
 
 /// All jobs of the process.
-pub(super) struct Supervisor {
+pub(in crate::commands) struct Supervisor {
     shared: Shared,
     folder: Folder,
     /// As the files have them.
@@ -67,28 +91,23 @@ pub(super) struct Supervisor {
     pages: Pages,
     stop: StopSignal,
     runtime: Runtime,
+    _lock: Option<FolderLock>,
 }
 
 impl Supervisor {
-    pub(super) fn new(
-        shared: Shared,
-        folder: Folder,
-        jobs: Jobs,
-        past: Memory,
-        pages: Pages,
-        stop: StopSignal,
-        runtime: Runtime,
-    ) -> Self {
-        let mut supervisor = Self { shared, folder, jobs, running: BTreeMap::new(), past, pages, stop, runtime };
+    pub(in crate::commands) fn new(together: Together, pages: Pages, stop: StopSignal) -> Self {
+        let Together { shared, folder, jobs, past, runtime, lock } = together;
+        let running = BTreeMap::new();
+        let mut supervisor = Self { shared, folder, jobs, running, past, pages, stop, runtime, _lock: lock };
         supervisor.take_up();
         supervisor
     }
 
     /// Runs the jobs until somebody says stop.
-    pub(super) fn run(mut self) -> Result<u8, CommandError> {
+    pub(in crate::commands) fn run(&mut self, figures: Figures) -> Result<u8, CommandError> {
         let clock = SystemClock;
         let (mut looked, mut told, mut drawn) = (clock.instant(), clock.instant(), None);
-        let live = live::is_on_a_terminal().then(Live::begin);
+        let mut live = (figures == Figures::Printed || live::is_on_a_terminal()).then(Live::begin);
         self.remember();
         while !self.stop.is_stopped() {
             self.hear();
@@ -97,10 +116,10 @@ impl Supervisor {
                 self.look_at_files();
             }
             self.act()?;
-            match &live {
+            match &mut live {
                 Some(live) if drawn.is_none_or(|drawn| clock.since(drawn) >= PICTURE) => {
                     drawn = Some(clock.instant());
-                    self.draw(live);
+                    live.show(&self.statuses());
                 }
                 None if clock.since(told) >= FIGURES => {
                     told = clock.instant();
@@ -115,8 +134,16 @@ impl Supervisor {
         Ok(0)
     }
 
+    /// Lets streaming jobs that were stopped process what is left, and close every window. What they did is for the caller to say.
+    pub(in crate::commands) fn drain(&mut self) -> Result<(), CommandError> {
+        self.shared.options.mode = RunMode::Drain;
+        self.shared.options.stay_up = false;
+        self.shared.is_silent = true;
+        self.run_once(&StopSignal::new()).map(drop)
+    }
+
     /// Runs every job once over what is there, each after those whose output it reads.
-    pub(super) fn run_once(mut self) -> Result<u8, CommandError> {
+    pub(in crate::commands) fn run_once(&mut self, stop: &StopSignal) -> Result<u8, CommandError> {
         let before = self.jobs.before.clone();
         let still: Vec<_> =
             self.jobs.known.iter().filter(|(_, job)| job.wanted.suspended).map(|(name, _)| name.clone()).collect();
@@ -134,7 +161,7 @@ impl Supervisor {
                 self.start(&name, Purpose::Stream)?;
                 begun.insert(name);
             }
-            if self.stop.wait(TICK) {
+            if stop.wait(TICK) {
                 self.stop_all();
                 return Ok(0);
             }
@@ -145,6 +172,11 @@ impl Supervisor {
                 ended.insert(name, outcome == Outcome::Done);
             }
         }
+        self.judge(&ended, &failed)
+    }
+
+    /// What came of jobs that ran once.
+    fn judge(&self, ended: &BTreeMap<String, bool>, failed: &[(String, Retry)]) -> Result<u8, CommandError> {
         let Some((_, first)) = failed.first() else { return Ok(0) };
         let code = if failed.iter().all(|(_, retry)| *retry == Retry::AfterChange) { EXIT_USER } else { 1 };
         let code = if *first == Retry::Fenced { 3 } else { code };
@@ -156,7 +188,7 @@ impl Supervisor {
             format!(
                 "{} of {} jobs did not do their work{}{}",
                 failed.len() + left.len(),
-                before.len(),
+                ended.len(),
                 reasons.concat(),
                 left.concat()
             ),
@@ -183,7 +215,7 @@ impl Supervisor {
     /// The runs that ended since, and what that means.
     fn ended(&mut self) -> Vec<(String, Outcome)> {
         let (mut heard, instant) = (Vec::new(), SystemClock.instant());
-        let is_bounded = self.shared.options.mode == RunMode::TestMode;
+        let is_bounded = self.shared.options.mode != RunMode::Continuous;
         for (name, job) in &mut self.running {
             let Some(active) = job.active.take_if(|active| active.has_ended()) else { continue };
             let (run, outcome) = active.outcome();
@@ -337,12 +369,9 @@ impl Supervisor {
         self.remember();
     }
 
-    fn statuses(&self) -> Vec<(String, JobStatus)> {
+    /// What each job says, by name.
+    pub(in crate::commands) fn statuses(&self) -> Vec<(String, JobStatus)> {
         self.running.iter().map(|(name, job)| (name.clone(), job.shown.status())).collect()
-    }
-
-    fn draw(&self, live: &Live) {
-        live.draw(&self.statuses());
     }
 
     /// Where nobody looks on, figures are lines of the log.

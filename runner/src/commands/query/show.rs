@@ -15,11 +15,14 @@ use datafusion::parquet::file::properties::WriterProperties;
 
 use crate::args::QueryFormat;
 use crate::commands::error::CommandError;
-use crate::commands::{align_right, grouped, list, print};
+use crate::commands::{PADDING, align_right, grouped, list, print, terminal_width};
 
 /// Rows of a table for people: more than fits a screen, less than a terminal takes seconds to draw. All of them must be
 /// known before the first is drawn, since the columns are as wide as their widest value.
 const TABLE_ROWS_MAX: usize = 2_000;
+
+/// Columns of the terminal that a value has at least where it is broken over several lines. A row with less room is shown as a list.
+const CELL_MIN: usize = 24;
 
 /// Writes rows to standard output.
 pub(super) struct Writer {
@@ -110,7 +113,10 @@ impl Writer {
             return Ok(());
         }
         let (table, rows) = (self.table, self.rows);
-        print(&format!("{table}\n"));
+        match terminal_width().map(usize::from).filter(|width| rows > 0 && is_too_wide(&table, *width)) {
+            Some(width) => print(&one_below_the_other(&table, width)),
+            None => print(&format!("{table}\n")),
+        }
         let rows_text = if rows == 1 { "1 row".to_owned() } else { format!("{} rows", grouped(rows as u64)) };
         let more = if rows > TABLE_ROWS_MAX {
             format!(", of which {} are shown: add LIMIT, or take --format csv", grouped(TABLE_ROWS_MAX as u64))
@@ -120,6 +126,28 @@ impl Writer {
         print(&format!("{rows_text}{more}\n"));
         Ok(())
     }
+}
+
+/// Whether values would have to be broken into pieces that nobody can read.
+fn is_too_wide(table: &comfy_table::Table, width: usize) -> bool {
+    let widths = table.column_max_content_widths();
+    widths.iter().map(|width| usize::from(*width).min(CELL_MIN) + PADDING).sum::<usize>() > width
+}
+
+/// Each row as a list of its values, for rows that are wider than the terminal.
+fn one_below_the_other(table: &comfy_table::Table, width: usize) -> String {
+    let texts = |row: &comfy_table::Row| row.cell_iter().map(comfy_table::Cell::content).collect::<Vec<_>>();
+    let names = table.header().map(texts).unwrap_or_default();
+    let margin = names.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let mut out = String::new();
+    for (number, row) in table.row_iter().enumerate() {
+        let title = format!("── {} ", grouped(number as u64 + 1));
+        out.push_str(&format!("{title}{}\n", "─".repeat(width.saturating_sub(title.chars().count()))));
+        for (name, value) in names.iter().zip(texts(row)) {
+            out.push_str(&format!(" {name:<margin$}  {value}\n"));
+        }
+    }
+    out
 }
 
 fn unwritten(error: ParquetError) -> CommandError {
@@ -160,6 +188,21 @@ fn quoted(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_row_that_does_not_fit_is_a_list_of_its_values() {
+        let mut table = list(&["user_id", "n"]);
+        table.add_row(["user_000001", "1"]).add_row(["user_000002", "22"]);
+        assert!(!is_too_wide(&table, 80) && is_too_wide(&table, 12));
+        assert_eq!(
+            one_below_the_other(&table, 16),
+            "── 1 ───────────\n user_id  user_000001\n n        1\n── 2 ───────────\n user_id  user_000002\n n        22\n"
+        );
+        // One long value among short ones is broken over lines.
+        let mut table = list(&["n", "text"]);
+        table.add_row(["1".to_owned(), "word ".repeat(40)]);
+        assert!(!is_too_wide(&table, 80));
+    }
 
     #[test]
     fn a_value_does_not_break_a_table_of_markdown() {

@@ -166,15 +166,26 @@ pub(crate) fn work(
             // The very first run may have finished nothing.
             let oldest = begun.iter().map(|begun| begun.start).chain(first).min();
             let from = oldest.unwrap_or(last.start).min(last.start);
-            let open = |interval: &Interval| !finished.contains(*interval);
-            let due = |interval: &&Interval| open(interval) && interval.end <= last.end;
-            let fresh = grid.between(from, last.end).filter(|interval| open(interval) && !begun.contains(interval));
+            let due = |interval: &&Interval| !finished.contains(**interval) && interval.end <= last.end;
+            let fresh = open(grid, from, last.end, finished).filter(|interval| !begun.contains(interval));
             let mut work: Vec<Interval> = fresh.take(catch_up.max(1)).collect();
             let room = catch_up.saturating_sub(work.len()).max(1);
             work.extend(begun.iter().filter(due).take(room));
             work
         }
     }
+}
+
+/// The intervals of `[from, to)` that are not covered; what is covered is leapt over, however long it is.
+fn open(grid: Grid, from: i64, to: i64, covered: &Covered) -> impl Iterator<Item = Interval> {
+    let next = move |from: i64| {
+        let mut interval = grid.around(from);
+        while let Some(end) = covered.until(interval.start).filter(|end| *end >= interval.end) {
+            interval = grid.around(end);
+        }
+        interval
+    };
+    std::iter::successors(Some(next(from)), move |last| Some(next(last.end))).take_while(move |open| open.end <= to)
 }
 
 #[cfg(test)]
@@ -320,6 +331,21 @@ mod tests {
             for number in &bad {
                 prop_assert!(tried[usize::try_from(*number).unwrap()] > 3);
             }
+        }
+
+        #[test]
+        fn what_is_covered_is_leapt_over_and_nothing_else(
+            hours in prop::collection::vec(0_i64..300, 0..40),
+            stretch in 1_i64..60,
+            from in 0_i64..300,
+            grid in prop::sample::select(vec![Grid::Hour, Grid::Day]),
+        ) {
+            let mut covered = Covered::default();
+            hours.iter().for_each(|start| covered.insert(Interval { start: start * HOUR, end: (start + stretch) * HOUR }));
+            let found: Vec<_> = open(grid, from * HOUR, 400 * HOUR, &covered).collect();
+            let plain: Vec<_> =
+                grid.between(from * HOUR, 400 * HOUR).filter(|interval| !covered.contains(*interval)).collect();
+            prop_assert_eq!(found, plain);
         }
 
         #[test]
