@@ -12,6 +12,7 @@
 
 pub mod delta;
 pub mod files;
+pub mod kind;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -82,6 +83,11 @@ pub trait Output {
 
     /// Checks that it can be written and keeps its promises.
     async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Looks, without writing, whether a table of another kind lies there.
+    async fn check_kind(&self) -> Result<(), StoreError> {
         Ok(())
     }
 

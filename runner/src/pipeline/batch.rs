@@ -29,6 +29,7 @@ use data_platform_crds::sink::SinkSpec;
 
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::log::random_attempt;
+use crate::checkpoint::output::kind;
 use crate::clock::{Clock, show_time};
 use crate::faults::{Faults, Step, step};
 use crate::pipeline::error::{JobError, Reason};
@@ -130,6 +131,10 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
     let output = settings.output_location.open_table(&environment.faults)?;
     store.probe().await?;
     output.probe().await?;
+    match settings.is_delta() {
+        true => kind::refuse_files(&output).await?,
+        false => kind::refuse_delta(&output).await?,
+    }
     while let Turn::Yielded { epoch } = one_turn(settings, environment, &store, &output).await? {
         turn::let_others(&store, epoch, &*environment.clock, &environment.stop).await?;
     }

@@ -125,9 +125,12 @@ pub fn staged_by(path: &str) -> Option<(&str, u64)> {
     Some((log_id, rest.split('/').next()?.parse().ok()?))
 }
 
-/// First eight digits of a log id, as they stand in the names of files.
+/// Digits of a log id in the names of files.
+const LOG_DIGITS: usize = 8;
+
+/// First digits of a log id, as they stand in the names of files.
 fn short(log_id: &str) -> String {
-    log_id.chars().filter(char::is_ascii_hexdigit).take(8).collect()
+    log_id.chars().filter(char::is_ascii_hexdigit).take(LOG_DIGITS).collect()
 }
 
 /// Final name of the `number`-th file of a commit, which ends in `ending`. It carries the log id, so that a new log over old
@@ -142,6 +145,23 @@ pub fn final_version(path: &str, log_id: &str) -> Option<u64> {
     let mut parts = name.rsplitn(4, '-');
     let (_number, version, written_by) = (parts.next()?.parse::<u64>().ok()?, parts.next()?, parts.next()?);
     if written_by == short(log_id) { version.parse().ok() } else { None }
+}
+
+/// Digits of the number of an attempt in the name of a file.
+const ATTEMPT_DIGITS: usize = 16;
+
+/// Whether the name of a file says that it was written for a version of a Delta table, decided or not:
+/// `<name>-<attempt>-<log>-<version>-<number>.parquet`.
+pub fn is_of_attempt(path: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_number = |text: Option<&str>| text.is_some_and(|text| text.parse::<u64>().is_ok());
+    let Some(stem) = path.rsplit('/').next().and_then(|name| name.strip_suffix(".parquet")) else { return false };
+    let mut parts = stem.rsplitn(5, '-');
+    is_number(parts.next())
+        && is_number(parts.next())
+        && parts.next().is_some_and(|log| log.len() == LOG_DIGITS && is_hex(log))
+        && parts.next().is_some_and(|attempt| attempt.len() >= ATTEMPT_DIGITS && is_hex(attempt))
+        && parts.next().is_some()
 }
 
 /// Number in the name of a file that a commit wrote.
@@ -254,6 +274,21 @@ mod tests {
         assert_eq!(aside, format!("_dataplatform/rewound/0f8fad5b-20/{path}.rewound"));
         assert!(!is_visible(&aside) && !is_visible("_staging/1/x.parquet") && is_visible(&path));
         assert_eq!(final_version(&aside, log), None);
+    }
+
+    #[test]
+    fn the_name_of_a_file_of_a_delta_table_says_that_it_is_one() {
+        let log = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        let of_attempt = final_file("a-job-7-00000000000000a1", log, 17, 2, PARQUET);
+        assert!(is_of_attempt(&format!("date=2026-01-01/{of_attempt}")));
+        for other in [
+            final_file("a-job-7", log, 17, 2, PARQUET),
+            final_file("00000000000000a1", log, 17, 2, PARQUET),
+            "daily-20260217.parquet".to_owned(),
+            "part-00000-0f8fad5b-d9cb-469f-a165-70867728950e-c000.snappy.parquet".to_owned(),
+        ] {
+            assert!(!is_of_attempt(&other), "{other}");
+        }
     }
 
     #[test]

@@ -140,6 +140,75 @@ fn wrong_folders() -> Vec<Wrong> {
     ]
 }
 
+/// A run of a batch job that reads nothing before its output is looked at.
+fn hourly(scene: &Scene<'_>) -> RunnerCommand {
+    scene.command(&["run", "hourly-aggregates", "--from", "2026-02-16T14:00:00Z", "--to", "2026-02-16T15:00:00Z"])
+}
+
+fn wrong_tables() -> Vec<Wrong> {
+    const VERSION: &str = "_delta_log/00000000000000000000.json";
+    const FILE: &str = "part-00000-c000.snappy.parquet";
+    vec![
+        wrong(
+            "files where a Delta table is",
+            After::Nothing,
+            |scene| {
+                a_file_at(&scene.output().join(VERSION))?;
+                Ok(scene.job())
+            },
+            CHANGE,
+            &["outputs/events_aggregated_realtime is a Delta table", "set format: delta, or choose another folder"],
+        ),
+        wrong(
+            "dead letters where a Delta table is",
+            After::Nothing,
+            |scene| {
+                a_file_at(&scene.folders.outputs().join("letters").join(VERSION))?;
+                Ok(scene.changed(&["spec.badRecords.path=letters"]))
+            },
+            CHANGE,
+            &["outputs/letters is a Delta table", "badRecords.path"],
+        ),
+        wrong(
+            "a Delta table where files are",
+            After::Nothing,
+            |scene| {
+                a_file_at(&scene.output().join("date=2026-01-01").join(FILE))?;
+                Ok(scene.changed(&["spec.sink.format=delta"]))
+            },
+            CHANGE,
+            &["has files that are of no Delta table (date=2026-01-01/part-00000", "CONVERT TO DELTA"],
+        ),
+        wrong(
+            "a Delta table where the job itself wrote files",
+            After::GoodRun,
+            |scene| Ok(scene.changed(&["spec.sink.format=delta"])),
+            CHANGE,
+            &["events_aggregated_realtime has files that are of no Delta table", "choose another sink.path"],
+        ),
+        wrong(
+            "files of a batch job where a Delta table is",
+            After::Nothing,
+            |scene| {
+                a_file_at(&scene.folders.outputs().join("hourly_aggregates").join(VERSION))?;
+                Ok(hourly(scene))
+            },
+            CHANGE,
+            &["outputs/hourly_aggregates is a Delta table", "set format: delta, or choose another folder"],
+        ),
+        wrong(
+            "a Delta table of a batch job where files are",
+            After::Nothing,
+            |scene| {
+                a_file_at(&scene.folders.outputs().join("hourly_aggregates").join(FILE))?;
+                Ok(hourly(scene).arg("--set").arg("spec.sink.format=delta"))
+            },
+            CHANGE,
+            &["hourly_aggregates has files that are of no Delta table (part-00000", "CONVERT TO DELTA"],
+        ),
+    ]
+}
+
 fn wrong_checkpoints() -> Vec<Wrong> {
     vec![
         wrong(
@@ -368,10 +437,11 @@ fn events(name: &str) -> anyhow::Result<Stream> {
 fn a_wrong_place_or_a_wrong_change_ends_in_one_message() -> anyhow::Result<()> {
     let _broker = needs_broker!();
     let stream = events("wrong-places")?;
-    let cases: Vec<_> = [wrong_folders(), wrong_checkpoints(), wrong_topics()].into_iter().flatten().collect();
+    let cases: Vec<_> =
+        [wrong_folders(), wrong_tables(), wrong_checkpoints(), wrong_topics()].into_iter().flatten().collect();
     let ran = run_all(&cases, |wrong| wrong.name, |wrong| run(&stream, wrong))?;
     println!("{ran} wrong places and changes were refused");
-    assert!(ran >= 25, "only {ran} cases ran");
+    assert!(ran >= 31, "only {ran} cases ran");
     Ok(())
 }
 

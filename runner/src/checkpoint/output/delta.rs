@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::output::files::{Files, is_as_written, lower_progress};
-use crate::checkpoint::output::{Decided, Listed, Output, SharedOutput, Sweep};
+use crate::checkpoint::output::{Decided, Listed, Output, SharedOutput, Sweep, kind};
 use crate::checkpoint::owner::{Claim, Owned, Owner};
 use crate::checkpoint::progress::Progress;
 use crate::checkpoint::record::{FileCommit, OutputCommit};
@@ -248,6 +248,10 @@ impl Output for DeltaTable {
 
     async fn probe(&self) -> Result<(), StoreError> {
         self.beside.probe().await
+    }
+
+    async fn check_kind(&self) -> Result<(), StoreError> {
+        kind::refuse_files(self.store()).await
     }
 
     async fn check_columns(&self, columns: &Columns) -> Result<(), StoreError> {

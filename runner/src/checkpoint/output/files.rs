@@ -9,7 +9,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::checkpoint::decide::{self, PublishDecision};
 use crate::checkpoint::log::LogError;
-use crate::checkpoint::output::{Decided, Output, SharedOutput, Sweep};
+use crate::checkpoint::output::{Decided, Output, SharedOutput, Sweep, kind};
 use crate::checkpoint::owner::{self, Claim, Owned, Owner};
 use crate::checkpoint::progress::{Progress, progress_beside, read_progress, write_progress};
 use crate::checkpoint::record::{FileCommit, OutputCommit};
@@ -68,6 +68,10 @@ impl Output for Files {
 
     async fn probe(&self) -> Result<(), StoreError> {
         self.store.probe().await
+    }
+
+    async fn check_kind(&self) -> Result<(), StoreError> {
+        kind::refuse_delta(&self.store).await
     }
 
     async fn is_empty(&self) -> Result<bool, StoreError> {

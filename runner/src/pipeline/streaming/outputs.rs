@@ -18,6 +18,14 @@ pub(super) fn check_places(settings: &StreamingSettings, access: &LogAccess) -> 
     places::refuse_overlaps(&all)
 }
 
+/// No output lies where a table of another kind does.
+pub(super) async fn check_kinds(settings: &StreamingSettings, access: &LogAccess) -> Result<(), JobError> {
+    for root in settings.plan.outputs.values() {
+        (access.open_output)(root)?.check_kind().await?;
+    }
+    Ok(())
+}
+
 /// Whether every output is free for a job that has no log yet.
 pub(super) async fn check_free(settings: &StreamingSettings, access: &LogAccess) -> Result<(), JobError> {
     if settings.new_log {

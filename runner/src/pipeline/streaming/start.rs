@@ -84,6 +84,7 @@ impl<'a> Session<'a> {
         let StreamingJob { settings, environment, .. } = job;
         let (settings, environment): (&StreamingSettings, &Environment) = (settings, environment);
         outputs::check_places(settings, &access)?;
+        outputs::check_kinds(settings, &access).await?;
         let mut recovered = read::read(&access.store).await?;
         if !environment.faults.guard(Guard::RecordZero) {
             recovered = forget_start(&access, recovered).await?;
