@@ -11,7 +11,8 @@
     delta.py same TABLE FOLDER [BUT]  that a folder of Parquet files in directories has the same rows, but for columns BUT
     delta.py check TABLE              that statistics hold for the rows of each file: {"files": N, "wrong": [...]}
 
-Prints one JSON object; ends with 1 if something is wrong.
+TABLE is a folder, or an URL in a bucket, which the variables AWS_* say how to reach. Prints one JSON object; ends with 1 if
+something is wrong.
 """
 
 import argparse
@@ -40,12 +41,20 @@ def in_order(rows):
     return sorted(rows, key=lambda row: json.dumps(row, sort_keys=True, default=str))
 
 
+# None for a folder.
+STORE = {name: value for name, value in os.environ.items() if name.startswith("AWS_")} or None
+
+
+def opened(path):
+    return deltalake.DeltaTable(path, storage_options=STORE)
+
+
 def by_deltalake(path):
-    return deltalake.DeltaTable(path).to_pyarrow_table()
+    return opened(path).to_pyarrow_table()
 
 
 def by_polars(path):
-    return polars.read_delta(path).to_arrow()
+    return polars.read_delta(path, storage_options=STORE).to_arrow()
 
 
 def read(args):
@@ -54,7 +63,7 @@ def read(args):
     if found != other:
         pairs = [(one, two) for one, two in zip(found, other) if one != two][:3]
         return {"deltalake": len(found), "polars": len(other), "differ": pairs}, False
-    table = deltalake.DeltaTable(args.table)
+    table = opened(args.table)
     types = {field.name: str(field.type) for field in by_deltalake(args.table).schema}
     return {"rows": found, "version": table.version(), "types": types}, True
 
@@ -81,7 +90,7 @@ def watch(args):
         if os.getppid() != parent:
             sys.exit(1)
         # Between two versions a table is whole: any error counts, but for one that is not there yet.
-        if deltalake.DeltaTable.is_deltatable(args.table):
+        if deltalake.DeltaTable.is_deltatable(args.table, storage_options=STORE):
             try:
                 keys = by_deltalake(args.table).column(args.key).to_pylist()
                 duplicates = max(duplicates, len(keys) - len(set(keys)))
@@ -104,27 +113,29 @@ def typed(rows):
 
 
 def append(args):
-    deltalake.write_deltalake(args.table, typed(args.rows), mode="append", schema_mode="merge")
+    deltalake.write_deltalake(args.table, typed(args.rows), mode="append", schema_mode="merge", storage_options=STORE)
     return {}, True
 
 
 def overwrite(args):
-    deltalake.write_deltalake(args.table, typed(args.rows), mode="overwrite", schema_mode="overwrite")
+    deltalake.write_deltalake(
+        args.table, typed(args.rows), mode="overwrite", schema_mode="overwrite", storage_options=STORE
+    )
     return {}, True
 
 
 def optimize(args):
-    return deltalake.DeltaTable(args.table).optimize.compact(), True
+    return opened(args.table).optimize.compact(), True
 
 
 def vacuum(args):
-    table = deltalake.DeltaTable(args.table)
+    table = opened(args.table)
     removed = table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
     return {"removed": len(removed)}, True
 
 
 def delete(args):
-    return deltalake.DeltaTable(args.table).delete(args.predicate), True
+    return opened(args.table).delete(args.predicate), True
 
 
 def value_of(text, sample):

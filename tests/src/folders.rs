@@ -14,6 +14,8 @@ use crate::s3::Bucket;
 pub struct JobFolders {
     root: Option<TempDir>,
     bucket: Option<Bucket>,
+    /// The same, past every proxy.
+    direct: Option<Bucket>,
 }
 
 impl JobFolders {
@@ -34,7 +36,7 @@ impl JobFolders {
     }
 
     fn below(root: TempDir, bucket: Option<Bucket>) -> anyhow::Result<Self> {
-        let folders = Self { root: Some(root), bucket };
+        let folders = Self { root: Some(root), direct: bucket.clone(), bucket };
         std::fs::create_dir(folders.outputs()).context("make the outputs folder")?;
         std::fs::create_dir(folders.checkpoints()).context("make the checkpoints folder")?;
         Ok(folders)
@@ -50,6 +52,12 @@ impl JobFolders {
     #[must_use]
     pub fn bucket(&self) -> Option<&Bucket> {
         self.bucket.as_ref()
+    }
+
+    /// The bucket as other programs reach it, whatever the job is told.
+    #[must_use]
+    pub fn bucket_of_readers(&self) -> Option<&Bucket> {
+        self.direct.as_ref()
     }
 
     /// Lets the job reach its bucket at another address: that of a proxy.

@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::s3::Bucket;
 use crate::{Broker, environment, folders, wait_for};
 
 /// What a reader printed, and whether it was content.
@@ -39,7 +40,19 @@ impl Reading {
 /// # Errors
 /// When it does not end with a report (JSON on standard output); the message has what it wrote instead.
 pub fn python_reader<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Reading> {
-    let child = start(name, arguments)?;
+    python_reader_in(None, name, arguments)
+}
+
+/// The same with what it needs to reach a bucket.
+///
+/// # Errors
+/// As [`python_reader`].
+pub fn python_reader_in<S: AsRef<OsStr>>(
+    bucket: Option<&Bucket>,
+    name: &str,
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Reading> {
+    let child = start(bucket, name, arguments)?;
     finish(name, child)
 }
 
@@ -139,7 +152,7 @@ impl Watcher {
         if let Some(key) = &key {
             arguments.extend([OsStr::new("--key"), OsStr::new(key)]);
         }
-        let child = Some(start("watch.py", arguments)?);
+        let child = Some(start(None, "watch.py", arguments)?);
         Ok(Self { child, folder })
     }
 
@@ -187,16 +200,16 @@ pub struct DeltaWatcher {
 }
 
 impl DeltaWatcher {
-    /// Starts to read a table, whose rows are known by a column.
+    /// Starts to read a table, whose rows are known by a column: a folder, or an URL in a bucket.
     ///
     /// # Errors
     /// When the reader cannot be started.
-    pub fn start(table: &Path, key: &str) -> anyhow::Result<Self> {
+    pub fn start(bucket: Option<&Bucket>, table: &OsStr, key: &str) -> anyhow::Result<Self> {
         let folder = folders::temporary("watch-")?;
         let (until, progress) = (folder.path().join("until"), folder.path().join("progress"));
         let words = ["watch", "--key", key, "--until"].map(OsStr::new);
-        let places = [until.as_os_str(), OsStr::new("--progress"), progress.as_os_str(), table.as_os_str()];
-        let child = Some(start("delta.py", words.into_iter().chain(places))?);
+        let places = [until.as_os_str(), OsStr::new("--progress"), progress.as_os_str(), table];
+        let child = Some(start(bucket, "delta.py", words.into_iter().chain(places))?);
         Ok(Self { child, folder })
     }
 
@@ -220,13 +233,18 @@ impl Drop for DeltaWatcher {
     }
 }
 
-fn start<S: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Child> {
+fn start<S: AsRef<OsStr>>(
+    bucket: Option<&Bucket>,
+    name: &str,
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Child> {
     let python = environment::python().context("no Python for the readers; `make test` makes one")?;
     let script: PathBuf = environment::tests_folder().join("readers").join(name);
     Command::new(python)
         .arg(script)
         .args(arguments)
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .envs(bucket.map(Bucket::variables).into_iter().flatten())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

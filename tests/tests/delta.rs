@@ -1,11 +1,15 @@
 //! Delta tables as outputs, on a real broker: killed at every step, read in a loop, and written by others in between.
 
-use std::ffi::OsStr;
+mod bucket;
+
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use data_platform_runner::faults::Step;
-use data_platform_tests::readers::DeltaWatcher;
+use data_platform_runner::random::Random;
+use data_platform_tests::readers::{DeltaWatcher, python_reader_in};
 use data_platform_tests::{Broker, Ended, Runner, environment, needs_broker, python_reader};
 use serde_json::{Value, json};
 
@@ -26,6 +30,9 @@ const SEAMS: [Step; 8] = [
     Step::CollectStaging,
 ];
 
+/// Steps that only a disk has.
+const OF_A_DISK: [Step; 2] = [Step::LinkRecord, Step::SyncLog];
+
 fn numbers(broker: Broker, name: &str) -> anyhow::Result<Numbers> {
     let mut job = Numbers::new(broker, name, 1)?;
     job.set("/sink", json!({"format": "delta", "path": NAME, "partitionBy": ["partition"]}));
@@ -33,15 +40,25 @@ fn numbers(broker: Broker, name: &str) -> anyhow::Result<Numbers> {
     Ok(job)
 }
 
-fn table(job: &Numbers) -> PathBuf {
+/// The table as files.
+fn folder(job: &Numbers) -> PathBuf {
     job.folders.outputs().join(NAME)
+}
+
+/// The table as other programs name it.
+fn table(job: &Numbers) -> OsString {
+    match job.folders.bucket() {
+        Some(bucket) => bucket.url(&format!("outputs/{NAME}")).into(),
+        None => folder(job).into(),
+    }
 }
 
 /// What another program does with the table, or finds in it.
 fn delta(job: &Numbers, what: &str, more: &[&str]) -> anyhow::Result<Value> {
     let table = table(job);
     let arguments = [OsStr::new(what), table.as_os_str()].into_iter().chain(more.iter().map(OsStr::new));
-    python_reader("delta.py", arguments)?.expect_success().with_context(|| format!("{what} {more:?}"))
+    let found = python_reader_in(job.folders.bucket_of_readers(), "delta.py", arguments)?;
+    found.expect_success().with_context(|| format!("{what} {more:?}"))
 }
 
 /// The numbers that other readers find, ascending.
@@ -53,14 +70,28 @@ fn read(job: &Numbers) -> anyhow::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-#[test]
-fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> anyhow::Result<()> {
-    let job = numbers(needs_broker!(), "delta-kill")?;
-    let watcher = DeltaWatcher::start(&table(&job), "n")?;
+fn watch(job: &Numbers) -> anyhow::Result<DeltaWatcher> {
+    DeltaWatcher::start(job.folders.bucket_of_readers(), &table(job), "n")
+}
+
+/// That every number up to this one is there once, whoever reads the table, and that its log says what its files hold.
+fn check_exact(job: &Numbers, produced: u64) -> anyhow::Result<()> {
+    let expected: Vec<_> = (0..produced).collect();
+    ensure!(read(job)? == expected, "as other readers see it");
+    ensure!(job.numbers()? == expected, "as query reads it");
+    let folder = folder(job);
+    python_reader("delta.py", [OsStr::new("check"), folder.as_os_str()])?.expect_success()?;
+    job.audit()
+}
+
+/// Kills the job before and after each of these steps, while another reader reads.
+fn kill_at_steps(job: &Numbers, steps: &[Step]) -> anyhow::Result<()> {
+    let watcher = watch(job)?;
     let log = job.folders.root().join("faults.log");
-    let steps: &[Step] = if environment::rounds(0, 1) == 1 { &Step::ALL } else { &SEAMS };
+    let is_here = |step: &&Step| job.folders.bucket().is_none() || !OF_A_DISK.contains(step);
+    let steps: Vec<_> = if environment::is_soak() { &Step::ALL } else { steps }.iter().filter(is_here).collect();
     let (mut produced, mut kills) = (0_u64, 0);
-    for step in steps {
+    for step in &steps {
         for moment in ["before", "after"] {
             job.produce(0, produced..produced + 250)?;
             produced += 250;
@@ -73,13 +104,43 @@ fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> 
     }
     job.drain()?;
     let watched = watcher.finish()?.expect_success()?;
-    ensure!(kills >= SEAMS.len() * 2, "only {kills} kills");
-    ensure!(read(&job)? == (0..produced).collect::<Vec<_>>(), "{kills} kills");
-    ensure!(job.numbers()? == (0..produced).collect::<Vec<_>>(), "as query reads it");
-    delta(&job, "check", &[])?;
-    job.audit()?;
+    let expected = if environment::is_soak() { SEAMS.len() * 2 - 4 } else { steps.len() * 2 };
+    ensure!(kills >= expected, "only {kills} kills");
+    check_exact(job, produced).with_context(|| format!("{kills} kills"))?;
     println!("{kills} kills, {watched}");
     Ok(())
+}
+
+/// Kills the job at moments that nobody chose, while records come and another reader reads.
+fn kill_at_random(mut job: Numbers, rounds: u32) -> anyhow::Result<()> {
+    let mut random = Random::new(environment::seed());
+    job.set("/kafka/maxOffsetsPerTrigger", json!(50));
+    let watcher = watch(&job)?;
+    let mut produced = 0;
+    for _ in 0..rounds {
+        job.produce(0, produced..produced + 400)?;
+        produced += 400;
+        let mut runner = job.job()?.env("DATA_PLATFORM_RECORDS_PER_BASE", "10").start()?;
+        // Not a wait for something: the moment of the kill is what is random.
+        let moment = Duration::from_millis(20 + random.below(900));
+        ensure!(runner.wait(moment).is_err(), "it ended by itself: {}", runner.last_lines());
+        runner.kill()?;
+    }
+    job.drain()?;
+    let watched = watcher.finish()?.expect_success()?;
+    check_exact(&job, produced)?;
+    println!("{rounds} random kills, {watched}");
+    Ok(())
+}
+
+#[test]
+fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> anyhow::Result<()> {
+    kill_at_steps(&numbers(needs_broker!(), "delta-kill")?, &SEAMS)
+}
+
+#[test]
+fn random_kills_change_nothing() -> anyhow::Result<()> {
+    kill_at_random(numbers(needs_broker!(), "delta-random")?, environment::rounds(4, 100))
 }
 
 #[test]

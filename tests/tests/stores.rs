@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::events::TIMEOUT;
 use crate::sources::numbers::{NAME, Numbers, status, stop};
 
+/// Of so many requests one is spoiled in `make test`.
+const SAMPLED: usize = 11;
+
 /// A job over a topic, whose folders are in a bucket behind a proxy.
 fn behind_proxy(broker: Broker, s3: &S3, name: &str) -> anyhow::Result<(Numbers, FaultProxy)> {
     let mut job = Numbers::new(broker, name, 1)?;
@@ -23,33 +26,51 @@ fn behind_proxy(broker: Broker, s3: &S3, name: &str) -> anyhow::Result<(Numbers,
 #[test]
 fn every_request_may_fail_once_in_every_way() -> anyhow::Result<()> {
     let (broker, s3) = (needs_broker!(), needs_s3!());
-    let (mut job, proxy) = behind_proxy(broker, &s3, "s3-faults")?;
+    every_request_may_fail(Numbers::new(broker, "s3-faults", 1)?, &s3, |job| {
+        let found = job.numbers()?;
+        ensure!(found == (0..300).collect::<Vec<_>>(), "{} rows", found.len());
+        job.audit()
+    })
+}
+
+/// Runs a job of 300 numbers again and again, each time in a new bucket and with another request that fails. `check` says
+/// whether the numbers are there once each.
+pub(crate) fn every_request_may_fail(
+    mut job: Numbers,
+    s3: &S3,
+    check: impl Fn(&Numbers) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let proxy = FaultProxy::start(s3.address())?;
+    let anew = |job: &mut Numbers| -> anyhow::Result<()> {
+        job.folders = s3.folders()?;
+        job.folders.reach_at(proxy.endpoint());
+        Ok(())
+    };
+    anew(&mut job)?;
     job.set("/kafka/maxOffsetsPerTrigger", json!(150));
     job.produce(0, 0..300)?;
     job.drain()?;
     let requests = proxy.requests();
-    ensure!(job.numbers()? == (0..300).collect::<Vec<_>>());
+    check(&job)?;
     println!("{} requests of a run of two commits, start and end included", requests.len());
     // Every request with every fault in `make soak`, and a sample of both here.
     let (mut happened, mut runs) = (0, 0);
     for number in 1..=requests.len() {
         let faults = match environment::is_soak() {
-            false if number % 11 != 0 => continue,
-            false => vec![Fault::ALL[number / 11 % Fault::ALL.len()]],
+            false if number % SAMPLED != 0 => continue,
+            false => vec![Fault::ALL[number / SAMPLED % Fault::ALL.len()]],
             true => Fault::ALL.to_vec(),
         };
         for fault in faults {
-            job.folders = s3.folders()?;
-            job.folders.reach_at(proxy.endpoint());
+            anew(&mut job)?;
             runs += 1;
             let before = proxy.happened();
             proxy.spoil(number, fault);
-            job.drain().with_context(|| format!("{fault:?} of request {number}, {}", requests[number - 1]))?;
+            let said = || format!("{fault:?} of request {number}, {}", requests[number - 1]);
+            job.drain().with_context(said)?;
             // One request more or less: names of objects are random, and so is who is first of two at once.
             happened += proxy.happened() - before;
-            let found = job.numbers()?;
-            ensure!(found == (0..300).collect::<Vec<_>>(), "{fault:?} of request {number}: {} rows", found.len());
-            job.audit()?;
+            check(&job).with_context(said)?;
         }
     }
     println!("{happened} requests were spoiled in {runs} runs, and every run was exact");
