@@ -347,9 +347,7 @@ fn load_manifest(file: &str, mut manifest: Manifest, source: &JobSource) -> Resu
             let expanded = expand_parameters(&job.spec, &job.spec.parameters, &source.parameters);
             job.spec = expanded.map_err(|problems| located(&manifest, problems))?;
             // Values of the command line are in place now, and nobody has looked at them.
-            let mut problems = supported::check(&job.spec);
-            problems.extend(validate(&job.spec).into_iter().filter(Problem::is_error));
-            let problems = located(&manifest, problems);
+            let problems = located(&manifest, validate(&job.spec).into_iter().filter(Problem::is_error).collect());
             let loaded = LoadedJob { file, manifest, job: *job, warnings };
             if problems.is_empty() { Ok(Loaded::Streaming(Box::new(loaded))) } else { Err(problems) }
         }

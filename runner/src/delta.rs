@@ -274,6 +274,11 @@ fn damaged(root: &str, problem: impl Into<String>) -> DeltaError {
     DeltaError::Damaged { root: root.to_owned(), problem: problem.into() }
 }
 
+/// Whether a name in the folder of the log is that of a version or of a checkpoint.
+pub fn is_of_log(name: &str) -> bool {
+    LogFiles::is_part(&format!("{LOG}/{name}"))
+}
+
 /// Path of the object of a version.
 pub fn version_path(version: u64) -> String {
     format!("{LOG}/{version:020}.json")

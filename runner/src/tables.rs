@@ -41,7 +41,7 @@ use datafusion::common::{ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::error::Result;
 
 pub(crate) use self::csv::CsvFile;
-pub(crate) use self::delta::is_delta;
+pub(crate) use self::delta::{delta_files, is_delta};
 pub(crate) use self::format::{FileFormat, Formats, Kind, Packing};
 pub(crate) use self::listing::{KnownRows, ListedFile, TableFiles, children, is_table, list, partition_of};
 pub(crate) use self::ndjson::NdjsonFile;

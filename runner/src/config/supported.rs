@@ -4,7 +4,6 @@ use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkFormat;
-use data_platform_crds::source::ReferenceFormat;
 use data_platform_crds::streaming_job::StreamingJobSpec;
 
 fn spec() -> FieldPath {
@@ -21,19 +20,6 @@ pub fn is_about(problem: &Problem) -> bool {
 
 fn not_yet(path: FieldPath, what: &str, instead: &str) -> Problem {
     Problem::error(path, format!("{what} {LATER}"), instead)
-}
-
-/// Problems of a job that is valid but cannot run yet.
-pub fn check(job: &StreamingJobSpec) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut refuse = |path, what: &str, instead: &str| problems.push(not_yet(path, what, instead));
-    for (index, reference) in job.references.iter().enumerate() {
-        if reference.format == ReferenceFormat::Delta {
-            let place = spec().field("references").index(index).field("format");
-            refuse(place, "format delta", "use format: parquet, csv or ndjson");
-        }
-    }
-    problems
 }
 
 fn for_the_operator(field: &str, what: &str, instead: &str) -> Problem {
@@ -99,9 +85,8 @@ mod tests {
             job[key] = value.clone();
         }
         let job = serde_json::from_value(job).unwrap();
-        check(&job)
+        check_beside_others(&job)
             .iter()
-            .chain(&check_beside_others(&job))
             .chain(&check_waits(&job))
             .map(|problem| format!("{}: {}", problem.path, problem.message))
             .collect()
@@ -111,22 +96,6 @@ mod tests {
     fn what_cannot_run_yet_is_named_with_its_field() {
         use serde_json::json;
         assert!(problems(json!({})).is_empty());
-        assert!(problems(json!({"sink": {"format": "delta", "path": "p"}})).is_empty());
-        let references = json!([
-            {"name": "r", "format": "csv", "path": "p"}, {"name": "t", "format": "delta", "path": "s3://b/p"},
-        ]);
-        assert_eq!(
-            problems(json!({"references": references})),
-            ["spec.references[1].format: format delta comes in a later version"]
-        );
-        let outputs = json!([
-            {"name": "a", "query": "SELECT a FROM s", "sink": {"path": "a"}},
-            {"name": "b", "query": "SELECT a FROM s", "sink": {"format": "delta", "path": "s3://b/t"}},
-        ]);
-        let named = problems(json!({"query": null, "sink": null, "outputs": outputs}));
-        assert_eq!(named, Vec::<String>::new());
-        assert!(problems(json!({"sink": {"path": "s3://b/t"}, "badRecords": {"path": "gs://b/t"}})).is_empty());
-        assert!(problems(json!({"sink": {"path": "file:///data/t"}})).is_empty());
         for ignored in [json!({"suspend": true}), json!({"replicas": 0}), json!({"logLevel": "debug"})] {
             assert_eq!(problems(ignored.clone()).len(), 1, "{ignored}");
         }

@@ -188,9 +188,10 @@ impl From<ReferenceError> for JobError {
         let (message, cure) = (error.to_string(), error.cure());
         match error {
             ReferenceError::Missing { .. } => Self::user(Reason::ReferenceMissing, message, cure),
-            ReferenceError::Unreadable { .. } | ReferenceError::Columns { .. } | ReferenceError::Value { .. } => {
-                Self::user(Reason::ReferenceUnusable, message, cure)
-            }
+            ReferenceError::Unreadable { .. }
+            | ReferenceError::Delta { .. }
+            | ReferenceError::Columns { .. }
+            | ReferenceError::Value { .. } => Self::user(Reason::ReferenceUnusable, message, cure),
             ReferenceError::TooLarge { .. } => Self::user(Reason::ReferenceTooLarge, message, cure),
             ReferenceError::Changing { .. } => Self::passing(Reason::ReferenceUnusable, message, cure),
         }

@@ -22,9 +22,10 @@ use crate::source::decode::arrow_type;
 use crate::storage::checksum::xxh3_hex;
 use crate::storage::location::Location;
 use crate::tables::schema::TableSchema;
-use crate::tables::{FileAt, FileFormat, Formats, Kind, Packing, Place, list, store_error};
+use crate::tables::{FileAt, FileFormat, Formats, Kind, ListedFile, Packing, Place, is_delta, list, store_error};
 
 mod csv;
+mod delta;
 mod ndjson;
 mod parquet;
 
@@ -45,7 +46,8 @@ pub struct ReferenceFiles {
     pub columns: Vec<ReferenceColumnSpec>,
 }
 
-/// What can be seen of files without reading them.
+/// What can be seen of files without reading them. Of a Delta table it is the object of its newest version: what the table
+/// has changes with that, and its files never do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen(Vec<SeenFile>);
 
@@ -91,6 +93,11 @@ impl SeenFile {
     fn packing(&self) -> Packing {
         FileFormat::of(&self.at.name()).unwrap_or_default().packing
     }
+
+    fn listed(&self) -> ListedFile {
+        let format = FileFormat::of(&self.at.name()).unwrap_or_default();
+        ListedFile { at: self.at.clone(), format, bytes: Some(self.bytes), values: Vec::new(), known: None }
+    }
 }
 
 /// A version of a reference.
@@ -110,14 +117,14 @@ pub struct LoadedReference {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
     /// Nothing is there.
-    #[error("the reference {name} is not there: {path} has no {what} files")]
+    #[error("the reference {name} is not there: {path} has no {what}")]
     Missing {
         /// Name of the reference.
         name: String,
         /// Where it was looked for.
         path: String,
-        /// Format of the files.
-        what: &'static str,
+        /// What it should have.
+        what: String,
     },
     /// A file cannot be read, or holds something else.
     #[error("the reference {name} cannot be read: {detail}")]
@@ -125,6 +132,14 @@ pub enum ReferenceError {
         /// Name of the reference.
         name: String,
         /// What is wrong with which file.
+        detail: String,
+    },
+    /// A Delta table cannot be read, or a folder is one although it is declared as files.
+    #[error("the reference {name} cannot be read: {detail}")]
+    Delta {
+        /// Name of the reference.
+        name: String,
+        /// What is wrong, and what to do about it.
         detail: String,
     },
     /// A column is missing that the query was planned with.
@@ -169,6 +184,7 @@ impl ReferenceError {
             Self::Unreadable { .. } => {
                 "replace the file by a whole one of this format; it is read again when it changes"
             }
+            Self::Delta { .. } => "do what is said; a Delta table is read again when it has a new version",
             Self::Columns { .. } => {
                 "every file needs the column: add it, or leave it out of the query and of spec.references[].columns"
             }
@@ -187,15 +203,48 @@ impl ReferenceFiles {
     /// # Errors
     /// [`ReferenceError::Missing`] if there is none.
     pub fn look(&self) -> Result<Seen, ReferenceError> {
-        let place = Place::of(&self.location).map_err(|error| self.unreadable(error))?;
-        let listed = list(&place, Formats::only(self.kind()));
-        let listed = listed.map_err(|error| self.unreadable(in_words(&error)))?;
-        let seen: Vec<_> = listed.into_iter().filter_map(|file| SeenFile::of(file.at)).collect();
+        let place = self.place()?;
+        let found = match self.format {
+            ReferenceFormat::Delta => delta::newest(&place).map(|newest| newest.into_iter().collect()),
+            _ => list(&place, Formats::only(self.kind())).map(|files| files.into_iter().map(|file| file.at).collect()),
+        };
+        let found: Vec<_> = found.map_err(|error| self.unreadable(in_words(&error)))?;
+        let seen: Vec<_> = found.into_iter().filter_map(SeenFile::of).collect();
         if seen.is_empty() {
-            let what = self.kind().word();
-            return Err(ReferenceError::Missing { name: self.name.clone(), path: place.to_string(), what });
+            return Err(self.missing(&place));
         }
         Ok(Seen(seen))
+    }
+
+    fn place(&self) -> Result<Place, ReferenceError> {
+        Place::of(&self.location).map_err(|error| self.unreadable(error))
+    }
+
+    fn missing(&self, place: &Place) -> ReferenceError {
+        let what = match self.format {
+            ReferenceFormat::Delta => "version of a Delta table".to_owned(),
+            _ => format!("{} files", self.kind().word()),
+        };
+        ReferenceError::Missing { name: self.name.clone(), path: place.to_string(), what }
+    }
+
+    /// The columns and files of a Delta table.
+    fn delta_table(&self) -> Result<(SchemaRef, Vec<ListedFile>), ReferenceError> {
+        let place = self.place()?;
+        let detail = |error| ReferenceError::Delta { name: self.name.clone(), detail: in_words(&error) };
+        delta::table(&place).map_err(detail)?.ok_or_else(|| self.missing(&place))
+    }
+
+    /// Files lie in the folder of a Delta table that it no longer has, or never had.
+    fn refuse_delta(&self) -> Result<(), ReferenceError> {
+        let place = self.place()?;
+        if self.format != ReferenceFormat::Delta && is_delta(&place).map_err(|error| self.unreadable(error))? {
+            let detail = format!(
+                "{place} is a Delta table, and files lie there that it no longer has: set format: delta in spec.references[]"
+            );
+            return Err(ReferenceError::Delta { name: self.name.clone(), detail });
+        }
+        Ok(())
     }
 
     /// The columns of NDJSON: those that are declared, or that the job told which wrote it.
@@ -205,7 +254,7 @@ impl ReferenceFiles {
         let told = match self.columns.is_empty() {
             false => declared,
             true => {
-                let place = Place::of(&self.location).map_err(|error| error.to_string())?;
+                let place = self.place().map_err(|error| error.to_string())?;
                 let told = TableSchema::of_place(&place).map_err(|error| error.to_string())?;
                 told.ok_or("nobody says which columns its objects have: declare them in spec.references[].columns")?
             }
@@ -235,7 +284,9 @@ impl ReferenceFiles {
                 return Ok(Arc::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>())));
             }
         };
+        self.refuse_delta()?;
         let found = match self.kind() {
+            Kind::Parquet if self.format == ReferenceFormat::Delta => Ok(self.delta_table()?.0.as_ref().clone()),
             Kind::Parquet => parquet::columns(seen.0.iter().map(|file| &file.at)),
             Kind::Csv => csv::header(&seen.0[0].at, seen.0[0].packing()),
             Kind::Ndjson => self.keys(),
@@ -273,9 +324,14 @@ impl ReferenceFiles {
     /// See [`ReferenceError`].
     pub fn load(&self, schema: &SchemaRef, bytes_max: u64) -> Result<LoadedReference, ReferenceError> {
         let seen = self.look()?;
+        self.refuse_delta()?;
         let too_large = |bytes| ReferenceError::TooLarge { name: self.name.clone(), bytes, bytes_max };
+        let (columns, files) = match self.format {
+            ReferenceFormat::Delta => self.delta_table()?,
+            _ => (Arc::clone(schema), seen.0.iter().map(SeenFile::listed).collect()),
+        };
         // Compressed or as text: in memory it is hardly ever smaller.
-        let on_disk: u64 = seen.0.iter().map(|file| file.bytes).sum();
+        let on_disk: u64 = files.iter().filter_map(|file| file.bytes).sum();
         if on_disk > bytes_max {
             return Err(too_large(on_disk));
         }
@@ -283,21 +339,24 @@ impl ReferenceFiles {
         hash.write(format!("{schema:?}").as_bytes());
         let folder = self.location.to_string();
         let mut rows = Vec::new();
-        for file in &seen.0 {
+        for file in &files {
             let shown = file.at.to_string();
-            let content = file.at.content().map_err(|error| self.unreadable(error))?;
+            let content = file.at.content().map_err(|error| self.gone(&seen, error))?;
             hash.write(shown.strip_prefix(&folder).unwrap_or(&shown).trim_start_matches('/').as_bytes());
             hash.write(&content);
+            let packing = file.format.packing;
             let batches = match self.kind() {
+                Kind::Parquet if self.format == ReferenceFormat::Delta => delta::rows(file, &shown, content, &columns),
                 Kind::Parquet => parquet::rows(&shown, content),
-                Kind::Csv => csv::rows(&shown, content, file.packing()),
-                Kind::Ndjson => ndjson::rows(&shown, content, file.packing(), schema),
+                Kind::Csv => csv::rows(&shown, content, packing),
+                Kind::Ndjson => ndjson::rows(&shown, content, packing, schema),
             };
             for batch in batches.map_err(|detail| self.unreadable(detail))? {
                 rows.push(self.in_columns(&batch, schema, &shown)?);
             }
         }
-        if self.look()? != seen {
+        // A version of a Delta table is whole, whatever comes behind it.
+        if self.format != ReferenceFormat::Delta && self.look()? != seen {
             return Err(ReferenceError::Changing { name: self.name.clone() });
         }
         let bytes = rows.iter().map(|batch| batch.get_array_memory_size() as u64).sum();
@@ -305,6 +364,14 @@ impl ReferenceFiles {
             return Err(too_large(bytes));
         }
         Ok(LoadedReference { rows: rows.into(), hash: xxh3_hex(hash.finish()), seen, bytes })
+    }
+
+    /// A file that cannot be read may be gone because there is a newer version.
+    fn gone(&self, seen: &Seen, error: impl std::fmt::Display) -> ReferenceError {
+        match self.look() {
+            Ok(now) if now != *seen => ReferenceError::Changing { name: self.name.clone() },
+            _ => self.unreadable(error),
+        }
     }
 
     /// Rows of an earlier version, in the columns of `schema`: what they lack is null.

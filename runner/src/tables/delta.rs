@@ -38,6 +38,11 @@ pub(crate) fn is_delta(place: &Place) -> std::result::Result<bool, StoreError> {
     }
 }
 
+/// The columns and files of a Delta table; `None`: there is no such table.
+pub(crate) fn delta_files(place: &Place) -> Result<Option<TableFiles>> {
+    files(place, None)
+}
+
 /// The files of a Delta table, with a range without those that surely have no row of it; `None`: there is no such table.
 pub(super) fn files(place: &Place, range: Option<&TimeRange>) -> Result<Option<TableFiles>> {
     let external = |error: StoreError| DataFusionError::External(Box::new(error));

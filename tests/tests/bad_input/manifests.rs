@@ -285,10 +285,14 @@ fn later_files() -> Vec<Wrong> {
             &["spec.references[0].path: the reference r is not there", "has no CSV files", "name its columns"],
         ),
         with(
-            "a reference in a format that comes later",
+            "a reference that is a Delta table, and is not there",
             "  trigger:",
             "  references: [{name: r, format: delta, path: p}]\n  trigger:",
-            &["spec.references[0].format: format delta comes in a later version", "use format: parquet, csv or ndjson"],
+            &[
+                "spec.references[0].path: the reference r is not there",
+                "has no version of a Delta table",
+                "name its columns",
+            ],
         ),
         with(
             "a hop window with gaps between",

@@ -198,18 +198,18 @@ fn a_pod_whose_job_is_not_valid_stays_up_and_says_why() -> anyhow::Result<()> {
             "secretsRoot": "/tmp/s",
         })
     };
+    // Valid, and this version cannot do it.
+    let mut later = config("SELECT a FROM s");
+    later["job"]["kind"] = "BatchJob".into();
+    later["job"]["spec"] = serde_json::json!({
+        "interval": "hour", "inputs": [{"name": "s", "path": "s", "timeColumn": "at"}], "query": "SELECT a FROM s",
+        "sink": {"path": "t", "format": "csv"},
+    });
     let path = folder.root().join("job.json");
     let last = folder.root().join("last");
     for (text, reason, part) in [
         (config("SELECT nothing FROM s").to_string(), "InvalidSpec", "nothing"),
-        (
-            config("SELECT a FROM s").to_string().replace(
-                r#"{"path":"t"}"#,
-                r#"{"path":"t"},"references":[{"name":"r","path":"r","format":"delta","columns":[{"name":"b","type":"string"}]}]"#,
-            ),
-            "NotSupported",
-            "delta",
-        ),
+        (later.to_string(), "NotSupported", "format csv"),
         ("{\"configVersion\": 7}".to_owned(), "InvalidSpec", "has version 7"),
     ] {
         std::fs::write(&path, &text)?;

@@ -1,5 +1,7 @@
 //! Reference tables of files in a temporary folder.
 
+mod delta;
+
 use std::fs::File;
 use std::path::Path;
 
