@@ -26,9 +26,9 @@ use crate::quantity::{ByteSize, Period};
         .message("keyColumn is for topics: leave it out, or write format: kafka")
         .field_path(".keyColumn"),
     validation = Rule::new(
-        "!has(self.maintenance) || (self.format == 'parquet' && has(self.partitionBy) && size(self.partitionBy) > 0)"
+        "!has(self.maintenance) || (self.format in ['parquet', 'delta'] && has(self.partitionBy) && size(self.partitionBy) > 0)"
     )
-        .message("maintenance is for Parquet in directories of days: write format: parquet and partitionBy with a date, or leave it out")
+        .message("maintenance is for tables of days: write format: parquet or delta and partitionBy with a date, or leave it out")
         .field_path(".maintenance"),
     validation = Rule::new("!has(self.partitionBy) || self.partitionBy.all(a, self.partitionBy.exists_one(b, a == b))")
         .message("partitionBy names a column twice: name each once")
@@ -61,8 +61,8 @@ pub struct SinkSpec {
     /// Compression of Parquet files.
     #[serde(default)]
     pub compression: Compression,
-    /// Upkeep of the table by the streaming job that writes it: of Parquet in a folder, in directories of days. Nothing is done
-    /// that is not set here.
+    /// Upkeep of the table by the streaming job that writes it: of Delta, and of Parquet in a folder, in directories of days.
+    /// Nothing is done that is not set here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceSpec>,
 }
@@ -71,11 +71,14 @@ pub struct SinkSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MaintenanceSpec {
-    /// Directories of days that ended this long ago get few large files (see `targetFileSize`) for many small ones, while the
-    /// job has nothing to read. From 1h to 10000h.
+    /// Days that ended this long ago get few large files for many small ones, while the job has nothing to read. From 1h to
+    /// 10000h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compact_after: Option<Period>,
-    /// Directories of days that ended this long ago are removed, with their rows. From 24h to 1000000h.
+    /// About how large those files become, 64Ki to 4Gi; without it `targetFileSize` of the sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_file_size: Option<ByteSize>,
+    /// Days that ended this long ago are removed, with their rows. From 24h to 1000000h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<Period>,
 }

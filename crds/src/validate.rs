@@ -303,6 +303,9 @@ impl Validation {
             if let Some(after) = maintenance.compact_after {
                 self.period(&here.field("compactAfter"), after, hours(1), hours(10_000));
             }
+            if let Some(size) = maintenance.target_file_size {
+                self.size(here.field("targetFileSize"), size, FILE_SIZE_MIN, FILE_SIZE_MAX);
+            }
             if let Some(retain) = maintenance.retain {
                 self.period(&here.field("retain"), retain, hours(24), hours(1_000_000));
             }

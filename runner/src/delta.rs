@@ -30,7 +30,7 @@ use serde_json::Value;
 use crate::delta::action::Line;
 use crate::delta::columns::{ColumnRefused, Misfit};
 use crate::delta::protocol::Protocol;
-use crate::delta::replay::{ActiveFile, LogFiles};
+use crate::delta::replay::{ActiveFile, LogFiles, TableFiles};
 use crate::storage::paths::DELTA_LOG as LOG;
 use crate::storage::{Created, SharedStore, StoreError};
 
@@ -146,6 +146,14 @@ impl Head {
     /// When the log is damaged.
     pub fn paths(&self, root: &str) -> Result<(BTreeSet<String>, BTreeSet<String>), DeltaError> {
         replay::known_paths(&self.files).map_err(|problem| damaged(root, problem))
+    }
+
+    /// The files that the table has and had.
+    ///
+    /// # Errors
+    /// When the log is damaged.
+    pub fn files(&self, root: &str) -> Result<TableFiles, DeltaError> {
+        replay::table_files(&self.files).map_err(|problem| damaged(root, problem))
     }
 
     fn apply(&mut self, version: u64, content: &Bytes) -> Result<(), String> {

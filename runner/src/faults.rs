@@ -63,7 +63,8 @@ pub enum Step {
     CollectState,
     /// Staging folders of superseded epochs are removed.
     CollectStaging,
-    /// A folder of a table that was written anew takes the place of the old one. Only where the sink asks for it.
+    /// What was written anew takes the place of the old: a folder, or files in the log of a Delta table. Only where the sink
+    /// asks for it.
     Exchange,
     /// The state is restored from a snapshot.
     Restore,
@@ -73,7 +74,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in the order of a job's life.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Start,
         Self::Own,
         Self::Claim,
@@ -103,6 +104,7 @@ impl Step {
         Self::CollectLog,
         Self::CollectState,
         Self::CollectStaging,
+        Self::Exchange,
     ];
 
     /// Name in tests and messages: `decide`, `stage_open`.

@@ -9,6 +9,7 @@
     delta.py overwrite TABLE ROWS     replaces rows and schema
     delta.py delete TABLE PREDICATE   removes rows
     delta.py same TABLE FOLDER [BUT]  that a folder of Parquet files in directories has the same rows, but for columns BUT
+    delta.py files TABLE              how many files the table has: {"files": N}
     delta.py check TABLE              that statistics hold for the rows of each file: {"files": N, "wrong": [...]}
 
 TABLE is a folder, or an URL in a bucket, which the variables AWS_* say how to reach. Prints one JSON object; ends with 1 if
@@ -134,6 +135,10 @@ def vacuum(args):
     return {"removed": len(removed)}, True
 
 
+def files(args):
+    return {"files": len(deltalake.DeltaTable(args.table).file_uris())}, True
+
+
 def delete(args):
     return opened(args.table).delete(args.predicate), True
 
@@ -180,7 +185,7 @@ def check(args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["read", "watch", "append", "optimize", "vacuum", "overwrite", "delete", "same", "check"])
+    parser.add_argument("what", choices=["read", "watch", "append", "optimize", "vacuum", "overwrite", "delete", "files", "same", "check"])
     parser.add_argument("table")
     parser.add_argument("more", nargs="*")
     parser.add_argument("--key", default="n")

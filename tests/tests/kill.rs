@@ -102,7 +102,7 @@ fn kill_at_steps(broker: Broker, s3: Option<S3>, shipped: &'static Shipped, step
     let mut points: BTreeMap<String, Ended> = BTreeMap::new();
     let is_here = |step: &Step| s3.is_none() || !OF_A_DISK.contains(step);
     let steps = steps.iter().copied().filter(is_here);
-    for step in steps.filter(|step| !matches!(step, Step::DeadLetters | Step::Send)) {
+    for step in steps.filter(|step| !matches!(step, Step::DeadLetters | Step::Send | Step::Exchange)) {
         for moment in ["before", "after"] {
             stream.produce(1_500)?;
             let point = format!("{}:{moment}", step.name());

@@ -31,4 +31,5 @@ mod state;
 mod stores;
 mod tidy;
 mod topics;
+mod upkeep;
 mod values;

@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use async_trait::async_trait;
 
+use self::delta::DeltaTable;
 use crate::checkpoint::log::LogError;
 use crate::checkpoint::owner::{Claim, Owned, Owner};
 use crate::checkpoint::progress::Progress;
@@ -78,6 +79,11 @@ pub trait Output {
 
     /// The files that it is made of, for those who read or prove them; `None` if it is not made of files.
     fn files(&self) -> Option<&SharedStore> {
+        None
+    }
+
+    /// It, if it is a Delta table, for whoever keeps it up.
+    fn as_delta(&self) -> Option<&DeltaTable> {
         None
     }
 

@@ -93,6 +93,13 @@ impl NewVersion {
         self
     }
 
+    /// When it is made, in microseconds since 1970.
+    #[must_use]
+    pub fn at(mut self, now: i64) -> Self {
+        self.now = now / 1_000;
+        self
+    }
+
     /// Says who may read and write the table.
     pub fn protocol(&mut self, protocol: &Protocol) {
         self.lines.push(json!({"protocol": protocol}));

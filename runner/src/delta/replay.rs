@@ -14,6 +14,7 @@ use deltalake_core::DeltaTable;
 use deltalake_core::checkpoints::create_checkpoint;
 use deltalake_core::kernel::{EagerSnapshot, Snapshot};
 use deltalake_core::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake_core::table::config::TablePropertiesExt;
 use deltalake_core::table::state::DeltaTableState;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -356,6 +357,38 @@ pub(super) fn known_paths(files: &LogFiles) -> Result<(BTreeSet<String>, BTreeSe
         let removed: BTreeSet<_> = removed.try_collect().await.map_err(in_words)?;
         let had = removed.difference(&active).cloned().collect();
         Ok((active, had))
+    })
+}
+
+/// What a table has and had.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TableFiles {
+    /// The files that readers see, by path.
+    pub active: Vec<ActiveFile>,
+    /// Paths of those that were removed, as far as the log still says so, and from when on nobody may want them any more, in
+    /// milliseconds since 1970: the time for which the table keeps removed files is over then
+    /// (`delta.deletedFileRetentionDuration`, a week by default).
+    pub removed: BTreeMap<String, i64>,
+}
+
+/// The files of a table.
+pub(super) fn table_files(files: &LogFiles) -> Result<TableFiles, String> {
+    run(|| async {
+        let (log, _) = files.open().await?;
+        let snapshot = EagerSnapshot::try_new(log.as_ref(), None).await.map_err(in_words)?;
+        let active = active_of(&snapshot)?;
+        let kept = snapshot.table_properties().deleted_file_retention_duration().as_millis();
+        let kept = i64::try_from(kept).unwrap_or(i64::MAX);
+        let state = DeltaTableState::new(snapshot);
+        let removed = state.all_tombstones(log.as_ref()).map_ok(|removed| {
+            let at = removed.deletion_timestamp().unwrap_or_default();
+            (removed.path().into_owned(), at.saturating_add(kept))
+        });
+        let mut removed: BTreeMap<_, _> = removed.try_collect().await.map_err(in_words)?;
+        for file in &active {
+            removed.remove(&file.path);
+        }
+        Ok(TableFiles { active, removed })
     })
 }
 

@@ -141,8 +141,7 @@ pub fn final_file(job: &str, log_id: &str, version: u64, number: usize, ending: 
 
 /// Version of the commit that wrote a file, if its name says that this log wrote it and readers see it.
 pub fn final_version(path: &str, log_id: &str) -> Option<u64> {
-    let name = path.rsplit('/').next()?.strip_suffix(visible_ending(path)?)?.strip_suffix('.')?;
-    let mut parts = name.rsplitn(4, '-');
+    let mut parts = stem(path)?.rsplitn(4, '-');
     let (_number, version, written_by) = (parts.next()?.parse::<u64>().ok()?, parts.next()?, parts.next()?);
     if written_by == short(log_id) { version.parse().ok() } else { None }
 }
@@ -156,18 +155,60 @@ pub fn is_of_attempt(path: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let is_number = |text: Option<&str>| text.is_some_and(|text| text.parse::<u64>().is_ok());
     let Some(stem) = path.rsplit('/').next().and_then(|name| name.strip_suffix(".parquet")) else { return false };
-    let mut parts = stem.rsplitn(5, '-');
+    let mut parts = stem.rsplit('-');
     is_number(parts.next())
         && is_number(parts.next())
         && parts.next().is_some_and(|log| log.len() == LOG_DIGITS && is_hex(log))
-        && parts.next().is_some_and(|attempt| attempt.len() >= ATTEMPT_DIGITS && is_hex(attempt))
+        // Of a merged file the attempt stands before its first version.
+        && parts
+            .find(|part| !is_number(part.strip_prefix(MERGED_FROM)))
+            .is_some_and(|attempt| attempt.len() >= ATTEMPT_DIGITS && is_hex(attempt))
         && parts.next().is_some()
+}
+
+/// Final name of a file of a Delta table into which the files of the versions `first` to `last` of a log were merged. No two
+/// attempts write one name.
+pub fn merged_file(job: &str, log_id: &str, (first, last): (u64, u64), attempt: u64, number: usize) -> String {
+    final_file(&format!("{job}-{attempt:016x}-{MERGED_FROM}{first}"), log_id, last, number, PARQUET)
+}
+
+/// What stands before the first version in the name of such a file.
+const MERGED_FROM: &str = "from";
+
+/// First and last version of the files that were merged into this one, by its name and that of a log.
+pub fn merged_versions(path: &str, log_id: &str) -> Option<(u64, u64)> {
+    merged_of(path).filter(|(written_by, ..)| *written_by == short(log_id)).map(|(_, first, last)| (first, last))
+}
+
+/// Whether the rows of a file of a Delta table are in another one of its directory, into which its log merged them.
+pub fn is_merged_into(path: &str, other: &str) -> bool {
+    let Some((written_by, first, last)) = merged_of(other) else { return false };
+    let parent = |path: &str| path.rsplit_once('/').map_or(0, |(parent, _)| parent.len());
+    let version = stem(path).and_then(|stem| {
+        let mut parts = stem.rsplitn(4, '-');
+        let (_number, version, log) = (parts.next()?, parts.next()?, parts.next()?);
+        (log == written_by).then(|| version.parse().ok())?
+    });
+    path != other
+        && path[..parent(path)] == other[..parent(other)]
+        && version.is_some_and(|version: u64| (first..=last).contains(&version))
+}
+
+/// Log, first and last version in the name of a merged file.
+fn merged_of(path: &str) -> Option<(&str, u64, u64)> {
+    let mut parts = stem(path)?.rsplitn(5, '-');
+    let (_number, last, log, from) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    Some((log, from.strip_prefix(MERGED_FROM)?.parse().ok()?, last.parse().ok()?))
+}
+
+/// The name of a file that readers see, without its ending.
+fn stem(path: &str) -> Option<&str> {
+    path.rsplit('/').next()?.strip_suffix(visible_ending(path)?)?.strip_suffix('.')
 }
 
 /// Number in the name of a file that a commit wrote.
 pub fn final_number(path: &str) -> Option<usize> {
-    let name = path.rsplit('/').next()?.strip_suffix(visible_ending(path)?)?.strip_suffix('.')?;
-    name.rsplit('-').next()?.parse().ok()
+    stem(path)?.rsplit('-').next()?.parse().ok()
 }
 
 /// Whether plain readers (`**/*.parquet`, `**/*.csv`) take an object below an output's root for a file of the table.
@@ -281,6 +322,7 @@ mod tests {
         let log = "0f8fad5b-d9cb-469f-a165-70867728950e";
         let of_attempt = final_file("a-job-7-00000000000000a1", log, 17, 2, PARQUET);
         assert!(is_of_attempt(&format!("date=2026-01-01/{of_attempt}")));
+        assert!(is_of_attempt(&merged_file("a-job-7", log, (5, 17), 0xa1, 0)));
         for other in [
             final_file("a-job-7", log, 17, 2, PARQUET),
             final_file("00000000000000a1", log, 17, 2, PARQUET),
@@ -289,6 +331,30 @@ mod tests {
         ] {
             assert!(!is_of_attempt(&other), "{other}");
         }
+    }
+
+    #[test]
+    fn the_name_of_a_merged_file_tells_what_was_merged() {
+        let (log, other) = ("0f8fad5b-d9cb-469f-a165-70867728950e", "1f8fad5b-d9cb-469f-a165-70867728950e");
+        let merged = format!("date=2026-01-01/{}", merged_file("a-from3", log, (5, 17), 0xa1, 0));
+        assert_eq!(merged, "date=2026-01-01/a-from3-00000000000000a1-from5-0f8fad5b-17-0.parquet");
+        assert_eq!((final_version(&merged, log), merged_versions(&merged, log)), (Some(17), Some((5, 17))));
+        assert_eq!(merged_versions(&merged, other), None);
+        let written =
+            |log: &str, version| format!("date=2026-01-01/{}", final_file("a-00a1", log, version, 3, PARQUET));
+        assert!(is_merged_into(&written(log, 5), &merged) && is_merged_into(&written(log, 17), &merged));
+        for not in [
+            written(log, 4),
+            written(log, 18),
+            written(other, 7),
+            merged.clone(),
+            written(log, 7).replace("01-01", "01-02"),
+            "date=2026-01-01/part-7-0.parquet".to_owned(),
+        ] {
+            assert!(!is_merged_into(&not, &merged), "{not}");
+        }
+        assert_eq!(merged_versions(&written(log, 7), log), None);
+        assert!(!is_merged_into(&written(log, 7), &written(log, 8)));
     }
 
     #[test]

@@ -7,6 +7,8 @@
 //! What was written and never decided is a file that no version names: VACUUM removes it. Whose table it is, and up to where it
 //! is complete, stands beside it, as with every other table.
 
+mod upkeep;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -167,6 +169,24 @@ impl DeltaTable {
         Ok(())
     }
 
+    /// A file into which files of several commits were merged goes or stays as a whole.
+    fn check_merged<'a>(&self, active: impl Iterator<Item = &'a str>, plan: &RewindPlan) -> Result<(), StoreError> {
+        let to = plan.rewind.to;
+        for path in active.filter(|path| void_version(path, plan).is_some()) {
+            let merged = paths::merged_versions(path, &plan.after.start.log_id);
+            if let Some((first, last)) = merged.filter(|(first, _)| *first <= to) {
+                return Err(StoreError::from(DeltaError::Contradiction {
+                    root: self.root.clone(),
+                    problem: format!(
+                        "{path} holds rows of the versions {first} to {last}, which were merged, and cannot be taken apart: go \
+                         back to version {last} or a later one, or to one before {first}"
+                    ),
+                }));
+            }
+        }
+        Ok(())
+    }
+
     async fn new_version(
         &self,
         head: Option<&Head>,
@@ -244,6 +264,10 @@ impl Output for DeltaTable {
 
     fn files(&self) -> Option<&SharedStore> {
         Some(self.store())
+    }
+
+    fn as_delta(&self) -> Option<&DeltaTable> {
+        Some(self)
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
@@ -349,7 +373,13 @@ impl Output for DeltaTable {
         let was_void =
             |version: &u64| plan.before.rewinds.iter().any(|before| (before.to + 1..before.version).contains(version));
         let is_void = |path: &&String| void_version(path, plan).is_some_and(|version| !was_void(&version));
-        if let Some(path) = replaced.iter().find(is_void) {
+        self.check_merged(active.iter().map(String::as_str), plan)?;
+        let is_taken_back = |path: &&String| {
+            void_version(path, plan).is_some() && paths::merged_versions(path, &plan.after.start.log_id).is_some()
+        };
+        let merged: Vec<_> = active.iter().filter(is_taken_back).collect();
+        let is_in_merged = |path: &&String| merged.iter().any(|merged| paths::is_merged_into(path, merged));
+        if let Some(path) = replaced.iter().filter(is_void).find(|path| !is_in_merged(path)) {
             return Err(StoreError::from(DeltaError::Contradiction {
                 root: self.root.clone(),
                 problem: format!(
@@ -386,7 +416,10 @@ impl Output for DeltaTable {
             let Some(now) = &head else { return Ok(()) };
             let mut new = NewVersion::of("DELETE", json!({"predicate": "[]", "rewindTo": plan.rewind.to.to_string()}));
             new.writer(&format!("{log_id}/rewind"), i64::try_from(plan.version).unwrap_or(i64::MAX));
-            for file in now.active_files(&self.root).map_err(StoreError::from)? {
+            let active = now.active_files(&self.root).map_err(StoreError::from)?;
+            // Of an owner that slept while it merged.
+            self.check_merged(active.iter().map(|file| file.path.as_str()), plan)?;
+            for file in active {
                 if void_version(&file.path, plan).is_some() {
                     new.remove(&file);
                 }

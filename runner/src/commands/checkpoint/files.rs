@@ -82,16 +82,27 @@ pub(crate) async fn check_listed(
     may_be_staged: bool,
 ) -> Result<Option<FileState>, StoreError> {
     let Some(listed) = listed else { return check_file(output, file, may_be_staged).await.map(Some) };
+    let is_active = listed.active.contains(&file.path);
+    if !is_active && is_in_merged(listed, &file.path) {
+        return Ok(Some(FileState::Merged));
+    }
     if listed.replaced.contains(&file.path) {
         return Ok(None);
     }
-    let is_active = listed.active.contains(&file.path);
     Ok(Some(match check_object(output, &file.path, file).await? {
         FileState::Good if is_active => FileState::Good,
         FileState::Good if may_be_staged => FileState::Staged,
         FileState::Good => FileState::Missing,
         state => state,
     }))
+}
+
+/// Whether the table has a file of the same directory that says by its name that this one was merged into it.
+fn is_in_merged(listed: &Listed, path: &str) -> bool {
+    let folder = path.rsplit_once('/').map_or(0, |(folder, _)| folder.len() + 1);
+    let beside =
+        listed.active.range(path[..folder].to_owned()..).take_while(|other| other.starts_with(&path[..folder]));
+    beside.into_iter().any(|other| paths::is_merged_into(path, other))
 }
 
 async fn check_object(store: &SharedStore, path: &str, file: &FileCommit) -> Result<FileState, StoreError> {

@@ -73,8 +73,10 @@ pub(super) struct Session<'a> {
     pub(super) computes: Option<Earlier>,
     /// When the tables were last seen to need no upkeep.
     pub(super) kept_up: Option<i64>,
-    /// Folders whose files cannot be merged.
+    /// Folders whose files cannot be merged, and files that are gone.
     pub(super) left_alone: BTreeSet<String>,
+    /// When files that nobody wants any more were last looked for, by output.
+    pub(super) cleared: BTreeMap<String, i64>,
 }
 
 impl<'a> Session<'a> {
@@ -177,6 +179,7 @@ impl<'a> Session<'a> {
             computes: None,
             kept_up: None,
             left_alone: BTreeSet::new(),
+            cleared: BTreeMap::new(),
         })
     }
 

@@ -9,4 +9,5 @@ mod references;
 mod refused;
 mod sources;
 mod upkeep;
+mod upkeep_delta;
 pub(crate) mod world;

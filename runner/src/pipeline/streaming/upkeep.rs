@@ -2,21 +2,26 @@
 //! small ones, and days that are old are removed. docs/adr/0030.
 //!
 //! ```text
-//! look ── decide (pure) ── merge into a staged folder, sync ── exchange the folders ── remove the old one
+//! folders  look ── decide (pure) ── merge into a staged folder, sync ── exchange the folders ── remove the old one
+//! Delta    look ── rearrange (pure) ── merge into files that no version names ── one version that exchanges them
 //! ```
 //!
 //! Nothing of it needs a decision of the log: the rows stay the same, and the exchange is one step. Only files are touched of
 //! which the log says that they are published, since an unpublished one may have to be published again.
 
 mod decide;
+mod delta;
+mod rearrange;
+
+use data_platform_crds::quantity::ByteSize;
 
 use crate::checkpoint::log::random_attempt;
-use crate::pipeline::error::{JobError, Reason};
+use crate::pipeline::error::JobError;
 use crate::pipeline::job_plan::Flow;
 use crate::pipeline::streaming::start::Session;
 use crate::sink::SinkPlan;
 use crate::sink::table::TableSettings;
-use crate::sink::table::merge::Merger;
+use crate::sink::table::merge::{Merged, Merger, Unmerged};
 use crate::storage::{SharedStore, paths};
 
 use self::decide::{Upkept, Work};
@@ -31,18 +36,10 @@ impl Session<'_> {
         let state = self.log.state();
         let own = paths::compaction_of(&state.start.log_id, state.epoch());
         for (name, root) in &self.settings.plan.outputs {
-            let Some(store) = self.log.output(root)?.files().map(SharedStore::clone) else { continue };
+            let output = self.log.output(root)?;
+            let Some(store) = output.files().filter(|_| output.as_delta().is_none()) else { continue };
             let is_kept_up =
                 self.settings.flows.iter().any(|flow| flow.output == *name && flow.sink.maintenance.is_some());
-            if is_kept_up && store.file("x").is_none() {
-                return Err(JobError::user(
-                    Reason::NotSupported,
-                    format!(
-                        "the table {name} lies in {root}, and maintenance exchanges folders, which an object store has not"
-                    ),
-                    "leave sink.maintenance out, or write to a folder",
-                ));
-            }
             store.begin_folders(paths::COMPACTION, is_kept_up.then_some(own.as_str())).await?;
         }
         Ok(())
@@ -57,9 +54,13 @@ impl Session<'_> {
         for index in 0..self.settings.flows.len() {
             let flow = &self.settings.flows[index];
             let (Some(_), SinkPlan::Table(table)) = (&flow.sink.maintenance, &flow.writes) else { continue };
-            let root = &self.settings.plan.outputs[&flow.output];
-            let Some(store) = self.log.output(root)?.files().map(SharedStore::clone) else { continue };
-            if self.keep_up(flow, table, &store, now).await? {
+            let output = self.log.output(&self.settings.plan.outputs[&flow.output])?;
+            let is_done = match (output.as_delta(), output.files()) {
+                (Some(delta), _) => self.keep_up_delta(flow, table, delta, now).await?,
+                (None, Some(store)) => self.keep_up(flow, table, store, now).await?,
+                (None, None) => false,
+            };
+            if is_done {
                 return Ok(true);
             }
         }
@@ -75,59 +76,81 @@ impl Session<'_> {
         store: &SharedStore,
         now: i64,
     ) -> Result<bool, JobError> {
-        let (Some(maintenance), Some(date_column)) = (&flow.sink.maintenance, table.date_column()) else {
-            return Ok(false);
-        };
         let listed = store.list("").await?;
+        let work = self.upkept(flow, table, now).and_then(|upkept| decide::next(&listed, &upkept));
+        let merger = self.merger(flow, table, store);
+        match work {
+            None => return Ok(false),
+            Some(Work::Remove { folder, files }) => {
+                let place = paths::compaction_of(&merger.log_id, merger.epoch);
+                let stage = format!("{}/{place}/{:016x}", paths::COMPACTION, random_attempt());
+                store.remove_folder(&stage, &folder).await?;
+                let output = &flow.output;
+                tracing::info!(output, folder, files, "removed: the day is older than sink.maintenance.retain");
+            }
+            Some(Work::Merge(merge)) => {
+                let answer = merger.merge(&merge).await?;
+                self.tell_merged(flow, &merge.folder, answer);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A table and what is wanted of it; `None`: nothing is.
+    fn upkept<'s>(&'s self, flow: &Flow, table: &'s TableSettings, now: i64) -> Option<Upkept<'s>> {
+        let (maintenance, date_column) = (flow.sink.maintenance.as_ref()?, table.date_column()?);
         let state = self.log.state();
-        let upkept = Upkept {
+        Some(Upkept {
             log_id: &state.start.log_id,
             published: state.published,
             now,
             date_column,
             compact_after: maintenance.compact_after.map(|after| after.as_micros()),
             retain: maintenance.retain.map(|retain| retain.as_micros()),
-            target_bytes: table.target_file_bytes,
+            target_bytes: target_bytes(flow, table),
             left_alone: &self.left_alone,
-        };
-        let Some(work) = decide::next(&listed, &upkept) else { return Ok(false) };
-        let (log_id, epoch) = (state.start.log_id.clone(), state.epoch());
-        match work {
-            Work::Remove { folder, files } => {
-                let place = paths::compaction_of(&log_id, epoch);
-                let stage = format!("{}/{place}/{:016x}", paths::COMPACTION, random_attempt());
-                store.remove_folder(&stage, &folder).await?;
-                tracing::info!(
-                    output = flow.output,
-                    folder,
-                    files,
-                    "removed: the day is older than sink.maintenance.retain"
-                );
+        })
+    }
+
+    fn merger<'t>(&self, flow: &Flow, table: &'t TableSettings, store: &'t SharedStore) -> Merger<'t> {
+        let state = self.log.state();
+        Merger {
+            store,
+            settings: table,
+            job: format!("{}/{}", self.settings.namespace, self.settings.job),
+            log_id: state.start.log_id.clone(),
+            epoch: state.epoch(),
+            fingerprint: self.settings.plan.fingerprint.clone(),
+            target_bytes: target_bytes(flow, table),
+        }
+    }
+
+    fn tell_merged(&mut self, flow: &Flow, folder: &str, answer: Result<Merged, Unmerged>) {
+        let output = &flow.output;
+        match answer {
+            Ok(merged) => {
+                let Merged { read, written, rows } = merged;
+                tracing::info!(output, folder, files = read, into = written, rows, "compacted");
             }
-            Work::Merge(merge) => {
-                let job = format!("{}/{}", self.settings.namespace, self.settings.job);
-                let fingerprint = &self.settings.plan.fingerprint;
-                let merger = Merger { store, settings: table, job: &job, log_id: &log_id, epoch, fingerprint };
-                match merger.merge(&merge).await? {
-                    Some(merged) => tracing::info!(
-                        output = flow.output,
-                        folder = merge.folder,
-                        files = merged.read,
-                        into = merged.written,
-                        rows = merged.rows,
-                        "compacted"
-                    ),
-                    None => {
-                        tracing::info!(
-                            output = flow.output,
-                            folder = merge.folder,
-                            "not compacted: its files have other columns"
-                        );
-                        self.left_alone.insert(merge.folder);
-                    }
-                }
+            Err(Unmerged::Gone(path)) => {
+                tracing::warn!(
+                    output,
+                    path,
+                    "not compacted: the file is gone, and nobody but this job removes files here"
+                );
+                self.left_alone.insert(path);
+            }
+            Err(Unmerged::Overtaken) => tracing::info!(output, folder, "not compacted yet: {}", Unmerged::Overtaken),
+            Err(why @ (Unmerged::OtherColumns | Unmerged::NotFewer)) => {
+                tracing::info!(output, folder, "not compacted: {why}");
+                self.left_alone.insert(folder.to_owned());
             }
         }
-        Ok(true)
     }
+}
+
+/// About how large a merged file is to be.
+fn target_bytes(flow: &Flow, table: &TableSettings) -> u64 {
+    let asked = flow.sink.maintenance.as_ref().and_then(|maintenance| maintenance.target_file_size);
+    asked.map_or(table.target_file_bytes, ByteSize::as_bytes)
 }

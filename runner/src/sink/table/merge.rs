@@ -10,6 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use crate::checkpoint::log::random_attempt;
+use crate::checkpoint::record::FileCommit;
 use crate::sink::SinkError;
 use crate::sink::footer;
 use crate::sink::table::parquet::ParquetEncoder;
@@ -39,10 +40,12 @@ pub(crate) struct Merge {
 pub(crate) struct Merger<'a> {
     pub(crate) store: &'a SharedStore,
     pub(crate) settings: &'a TableSettings,
-    pub(crate) job: &'a str,
-    pub(crate) log_id: &'a str,
+    pub(crate) job: String,
+    pub(crate) log_id: String,
     pub(crate) epoch: u64,
-    pub(crate) fingerprint: &'a str,
+    pub(crate) fingerprint: String,
+    /// About how large a file is to be.
+    pub(crate) target_bytes: u64,
 }
 
 /// What became of it.
@@ -55,131 +58,228 @@ pub(crate) struct Merged {
     pub(crate) rows: u64,
 }
 
+/// Why files stay as they are; nothing has changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unmerged {
+    /// Another job wrote one of them, or the job with columns that it has no more.
+    #[error("its files have other columns, or another log wrote them")]
+    OtherColumns,
+    /// Somebody has removed one.
+    #[error("{0} is gone")]
+    Gone(String),
+    /// They would be as many as they are.
+    #[error("its files would not be fewer")]
+    NotFewer,
+    /// Another writer has touched them meanwhile.
+    #[error("another writer has touched its files meanwhile")]
+    Overtaken,
+}
+
+/// A file that was written anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WrittenFile {
+    pub(crate) file: FileCommit,
+    /// What is said of its columns, as the log of a Delta table has it.
+    pub(crate) statistics: String,
+}
+
+/// Where files are written.
+enum Place<'a> {
+    /// In a folder that takes the place of another.
+    Folder(&'a dyn StagedFolder),
+    /// Beside the old ones, where the log of the table does not name them yet.
+    Table { store: &'a SharedStore, folder: &'a str },
+}
+
+impl Place<'_> {
+    async fn stage(&self, name: &str) -> Result<Box<dyn StagedFile>, StoreError> {
+        match self {
+            Self::Folder(staged) => staged.stage(name).await,
+            Self::Table { store, folder } => store.stage(&path(folder, name)).await,
+        }
+    }
+}
+
+fn path(folder: &str, name: &str) -> String {
+    format!("{folder}/{name}")
+}
+
+/// Why nothing was written: the inner answer is no failure.
+enum Stopped {
+    Unmerged(Unmerged),
+    Failed(SinkError),
+}
+
+impl<E: Into<SinkError>> From<E> for Stopped {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn told<T>(answer: Result<T, Stopped>) -> Result<Result<T, Unmerged>, SinkError> {
+    match answer {
+        Ok(done) => Ok(Ok(done)),
+        Err(Stopped::Unmerged(why)) => Ok(Err(why)),
+        Err(Stopped::Failed(error)) => Err(error),
+    }
+}
+
 impl Merger<'_> {
-    /// Writes the files anew and puts them in the place of the old ones. `None`: they cannot be merged, since their columns
-    /// are no longer those of the job.
+    /// Writes the files anew into a folder, and puts that in the place of the old one.
     ///
     /// # Errors
     /// When the store does not do what is asked; nothing has changed then.
-    pub(crate) async fn merge(&self, merge: &Merge) -> Result<Option<Merged>, SinkError> {
-        let FileFormat::Parquet(compression) = self.settings.format else { return Ok(None) };
-        let partitioner = Partitioner::new(&self.settings.schema, &self.settings.partition_by)
-            .map_err(|error| self.problem(&error))?;
-        let schema = partitioner.file_schema(&self.settings.schema);
-        let Some((footer, rows)) = self.facts(merge).await? else { return Ok(None) };
-        let place = paths::compaction_of(self.log_id, self.epoch);
+    pub(crate) async fn merge(&self, merge: &Merge) -> Result<Result<Merged, Unmerged>, SinkError> {
+        let (footer, rows) = match told(self.facts(merge).await)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
+        };
+        let place = paths::compaction_of(&self.log_id, self.epoch);
         let stage = format!("{}/{place}/{:016x}", paths::COMPACTION, random_attempt());
         let staged = self.store.stage_folder(&stage).await?;
-        let written = self.write(merge, &schema, compression, &footer, &*staged).await;
-        let written = match written {
-            // What was read is all there, or nothing changes.
-            Ok(Some((files, found))) if found == rows => files,
-            Ok(None) => {
-                staged.abandon().await;
-                return Ok(None);
-            }
-            Ok(Some((_, found))) => {
-                staged.abandon().await;
-                let problem = format!("{}: {found} rows were read, and the files say {rows}", merge.folder);
-                return Err(self.problem(&problem));
-            }
-            Err(error) => {
-                staged.abandon().await;
-                return Err(error);
-            }
+        let first = self.first_number(merge, footer.version);
+        let name = |number: usize| {
+            paths::final_file(&self.settings.job, &self.log_id, footer.version, first + number, paths::PARQUET)
         };
-        staged.replace(&merge.folder, &merge.merged, &merge.kept).await?;
-        Ok(Some(Merged { read: merge.merged.len(), written, rows }))
+        let mut written = Vec::new();
+        let done = self.write(merge, &footer, rows, &Place::Folder(&*staged), &name, &mut written).await;
+        match told(done) {
+            Ok(Ok(())) => staged.replace(&merge.folder, &merge.merged, &merge.kept).await?,
+            failed => {
+                staged.abandon().await;
+                return Ok(Err(failed?.err().unwrap_or(Unmerged::NotFewer)));
+            }
+        }
+        Ok(Ok(Merged { read: merge.merged.len(), written: written.len(), rows }))
+    }
+
+    /// Writes the files anew beside the old ones, with names that say which versions they hold; no log names them yet.
+    ///
+    /// # Errors
+    /// As [`Merger::merge`].
+    pub(crate) async fn rewrite(
+        &self,
+        merge: &Merge,
+        versions: (u64, u64),
+    ) -> Result<Result<Vec<WrittenFile>, Unmerged>, SinkError> {
+        let (footer, rows) = match told(self.facts(merge).await)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
+        };
+        let attempt = random_attempt();
+        let name = |number: usize| paths::merged_file(&self.settings.job, &self.log_id, versions, attempt, number);
+        let place = Place::Table { store: self.store, folder: &merge.folder };
+        let mut written = Vec::new();
+        let done = told(self.write(merge, &footer, rows, &place, &name, &mut written).await);
+        match done {
+            Ok(Ok(())) => Ok(Ok(written)),
+            failed => {
+                // Nobody knows of them: what cannot be removed is a file that no version names.
+                let staged: Vec<_> = written.into_iter().map(|written| written.file.path).collect();
+                let _ = self.store.delete_all(&staged).await;
+                Ok(Err(failed?.err().unwrap_or(Unmerged::NotFewer)))
+            }
+        }
     }
 
     fn problem(&self, problem: &dyn std::fmt::Display) -> SinkError {
         SinkError::Encode { output: self.settings.output.clone(), problem: problem.to_string() }
     }
 
-    fn path(folder: &str, name: &str) -> String {
-        format!("{folder}/{name}")
-    }
-
-    /// What the merged file says of itself, and its rows; `None`: a file is not this log's, or its columns do not fit.
-    async fn facts(&self, merge: &Merge) -> Result<Option<(Footer, u64)>, SinkError> {
+    /// What the merged file says of itself, and its rows.
+    async fn facts(&self, merge: &Merge) -> Result<(Footer, u64), Stopped> {
         let (mut first, mut last, mut rows) = (u64::MAX, 0, 0);
         for name in &merge.merged {
-            let path = Self::path(&merge.folder, name);
+            let path = path(&merge.folder, name);
             let found = footer::of_file(self.store, &path).await?;
-            let found = found.ok_or_else(|| self.problem(&format!("{path} is gone")))?;
+            let found = found.ok_or_else(|| Stopped::Unmerged(Unmerged::Gone(path.clone())))?;
             let found = found.map_err(|error| self.problem(&format!("{path} is not a whole Parquet file: {error}")))?;
-            let Some(footer) = found.footer.filter(|footer| footer.log_id == self.log_id) else { return Ok(None) };
+            let ours = found.footer.filter(|footer| footer.log_id == self.log_id);
+            let footer = ours.ok_or(Stopped::Unmerged(Unmerged::OtherColumns))?;
             let (from, to) = footer.merged.unwrap_or((footer.version, footer.version));
             (first, last, rows) = (first.min(from), last.max(to), rows + found.rows);
         }
         let footer = Footer {
-            job: self.job.to_owned(),
-            log_id: self.log_id.to_owned(),
+            job: self.job.clone(),
+            log_id: self.log_id.clone(),
             version: last,
-            fingerprint: self.fingerprint.to_owned(),
+            fingerprint: self.fingerprint.clone(),
             merged: Some((first, last)),
             ..Footer::default()
         };
-        Ok(Some((footer, rows)))
+        Ok((footer, rows))
     }
 
-    async fn open(&self, path: &str) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, SinkError> {
-        let content = self.store.get(path).await?.ok_or_else(|| self.problem(&format!("{path} is gone")))?;
+    async fn open(&self, path: &str) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, Stopped> {
+        let content = self.store.get(path).await?;
+        let content = content.ok_or_else(|| Stopped::Unmerged(Unmerged::Gone(path.to_owned())))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
-        ParquetRecordBatchReaderBuilder::try_new_with_options(content, options)
-            .map_err(|error| self.problem(&format!("{path} is not a whole Parquet file: {error}")))
+        let reader = ParquetRecordBatchReaderBuilder::try_new_with_options(content, options);
+        Ok(reader.map_err(|error| self.problem(&format!("{path} is not a whole Parquet file: {error}")))?)
     }
 
-    /// Writes all rows; gives the number of files, and of rows. `None`: the columns of a file are not those of the job.
+    /// Writes all rows, or fails: what was read is all there, in fewer files, or nothing is to change.
     async fn write(
         &self,
         merge: &Merge,
-        schema: &SchemaRef,
-        compression: Compression,
         footer: &Footer,
-        staged: &dyn StagedFolder,
-    ) -> Result<Option<(usize, u64)>, SinkError> {
-        let mut number = self.first_number(merge, footer.version);
-        let (mut files, mut rows, mut open) = (0, 0, None::<Open>);
-        for name in &merge.merged {
-            let path = Self::path(&merge.folder, name);
-            let reader = self.open(&path).await?;
-            if !fits(reader.schema(), schema) {
-                return Ok(None);
+        rows: u64,
+        place: &Place<'_>,
+        name: &dyn Fn(usize) -> String,
+        written: &mut Vec<WrittenFile>,
+    ) -> Result<(), Stopped> {
+        let (FileFormat::Parquet(compression) | FileFormat::Delta(compression)) = self.settings.format else {
+            return Err(Stopped::Unmerged(Unmerged::OtherColumns));
+        };
+        let partitioner = Partitioner::new(&self.settings.schema, &self.settings.partition_by);
+        let schema = partitioner.map_err(|error| self.problem(&error))?.file_schema(&self.settings.schema);
+        let (mut found, mut open) = (0, None::<Open>);
+        for source in &merge.merged {
+            let source = path(&merge.folder, source);
+            let reader = self.open(&source).await?;
+            if !fits(reader.schema(), &schema) {
+                return Err(Stopped::Unmerged(Unmerged::OtherColumns));
             }
             let reader = reader.with_batch_size(BATCH_ROWS).build();
-            for batch in reader.map_err(|error| self.problem(&format!("{path}: {error}")))? {
-                let batch = batch.map_err(|error| self.problem(&format!("{path}: {error}")))?;
-                let batch = in_columns(&batch, schema).map_err(|error| self.problem(&format!("{path}: {error}")))?;
-                rows += batch.num_rows() as u64;
+            for batch in reader.map_err(|error| self.problem(&format!("{source}: {error}")))? {
+                let batch = batch.map_err(|error| self.problem(&format!("{source}: {error}")))?;
+                let batch = in_columns(&batch, &schema).map_err(|error| self.problem(&format!("{source}: {error}")))?;
+                found += batch.num_rows() as u64;
                 let file = match &mut open {
                     Some(file) => file,
-                    None => {
-                        let name = paths::final_file(
-                            &self.settings.job,
-                            self.log_id,
-                            footer.version,
-                            number,
-                            self.settings.format.ending(),
-                        );
-                        (number, files) = (number + 1, files + 1);
-                        let encoder = ParquetEncoder::new(schema, compression).map_err(|error| self.problem(&error))?;
-                        open.insert(Open { encoder, file: staged.stage(&name).await?, written: 0 })
-                    }
+                    None => open.insert(self.begin(&schema, compression, merge, place, &name(written.len())).await?),
                 };
                 file.encoder.write(&batch).map_err(|error| self.problem(&error))?;
+                file.rows += batch.num_rows() as u64;
                 file.drain().await?;
-                if file.written + file.encoder.to_come() >= self.settings.target_file_bytes
+                if file.written + file.encoder.to_come() >= self.target_bytes
                     && let Some(full) = open.take()
                 {
-                    full.finish(footer).await.map_err(|error| self.of_file(error))?;
+                    written.push(full.finish(footer).await.map_err(|error| self.of_file(error))?);
                 }
             }
         }
         if let Some(last) = open.take() {
-            last.finish(footer).await.map_err(|error| self.of_file(error))?;
+            written.push(last.finish(footer).await.map_err(|error| self.of_file(error))?);
         }
-        Ok(Some((files, rows)))
+        if found != rows {
+            let problem = format!("{}: {found} rows were read, and the files say {rows}", merge.folder);
+            return Err(self.problem(&problem).into());
+        }
+        if written.len() >= merge.merged.len() { Err(Stopped::Unmerged(Unmerged::NotFewer)) } else { Ok(()) }
+    }
+
+    async fn begin(
+        &self,
+        schema: &SchemaRef,
+        compression: Compression,
+        merge: &Merge,
+        place: &Place<'_>,
+        name: &str,
+    ) -> Result<Open, Stopped> {
+        let encoder = ParquetEncoder::new(schema, compression).map_err(|error| self.problem(&error))?;
+        let file = place.stage(name).await?;
+        Ok(Open { encoder, file, path: path(&merge.folder, name), rows: 0, written: 0 })
     }
 
     fn of_file(&self, error: Unwritten) -> SinkError {
@@ -192,7 +292,7 @@ impl Merger<'_> {
     /// A number that no file of the version has in the directory.
     fn first_number(&self, merge: &Merge, version: u64) -> usize {
         let names = merge.merged.iter().chain(&merge.kept);
-        let of_version = names.filter(|name| paths::final_version(name, self.log_id) == Some(version));
+        let of_version = names.filter(|name| paths::final_version(name, &self.log_id) == Some(version));
         of_version.filter_map(|name| paths::final_number(name)).max().map_or(0, |greatest| greatest + 1)
     }
 }
@@ -200,6 +300,8 @@ impl Merger<'_> {
 struct Open {
     encoder: ParquetEncoder,
     file: Box<dyn StagedFile>,
+    path: String,
+    rows: u64,
     written: u64,
 }
 
@@ -218,10 +320,13 @@ impl Open {
         self.file.write(bytes.into()).await
     }
 
-    async fn finish(mut self, footer: &Footer) -> Result<(), Unwritten> {
-        self.encoder.finish(footer).map_err(Unwritten::Encode)?;
+    async fn finish(mut self, footer: &Footer) -> Result<WrittenFile, Unwritten> {
+        let statistics = self.encoder.finish(footer).map_err(Unwritten::Encode)?.unwrap_or_default();
         self.drain().await.map_err(Unwritten::Store)?;
-        self.file.finish().await.map(drop).map_err(Unwritten::Store)
+        let Self { file, path, rows, .. } = self;
+        let facts = file.finish().await.map_err(Unwritten::Store)?;
+        let file = FileCommit { stage: path.clone(), path, bytes: facts.bytes, xxh3: facts.xxh3, rows };
+        Ok(WrittenFile { file, statistics })
     }
 }
 

@@ -215,12 +215,19 @@ fn a_rewind_does_not_take_a_merged_file_apart() {
 }
 
 #[test]
-fn without_a_date_among_the_directories_it_is_refused() {
-    let yaml = job(Some(json!({"compactAfter": "24h"}))).replace("CAST(at AS DATE) AS date", "'x' AS date");
-    let manifest = data_platform_crds::check::Manifest::read(&yaml).unwrap().remove(0);
-    let loaded = crate::config::load_in_pod("job.yaml", manifest, &crate::config::JobSource::default());
-    let Ok(crate::config::Loaded::Streaming(loaded)) = loaded else { panic!() };
-    let outputs = crate::storage::location::Location::Folder(std::path::PathBuf::new());
-    let error = crate::config::job::PlannedJob::new(*loaded, &outputs).err().unwrap().to_string();
-    assert!(error.contains("maintenance goes by days"), "{error}");
+fn what_cannot_be_kept_up_is_refused_when_it_is_planned() {
+    let problem = |yaml: &str| {
+        let manifest = data_platform_crds::check::Manifest::read(yaml).unwrap().remove(0);
+        let loaded = crate::config::load_in_pod("job.yaml", manifest, &crate::config::JobSource::default());
+        let Ok(crate::config::Loaded::Streaming(loaded)) = loaded else { panic!() };
+        let outputs = crate::storage::location::Location::Folder(std::path::PathBuf::new());
+        crate::config::job::PlannedJob::new(*loaded, &outputs).err().map(|error| error.to_string())
+    };
+    let without_date = kept_up().replace("CAST(at AS DATE) AS date", "'x' AS date");
+    assert!(problem(&without_date).unwrap().contains("maintenance goes by days"));
+    let in_bucket = kept_up().replace("\"path\":\"rows\"", "\"path\":\"s3://bucket/rows\"");
+    let said = problem(&in_bucket).unwrap();
+    assert!(said.contains("lies in an object store") && said.contains("write format: delta"), "{said}");
+    let delta = in_bucket.replace("\"maintenance\"", "\"format\":\"delta\",\"maintenance\"");
+    assert_eq!(problem(&delta), None);
 }

@@ -12,10 +12,10 @@ use crate::tables::hive::parse_directory;
 const SMALL_BYTES_MAX: u64 = 32 << 20;
 
 /// Bytes that are merged at once: the job reads nothing meanwhile, for a few seconds.
-const MERGE_BYTES_MAX: u64 = 256 << 20;
+pub(super) const MERGE_BYTES_MAX: u64 = 256 << 20;
 
 /// Files that are merged at once.
-const MERGE_FILES_MAX: usize = 2_000;
+pub(super) const MERGE_FILES_MAX: usize = 2_000;
 
 /// A table, and what is wanted of it.
 #[derive(Clone, Debug)]
@@ -29,8 +29,25 @@ pub(super) struct Upkept<'a> {
     pub(super) compact_after: Option<i64>,
     pub(super) retain: Option<i64>,
     pub(super) target_bytes: u64,
-    /// Folders whose files cannot be merged.
+    /// Folders whose files cannot be merged, and files that are gone.
     pub(super) left_alone: &'a BTreeSet<String>,
+}
+
+impl Upkept<'_> {
+    /// Whether a file of so many bytes is to be merged.
+    pub(super) fn is_small(&self, bytes: u64) -> bool {
+        bytes < (self.target_bytes / 2).min(SMALL_BYTES_MAX)
+    }
+
+    /// Whether a day that was over so long ago is to be removed.
+    pub(super) fn is_old(&self, age: i64) -> bool {
+        self.retain.is_some_and(|retain| age >= retain)
+    }
+
+    /// Whether small files of a day that was over so long ago are to be merged.
+    pub(super) fn is_compacted(&self, age: i64) -> bool {
+        self.compact_after.is_some_and(|after| age >= after)
+    }
 }
 
 /// What is to be done with a folder.
@@ -53,7 +70,7 @@ pub(super) fn next(listed: &[ObjectEntry], upkept: &Upkept<'_>) -> Option<Work> 
         |folder: &str| folders.keys().any(|other| other.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
     folders.iter().filter(|(folder, _)| !folder.is_empty() && !has_folders(folder)).find_map(|(folder, files)| {
         let age = upkept.now.checked_sub(end_of_day(folder, upkept.date_column)?)?;
-        if upkept.retain.is_some_and(|retain| age >= retain) {
+        if upkept.is_old(age) {
             // Only what this job wrote and has published.
             let is_ours = |file: &&ObjectEntry| version(file, upkept).is_some();
             return files
@@ -61,7 +78,7 @@ pub(super) fn next(listed: &[ObjectEntry], upkept: &Upkept<'_>) -> Option<Work> 
                 .all(is_ours)
                 .then(|| Work::Remove { folder: (*folder).to_owned(), files: files.len() });
         }
-        if upkept.compact_after.is_none_or(|after| age < after) || upkept.left_alone.contains(*folder) {
+        if !upkept.is_compacted(age) || upkept.left_alone.contains(*folder) {
             return None;
         }
         merge(folder, files, upkept).map(Work::Merge)
@@ -74,9 +91,9 @@ fn version(file: &ObjectEntry, upkept: &Upkept<'_>) -> Option<u64> {
 }
 
 fn merge(folder: &str, files: &[&ObjectEntry], upkept: &Upkept<'_>) -> Option<Merge> {
-    let small = (upkept.target_bytes / 2).min(SMALL_BYTES_MAX);
     let is_parquet = |file: &ObjectEntry| paths::visible_ending(&file.path) == Some(paths::PARQUET);
-    let of_small = |file: &&&ObjectEntry| is_parquet(file) && file.bytes < small;
+    let is_there = |file: &ObjectEntry| !upkept.left_alone.contains(&file.path);
+    let of_small = |file: &&&ObjectEntry| is_parquet(file) && upkept.is_small(file.bytes) && is_there(file);
     let mut ours: Vec<_> = files
         .iter()
         .filter(of_small)
@@ -102,7 +119,12 @@ fn merge(folder: &str, files: &[&ObjectEntry], upkept: &Upkept<'_>) -> Option<Me
 /// When the day of a folder was over, in microseconds since 1970 UTC.
 fn end_of_day(folder: &str, date_column: &str) -> Option<i64> {
     let mut values = folder.split('/').filter_map(parse_directory).filter(|(column, _)| column == date_column);
-    let day: NaiveDate = values.next()?.1?.parse().ok()?;
+    end_of(&values.next()?.1?)
+}
+
+/// When a day was over that is written as `2026-02-17`.
+pub(super) fn end_of(day: &str) -> Option<i64> {
+    let day: NaiveDate = day.parse().ok()?;
     Some(day.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN).and_utc().timestamp_micros())
 }
 

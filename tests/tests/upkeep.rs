@@ -1,0 +1,81 @@
+//! Upkeep of tables by the job that writes them, on a real broker: killed at the exchange, read by others meanwhile, proved.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use data_platform_tests::readers::DeltaWatcher;
+use data_platform_tests::{Broker, Ended, needs_broker, python_reader};
+use serde_json::{Value, json};
+
+use crate::events::TIMEOUT;
+use crate::sources::numbers::{NAME, Numbers};
+
+const KILLED: Ended = Ended::Signal(9);
+
+/// Numbers of two days that are long over, in four files a day.
+fn small_files(broker: Broker, format: &str) -> anyhow::Result<Numbers> {
+    let mut job = Numbers::new(broker, &format!("upkeep-{format}"), 1)?;
+    let day = "CASE WHEN n % 2 = 0 THEN DATE '2026-01-01' ELSE DATE '2026-01-02' END";
+    job.set("/query", json!(format!("SELECT n, {day} AS date FROM {NAME}")));
+    job.set("/sink", json!({"format": format, "path": NAME, "partitionBy": ["date"]}));
+    job.set("/kafka/maxOffsetsPerTrigger", json!(100));
+    job.produce(0, 0..400)?;
+    job.drain()?;
+    job.set("/sink/maintenance", json!({"compactAfter": "1h"}));
+    Ok(job)
+}
+
+fn table(job: &Numbers) -> PathBuf {
+    job.folders.outputs().join(NAME)
+}
+
+/// Is killed on both sides of an exchange, with new records before each.
+fn killed_at_the_exchange(job: &Numbers) -> anyhow::Result<u64> {
+    let mut produced = 400;
+    for moment in ["before", "after"] {
+        job.produce(0, produced..produced + 100)?;
+        produced += 100;
+        let killed = job.job_with_faults()?.env("FAULT_KILL", format!("exchange:{moment}:1"));
+        let (ended, runner) = killed.arg("--drain").run(TIMEOUT)?;
+        ensure!(ended == KILLED, "{moment}: {ended:?} {}", runner.last_lines());
+        ensure!(job.numbers()? == (0..produced).collect::<Vec<_>>(), "killed {moment}");
+    }
+    job.drain()?;
+    ensure!(job.numbers()? == (0..produced).collect::<Vec<_>>(), "gone on");
+    job.audit()?;
+    ensure!(!job.ask(&["checkpoint", "verify", NAME])?.contains(" bad"));
+    Ok(produced)
+}
+
+fn delta(table: &Path, what: &str, more: &[&str]) -> anyhow::Result<Value> {
+    let arguments = [OsStr::new(what), table.as_os_str()].into_iter().chain(more.iter().map(OsStr::new));
+    python_reader("delta.py", arguments)?.expect_success().with_context(|| format!("{what} {more:?}"))
+}
+
+#[test]
+fn days_of_a_delta_table_are_merged_while_other_programs_read_it() -> anyhow::Result<()> {
+    let job = small_files(needs_broker!(), "delta")?;
+    let watcher = DeltaWatcher::start(None, table(&job).as_os_str(), "n")?;
+    let produced = killed_at_the_exchange(&job)?;
+    watcher.finish()?.expect_success()?;
+    let found = delta(&table(&job), "read", &["n"])?;
+    let mut numbers: Vec<_> =
+        found["rows"].as_array().context("rows")?.iter().filter_map(|row| row["n"].as_u64()).collect();
+    numbers.sort_unstable();
+    ensure!(numbers == (0..produced).collect::<Vec<_>>(), "as deltalake and polars read it");
+    delta(&table(&job), "check", &[])?;
+    let files = delta(&table(&job), "files", &[])?;
+    ensure!(files["files"] == 2, "{files}");
+    Ok(())
+}
+
+#[test]
+fn days_of_a_folder_are_merged_while_the_job_is_killed() -> anyhow::Result<()> {
+    let job = small_files(needs_broker!(), "parquet")?;
+    killed_at_the_exchange(&job)?;
+    let days = std::fs::read_dir(table(&job))?.filter_map(|day| std::fs::read_dir(day.ok()?.path()).ok());
+    let files: Vec<_> = days.map(Iterator::count).collect();
+    ensure!(files == [1, 1], "{files:?}");
+    Ok(())
+}
