@@ -334,8 +334,8 @@ pub struct StorageSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub checkpoints: Option<String>,
-    /// Address of the server behind `s3://`, if it is not Amazon's, such as `https://minio.example:9000`. One that begins with
-    /// `http://` is not encrypted.
+    /// Address of the server behind the URLs, if it is not the provider's, such as `https://minio.example:9000`. One that begins
+    /// with `http://` is not encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), pattern(pattern::HTTP_URL))]
     pub endpoint: Option<String>,
@@ -356,16 +356,26 @@ pub struct StorageSpec {
 }
 
 impl StorageSpec {
-    /// The variables by which the runner reaches object stores, but for their credentials.
-    pub fn variables(&self) -> Vec<(&'static str, String)> {
+    /// The variables by which the runner reaches object stores, but for their credentials. The endpoint is that of the stores
+    /// in which outputs and checkpoints lie; of S3, if they lie in none.
+    pub fn variables(&self, outputs: &str, checkpoints: &str) -> Vec<(&'static str, String)> {
         let is_open = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let is_in = |scheme: &str| outputs.starts_with(scheme) || checkpoints.starts_with(scheme);
+        let (google, azure) = (is_in("gs://"), is_in("abfss://"));
+        let amazon = is_in("s3://") || !(google || azure);
+        let endpoint = |is_its: bool| self.endpoint.clone().filter(|_| is_its);
+        let allow = |is_its: bool| (is_open && is_its).then(|| "true".to_owned());
         let in_host = self.path_style == Some(false);
         let set = |name, value: Option<String>| value.map(|value| (name, value));
         let variables = [
-            set("AWS_ENDPOINT_URL", self.endpoint.clone()),
+            set("AWS_ENDPOINT_URL", endpoint(amazon)),
             set("AWS_REGION", self.region.clone()),
             set("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", in_host.then(|| "true".to_owned())),
-            set("AWS_ALLOW_HTTP", is_open.then(|| "true".to_owned())),
+            set("AWS_ALLOW_HTTP", allow(amazon)),
+            set("GOOGLE_BASE_URL", endpoint(google)),
+            set("GOOGLE_ALLOW_HTTP", allow(google)),
+            set("AZURE_STORAGE_ENDPOINT", endpoint(azure)),
+            set("AZURE_ALLOW_HTTP", allow(azure)),
         ];
         variables.into_iter().flatten().collect()
     }

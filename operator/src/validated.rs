@@ -138,26 +138,21 @@ pub fn judge(mut problems: Vec<Problem>) -> Result<(), Refusal> {
 
 fn storage(wanted: Option<&StorageSpec>, settings: &RunnerSettings) -> Result<Storage, Refusal> {
     let wanted = wanted.cloned().unwrap_or_default().or_stores_of(&settings.stores);
-    let (variables, credentials) = (wanted.variables(), wanted.credentials_secret);
-    let (claim, outputs, checkpoints) = places(wanted.claim_name, wanted.outputs, wanted.checkpoints, settings)?;
-    Ok(Storage { claim, outputs, checkpoints, variables, credentials })
+    let (claim, outputs, checkpoints) = places(&wanted, settings)?;
+    let variables = wanted.variables(&outputs, &checkpoints);
+    Ok(Storage { claim, outputs, checkpoints, variables, credentials: wanted.credentials_secret })
 }
 
 /// The claim, and where outputs and checkpoints lie.
 type Places = (Option<String>, String, String);
 
-fn places(
-    claim: Option<String>,
-    outputs: Option<String>,
-    checkpoints: Option<String>,
-    settings: &RunnerSettings,
-) -> Result<Places, Refusal> {
-    if let Some(claim) = claim {
-        return Ok(on_claim(claim));
+fn places(wanted: &StorageSpec, settings: &RunnerSettings) -> Result<Places, Refusal> {
+    if let Some(claim) = &wanted.claim_name {
+        return Ok(on_claim(claim.clone()));
     }
     // A job that names one URL takes the other from the operator, and only what is left lies in the operator's claim.
-    let outputs = outputs.or_else(|| settings.outputs.clone());
-    let checkpoints = checkpoints.or_else(|| settings.checkpoints.clone());
+    let outputs = wanted.outputs.clone().or_else(|| settings.outputs.clone());
+    let checkpoints = wanted.checkpoints.clone().or_else(|| settings.checkpoints.clone());
     match (outputs, checkpoints, settings.claim.clone()) {
         (Some(outputs), Some(checkpoints), _) => Ok((None, outputs, checkpoints)),
         (outputs, checkpoints, Some(claim)) => {

@@ -147,6 +147,47 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// What to do about it.
+    pub fn cure(&self) -> &str {
+        match self {
+            Self::Unknown { .. } | Self::Failed { .. } => {
+                "a job tries again by itself; if it stays, look at the disk or the store"
+            }
+            Self::Full { .. } => "make room, or raise the quota; the job goes on by itself",
+            Self::Denied { .. } => {
+                "let the user that runs the job write there, or choose another OUTPUTS_DIR or CHECKPOINT_DIR"
+            }
+            Self::InTheWay { .. } => "move it away, or choose another OUTPUTS_DIR, CHECKPOINT_DIR or sink.path",
+            Self::Refused { cure, .. } | Self::Table { cure, .. } => cure,
+            Self::Unsuitable(_) => "choose a file system or a store that can do this",
+        }
+    }
+
+    /// The same for whoever keeps it or passes it on; `None` for what a disk or a table says.
+    pub fn told(&self) -> Option<StoreTold> {
+        let refusal = match self {
+            Self::Unknown { .. } | Self::Failed { .. } => None,
+            Self::Refused { refusal, .. } => Some(*refusal),
+            Self::Unsuitable(_) => Some(Refusal::Unsuitable),
+            Self::Full { .. } | Self::Denied { .. } | Self::InTheWay { .. } | Self::Table { .. } => return None,
+        };
+        Some(StoreTold { message: self.to_string(), cure: self.cure().to_owned(), refusal })
+    }
+}
+
+/// What an object store said, as people are told it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreTold {
+    /// What was tried on which object, and what is wrong.
+    pub message: String,
+    /// What to do.
+    pub cure: String,
+    /// Whose matter it is; `None`: it may pass.
+    pub refusal: Option<Refusal>,
+}
+
 /// Whose matter a refusal of an object store is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

@@ -43,7 +43,7 @@ use datafusion::error::Result;
 pub(crate) use self::csv::CsvFile;
 pub(crate) use self::delta::{delta_files, is_delta};
 pub(crate) use self::format::{FileFormat, Formats, Kind, Packing};
-pub(crate) use self::listing::{KnownRows, ListedFile, TableFiles, children, is_table, list, partition_of};
+pub(crate) use self::listing::{Children, KnownRows, ListedFile, TableFiles, children, is_table, list, partition_of};
 pub(crate) use self::ndjson::NdjsonFile;
 pub(crate) use self::place::{FileAt, Place};
 pub(crate) use self::reader::parquet_columns;

@@ -41,6 +41,7 @@ struct State {
     requests: Vec<String>,
     faults: Vec<(usize, Fault)>,
     happened: usize,
+    keys: Vec<String>,
     latency: Duration,
     /// Every request gets this instead of the server's answer.
     answer: Option<String>,
@@ -102,6 +103,12 @@ impl FaultProxy {
         self.state().requests.clone()
     }
 
+    /// Access keys with which requests were signed, each once, in order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.state().keys.clone()
+    }
+
     /// How many faults have happened.
     #[must_use]
     pub fn happened(&self) -> usize {
@@ -114,9 +121,21 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 /// A message of HTTP as it came.
-struct Message {
-    head: String,
-    body: Vec<u8>,
+pub(crate) struct Message {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Message {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        header(&self.head, name)
+    }
+}
+
+fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut lines = head.lines().filter_map(|line| line.split_once(':'));
+    lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
 fn serve(client: &TcpStream, server: &str, state: &Mutex<State>) -> std::io::Result<()> {
@@ -129,6 +148,13 @@ fn serve(client: &TcpStream, server: &str, state: &Mutex<State>) -> std::io::Res
         let (fault, latency, answer) = {
             let mut state = lock(state);
             state.requests.push(line.trim_end_matches(" HTTP/1.1").to_owned());
+            let signature = request.header("authorization").unwrap_or_default();
+            if let Some((_, rest)) = signature.split_once("Credential=") {
+                let key = rest.split('/').next().unwrap_or_default();
+                if !state.keys.iter().any(|known| known == key) {
+                    state.keys.push(key.to_owned());
+                }
+            }
             let number = state.requests.len();
             let fault = state.faults.iter().find(|(at, _)| *at == number).map(|(_, fault)| *fault);
             state.happened += usize::from(fault.is_some());
@@ -181,7 +207,7 @@ fn serve(client: &TcpStream, server: &str, state: &Mutex<State>) -> std::io::Res
 }
 
 /// Reads a message; `None` at the end of the connection. `has_body`: if its head says so.
-fn read_message(from: &mut impl BufRead, has_body: bool) -> std::io::Result<Option<Message>> {
+pub(crate) fn read_message(from: &mut impl BufRead, has_body: bool) -> std::io::Result<Option<Message>> {
     let mut head = String::new();
     loop {
         let before = head.len();
@@ -192,16 +218,12 @@ fn read_message(from: &mut impl BufRead, has_body: bool) -> std::io::Result<Opti
             break;
         }
     }
-    let header = |name: &str| {
-        let mut lines = head.lines().filter_map(|line| line.split_once(':'));
-        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
-    };
     let mut body = Vec::new();
     if has_body {
-        if let Some(length) = header("content-length").and_then(|length| length.parse().ok()) {
+        if let Some(length) = header(&head, "content-length").and_then(|length| length.parse().ok()) {
             body.resize(length, 0);
             from.read_exact(&mut body)?;
-        } else if header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        } else if header(&head, "transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
             read_chunks(from, &mut body)?;
         }
     }

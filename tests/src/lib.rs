@@ -20,6 +20,8 @@ pub mod registry;
 pub mod rights;
 pub mod s3;
 pub mod skip;
+pub mod stores;
+pub mod tls;
 pub mod wait;
 
 pub use broker::{Broker, unique_topic};
@@ -33,4 +35,5 @@ pub use readers::{Reading, Watcher, python_reader};
 pub use registry::{Registry, StubRegistry};
 pub use rights::{Right, WITH_RIGHTS};
 pub use s3::S3;
+pub use stores::OtherStore;
 pub use wait::wait_for;

@@ -14,7 +14,7 @@ use crate::sink::{SinkError, TopicProblem};
 use crate::source::SourceError;
 use crate::source::reference::ReferenceError;
 use crate::storage::lock::LockError;
-use crate::storage::{Refusal, StoreError};
+use crate::storage::{Refusal, StoreError, StoreTold};
 
 /// Whether trying again helps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,15 @@ impl JobError {
     /// An error that may pass.
     pub fn passing(reason: Reason, message: impl Into<String>, cure: impl Into<String>) -> Self {
         Self { reason, message: message.into(), cure: cure.into(), retry: Retry::Backoff }
+    }
+
+    /// What an object store refuses.
+    fn refused(refusal: Refusal, message: impl Into<String>, cure: impl Into<String>) -> Self {
+        match refusal {
+            Refusal::Denied => Self::user(Reason::StorageDenied, message, cure),
+            Refusal::Expired => Self::passing(Reason::StorageDenied, message, cure),
+            Refusal::Unsuitable => Self::user(Reason::StorageUnsuitable, message, cure),
+        }
     }
 
     /// The error with its cure, as a terminal shows it.
@@ -186,12 +195,13 @@ impl From<SourceError> for JobError {
 impl From<ReferenceError> for JobError {
     fn from(error: ReferenceError) -> Self {
         let (message, cure) = (error.to_string(), error.cure());
-        match error {
+        match &error {
             ReferenceError::Missing { .. } => Self::user(Reason::ReferenceMissing, message, cure),
             ReferenceError::Unreadable { .. }
             | ReferenceError::Delta { .. }
             | ReferenceError::Columns { .. }
             | ReferenceError::Value { .. } => Self::user(Reason::ReferenceUnusable, message, cure),
+            ReferenceError::Store { told, .. } => Self { message, ..Self::from(told) },
             ReferenceError::TooLarge { .. } => Self::user(Reason::ReferenceTooLarge, message, cure),
             ReferenceError::Changing { .. } => Self::passing(Reason::ReferenceUnusable, message, cure),
         }
@@ -206,39 +216,25 @@ impl From<StoreError> for JobError {
 
 impl From<&StoreError> for JobError {
     fn from(error: &StoreError) -> Self {
-        let message = error.to_string();
+        let (message, cure) = (error.to_string(), error.cure());
         match error {
-            StoreError::Unknown { .. } | StoreError::Failed { .. } => Self::passing(
-                Reason::StorageFailed,
-                message,
-                "it is tried again; if it stays, look at the disk or the store",
-            ),
-            StoreError::Full { .. } => {
-                Self::passing(Reason::StorageFull, message, "make room, or raise the quota; the job goes on by itself")
+            StoreError::Unknown { .. } | StoreError::Failed { .. } => {
+                Self::passing(Reason::StorageFailed, message, cure)
             }
-            StoreError::Denied { .. } => Self::user(
-                Reason::StorageDenied,
-                message,
-                "let the user that runs the job write there, or choose another OUTPUTS_DIR or CHECKPOINT_DIR",
-            ),
-            StoreError::InTheWay { .. } => Self::user(
-                Reason::StorageDenied,
-                message,
-                "move it away, or choose another OUTPUTS_DIR, CHECKPOINT_DIR or sink.path",
-            ),
-            StoreError::Refused { cure, refusal: Refusal::Denied, .. } => {
-                Self::user(Reason::StorageDenied, message, cure)
-            }
-            StoreError::Refused { cure, refusal: Refusal::Expired, .. } => {
-                Self::passing(Reason::StorageDenied, message, cure)
-            }
-            StoreError::Refused { cure, refusal: Refusal::Unsuitable, .. } => {
-                Self::user(Reason::StorageUnsuitable, message, cure)
-            }
-            StoreError::Unsuitable(_) => {
-                Self::user(Reason::StorageUnsuitable, message, "choose a file system or a store that can do this")
-            }
-            StoreError::Table { cure, .. } => Self::user(Reason::TableUnusable, message, cure),
+            StoreError::Full { .. } => Self::passing(Reason::StorageFull, message, cure),
+            StoreError::Denied { .. } | StoreError::InTheWay { .. } => Self::user(Reason::StorageDenied, message, cure),
+            StoreError::Refused { refusal, .. } => Self::refused(*refusal, message, cure),
+            StoreError::Unsuitable(_) => Self::user(Reason::StorageUnsuitable, message, cure),
+            StoreError::Table { .. } => Self::user(Reason::TableUnusable, message, cure),
+        }
+    }
+}
+
+impl From<&StoreTold> for JobError {
+    fn from(told: &StoreTold) -> Self {
+        match told.refusal {
+            Some(refusal) => Self::refused(refusal, &told.message, &told.cure),
+            None => Self::passing(Reason::StorageFailed, &told.message, &told.cure),
         }
     }
 }

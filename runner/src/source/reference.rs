@@ -16,13 +16,17 @@ use datafusion::arrow::compute::{CastOptions, cast_with_options, nullif};
 use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
+use datafusion::parquet::errors::ParquetError;
 use twox_hash::XxHash3_64;
 
 use crate::source::decode::arrow_type;
 use crate::storage::checksum::xxh3_hex;
 use crate::storage::location::Location;
-use crate::tables::schema::TableSchema;
-use crate::tables::{FileAt, FileFormat, Formats, Kind, ListedFile, Packing, Place, is_delta, list, store_error};
+use crate::storage::{StoreError, StoreTold};
+use crate::tables::schema::{TableSchema, UnreadableSchema};
+use crate::tables::{
+    FileAt, FileFormat, Formats, Kind, ListedFile, Packing, Place, TextError, is_delta, list, store_error,
+};
 
 mod csv;
 mod delta;
@@ -142,6 +146,14 @@ pub enum ReferenceError {
         /// What is wrong, and what to do about it.
         detail: String,
     },
+    /// The store does not give it.
+    #[error("the reference {name} cannot be read: {told}")]
+    Store {
+        /// Name of the reference.
+        name: String,
+        /// What the store said, and what to do.
+        told: StoreTold,
+    },
     /// A column is missing that the query was planned with.
     #[error("the reference {name} lacks a column that the job reads: {detail}")]
     Columns {
@@ -178,13 +190,14 @@ pub enum ReferenceError {
 
 impl ReferenceError {
     /// What the user does about it.
-    pub fn cure(&self) -> &'static str {
+    pub fn cure(&self) -> &str {
         match self {
             Self::Missing { .. } => "put the files there, or correct spec.references[].path; it is looked for again",
             Self::Unreadable { .. } => {
                 "replace the file by a whole one of this format; it is read again when it changes"
             }
             Self::Delta { .. } => "do what is said; a Delta table is read again when it has a new version",
+            Self::Store { told, .. } => &told.cure,
             Self::Columns { .. } => {
                 "every file needs the column: add it, or leave it out of the query and of spec.references[].columns"
             }
@@ -208,7 +221,7 @@ impl ReferenceFiles {
             ReferenceFormat::Delta => delta::newest(&place).map(|newest| newest.into_iter().collect()),
             _ => list(&place, Formats::only(self.kind())).map(|files| files.into_iter().map(|file| file.at).collect()),
         };
-        let found: Vec<_> = found.map_err(|error| self.unreadable(in_words(&error)))?;
+        let found: Vec<_> = found.map_err(|error| self.failed(error))?;
         let seen: Vec<_> = found.into_iter().filter_map(SeenFile::of).collect();
         if seen.is_empty() {
             return Err(self.missing(&place));
@@ -217,7 +230,7 @@ impl ReferenceFiles {
     }
 
     fn place(&self) -> Result<Place, ReferenceError> {
-        Place::of(&self.location).map_err(|error| self.unreadable(error))
+        Place::of(&self.location).map_err(|error| self.failed(error))
     }
 
     fn missing(&self, place: &Place) -> ReferenceError {
@@ -231,14 +244,17 @@ impl ReferenceFiles {
     /// The columns and files of a Delta table.
     fn delta_table(&self) -> Result<(SchemaRef, Vec<ListedFile>), ReferenceError> {
         let place = self.place()?;
-        let detail = |error| ReferenceError::Delta { name: self.name.clone(), detail: in_words(&error) };
-        delta::table(&place).map_err(detail)?.ok_or_else(|| self.missing(&place))
+        let failed = |error: DataFusionError| match Problem::from(error) {
+            Problem::File(detail) => ReferenceError::Delta { name: self.name.clone(), detail },
+            of_store @ Problem::Store(_) => self.failed(of_store),
+        };
+        delta::table(&place).map_err(failed)?.ok_or_else(|| self.missing(&place))
     }
 
     /// Files lie in the folder of a Delta table that it no longer has, or never had.
     fn refuse_delta(&self) -> Result<(), ReferenceError> {
         let place = self.place()?;
-        if self.format != ReferenceFormat::Delta && is_delta(&place).map_err(|error| self.unreadable(error))? {
+        if self.format != ReferenceFormat::Delta && is_delta(&place).map_err(|error| self.failed(error))? {
             let detail = format!(
                 "{place} is a Delta table, and files lie there that it no longer has: set format: delta in spec.references[]"
             );
@@ -248,18 +264,17 @@ impl ReferenceFiles {
     }
 
     /// The columns of NDJSON: those that are declared, or that the job told which wrote it.
-    fn keys(&self) -> Result<Schema, String> {
+    fn keys(&self) -> Result<Schema, Problem> {
         let declared = self.columns.iter().map(|column| (column.name.as_str(), column.column_type.to_string()));
         let declared = TableSchema::declared(declared);
         let told = match self.columns.is_empty() {
             false => declared,
             true => {
-                let place = self.place().map_err(|error| error.to_string())?;
-                let told = TableSchema::of_place(&place).map_err(|error| error.to_string())?;
+                let told = TableSchema::of_place(&Place::of(&self.location)?)?;
                 told.ok_or("nobody says which columns its objects have: declare them in spec.references[].columns")?
             }
         };
-        ndjson::columns(&told)
+        Ok(ndjson::columns(&told)?)
     }
 
     fn kind(&self) -> Kind {
@@ -291,7 +306,7 @@ impl ReferenceFiles {
             Kind::Csv => csv::header(&seen.0[0].at, seen.0[0].packing()),
             Kind::Ndjson => self.keys(),
         };
-        let found = found.map_err(|detail| self.unreadable(detail))?;
+        let found = found.map_err(|problem| self.failed(problem))?;
         let field = |field: &Arc<Field>| {
             let declared = self.columns.iter().find(|column| column.name == *field.name());
             let data_type = match declared {
@@ -367,10 +382,10 @@ impl ReferenceFiles {
     }
 
     /// A file that cannot be read may be gone because there is a newer version.
-    fn gone(&self, seen: &Seen, error: impl std::fmt::Display) -> ReferenceError {
+    fn gone(&self, seen: &Seen, error: impl Into<Problem>) -> ReferenceError {
         match self.look() {
             Ok(now) if now != *seen => ReferenceError::Changing { name: self.name.clone() },
-            _ => self.unreadable(error),
+            _ => self.failed(error),
         }
     }
 
@@ -420,6 +435,13 @@ impl ReferenceFiles {
         RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(|error| self.unreadable(error))
     }
 
+    fn failed(&self, problem: impl Into<Problem>) -> ReferenceError {
+        match problem.into() {
+            Problem::File(detail) => self.unreadable(detail),
+            Problem::Store(told) => ReferenceError::Store { name: self.name.clone(), told },
+        }
+    }
+
     fn unreadable(&self, detail: impl std::fmt::Display) -> ReferenceError {
         ReferenceError::Unreadable { name: self.name.clone(), detail: detail.to_string() }
     }
@@ -431,14 +453,74 @@ fn no_value_where_empty(cells: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     nullif(cells, &eq(cells, &empty)?)
 }
 
+/// Why files cannot be read.
+enum Problem {
+    /// What is wrong with which one.
+    File(String),
+    /// The store does not give them.
+    Store(StoreTold),
+}
+
+impl Problem {
+    /// What a store said that failed; without one what is said in other words.
+    fn of(error: &(dyn std::error::Error + 'static), words: impl FnOnce() -> String) -> Self {
+        match store_error(error) {
+            Some(error) => error.told().map_or_else(|| Self::File(error.to_string()), Self::Store),
+            None => Self::File(words()),
+        }
+    }
+}
+
+impl From<String> for Problem {
+    fn from(detail: String) -> Self {
+        Self::File(detail)
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(detail: &str) -> Self {
+        Self::File(detail.to_owned())
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::of(&error, String::new)
+    }
+}
+
+impl From<UnreadableSchema> for Problem {
+    fn from(error: UnreadableSchema) -> Self {
+        match error {
+            UnreadableSchema::Store(error) => error.into(),
+            damaged => Self::File(damaged.to_string()),
+        }
+    }
+}
+
+impl From<TextError> for Problem {
+    fn from(error: TextError) -> Self {
+        Self::of(&error, || error.to_string())
+    }
+}
+
+impl From<ParquetError> for Problem {
+    fn from(error: ParquetError) -> Self {
+        Self::of(&error, || match &error {
+            ParquetError::External(source) => source.to_string(),
+            ParquetError::General(problem) => problem.clone(),
+            other => other.to_string(),
+        })
+    }
+}
+
 /// What the engine said, without what it calls its errors.
-fn in_words(error: &DataFusionError) -> String {
-    match store_error(error) {
-        Some(error) => error.to_string(),
-        None => {
+impl From<DataFusionError> for Problem {
+    fn from(error: DataFusionError) -> Self {
+        Self::of(&error, || {
             let text = error.find_root().strip_backtrace();
             text.strip_prefix("Execution error: ").unwrap_or(&text).to_owned()
-        }
+        })
     }
 }
 

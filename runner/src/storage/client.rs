@@ -103,55 +103,32 @@ fn assembled<S: ObjectStore, C: std::fmt::Debug + Send + Sync + 'static>(
     Ok(Arc::new(make(bucket, &options, Some(Arc::new(rotating))).map_err(wrong)?))
 }
 
-fn amazon(
-    bucket: &str,
-    options: &Options,
-    credentials: Option<Credentials<AwsCredential>>,
-) -> object_store::Result<AmazonS3> {
-    let builder = AmazonS3Builder::new().with_client_options(client_options(options)?).with_retry(retries());
-    let known = options.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value)));
-    let builder = known
-        .filter(|(key, _)| !matches!(key, AmazonS3ConfigKey::Bucket))
-        .fold(builder, |builder, (key, value)| builder.with_config(key, value));
-    let builder = builder.with_url(bucket).with_http_connector(Wire);
-    match credentials {
-        Some(credentials) => builder.with_credentials(credentials).build(),
-        None => builder.build(),
-    }
+/// The functions that make clients. Which bucket is the URL's to say, and no option's.
+macro_rules! makers {
+    ($($name:ident: $builder:ident, $bucket:pat, $credential:ty => $store:ty;)*) => {$(
+        fn $name(
+            bucket: &str,
+            options: &Options,
+            credentials: Option<Credentials<$credential>>,
+        ) -> object_store::Result<$store> {
+            let builder = $builder::new().with_client_options(client_options(options)?).with_retry(retries());
+            let known = options.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value)));
+            let builder = known
+                .filter(|(key, _)| !matches!(key, $bucket))
+                .fold(builder, |builder, (key, value)| builder.with_config(key, value));
+            let builder = builder.with_url(bucket).with_http_connector(Wire);
+            match credentials {
+                Some(credentials) => builder.with_credentials(credentials).build(),
+                None => builder.build(),
+            }
+        }
+    )*};
 }
 
-fn google(
-    bucket: &str,
-    options: &Options,
-    credentials: Option<Credentials<GcpCredential>>,
-) -> object_store::Result<GoogleCloudStorage> {
-    let builder = GoogleCloudStorageBuilder::new().with_client_options(client_options(options)?).with_retry(retries());
-    let known = options.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value)));
-    let builder = known
-        .filter(|(key, _)| !matches!(key, GoogleConfigKey::Bucket))
-        .fold(builder, |builder, (key, value)| builder.with_config(key, value));
-    let builder = builder.with_url(bucket).with_http_connector(Wire);
-    match credentials {
-        Some(credentials) => builder.with_credentials(credentials).build(),
-        None => builder.build(),
-    }
-}
-
-fn azure(
-    bucket: &str,
-    options: &Options,
-    credentials: Option<Credentials<AzureCredential>>,
-) -> object_store::Result<MicrosoftAzure> {
-    let builder = MicrosoftAzureBuilder::new().with_client_options(client_options(options)?).with_retry(retries());
-    let known = options.iter().filter_map(|(name, value)| Some((name.parse().ok()?, value)));
-    let builder = known
-        .filter(|(key, _)| !matches!(key, AzureConfigKey::ContainerName))
-        .fold(builder, |builder, (key, value)| builder.with_config(key, value));
-    let builder = builder.with_url(bucket).with_http_connector(Wire);
-    match credentials {
-        Some(credentials) => builder.with_credentials(credentials).build(),
-        None => builder.build(),
-    }
+makers! {
+    amazon: AmazonS3Builder, AmazonS3ConfigKey::Bucket, AwsCredential => AmazonS3;
+    google: GoogleCloudStorageBuilder, GoogleConfigKey::Bucket, GcpCredential => GoogleCloudStorage;
+    azure: MicrosoftAzureBuilder, AzureConfigKey::ContainerName, AzureCredential => MicrosoftAzure;
 }
 
 /// A conditional PUT is tried again like any other request: whoever is told that the object exists compares it, since it

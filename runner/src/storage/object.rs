@@ -301,13 +301,22 @@ impl Store for RemoteStore {
 }
 
 impl RemoteStore {
-    /// The first object of a probe. A store that does not answer is not asked twice.
+    /// The first object of a probe. A store that does not answer is not asked twice. Nobody cares whether the object came to be:
+    /// what the store said is what counts.
     async fn begin_probe(&self, path: &str) -> Result<(), StoreError> {
-        match self.put_new(path, Bytes::from_static(b"probe")).await? {
-            Created::Yes => Ok(()),
+        let content = Bytes::from_static(b"probe");
+        match self.store.put_opts(&self.path(path)?, content.into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(()),
             // A lost answer, and the client's second try met the first one.
-            Created::AlreadyExists if self.get(path).await?.as_deref() == Some(b"probe") => Ok(()),
-            Created::AlreadyExists => Err(StoreError::Unknown { operation: "create", path: self.shown(path) }),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. })
+                if self.get(path).await?.as_deref() == Some(b"probe") =>
+            {
+                Ok(())
+            }
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                Err(StoreError::Unknown { operation: "create", path: self.shown(path) })
+            }
+            Err(error) => Err(self.error("create", path, error)),
         }
     }
 }

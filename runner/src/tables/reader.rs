@@ -180,14 +180,8 @@ fn footer(at: &FileAt) -> ParquetResult<Footer> {
 ///
 /// # Errors
 /// It cannot be read, or is no whole Parquet file.
-pub(crate) fn parquet_columns(at: &FileAt) -> std::result::Result<Arc<Schema>, String> {
-    Ok(footer(at)
-        .map_err(|error| match error {
-            ParquetError::External(source) => source.to_string(),
-            ParquetError::General(problem) => problem,
-            other => other.to_string(),
-        })?
-        .schema)
+pub(crate) fn parquet_columns(at: &FileAt) -> ParquetResult<Arc<Schema>> {
+    Ok(footer(at)?.schema)
 }
 
 fn open(path: &Path) -> ParquetResult<File> {

@@ -13,7 +13,6 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use bytes::Bytes;
 use datafusion::datasource::physical_plan::ParquetFileMetrics;
-use datafusion::error::DataFusionError;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch};
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
@@ -27,6 +26,7 @@ use tokio::task::JoinSet;
 use super::place::RemoteFile;
 use super::reader::{damaged, without_notes};
 use crate::storage::StoreError;
+use crate::storage::client::explain::{explain, is_missing_bucket};
 
 /// Threads on which requests run: they wait most of the time.
 const THREADS: usize = 2;
@@ -98,20 +98,17 @@ pub(super) fn changed(path: String) -> StoreError {
 
 /// What a store said, in words that fit every read.
 pub(super) fn store_failed(operation: &'static str, path: String, error: object_store::Error) -> StoreError {
-    match error {
+    match &error {
+        object_store::Error::NotFound { .. } if is_missing_bucket(&error) => explain(operation, path, error),
         object_store::Error::NotFound { .. } | object_store::Error::Precondition { .. } => {
             StoreError::Failed { operation, path, source: Box::new(Changed) }
         }
-        object_store::Error::PermissionDenied { source, .. } | object_store::Error::Unauthenticated { source, .. } => {
-            let source = std::io::Error::new(std::io::ErrorKind::PermissionDenied, source);
-            StoreError::Denied { operation, path, source }
-        }
-        other => StoreError::Failed { operation, path, source: Box::new(other) },
+        _ => explain(operation, path, error),
     }
 }
 
-/// What a store said, if that is why the engine failed.
-pub(crate) fn store_error(error: &DataFusionError) -> Option<&StoreError> {
+/// What a store said, if that is why the engine failed, or a file could not be read.
+pub(crate) fn store_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a StoreError> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<StoreError>() {

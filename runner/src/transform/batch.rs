@@ -24,7 +24,7 @@ use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
 use super::{distinct_counts, planning_error, syntax, table_windows, window};
 use crate::engine::{self, BatchClock, Profile, Tables, TablesInFrom};
-use crate::storage::StoreError;
+use crate::storage::{StoreError, StoreTold};
 use crate::tables::store_error;
 
 /// Memory of a session that computes nothing.
@@ -181,9 +181,9 @@ pub(crate) enum MemoryExhausted {
     /// What DataFusion could not get, and could not spill.
     #[error("the query needs more memory than it may have: {0}")]
     Exhausted(String),
-    /// An object store does not give the bytes of an input, or not those that the run began with: that passes.
+    /// A store does not give the bytes of an input, or not those that the run began with.
     #[error("{0}")]
-    Unreadable(String),
+    Unreadable(StoreTold),
     /// Any other failure.
     #[error("{0}")]
     Failed(String),
@@ -263,7 +263,9 @@ fn failed(error: &DataFusionError) -> MemoryExhausted {
     let message = QueryError::from_datafusion(error).message;
     match root {
         DataFusionError::ResourcesExhausted(_) => MemoryExhausted::Exhausted(message),
-        _ if matches!(store_error(error), Some(StoreError::Failed { .. })) => MemoryExhausted::Unreadable(message),
-        _ => MemoryExhausted::Failed(message),
+        _ => match store_error(error).and_then(StoreError::told) {
+            Some(told) => MemoryExhausted::Unreadable(told),
+            None => MemoryExhausted::Failed(message),
+        },
     }
 }

@@ -65,7 +65,7 @@ impl QueryError {
     /// What DataFusion says, without the words that tell its own modules apart.
     pub(crate) fn from_datafusion(error: &DataFusionError) -> Self {
         if let Some(error) = crate::tables::store_error(error) {
-            return Self::new(error.to_string());
+            return Self::new(error.to_string()).cure(error.cure());
         }
         let text = error.find_root().strip_backtrace();
         let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();

@@ -9,7 +9,8 @@
 #   s3.sh sweep DIR          kill every server whose folder lies below DIR
 #
 # PORT 0 chooses a free port. Buckets are the folders of DIR/buckets: objects are plain files there. The key is "tester" with
-# the secret "tester-secret", the region us-east-1, requests in path style. DIR/address says where it is, DIR/s3.log what it
+# the secret "tester-secret"; "identity-first" and "identity-second" with the same secret are two more. The region is us-east-1,
+# requests in path style. DIR/address says where it is, DIR/s3.log what it
 # logged. `up` on a folder that had a server starts it again at its port, with its buckets.
 #
 # Environment: DATA_PLATFORM_CACHE (~/.cache/data-platform).
@@ -76,8 +77,14 @@ up() {
   elif [[ $port == 0 ]]; then
     port=$(free_ports 1)
   fi
+  mkdir -p "$dir/iam"
+  local key accounts=''
+  for key in identity-first identity-second; do
+    accounts+=${accounts:+,}"\"$key\":{\"access\":\"$key\",\"secret\":\"tester-secret\",\"role\":\"admin\"}"
+  done
+  echo "{\"accessAccounts\":{$accounts}}" >"$dir/iam/users.json"
   ROOT_ACCESS_KEY=tester ROOT_SECRET_KEY=tester-secret setsid "$PROGRAM" --port "127.0.0.1:$port" --region us-east-1 \
-    posix "$dir/buckets" >>"$dir/s3.log" 2>&1 </dev/null &
+    --iam-dir "$dir/iam" posix "$dir/buckets" >>"$dir/s3.log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$dir/s3.pid"
   for _ in $(seq 200); do

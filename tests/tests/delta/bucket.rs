@@ -36,7 +36,7 @@ fn random_kills_change_nothing() -> anyhow::Result<()> {
 fn every_request_may_fail_once_in_every_way_and_readers_see_nothing_of_it() -> anyhow::Result<()> {
     let (broker, s3) = (needs_broker!(), needs_s3!());
     let job = numbers(broker, "delta-s3-faults")?;
-    every_request_may_fail(job, &s3, |job| check_exact(job, 300))
+    every_request_may_fail(job, &s3, |job| check_exact(&job, 300))
 }
 
 /// A runner whose only protection is the job log.

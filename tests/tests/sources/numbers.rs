@@ -63,6 +63,11 @@ impl Numbers {
         Ok(Self { broker, topic, folders: JobFolders::new()?, spec })
     }
 
+    /// The same job over the same topic, in other folders.
+    pub(crate) fn elsewhere(&self, folders: JobFolders) -> Self {
+        Self { broker: self.broker.handle(), topic: self.topic.clone(), folders, spec: self.spec.clone() }
+    }
+
     /// Changes the job: `pointer` is a place below `spec`, whose parents are there.
     pub(crate) fn set(&mut self, pointer: &str, value: Value) {
         let (parent, name) = pointer.rsplit_once('/').expect("a JSON pointer");

@@ -4,7 +4,7 @@ use anyhow::Context;
 use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{FaultProxy, JobFolders, Runner, needs_s3};
 
-use crate::bad_input::case::{CHANGE, RETRY, expect};
+use crate::bad_input::case::{CHANGE, RETRY, expect, run_all};
 
 /// A job that needs no broker until its stores are known to work.
 fn job(folders: &JobFolders) -> RunnerCommand {
@@ -20,7 +20,7 @@ struct Answer {
     says: &'static [&'static str],
 }
 
-const ANSWERS: [Answer; 8] = [
+const ANSWERS: [Answer; 9] = [
     Answer {
         status: "404 Not Found",
         body: "<Error><Code>NoSuchBucket</Code><Message>The specified bucket does not exist</Message></Error>",
@@ -64,6 +64,12 @@ const ANSWERS: [Answer; 8] = [
         says: &["the clock of this machine", "NTP"],
     },
     Answer {
+        status: "400 Bad Request",
+        body: "{\"message\": \"no such interface\"}",
+        code: RETRY,
+        says: &["create s3://", "400 Bad Request", "no such interface"],
+    },
+    Answer {
         status: "200 OK\r\nETag: \"1\"",
         body: "",
         code: CHANGE,
@@ -82,6 +88,95 @@ fn a_store_that_says_no_is_quoted_with_what_to_do() -> anyhow::Result<()> {
         expect(job(&folders), answer.code, answer.says).with_context(|| answer.says[0].to_owned())?;
     }
     Ok(())
+}
+
+/// A streaming job whose reference lies in a bucket, and a batch job whose input does.
+const JOBS: [(&str, &str); 2] = [
+    (
+        "reference",
+        "
+kind: StreamingJob
+apiVersion: dataplatform.io/v1alpha1
+metadata: {name: names}
+spec:
+  sources: [{name: events, topics: [t], columns: [{name: id, type: string}]}]
+  references: [{name: users, format: parquet, path: 's3://bucket/users'}]
+  query: SELECT id, name FROM events JOIN users USING (id)
+  sink: {format: parquet, path: names}
+",
+    ),
+    (
+        "input",
+        "
+kind: BatchJob
+apiVersion: dataplatform.io/v1alpha1
+metadata: {name: names}
+spec:
+  interval: hour
+  inputs: [{name: users, path: 's3://bucket/users', timeColumn: at, completeBy: clock}]
+  query: SELECT count(*) AS users FROM users
+  sink: {path: names}
+",
+    ),
+];
+
+/// Who reads tables of a bucket.
+const READERS: [&str; 4] = ["query", "query of a path", "reference", "input"];
+
+/// What reads a table of a bucket; nothing of its own is written there.
+fn reader(name: &str, folders: &JobFolders) -> anyhow::Result<RunnerCommand> {
+    let bucket = folders.bucket().context("folders in a bucket")?;
+    let command = match JOBS.iter().find(|(job, _)| *job == name) {
+        Some((_, text)) => {
+            let file = folders.root().join(format!("{name}.yaml"));
+            std::fs::write(&file, text)?;
+            let job = Runner::command(["run", "--patience", "0", "-f"]).arg(&file);
+            job.env("KAFKA_BOOTSTRAP_SERVER", "127.0.0.1:1").folders_on_disk(folders)
+        }
+        None if name == "query" => {
+            Runner::command(["query", "SELECT * FROM users", "--outputs", "s3://bucket/outputs"])
+        }
+        None => Runner::command(["query", "SELECT * FROM 's3://bucket/users'"]).folders_on_disk(folders),
+    };
+    Ok(bucket.variables().into_iter().fold(command, |command, (name, value)| command.env(name, value)))
+}
+
+/// A reader, and what the store answers it; `None`: nobody answers.
+struct Read {
+    name: String,
+    reader: &'static str,
+    answer: Option<&'static Answer>,
+}
+
+#[test]
+fn who_reads_a_table_is_told_what_writers_are_told() -> anyhow::Result<()> {
+    let s3 = needs_s3!();
+    // What a writer is told of the object that it wrote is not for readers.
+    let answers = ANSWERS.iter().filter(|answer| !answer.body.is_empty()).map(Some);
+    let mut cases = Vec::new();
+    for answer in answers.chain([None]) {
+        let problem = answer.map_or("nobody answers", |answer| answer.status);
+        cases.extend(READERS.map(|reader| Read { name: format!("{reader}: {problem}"), reader, answer }));
+    }
+    let run = |case: &Read| {
+        let mut folders = s3.folders()?;
+        let Some(answer) = case.answer else {
+            // A port that was free a moment ago.
+            let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+            folders.reach_at(format!("http://{free}"));
+            let code = if case.reader.starts_with("query of") || case.reader == "reference" { CHANGE } else { RETRY };
+            let says = ["s3://bucket/", "if it stays, look at the disk or the store"];
+            return expect(reader(case.reader, &folders)?, code, &says);
+        };
+        let proxy = FaultProxy::start(s3.address())?;
+        proxy.answer(answer.status, answer.body);
+        folders.reach_at(proxy.endpoint());
+        let says: Vec<_> = answer.says.iter().copied().filter(|part| *part != "create s3://").collect();
+        // What may pass is waited for by a run, and by nobody who plans.
+        let is_planned = case.reader.starts_with("query of") || case.reader == "reference";
+        expect(reader(case.reader, &folders)?, if is_planned { CHANGE } else { answer.code }, &says)
+    };
+    run_all(&cases, |case| &case.name, run).map(drop)
 }
 
 #[test]

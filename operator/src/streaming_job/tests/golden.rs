@@ -95,6 +95,14 @@ fn what_a_job_does_not_say_of_its_stores_is_the_operators_to_say_and_credentials
     assert!(with(json!({}), json!([]), "value: \"https://minio:9000\""));
     assert!(with(json!({"credentialsSecret": "own"}), json!([]), "value: \"/etc/data-platform/secrets/own\""));
     assert!(!with(json!({"endpoint": "https://elsewhere"}), json!([]), folder));
+    // The endpoint is that of the stores in which the data lie.
+    for (place, variable) in
+        [("gs://b", "GOOGLE_BASE_URL"), ("abfss://b@a.dfs.core.windows.net", "AZURE_STORAGE_ENDPOINT")]
+    {
+        let storage = json!({"outputs": format!("{place}/o"), "checkpoints": format!("{place}/c")});
+        let is_set = |name: &str| with(storage.clone(), json!([]), &format!("- name: \"{name}\""));
+        assert!(is_set(variable) && !is_set("AWS_ENDPOINT_URL"), "{place}");
+    }
     let own = json!([{"name": "AWS_REGION", "value": "us"}]);
     assert!(with(json!({}), own.clone(), "value: \"us\"") && !with(json!({}), own, "value: \"eu\""));
 }

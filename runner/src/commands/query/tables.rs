@@ -15,9 +15,10 @@ use crate::commands::checkpoint::store_failed;
 use crate::commands::error::CommandError;
 use crate::commands::query::files;
 use crate::engine;
+use crate::pipeline::error::JobError;
 use crate::storage::StoreError;
 use crate::storage::location::Location;
-use crate::tables::{Formats, Kind, Place, Table, children, is_table};
+use crate::tables::{Children, Formats, Kind, Place, Table, children, is_table, store_error};
 
 /// The tables of an outputs folder, and those that the command line names.
 #[derive(Debug)]
@@ -39,7 +40,13 @@ impl Tables {
         }
         let mut folders = Vec::new();
         if !is_missing {
-            collect(&root, &mut folders);
+            let below = children(&root);
+            // A store that says no has no tables to choose from.
+            let refused = below.as_ref().err().and_then(|error| store_error(error)).map(JobError::from);
+            if let Some(error) = refused {
+                return Err(error.into());
+            }
+            collect(&root, below, &mut folders);
         }
         let tables = folders.iter().map(|folder| {
             let is_alone = folders.iter().filter(|other| other.name() == folder.name()).count() == 1;
@@ -114,15 +121,15 @@ impl Tables {
 
 /// Adds every folder at or below `folder` that is a table. One that cannot be listed may be one: who asks for it is told why
 /// it cannot be read, and nobody else is kept from theirs.
-fn collect(folder: &Place, tables: &mut Vec<Place>) {
-    let Ok(children) = children(folder) else {
+fn collect(folder: &Place, below: Result<Children>, tables: &mut Vec<Place>) {
+    let Ok(below) = below else {
         tables.push(folder.clone());
         return;
     };
-    if is_table(folder, &children) {
+    if is_table(folder, &below) {
         tables.push(folder.clone());
     } else {
-        children.folders.iter().for_each(|folder| collect(folder, tables));
+        below.folders.iter().for_each(|folder| collect(folder, children(folder), tables));
     }
 }
 

@@ -268,11 +268,12 @@ pub(super) fn query_failed(error: MemoryExhausted) -> JobError {
     let message = error.to_string();
     match error {
         MemoryExhausted::Exhausted(_) => memory_exhausted(message),
-        MemoryExhausted::Unreadable(_) => JobError::passing(
+        MemoryExhausted::Unreadable(told) if told.refusal.is_none() => JobError::passing(
             Reason::StorageFailed,
             message,
             "it is tried again; if it stays, look at the store, and at who replaces the files of the input",
         ),
+        MemoryExhausted::Unreadable(told) => JobError::from(&told),
         MemoryExhausted::Failed(_) => JobError::user(
             Reason::QueryFailed,
             format!("the query fails on a value: {}", crate::pipeline::error::without_values(&message)),

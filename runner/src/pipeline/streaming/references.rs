@@ -169,7 +169,8 @@ impl Session<'_> {
             _ => {}
         }
         plan.files.load(&plan.schema, self.bytes_left(index)).map(Some).map_err(|error| {
-            let passes = matches!(error, ReferenceError::Changing { .. });
+            // The files are not what is wrong: they may be as they are when it has passed.
+            let passes = matches!(error, ReferenceError::Changing { .. } | ReferenceError::Store { .. });
             Trouble { error: error.into(), seen: (!passes).then_some(seen) }
         })
     }

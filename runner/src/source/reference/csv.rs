@@ -7,6 +7,7 @@ use bytes::Bytes;
 use datafusion::arrow::array::{ArrayRef, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
+use super::Problem;
 use crate::tables::{CsvFile, FileAt, Packing};
 
 /// Rows of a batch.
@@ -16,8 +17,8 @@ const BATCH_ROWS: usize = 8_192;
 ///
 /// # Errors
 /// What is wrong with the file.
-pub(super) fn header(at: &FileAt, packing: Packing) -> Result<Schema, String> {
-    columns(&at.to_string(), &CsvFile::open(at, packing)?)
+pub(super) fn header(at: &FileAt, packing: Packing) -> Result<Schema, Problem> {
+    Ok(columns(&at.to_string(), &CsvFile::open(at, packing)?)?)
 }
 
 fn columns(shown: &str, file: &CsvFile) -> Result<Schema, String> {

@@ -7,13 +7,14 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use super::Problem;
 use crate::tables::{FileAt, parquet_columns};
 
 /// The columns of all files; a file may lack some.
 ///
 /// # Errors
 /// What is wrong with which file.
-pub(super) fn columns<'a>(files: impl Iterator<Item = &'a FileAt>) -> Result<Schema, String> {
+pub(super) fn columns<'a>(files: impl Iterator<Item = &'a FileAt>) -> Result<Schema, Problem> {
     let mut fields: Vec<Arc<Field>> = Vec::new();
     for at in files {
         for field in parquet_columns(at)?.fields() {
@@ -21,12 +22,8 @@ pub(super) fn columns<'a>(files: impl Iterator<Item = &'a FileAt>) -> Result<Sch
                 None => fields.push(Arc::clone(field)),
                 Some(known) if known.data_type() == field.data_type() => {}
                 Some(known) => {
-                    return Err(format!(
-                        "{at}: the column {} is {}, in other files {}",
-                        field.name(),
-                        field.data_type(),
-                        known.data_type()
-                    ));
+                    let (name, found, other) = (field.name(), field.data_type(), known.data_type());
+                    return Err(format!("{at}: the column {name} is {found}, in other files {other}").into());
                 }
             }
         }

@@ -55,6 +55,15 @@ impl Provider {
         }
     }
 
+    /// Variables with the address of another server than the provider's, in small letters.
+    fn endpoints(self) -> &'static [&'static str] {
+        match self {
+            Self::Amazon => &["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"],
+            Self::Google => &["google_base_url"],
+            Self::Azure => &["azure_storage_endpoint", "azure_endpoint"],
+        }
+    }
+
     /// What a Secret with credentials holds.
     fn keys(self) -> &'static str {
         match self {
@@ -106,13 +115,13 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), StoreError> {
-        let value = |names: &[&str]| names.iter().find_map(|name| self.variables.get(*name));
-        let endpoint = value(&["aws_endpoint_url_s3", "aws_endpoint_url", "aws_endpoint"]);
-        let allows = value(&["aws_allow_http"]).is_some_and(|value| value == "true" || value == "1");
+        let endpoint = self.provider.endpoints().iter().find_map(|name| self.variables.get(*name));
+        let allow = format!("{}ALLOW_HTTP", self.provider.prefix());
+        let allows =
+            self.variables.get(&allow.to_ascii_lowercase()).is_some_and(|value| value == "true" || value == "1");
         match endpoint {
             Some(endpoint) if endpoint.starts_with("http://") && !allows => Err(StoreError::Unsuitable(format!(
-                "the endpoint {endpoint} would carry all data unencrypted: write https://, or allow it \
-                     with AWS_ALLOW_HTTP=true"
+                "the endpoint {endpoint} would carry all data unencrypted: write https://, or allow it with {allow}=true"
             ))),
             Some(endpoint) if !endpoint.starts_with("http") => {
                 Err(StoreError::Unsuitable(format!("the endpoint {endpoint} is no address: write https:// before it")))
@@ -256,6 +265,14 @@ mod tests {
         settings(&[("AWS_ENDPOINT_URL", "http://s3:9000"), ("AWS_ALLOW_HTTP", "true")]).unwrap();
         let error = settings(&[("AWS_ENDPOINT_URL", "s3:9000")]).unwrap_err().to_string();
         assert!(error.contains("write https:// before it"), "{error}");
+        for (provider, endpoint, allow) in [
+            (Provider::Google, "GOOGLE_BASE_URL", "GOOGLE_ALLOW_HTTP=true"),
+            (Provider::Azure, "AZURE_STORAGE_ENDPOINT", "AZURE_ALLOW_HTTP=true"),
+        ] {
+            let own = [(endpoint.to_owned(), "http://store:9000".to_owned())];
+            let error = Settings::of(provider, own.into_iter()).unwrap_err().to_string();
+            assert!(error.contains(allow), "{error}");
+        }
     }
 
     #[test]
