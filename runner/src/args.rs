@@ -478,6 +478,10 @@ pub struct GenerateArgs {
     /// Greatest disorder of event times, in seconds.
     #[arg(long, default_value_t = 5.0)]
     pub disorder: f64,
+    /// Write events of applications as Avro, behind the id that the schema registry at this address gives for the subject
+    /// TOPIC-value.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["messy", "stdout"])]
+    pub schema_registry: Option<String>,
     /// Print to standard output, one JSON object per line, instead of writing to Kafka.
     #[arg(long)]
     pub stdout: bool,

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use self::changes::Changes;
 
+pub mod avro;
 mod changes;
 mod clickstream;
 mod external;

@@ -4,6 +4,7 @@
 use std::fs;
 
 use data_platform_tests::registry::{encode, framed};
+use data_platform_tests::tls::TlsFront;
 use data_platform_tests::{Broker, Record, Registry, Runner, StubRegistry, needs_broker};
 use serde_json::{Value, json};
 
@@ -145,7 +146,26 @@ fn avro_evolves_half_way_and_outlives_its_registry() -> anyhow::Result<()> {
     let counted = |reason: &str| json!({"reason": reason, "n": 1});
     assert_eq!(letters, ["foreign_schema", "framing", "truncated", "unknown_schema"].map(counted));
     job.audit()?;
+    generated_through(&registry)?;
     protobuf_through(&registry)
+}
+
+/// What `generate` writes by the registry is read by it.
+fn generated_through(registry: &Registry) -> anyhow::Result<()> {
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "app_events-avro", 1)?;
+    let arguments =
+        ["generate", "--count", "200", "--rate", "0", "--topic", &job.topic, "--schema-registry", registry.url()];
+    job.ask(&arguments)?;
+    job.set("/sources/0/format", json!("avro"));
+    job.set("/kafka/schemaRegistry", json!({"url": registry.url()}));
+    let column = |name: &str, kind: &str| json!({"name": name, "type": kind, "required": true});
+    let columns = [("event_id", "string"), ("user_id", "string"), ("session_id", "string"), ("timestamp", "timestamp")];
+    job.set("/sources/0/columns", json!(columns.map(|(name, kind)| column(name, kind))));
+    job.set("/query", json!(format!("SELECT event_id, user_id, timestamp FROM {NAME}")));
+    job.drain()?;
+    let counted = format!("SELECT count(*) AS rows, count(DISTINCT event_id) AS events FROM {NAME}");
+    assert_eq!(job.query(&counted)?, [json!({"rows": 200, "events": 200})]);
+    job.audit()
 }
 
 const SHOP: &str = r#"
@@ -375,5 +395,51 @@ fn values_without_ids_are_read_by_a_schema_from_a_file_and_text_as_it_is() -> an
     assert_eq!(rows, expected);
     let letters = text.query(&format!("SELECT reason FROM {NAME}_dead_letters"))?;
     assert_eq!(letters, [json!({"reason": "utf8"})]);
+    Ok(())
+}
+
+#[test]
+fn a_registry_behind_tls_is_trusted_by_its_own_authority_alone() -> anyhow::Result<()> {
+    needs_broker!();
+    let schema = json!({"type": "record", "name": "N", "fields": [{"name": "n", "type": "long"}]});
+    let known = schema.clone();
+    let stub = StubRegistry::start(Box::new(move |_, _| knows(&known)))?;
+    let front = TlsFront::start(stub.url())?;
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "registry-tls", 1)?;
+    job.set("/sources/0/format", json!("avro"));
+    job.set("/sources/0/columns", json!([{"name": "n", "type": "bigint"}]));
+    job.set("/query", json!(format!("SELECT n FROM {NAME}")));
+    let trusting = |ca: &str| json!({"url": front.url(), "tls": {"ca": {"file": front.certificate(ca)}}});
+    job.broker.produce(&job.topic, [Record::new(framed(1, &[14])).partition(0)])?;
+    for registry in [trusting("stranger-ca.pem"), json!({"url": front.url()})] {
+        job.set("/kafka/schemaRegistry", registry);
+        let said = job.drain_fails(2)?;
+        let says = ["refuses us: ", "certificate", "what to do: check"];
+        assert!(says.iter().all(|part| said.contains(part)), "{said}");
+    }
+    job.set("/kafka/schemaRegistry", trusting("ca.pem"));
+    let mut runner = job.job()?.env("DATA_PLATFORM_STAY_UP", "true").start()?;
+    job.wait_for_committed(&mut runner, 1)?;
+
+    // Later on, at another id: what may pass is waited for, each in its own words, and a login that is refused stalls.
+    stub.answer(Box::new(|_, _| (500, "oops".to_owned())));
+    job.broker.produce(&job.topic, [Record::new(framed(2, &[16])).partition(0)])?;
+    for (code, body, reason, says) in [
+        (500, "oops", "SchemaRegistryUnreachable", "500 at /schemas/ids/2: oops"),
+        (200, "<html>", "SchemaRegistryUnreachable", "gave no schema"),
+        (404, "nothing", "SchemaRegistryUnreachable", "and not by a registry"),
+        (401, "who", "SchemaRegistryRefused", "401 at /schemas/ids/2: who"),
+    ] {
+        stub.answer(Box::new(move |_, _| (code, body.to_owned())));
+        let told = |runner: &Runner| {
+            let status = status(runner).filter(|status| status["reason"] == reason)?;
+            status.to_string().contains(says).then_some(())
+        };
+        runner.wait_for(says, TIMEOUT, told)?;
+    }
+    drop(runner);
+    stub.answer(Box::new(move |_, _| knows(&schema)));
+    job.drain()?;
+    assert_eq!(job.numbers()?, [7, 8]);
     Ok(())
 }

@@ -14,7 +14,9 @@ use crate::args::GenerateArgs;
 use crate::clock::{Clock, SystemClock};
 use crate::commands::error::CommandError;
 use crate::commands::grouped;
-use crate::generate::{EventGenerator, EventKind, EventSettings, GeneratedEvent};
+use crate::generate::{EventGenerator, EventKind, EventSettings, GeneratedEvent, avro};
+use crate::source::registry::HttpRegistry;
+use crate::source::schemas::RegistryError;
 
 /// Events between two looks at the clock.
 const STEP: u64 = 100;
@@ -76,8 +78,8 @@ impl EventProducer {
     }
 }
 
-/// Creates a topic if it is not there.
-pub(crate) fn create_topic(servers: &str, topic: &str, partitions: i32) -> Result<(), CommandError> {
+/// Creates a topic if it is not there; gives how many partitions it has.
+pub(crate) fn create_topic(servers: &str, topic: &str, partitions: i32) -> Result<i32, CommandError> {
     let failed = |error: String| CommandError::failed(format!("cannot create the topic {topic} at {servers}: {error}"));
     let client: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", servers).create().map_err(|error| failed(error.to_string()))?;
@@ -85,13 +87,16 @@ pub(crate) fn create_topic(servers: &str, topic: &str, partitions: i32) -> Resul
     let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
     let created = futures::executor::block_on(client.create_topics([&new], &options))
         .map_err(|error| failed(error.to_string()))?;
-    for result in created {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => return Err(failed(code.to_string())),
+    match created.into_iter().next() {
+        None | Some(Ok(_)) => Ok(partitions),
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+            let known = client.inner().fetch_metadata(Some(topic), Duration::from_secs(30));
+            let known = known.map_err(|error| failed(error.to_string()))?;
+            let known = known.topics().first().map_or(0, |topic| topic.partitions().len());
+            Ok(i32::try_from(known).ok().filter(|known| *known > 0).unwrap_or(partitions))
         }
+        Some(Err((_, code))) => Err(failed(code.to_string())),
     }
-    Ok(())
 }
 
 fn settings(args: &GenerateArgs, kind: EventKind) -> Result<EventSettings, CommandError> {
@@ -130,6 +135,26 @@ fn topics(args: &GenerateArgs) -> Result<Vec<(String, EventKind)>, CommandError>
     named.iter().map(kind).collect()
 }
 
+/// The ids of the schemas by which each topic is written; none: as JSON.
+fn registered(args: &GenerateArgs, topics: &[(String, EventKind)]) -> Result<Vec<u32>, CommandError> {
+    let Some(url) = &args.schema_registry else { return Ok(Vec::new()) };
+    if let Some((topic, _)) = topics.iter().find(|(_, kind)| *kind != EventKind::AppEvents) {
+        return Err(CommandError::user(format!(
+            "--schema-registry: the records of {topic} are JSON alone; choose a topic of app_events"
+        )));
+    }
+    let registry = HttpRegistry::open_at(url);
+    let register = |(topic, _): &(String, EventKind)| {
+        let given = registry.register(&format!("{topic}-value"), avro::SCHEMA);
+        given.map_err(|error| {
+            let (RegistryError::Passing(problem) | RegistryError::Refused(problem) | RegistryError::Secret(problem)) =
+                error;
+            CommandError::failed(format!("the schema registry at {url} took no schema: {problem}"))
+        })
+    };
+    topics.iter().map(register).collect()
+}
+
 /// Generates events until their number is reached or somebody stops it.
 pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
     let topics = topics(args)?;
@@ -161,17 +186,22 @@ pub(crate) fn generate(args: &GenerateArgs) -> Result<u8, CommandError> {
         }
         return Ok(0);
     }
+    let schemas = registered(args, &topics)?;
     let mut producers = Vec::new();
     for (topic, kind) in &topics {
         let partitions = args.partitions.unwrap_or(kind.partitions());
-        create_topic(&args.bootstrap_servers, topic, partitions)?;
+        let partitions = create_topic(&args.bootstrap_servers, topic, partitions)?;
         producers.push(EventProducer::new(&args.bootstrap_servers, topic, partitions)?);
     }
     let began = SystemClock.instant();
     let mut number = 0;
     while args.count.is_none_or(|count| number < count) {
-        for (generator, producer) in generators.iter_mut().zip(&producers) {
-            producer.send(&generator.event(time_of(number)))?;
+        for (index, (generator, producer)) in generators.iter_mut().zip(&producers).enumerate() {
+            let mut event = generator.event(time_of(number));
+            if let Some(id) = schemas.get(index) {
+                event.value = event.value.and_then(|json| avro::framed(*id, &json));
+            }
+            producer.send(&event)?;
         }
         number += 1;
         if number % STEP == 0 {

@@ -46,6 +46,12 @@ struct Place {
     subject: String,
 }
 
+/// What a registered schema is called by.
+#[derive(Deserialize)]
+struct Given {
+    id: u32,
+}
+
 #[derive(Deserialize)]
 struct Problem {
     error_code: i64,
@@ -59,8 +65,37 @@ impl HttpRegistry {
         Some(Self { spec, tls, secrets: secrets.clone(), with_subjects })
     }
 
+    /// A registry without a login.
+    pub fn open_at(url: &str) -> Self {
+        let (username, password, token, tls) = (None, None, None, None);
+        let spec = SchemaRegistrySpec { url: url.to_owned(), username, password, token, tls };
+        Self { spec, tls: None, secrets: Secrets::new(""), with_subjects: false }
+    }
+
+    /// Registers a schema of Avro under a subject, unless it is there; gives its id.
+    ///
+    /// # Errors
+    /// The registry does not answer, or refuses it.
+    pub fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
+        let path = format!("/subjects/{}/versions", utf8_percent_encode(subject, NON_ALPHANUMERIC));
+        let body = serde_json::json!({"schemaType": "AVRO", "schema": schema}).to_string();
+        let given: Option<Given> = self.ask(&path, |client, url| {
+            client.post(url).header("Content-Type", "application/vnd.schemaregistry.v1+json").body(body)
+        })?;
+        let given = given.ok_or_else(|| RegistryError::Passing(format!("{path} is not known to it")))?;
+        Ok(given.id)
+    }
+
     /// Asks for a path; `None` where the registry says that there is no such schema.
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, RegistryError> {
+        self.ask(path, |client, url| client.get(url))
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        build: impl FnOnce(&reqwest::Client, &str) -> reqwest::RequestBuilder + Send,
+    ) -> Result<Option<T>, RegistryError> {
         let url = format!("{}{path}", self.spec.url.trim_end_matches('/'));
         let secret =
             |what, source: &Option<_>| source.as_ref().map(|source| self.secrets.read_line(what, source)).transpose();
@@ -69,7 +104,8 @@ impl HttpRegistry {
         let password = secret("password of the schema registry", &self.spec.password).map_err(told)?;
         let token = secret("token of the schema registry", &self.spec.token).map_err(told)?;
         let answer = web::send(self.tls.as_ref(), &self.secrets, |client| {
-            let request = client.get(&url).header("Accept", "application/vnd.schemaregistry.v1+json, application/json");
+            let request =
+                build(client, &url).header("Accept", "application/vnd.schemaregistry.v1+json, application/json");
             match (username, token) {
                 (Some(username), _) => request.basic_auth(username, password),
                 (None, Some(token)) => request.bearer_auth(token),

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
 use data_platform_tests::registry::Answer;
+use data_platform_tests::tls::TlsFront;
 use data_platform_tests::{Broker, JobFolders, Runner, StubRegistry, environment, needs_broker};
 use serde_json::{Value, json};
 
@@ -97,6 +98,18 @@ fn a_job_logs_in_with_tokens_that_it_renews() -> anyhow::Result<()> {
         says.contains("no Kafka broker answers at") && says.contains("/token does not answer as it should: 503: later"),
         "{says}"
     );
+    // Behind TLS: trusted by its own authority, and by no other.
+    endpoint.answer(grants(key.clone(), 3600, Asked::default()));
+    let front = TlsFront::start(endpoint.url())?;
+    let behind_tls = |ca: &str| {
+        let mut sasl = sasl.clone();
+        sasl["oauth"]["tokenUrl"] = json!(format!("{}/token", front.url()));
+        sasl["oauth"]["tls"] = json!({"ca": {"file": front.certificate(ca)}});
+        sasl
+    };
+    let says = secured.is_refused("SASL_SSL", trusting.clone(), behind_tls("stranger-ca.pem"))?;
+    assert!(says.contains("/token refuses us: ") && says.contains("certificate"), "{says}");
+    secured.reads_all("SASL_SSL", trusting.clone(), behind_tls("ca.pem"))?;
     // A token of another signer: the broker says no.
     endpoint.answer(grants(secured.certificate("client.key")?, 3600, Asked::default()));
     secured.is_refused("SASL_SSL", trusting, sasl.clone())?;
