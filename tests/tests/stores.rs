@@ -33,12 +33,12 @@ fn every_request_may_fail_once_in_every_way() -> anyhow::Result<()> {
     let (broker, s3) = (needs_broker!(), needs_s3!());
     let ended = Mutex::new(Vec::new());
     every_request_may_fail(Numbers::new(broker, "s3-faults", 1)?, &s3, |job| {
-        let mut ended = ended.lock().expect("no run panics");
         // The proof takes as long as the run: one of a few, with another fault each time.
-        if ended.len() % (Fault::ALL.len() + 1) == 0 {
+        let number = ended.lock().expect("no run panics").len();
+        if number % (Fault::ALL.len() + 1) == 0 {
             job.audit()?;
         }
-        ended.push(job);
+        ended.lock().expect("no run panics").push(job);
         Ok(())
     })?;
     let ended = ended.into_inner()?;
