@@ -30,6 +30,18 @@ use crate::quantity::{ByteSize, Period};
     )
         .message("maintenance is for tables of days: write format: parquet or delta and partitionBy with a date, or leave it out")
         .field_path(".maintenance"),
+    validation = Rule::new("!has(self.compression) || !(self.format in ['csv', 'ndjson']) || self.compression != 'snappy'")
+        .message("files of text are packed by gzip or zstd, or not at all: write compression: gzip, zstd or none")
+        .field_path(".compression"),
+    validation = Rule::new("!has(self.compression) || self.format in ['csv', 'ndjson'] || self.compression != 'gzip'")
+        .message("gzip is for files of text: write compression: zstd, snappy or none")
+        .field_path(".compression"),
+    validation = Rule::new("!has(self.sortBy) || size(self.sortBy) == 0 || self.format in ['parquet', 'delta']")
+        .message("sortBy is for Parquet and Delta, whose readers skip by it: leave it out, or write another format")
+        .field_path(".sortBy"),
+    validation = Rule::new("!has(self.sortBy) || self.sortBy.all(a, self.sortBy.exists_one(b, a == b))")
+        .message("sortBy names a column twice: name each once")
+        .field_path(".sortBy"),
     validation = Rule::new("!has(self.partitionBy) || self.partitionBy.all(a, self.partitionBy.exists_one(b, a == b))")
         .message("partitionBy names a column twice: name each once")
         .field_path(".partitionBy")
@@ -54,13 +66,19 @@ pub struct SinkSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
     pub partition_by: Vec<String>,
+    /// Columns by which the rows of each file are sorted, ascending, nulls first, for Parquet and Delta: readers that look for
+    /// few values of the first one skip most of what is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 128)))]
+    pub sort_by: Vec<String>,
     /// A file is closed when it has reached about this size, 64Ki to 4Gi. Larger files read faster; smaller ones use
     /// less memory.
     #[serde(default = "default_target_file_size")]
     pub target_file_size: ByteSize,
-    /// Compression of Parquet files.
-    #[serde(default)]
-    pub compression: Compression,
+    /// Compression of the files: zstd, snappy or none of Parquet and Delta (zstd if it is not set); gzip, zstd or none of CSV and
+    /// NDJSON (none if it is not set), whose names then end in `.csv.gz` or `.csv.zst`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
     /// Upkeep of the table by the streaming job that writes it: of Delta, and of Parquet in a folder, in directories of days.
     /// Nothing is done that is not set here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,8 +115,9 @@ impl SinkSpec {
             topic: None,
             key_column: None,
             partition_by: Vec::new(),
+            sort_by: Vec::new(),
             target_file_size: default_target_file_size(),
-            compression: Compression::default(),
+            compression: None,
             maintenance: None,
         }
     }
@@ -123,7 +142,7 @@ pub enum SinkFormat {
     Stdout,
 }
 
-/// Compression of Parquet files.
+/// Compression of files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub enum Compression {
@@ -132,6 +151,8 @@ pub enum Compression {
     Zstd,
     /// For readers that know nothing newer.
     Snappy,
+    /// For text that any program reads.
+    Gzip,
     /// Not compressed.
     None,
 }

@@ -35,6 +35,8 @@ pub struct JobMetrics {
     rows_written: CounterVec,
     files_written: CounterVec,
     bytes_written: CounterVec,
+    files: IntGaugeVec,
+    file_bytes: IntGaugeVec,
     lag: IntGaugeVec,
     /// Without labels; it has a value only while that is known.
     lag_total: IntGaugeVec,
@@ -138,6 +140,12 @@ impl JobMetrics {
             rows_written: make.counters("rows_written_total", "Rows written to an output.", &["output"]),
             files_written: make.counters("files_written_total", "Files written to an output.", &["output"]),
             bytes_written: make.counters("written_bytes_total", "Bytes of these files.", &["output"]),
+            files: make.numbers(
+                "output_files",
+                "Files of a table that its readers see, small and large, as last counted.",
+                &["output", "size"],
+            ),
+            file_bytes: make.numbers("output_file_bytes", "Bytes of these files.", &["output", "size"]),
             lag: make.numbers(
                 "consumer_lag_records",
                 "Records that Kafka has and the job has not committed.",
@@ -295,6 +303,12 @@ impl JobMetrics {
             self.watermark.set(watermark as f64 / 1e6);
             self.watermark_lag.set((clock.now() - watermark) as f64 / 1e6);
         }
+        for (output, sizes) in &status.tables {
+            for (size, (files, bytes)) in [("small", sizes.small), ("large", sizes.large)] {
+                self.files.with_label_values(&[output.as_str(), size]).set(number(files));
+                self.file_bytes.with_label_values(&[output.as_str(), size]).set(number(bytes));
+            }
+        }
         self.state_groups.set(number(status.state_groups));
         self.state_bytes.set(number(status.state_bytes));
         self.open_windows.set(number(status.open_windows));
@@ -380,7 +394,7 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use crate::counters::{Counters, OutputCounters, SourceCounters};
-    use crate::pipeline::status::{DeduplicateStatus, PartitionStatus, ReferenceStatus};
+    use crate::pipeline::status::{DeduplicateStatus, PartitionStatus, ReferenceStatus, TableSizes};
     use std::collections::{BTreeMap, BTreeSet};
 
     fn busy() -> JobStatus {
@@ -404,7 +418,9 @@ mod tests {
         let reference = ReferenceStatus { rows: 6, ..ReferenceStatus::default() };
         let references = BTreeMap::from([("r".to_owned(), reference)]);
         let deduplicate = Some(DeduplicateStatus { keys: 8, bytes: 256 });
-        let known = JobStatus { references, deduplicate, ..JobStatus::default() };
+        let sizes = TableSizes { small: (7, 70), large: (1, 500) };
+        let tables = BTreeMap::from([("o".to_owned(), sizes)]);
+        let known = JobStatus { references, deduplicate, tables, ..JobStatus::default() };
         JobStatus { ready: true, totals, partitions, watermark, last_commit, commits: 5, ..known }
     }
 
@@ -446,6 +462,8 @@ mod tests {
             "dataplatform_consumer_lag_records{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 5",
             "dataplatform_consumer_lag_seconds{job=\"j\",namespace=\"n\",partition=\"0\",topic=\"t\"} 3",
             "dataplatform_reference_rows{job=\"j\",namespace=\"n\",reference=\"r\"} 6",
+            "dataplatform_output_files{job=\"j\",namespace=\"n\",output=\"o\",size=\"small\"} 7",
+            "dataplatform_output_file_bytes{job=\"j\",namespace=\"n\",output=\"o\",size=\"large\"} 500",
             "dataplatform_deduplicate_keys{job=\"j\",namespace=\"n\"} 8",
             "dataplatform_checkpoint_version{job=\"j\",namespace=\"n\"} 9",
         ] {

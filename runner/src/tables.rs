@@ -49,7 +49,7 @@ pub(crate) use self::place::{FileAt, Place};
 pub(crate) use self::reader::parquet_columns;
 pub(crate) use self::remote::store_error;
 pub(crate) use self::scan::OpenTable;
-pub(crate) use self::text::TextError;
+pub(crate) use self::text::{TextError, unpacked};
 pub(crate) use self::time::{TimeRange, check_time_column};
 
 use self::columns::Columns;

@@ -8,6 +8,7 @@ mod intervals;
 mod kills;
 mod pods;
 mod stale;
+mod text;
 
 use std::path::{Path, PathBuf};
 

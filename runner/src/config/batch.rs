@@ -57,7 +57,8 @@ impl PlannedBatch {
         };
         let columns = |input: &InputSpec| known.get(input.path.trim_end_matches('/')).cloned();
         let inputs: Vec<_> = spec.inputs.iter().map(|input| (input.name.as_str(), columns(input))).collect();
-        let read = BatchQuery::parse(sql).and_then(|query| query.check(&inputs).map(|()| query));
+        let read = BatchQuery::parse(sql).map(|query| query.sorted_by(&sink.sort_by));
+        let read = read.and_then(|query| query.check(&inputs).map(|()| query));
         let query = match read {
             Ok(query) => query,
             Err(error) => {

@@ -21,7 +21,7 @@ use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::{Flow, ReferencePlan, SourcePlan};
 use crate::pipeline::memory::MemoryBudget;
 use crate::pipeline::streaming::{BadRecords, RunMode, StreamingSettings};
-use crate::sink::table::{FileFormat, TableSettings};
+use crate::sink::table::{FileFormat, FileOrder, TableSettings};
 use crate::sink::topic::producer::{KafkaProducer, MakeProducer};
 use crate::sink::{SinkError, SinkPlan};
 use crate::source::dead_letter;
@@ -202,7 +202,8 @@ impl PlannedJob {
             (BadRecordAction::Drop, _) => BadRecords::Drop,
             (BadRecordAction::DeadLetter, None) => BadRecords::Keep(SinkPlan::Table(Arc::new(TableSettings {
                 partition_by: Vec::new(),
-                format: FileFormat::Parquet(self.first().sink.compression),
+                order: FileOrder::default(),
+                format: FileFormat::of(&self.first().sink).as_parquet(),
                 ..table_settings(self.name(), &self.dead_letters_name(), &self.first().sink, dead_letter::schema())
             }))),
             (BadRecordAction::DeadLetter, Some(topic)) => {

@@ -3,7 +3,6 @@
 use data_platform_crds::batch_job::BatchJobSpec;
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
-use data_platform_crds::sink::SinkFormat;
 use data_platform_crds::streaming_job::StreamingJobSpec;
 
 fn spec() -> FieldPath {
@@ -56,16 +55,13 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(sink) = &job.sink {
         let place = spec().field("sink");
-        match sink.format {
-            // The schema refuses what cannot be replaced.
-            SinkFormat::Parquet | SinkFormat::Delta | SinkFormat::Kafka | SinkFormat::Stdout => {}
-            SinkFormat::Csv => problems.push(not_yet(place.field("format"), "format csv", "use format: parquet")),
-            SinkFormat::Ndjson => problems.push(not_yet(place.field("format"), "format ndjson", "use format: parquet")),
-        }
         if sink.maintenance.is_some() {
-            let message =
-                "maintenance is for the tables of streaming jobs: a batch run writes one file in each directory";
-            problems.push(Problem::error(place.field("maintenance"), message, "leave it out"));
+            let instead = "leave it out: a run writes one file in each directory";
+            problems.push(not_yet(
+                place.field("maintenance"),
+                "maintenance of a table that a batch job writes",
+                instead,
+            ));
         }
     }
     problems

@@ -71,6 +71,15 @@ pub struct OutputStatus {
     pub no_output: Option<NoOutput>,
 }
 
+/// The files of a table that its readers see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableSizes {
+    /// Those that upkeep would merge: number and bytes.
+    pub small: (u64, u64),
+    /// The others.
+    pub large: (u64, u64),
+}
+
 /// What a job says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobStatus {
@@ -118,6 +127,8 @@ pub struct JobStatus {
     pub totals: Counters,
     /// The outputs that queries write.
     pub outputs: BTreeMap<String, OutputStatus>,
+    /// The files of tables, by output, as they were last counted.
+    pub tables: BTreeMap<String, TableSizes>,
     /// Records read per second, over the last minute.
     pub records_per_second: u64,
     /// Rows written per second, over the last minute.

@@ -8,6 +8,7 @@ mod csv;
 pub(crate) mod merge;
 mod ndjson;
 mod parquet;
+mod sorted;
 mod text;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use data_platform_crds::sink::Compression;
+use data_platform_crds::sink::{Compression, SinkFormat, SinkSpec};
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::parquet::file::metadata::KeyValue;
@@ -28,11 +29,11 @@ use crate::faults::{Faults, Moment, Step};
 use crate::offsets::Partitions;
 use crate::sink::{Batch, Sink, SinkError, Stage};
 use crate::storage::{Limits, SharedStore, StagedFile, StoreError, paths};
+use crate::tables::Packing;
 use crate::tables::hive::{PartitionError, Partitioner, RefusedRows};
 use crate::tables::schema::TableSchema;
 
-pub(crate) use self::csv::count_rows as csv_rows;
-pub(crate) use self::ndjson::count_rows as ndjson_rows;
+pub(crate) use self::text::count_rows as text_rows;
 
 use self::parquet::{ParquetEncoder, ROW_GROUP_BYTES};
 use self::text::TextEncoder;
@@ -101,18 +102,43 @@ pub enum FileFormat {
     /// Parquet, and the log of a Delta table says which of them it has.
     Delta(Compression),
     /// CSV.
-    Csv,
+    Csv(Packing),
     /// A JSON object in each line.
-    Ndjson,
+    Ndjson(Packing),
 }
 
 impl FileFormat {
+    /// Of the files of a sink.
+    pub fn of(sink: &SinkSpec) -> Self {
+        let packing = match sink.compression {
+            Some(Compression::Gzip) => Packing::Gzip,
+            Some(Compression::Zstd) => Packing::Zstd,
+            Some(Compression::Snappy | Compression::None) | None => Packing::None,
+        };
+        match sink.format {
+            SinkFormat::Csv => Self::Csv(packing),
+            SinkFormat::Ndjson => Self::Ndjson(packing),
+            SinkFormat::Delta => Self::Delta(sink.compression.unwrap_or_default()),
+            SinkFormat::Parquet => Self::Parquet(sink.compression.unwrap_or_default()),
+            SinkFormat::Kafka | SinkFormat::Stdout => Self::Parquet(Compression::default()),
+        }
+    }
+
+    /// Of Parquet files beside files of this format.
+    #[must_use]
+    pub fn as_parquet(self) -> Self {
+        match self {
+            Self::Parquet(compression) | Self::Delta(compression) => Self::Parquet(compression),
+            Self::Csv(_) | Self::Ndjson(_) => Self::Parquet(Compression::default()),
+        }
+    }
+
     /// How the names of files end.
     pub fn ending(self) -> &'static str {
         match self {
             Self::Parquet(_) | Self::Delta(_) => paths::PARQUET,
-            Self::Csv => paths::CSV,
-            Self::Ndjson => paths::NDJSON,
+            Self::Csv(packing) => paths::text_ending(paths::CSV, packing.ending()),
+            Self::Ndjson(packing) => paths::text_ending(paths::NDJSON, packing.ending()),
         }
     }
 }
@@ -130,9 +156,23 @@ trait Encoder {
     /// Bytes of memory that it holds.
     fn memory(&self) -> usize;
 
+    /// It holds as much as it may, and can only give it up by ending the file.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// Ends the file; its last bytes are ready then. The answer is what can be said of its columns, as the log of a Delta
     /// table has it.
     fn finish(&mut self, footer: &Footer) -> Result<Option<String>, String>;
+}
+
+/// In which order the rows of a file are: ascending by these columns, nulls first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileOrder {
+    /// Names of the columns; none: as the rows come.
+    pub by: Vec<String>,
+    /// The rows come in this order already.
+    pub is_given: bool,
 }
 
 /// What stays the same for all commits of a table.
@@ -144,6 +184,8 @@ pub struct TableSettings {
     pub job: String,
     /// Columns that become directories.
     pub partition_by: Vec<String>,
+    /// In which order the rows of a file are.
+    pub order: FileOrder,
     /// A file is closed when it has about this size.
     pub target_file_bytes: u64,
     /// What its files are.
@@ -161,8 +203,11 @@ impl TableSettings {
         let of_partitions = |error: PartitionError| ("partitionBy", error.to_string());
         let partitioner = Partitioner::new(&self.schema, &self.partition_by).map_err(of_partitions)?;
         let columns = partitioner.file_schema(&self.schema);
+        sorted::check(&self.order.by, &columns).map_err(|problem| ("sortBy", problem))?;
         match (&columns.fields()[..], self.format) {
-            ([only], FileFormat::Csv) => Err(of_partitions(PartitionError::OneColumn { column: only.name().clone() })),
+            ([only], FileFormat::Csv(_)) => {
+                Err(of_partitions(PartitionError::OneColumn { column: only.name().clone() }))
+            }
             (_, FileFormat::Delta(_)) => {
                 self.delta_columns().map(drop).map_err(|refused| ("format", refused.to_string()))
             }
@@ -411,10 +456,11 @@ impl TableWriter {
         let encoded = file.encoder.write(rows);
         file.rows += rows.num_rows() as u64;
         let drained = file.drain().await;
-        let size = file.written + file.encoder.to_come();
+        let is_full =
+            file.written + file.encoder.to_come() >= self.settings.target_file_bytes || file.encoder.is_full();
         encoded.map_err(|error| self.encode_error(error))?;
         drained?;
-        if size >= self.settings.target_file_bytes {
+        if is_full {
             return self.close(&directory).await;
         }
         self.limit_memory().await
@@ -445,11 +491,15 @@ impl TableWriter {
         let staged = self.store.stage(&stage).await?;
         let encoder: Box<dyn Encoder> = match self.settings.format {
             FileFormat::Parquet(compression) | FileFormat::Delta(compression) => {
-                let encoder = ParquetEncoder::new(&self.schema, compression);
+                let encoder = ParquetEncoder::new(&self.schema, compression, &self.settings.order);
                 Box::new(encoder.map_err(|error| self.encode_error(error))?)
             }
-            FileFormat::Csv => Box::new(TextEncoder::csv(&self.schema)),
-            FileFormat::Ndjson => Box::new(TextEncoder::ndjson()),
+            FileFormat::Csv(packing) => {
+                Box::new(TextEncoder::csv(&self.schema, packing).map_err(|error| self.encode_error(error))?)
+            }
+            FileFormat::Ndjson(packing) => {
+                Box::new(TextEncoder::ndjson(packing).map_err(|error| self.encode_error(error))?)
+            }
         };
         let mut file = OpenFile { encoder, staged, stage, path, rows: 0, written: 0, order: self.opened };
         file.drain().await?;

@@ -219,12 +219,23 @@ pub fn is_visible(path: &str) -> bool {
 /// How the name of a file ends that plain readers take for a file of the table.
 pub fn visible_ending(path: &str) -> Option<&'static str> {
     let is_hidden = path.split('/').any(|part| part.starts_with(['_', '.']));
-    let (_, ending) = path.rsplit_once('.')?;
-    ENDINGS.into_iter().find(|known| *known == ending && !is_hidden)
+    let ends = |known: &&str| path.strip_suffix(*known).is_some_and(|rest| rest.ends_with('.'));
+    ENDINGS.into_iter().find(ends).filter(|_| !is_hidden)
 }
 
 /// How names of published files end.
-const ENDINGS: [&str; 3] = [PARQUET, CSV, NDJSON];
+const ENDINGS: [&str; 7] = [PARQUET, CSV, NDJSON, "csv.gz", "csv.zst", "ndjson.gz", "ndjson.zst"];
+
+/// How names of files of text end: by what is in them, and how they are packed (`gz`, `zst`, or nothing).
+pub fn text_ending(kind: &'static str, packing: &str) -> &'static str {
+    ENDINGS.into_iter().find(|ending| text_of(ending) == Some((kind, packing))).unwrap_or(kind)
+}
+
+/// What is in files of text whose names end so, and how they are packed; `None`: it is no text.
+pub fn text_of(ending: &str) -> Option<(&str, &str)> {
+    let (kind, packing) = ending.split_once('.').unwrap_or((ending, ""));
+    (kind != PARQUET).then_some((kind, packing))
+}
 
 /// How names of Parquet files end.
 pub const PARQUET: &str = "parquet";
@@ -306,6 +317,11 @@ mod tests {
         let csv = final_file("a-job-7", log, 17, 2, CSV);
         assert_eq!((final_version(&csv, log), visible_ending(&csv)), (Some(17), Some(CSV)));
         assert_eq!(visible_ending(&format!("_dataplatform/rewound/{csv}")), None);
+        let packed = final_file("a-job-7", log, 17, 2, text_ending(NDJSON, "zst"));
+        assert_eq!(packed, "a-job-7-0f8fad5b-17-2.ndjson.zst");
+        assert_eq!((final_version(&packed, log), final_number(&packed)), (Some(17), Some(2)));
+        assert_eq!(visible_ending(&packed).and_then(text_of), Some((NDJSON, "zst")));
+        assert_eq!((text_ending(CSV, ""), text_of(PARQUET), visible_ending("a.parquet.gz")), (CSV, None, None));
         for foreign in
             ["part-0.parquet", "a-0f8fad5b-x-0.parquet", "a-0f8fad5b-17.parquet", "a-0f8fad5b-17-0.parquet.rewound"]
         {

@@ -33,11 +33,27 @@ impl Kind {
 
 /// How a file of text is packed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Packing {
+pub enum Packing {
     #[default]
     None,
     Gzip,
     Zstd,
+}
+
+impl Packing {
+    /// How names of such files end, behind what they hold.
+    pub(crate) fn ending(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Gzip => "gz",
+            Self::Zstd => "zst",
+        }
+    }
+
+    /// By the end of a name.
+    pub(crate) fn of_ending(ending: &str) -> Self {
+        [Self::Gzip, Self::Zstd].into_iter().find(|packing| packing.ending() == ending).unwrap_or_default()
+    }
 }
 
 /// Which files belong to a table.
@@ -84,8 +100,7 @@ impl FileFormat {
     /// By the endings of a name; `None`: it says nothing.
     pub(crate) fn of(name: &str) -> Option<Self> {
         let (rest, packing) = match name.rsplit_once('.') {
-            Some((rest, "gz")) => (rest, Packing::Gzip),
-            Some((rest, "zst")) => (rest, Packing::Zstd),
+            Some((rest, ending)) if Packing::of_ending(ending) != Packing::None => (rest, Packing::of_ending(ending)),
             _ => (name, Packing::None),
         };
         let kind = match rest.rsplit_once('.')?.1 {

@@ -77,7 +77,7 @@ impl FileAt {
 }
 
 /// Bytes of a file, unpacked as they are read.
-pub(super) fn unpacked(
+pub(crate) fn unpacked(
     file: &str,
     bytes: Box<dyn Read + Send>,
     packing: Packing,

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::common::Column;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState};
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
@@ -35,6 +36,8 @@ const CHECK_BYTES: usize = 64 << 20;
 pub(crate) struct TableQuery {
     query: Box<Query>,
     normal_form: String,
+    /// Columns by which rows come sorted, whatever the text says.
+    sort_by: Vec<String>,
 }
 
 /// Rows of a [`TableQuery`], as they come, in the engine's types.
@@ -47,7 +50,7 @@ impl TableQuery {
     /// The text is not one SELECT, or too large to be planned.
     pub(crate) fn parse(sql: &str) -> std::result::Result<Self, QueryError> {
         let (query, normal_form) = with_room(|| syntax::parse_tables(sql))?;
-        Ok(Self { query, normal_form })
+        Ok(Self { query, normal_form, sort_by: Vec::new() })
     }
 
     /// Judges what can be judged without the tables: functions, and the names of tables.
@@ -94,7 +97,17 @@ impl TableQuery {
         });
         let of_tables = |error: DataFusionError| planning_error::of_tables(&error, state);
         let plan = table_windows::expand(plan.map_err(of_tables)?, state)?;
-        distinct_counts::on_sets(plan).map_err(of_tables)
+        let plan = distinct_counts::on_sets(plan).map_err(of_tables)?;
+        if self.sort_by.is_empty() {
+            return Ok(plan);
+        }
+        let mut order = Vec::new();
+        for name in &self.sort_by {
+            let found = plan.schema().iter().find(|(_, field)| field.name() == name);
+            let unknown = || QueryError::new(format!("the query has no column {name:?} to sort by (sink.sortBy)"));
+            order.push(Expr::Column(Column::from(found.ok_or_else(unknown)?)).sort(true, true));
+        }
+        LogicalPlanBuilder::from(plan).sort(order).and_then(LogicalPlanBuilder::build).map_err(of_tables)
     }
 
     /// Plans it over these tables, and begins to compute, in the runtime in which it is called: gives its rows, and the plan
@@ -196,6 +209,13 @@ impl BatchQuery {
     /// The text is not one SELECT, or too large to be planned.
     pub(crate) fn parse(sql: &str) -> std::result::Result<Self, QueryError> {
         TableQuery::parse(sql).map(Self)
+    }
+
+    /// The same with rows that come sorted, ascending, nulls first.
+    #[must_use]
+    pub(crate) fn sorted_by(mut self, columns: &[String]) -> Self {
+        columns.clone_into(&mut self.0.sort_by);
+        self
     }
 
     /// Judges what can be judged before a run: functions and names of tables, and with the columns of every table all of it.

@@ -86,6 +86,7 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("sink/topic", json!("other"), POD),
         ("sink/keyColumn", json!("k"), POD),
         ("sink/partitionBy", json!(["k"]), POD),
+        ("sink/sortBy", json!(["k"]), POD),
         ("sink/targetFileSize", json!("9Mi"), POD),
         ("sink/compression", json!("snappy"), POD),
         ("sink/maintenance", json!({"compactAfter": "24h", "retain": "2400h"}), POD),

@@ -96,7 +96,7 @@ pub(super) async fn look(
         let ours = listed.iter().map(|entry| entry.path.as_str()).filter(is_ours).chain(expected.keys().copied());
         // Readers of one format do not see files of another.
         let mut endings: BTreeSet<_> = ours.filter_map(paths::visible_ending).collect();
-        look.is_text |= endings.contains(paths::CSV) || endings.contains(paths::NDJSON);
+        look.is_text |= endings.iter().any(|ending| paths::text_of(ending).is_some());
         if endings.is_empty() {
             endings.insert(paths::PARQUET);
         }
@@ -116,7 +116,7 @@ pub(super) async fn look(
 
 /// A file that does not say who wrote it.
 fn is_text(path: &str) -> bool {
-    matches!(paths::visible_ending(path), Some(paths::CSV | paths::NDJSON))
+    paths::visible_ending(path).and_then(paths::text_of).is_some()
 }
 
 /// The first place that has a file.

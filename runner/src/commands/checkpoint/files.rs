@@ -3,7 +3,7 @@
 use crate::checkpoint::output::Listed;
 use crate::checkpoint::record::FileCommit;
 use crate::sink::footer::{self, FileFacts};
-use crate::sink::table::{csv_rows, ndjson_rows};
+use crate::sink::table::text_rows;
 use crate::storage::{SharedStore, StoreError, paths};
 
 /// A file that a commit names, as it lies there.
@@ -122,15 +122,10 @@ pub(crate) async fn read_facts(
     path: &str,
     name: &str,
 ) -> Result<Result<FileFacts, String>, StoreError> {
-    let count_rows = match paths::visible_ending(name) {
-        Some(paths::CSV) => Some(csv_rows as fn(&[u8]) -> u64),
-        Some(paths::NDJSON) => Some(ndjson_rows as fn(&[u8]) -> u64),
-        _ => None,
-    };
-    if let Some(count_rows) = count_rows {
-        let content = output.get(path).await?;
-        let facts = content.map(|content| FileFacts { rows: count_rows(&content), footer: None });
-        return Ok(facts.ok_or_else(|| "it is gone".to_owned()));
+    if paths::visible_ending(name).and_then(paths::text_of).is_some() {
+        let Some(content) = output.get(path).await? else { return Ok(Err("it is gone".to_owned())) };
+        let rows = text_rows(name, &content).unwrap_or(Ok(0));
+        return Ok(rows.map(|rows| FileFacts { rows, footer: None }));
     }
     Ok(footer::of_file(output, path).await?.unwrap_or_else(|| Err("it is gone".to_owned())))
 }

@@ -19,7 +19,7 @@ use crate::counters::{Counters, OutputCounters, SourceCounters};
 use crate::faults::{Faults, NoSync};
 use crate::offsets::{Partitions, Range};
 use crate::pipeline::snapshot;
-use crate::sink::table::{FileFormat, Footer, TableSettings, TableSink};
+use crate::sink::table::{FileFormat, FileOrder, Footer, TableSettings, TableSink};
 use crate::sink::{self, Batch, Sink};
 use crate::storage::checksum::checksum;
 use crate::storage::local::LocalStore;
@@ -212,6 +212,7 @@ impl Fixture {
             output: output.to_owned(),
             job: JOB.to_owned(),
             partition_by: if output == TABLE { vec!["day".to_owned()] } else { Vec::new() },
+            order: FileOrder::default(),
             target_file_bytes: 1 << 20,
             format: FileFormat::Parquet(Compression::Zstd),
             schema: batch.schema(),

@@ -15,7 +15,7 @@ use super::places::folder_name;
 use crate::config::{LoadedJob, query_problem, spec_field};
 use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, ReferencePlan, SourcePlan};
 use crate::sink::SinkPlan;
-use crate::sink::table::{FileFormat, TableSettings};
+use crate::sink::table::{FileFormat, FileOrder, TableSettings};
 use crate::sink::topic::rows::TopicSettings;
 use crate::source::decode::{DecodePlan, declared_schema};
 use crate::source::reference::{ReferenceError, ReferenceFiles};
@@ -260,22 +260,14 @@ fn sink_plan(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> Sin
     }
 }
 
-fn file_format(sink: &SinkSpec) -> FileFormat {
-    match sink.format {
-        SinkFormat::Csv => FileFormat::Csv,
-        SinkFormat::Ndjson => FileFormat::Ndjson,
-        SinkFormat::Delta => FileFormat::Delta(sink.compression),
-        SinkFormat::Parquet | SinkFormat::Kafka | SinkFormat::Stdout => FileFormat::Parquet(sink.compression),
-    }
-}
-
 pub(super) fn table_settings(job: &str, output: &str, sink: &SinkSpec, schema: SchemaRef) -> TableSettings {
     TableSettings {
         output: output.to_owned(),
         job: job.to_owned(),
         partition_by: sink.partition_by.clone(),
+        order: FileOrder { by: sink.sort_by.clone(), is_given: false },
         target_file_bytes: sink.target_file_size.as_bytes(),
-        format: file_format(sink),
+        format: FileFormat::of(sink),
         schema,
     }
 }

@@ -19,7 +19,7 @@ use crate::pipeline::batch::{BatchEnvironment, BatchSettings, delta, replace};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::status::Phase;
 use crate::sink::Stage;
-use crate::sink::table::{FileFormat, FileNames, Footer, TableSettings, TableWriter};
+use crate::sink::table::{FileFormat, FileNames, FileOrder, Footer, TableSettings, TableWriter};
 use crate::storage::{SharedStore, paths};
 use crate::transform::{BatchRows, MemoryExhausted};
 
@@ -143,13 +143,13 @@ impl<'a> Computer<'a> {
         };
         let attempt = Attempt { version: ask.version, epoch: self.epoch, number: ask.number };
         let is_delta = settings.is_delta();
-        let compression = settings.sink.compression;
         let table = Arc::new(TableSettings {
             output: settings.output.clone(),
             job: settings.job.clone(),
             partition_by: settings.sink.partition_by.clone(),
+            order: FileOrder { by: settings.sink.sort_by.clone(), is_given: true },
             target_file_bytes: if is_delta { settings.sink.target_file_size.as_bytes() } else { ONE_FILE },
-            format: if is_delta { FileFormat::Delta(compression) } else { FileFormat::Parquet(compression) },
+            format: FileFormat::of(&settings.sink),
             schema: Arc::clone(&schema),
         });
         let footer = Footer {
@@ -160,6 +160,10 @@ impl<'a> Computer<'a> {
             interval: Some((interval.start, interval.end)),
             ..Footer::default()
         };
+        table.check().map_err(|(field, problem)| {
+            let message = format!("the result cannot be written: {problem}");
+            JobError::user(Reason::QueryFailed, message, format!("correct the query, or sink.{field}"))
+        })?;
         if is_delta {
             let columns = table.delta_columns().map_err(|refused| {
                 JobError::user(
@@ -172,6 +176,7 @@ impl<'a> Computer<'a> {
         } else {
             table.columns().tell(&self.output).await?;
         }
+        let table_ending = table.format.ending();
         let names = FileNames::Interval { attempt, name: name.clone() };
         let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
         faults.reached(Step::Read, Moment::Before);
@@ -198,7 +203,7 @@ impl<'a> Computer<'a> {
             }
             return Ok((writer.finish().await?.files, writer.take_statistics()));
         }
-        let mut stale = replace::files_of(&self.output, &self.log_id, &name, interval_name).await?;
+        let mut stale = replace::files_of(&self.output, &self.log_id, &name, interval_name, table_ending).await?;
         stale.retain(|path| !written.iter().any(|file| file.path == *path));
         let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         for path in &stale {

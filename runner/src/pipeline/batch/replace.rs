@@ -90,23 +90,24 @@ async fn owns(log: &BatchLog, output: &SharedStore) -> Result<bool, StoreError> 
     Ok(owner::newest(output).await?.is_some_and(|owned| owned.owner.log_id == log.state.start.log_id))
 }
 
-/// Files of an interval that readers see: by the name that they begin with, or by what this log wrote into them when the
+/// Files of an interval that readers see, of those that end so: by the name that they begin with, or by what this log wrote into them when the
 /// job had another name.
 pub(super) async fn files_of(
     output: &SharedStore,
     log_id: &str,
     name: &str,
     interval: String,
+    ending: &str,
 ) -> Result<Vec<String>, JobError> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let is_named = |rest: &str| rest.is_empty() || rest.strip_prefix('-').is_some_and(is_number);
     let mut files = Vec::new();
     for entry in output.list("").await? {
-        if !paths::is_visible(&entry.path) {
+        if paths::visible_ending(&entry.path) != Some(ending) {
             continue;
         }
         let file = entry.path.rsplit('/').next().unwrap_or_default();
-        let Some(stem) = file.strip_suffix(".parquet") else { continue };
+        let Some(stem) = file.strip_suffix(ending).and_then(|stem| stem.strip_suffix('.')) else { continue };
         let is_of_interval = || stem.rfind(&interval).is_some_and(|at| is_named(&stem[at + interval.len()..]));
         let is_ours = stem.strip_prefix(name).is_some_and(is_named)
             || is_of_interval() && written_by(output, &entry.path).await?.as_deref() == Some(log_id);
@@ -117,8 +118,11 @@ pub(super) async fn files_of(
     Ok(files)
 }
 
-/// The log that wrote a file, as its footer says.
+/// The log that wrote a file, as its footer says; text has none.
 async fn written_by(output: &SharedStore, path: &str) -> Result<Option<String>, StoreError> {
+    if paths::visible_ending(path) != Some(paths::PARQUET) {
+        return Ok(None);
+    }
     let facts = footer::of_file(output, path).await?;
     Ok(facts.and_then(Result::ok).and_then(|facts| facts.footer).map(|footer| footer.log_id))
 }

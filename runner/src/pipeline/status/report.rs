@@ -38,6 +38,8 @@ impl JobStatus {
             commits,
             totals,
             outputs,
+            // A metric alone.
+            tables: _,
             records_per_second,
             rows_per_second,
             lag_seconds,

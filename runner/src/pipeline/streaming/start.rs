@@ -73,6 +73,8 @@ pub(super) struct Session<'a> {
     pub(super) computes: Option<Earlier>,
     /// When the tables were last seen to need no upkeep.
     pub(super) kept_up: Option<i64>,
+    /// When the files of tables were last counted.
+    pub(super) counted: Option<i64>,
     /// Folders whose files cannot be merged, and files that are gone.
     pub(super) left_alone: BTreeSet<String>,
     /// When files that nobody wants any more were last looked for, by output.
@@ -178,6 +180,7 @@ impl<'a> Session<'a> {
             left_behind: Vec::new(),
             computes: None,
             kept_up: None,
+            counted: None,
             left_alone: BTreeSet::new(),
             cleared: BTreeMap::new(),
         })

@@ -7,6 +7,7 @@ mod format_1;
 mod outputs;
 mod references;
 mod refused;
+mod sorted;
 mod sources;
 mod upkeep;
 mod upkeep_delta;

@@ -28,6 +28,8 @@ use self::decide::{Upkept, Work};
 
 /// Time between two looks at the tables when nothing is to be done, in microseconds. A look lists the whole table.
 const LOOK: i64 = 300_000_000;
+/// Time between two counts of files, in microseconds.
+const COUNT: i64 = 3_600_000_000;
 
 impl Session<'_> {
     /// Takes away what owners before were writing anew, before the first file is published: none of them puts an old folder in
@@ -61,11 +63,43 @@ impl Session<'_> {
                 (None, None) => false,
             };
             if is_done {
+                self.counted = None;
                 return Ok(true);
             }
         }
         self.kept_up = Some(now);
+        self.count_files(now).await?;
         Ok(false)
+    }
+
+    /// Counts, from time to time, the files of tables where that is cheap: in folders, and where a log says them.
+    async fn count_files(&mut self, now: i64) -> Result<(), JobError> {
+        if self.counted.is_some_and(|last| now.saturating_sub(last) < COUNT) {
+            return Ok(());
+        }
+        self.counted = Some(now);
+        for flow in &self.settings.flows {
+            let SinkPlan::Table(table) = &flow.writes else { continue };
+            let output = self.log.output(&self.settings.plan.outputs[&flow.output])?;
+            let target = target_bytes(flow, table);
+            let sizes = match (output.as_delta(), output.files()) {
+                (Some(delta), _) => {
+                    let files = delta.table_files().await?.unwrap_or_default();
+                    decide::sizes(files.active.iter().map(|file| file.bytes), target)
+                }
+                (None, Some(store)) if store.file("x").is_some() => {
+                    let listed = store.list("").await?;
+                    let seen = listed.iter().filter(|entry| paths::is_visible(&entry.path));
+                    decide::sizes(seen.map(|entry| entry.bytes), target)
+                }
+                _ => continue,
+            };
+            let output = flow.output.clone();
+            self.environment.status.update(|status| {
+                status.tables.insert(output, sizes);
+            });
+        }
+        Ok(())
     }
 
     /// Does one piece of work on a table; whether there was any.

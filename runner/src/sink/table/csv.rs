@@ -109,7 +109,7 @@ fn quote_if_needed(text: &mut Vec<u8>, value: &[u8]) {
 }
 
 /// Rows of a file behind its header: line ends that do not stand in quotes, less one.
-pub(crate) fn count_rows(text: &[u8]) -> u64 {
+pub(super) fn count_rows(text: &[u8]) -> u64 {
     let mut in_quotes = false;
     let mut ends: u64 = 0;
     for byte in text {
@@ -133,10 +133,11 @@ mod tests {
     use super::*;
     use crate::sink::table::text::TextEncoder;
     use crate::sink::table::{Encoder, Footer};
+    use crate::tables::Packing;
 
     fn encoded(columns: Vec<(&str, ArrayRef)>) -> String {
         let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
-        let mut encoder = TextEncoder::csv(&rows.schema());
+        let mut encoder = TextEncoder::csv(&rows.schema(), Packing::None).unwrap();
         encoder.write(&rows).unwrap();
         encoder.finish(&Footer::default()).unwrap();
         let text = encoder.take();

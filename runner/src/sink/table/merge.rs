@@ -252,7 +252,7 @@ impl Merger<'_> {
                 file.encoder.write(&batch).map_err(|error| self.problem(&error))?;
                 file.rows += batch.num_rows() as u64;
                 file.drain().await?;
-                if file.written + file.encoder.to_come() >= self.target_bytes
+                if (file.written + file.encoder.to_come() >= self.target_bytes || file.encoder.is_full())
                     && let Some(full) = open.take()
                 {
                     written.push(full.finish(footer).await.map_err(|error| self.of_file(error))?);
@@ -277,7 +277,8 @@ impl Merger<'_> {
         place: &Place<'_>,
         name: &str,
     ) -> Result<Open, Stopped> {
-        let encoder = ParquetEncoder::new(schema, compression).map_err(|error| self.problem(&error))?;
+        let encoder =
+            ParquetEncoder::new(schema, compression, &self.settings.order).map_err(|error| self.problem(&error))?;
         let file = place.stage(name).await?;
         Ok(Open { encoder, file, path: path(&merge.folder, name), rows: 0, written: 0 })
     }

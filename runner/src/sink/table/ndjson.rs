@@ -18,7 +18,7 @@ pub(super) fn append(text: &mut Vec<u8>, rows: &RecordBatch) -> Result<(), Arrow
 }
 
 /// Rows of a file: no value of JSON has a line end in it.
-pub(crate) fn count_rows(text: &[u8]) -> u64 {
+pub(super) fn count_rows(text: &[u8]) -> u64 {
     text.iter().filter(|byte| **byte == b'\n').count() as u64
 }
 
@@ -66,7 +66,7 @@ mod tests {
             ("text", Arc::new(StringArray::from(vec![Some(""), None]))),
         ];
         let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
-        let mut encoder = TextEncoder::ndjson();
+        let mut encoder = TextEncoder::ndjson(Packing::None).unwrap();
         encoder.write(&rows).unwrap();
         encoder.finish(&Footer::default()).unwrap();
         let text = encoder.take();

@@ -2,6 +2,7 @@
 //! proved. A new sink is one more [`Kind`].
 
 use std::collections::BTreeSet;
+use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,7 +37,7 @@ struct Kind {
     exactly_once: bool,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind {
         name: "parquet",
         spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
@@ -57,6 +58,16 @@ const KINDS: [Kind; 7] = [
     Kind {
         name: "csv",
         spec: || json!({"outputs": [output("rows", json!({"format": "csv", "path": "rows"}))]}),
+        read: |world| csv(&world.path("outputs/rows")),
+        is_here: is_good,
+        exactly_once: true,
+    },
+    Kind {
+        name: "packed csv",
+        spec: || {
+            let sink = json!({"format": "csv", "path": "rows", "compression": "gzip"});
+            json!({"outputs": [output("rows", sink)]})
+        },
         read: |world| csv(&world.path("outputs/rows")),
         is_here: is_good,
         exactly_once: true,
@@ -127,7 +138,14 @@ fn header(message: &crate::sink::topic::producer::Message, name: &str) -> String
 fn csv(folder: &Path) -> Vec<i64> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap) {
-        let text = std::fs::read_to_string(entry.path()).unwrap();
+        let content = std::fs::read(entry.path()).unwrap();
+        let mut text = String::new();
+        let is_packed = entry.file_name().to_string_lossy().ends_with(".csv.gz");
+        let read = match is_packed {
+            true => flate2::read::GzDecoder::new(&content[..]).read_to_string(&mut text),
+            false => (&content[..]).read_to_string(&mut text),
+        };
+        read.unwrap();
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("n,shop"));
         found.extend(lines.map(|line| line.split(',').next().unwrap().parse::<i64>().unwrap()));

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Days, NaiveDate, NaiveTime};
 
+use crate::pipeline::status::TableSizes;
 use crate::sink::table::merge::Merge;
 use crate::storage::{ObjectEntry, paths};
 use crate::tables::hive::parse_directory;
@@ -36,7 +37,7 @@ pub(super) struct Upkept<'a> {
 impl Upkept<'_> {
     /// Whether a file of so many bytes is to be merged.
     pub(super) fn is_small(&self, bytes: u64) -> bool {
-        bytes < (self.target_bytes / 2).min(SMALL_BYTES_MAX)
+        is_small(bytes, self.target_bytes)
     }
 
     /// Whether a day that was over so long ago is to be removed.
@@ -48,6 +49,21 @@ impl Upkept<'_> {
     pub(super) fn is_compacted(&self, age: i64) -> bool {
         self.compact_after.is_some_and(|after| age >= after)
     }
+}
+
+/// Whether a file of so many bytes is small where files are to have about `target_bytes`.
+fn is_small(bytes: u64, target_bytes: u64) -> bool {
+    bytes < (target_bytes / 2).min(SMALL_BYTES_MAX)
+}
+
+/// Counts files by their bytes.
+pub(super) fn sizes(files: impl IntoIterator<Item = u64>, target_bytes: u64) -> TableSizes {
+    let mut sizes = TableSizes::default();
+    for bytes in files {
+        let (files, all) = if is_small(bytes, target_bytes) { &mut sizes.small } else { &mut sizes.large };
+        (*files, *all) = (*files + 1, *all + bytes);
+    }
+    sizes
 }
 
 /// What is to be done with a folder.
@@ -182,6 +198,13 @@ mod tests {
         assert_eq!(next(&nested, &upkept(&none)), None);
         let other = Upkept { date_column: "born", ..upkept(&none) };
         assert_eq!(next(&listed, &other), None);
+    }
+
+    #[test]
+    fn files_are_counted_by_their_size() {
+        let found = sizes([499, 500, 1, 40 << 20], 1_000);
+        assert_eq!(found, TableSizes { small: (2, 500), large: (2, 500 + (40 << 20)) });
+        assert_eq!(sizes([SMALL_BYTES_MAX - 1, SMALL_BYTES_MAX], 1 << 40).small.0, 1);
     }
 
     #[test]
