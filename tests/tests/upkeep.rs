@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use data_platform_tests::readers::DeltaWatcher;
-use data_platform_tests::{Broker, Ended, needs_broker, python_reader};
+use data_platform_tests::{Broker, Ended, S3, needs_broker, needs_s3, python_reader};
 use serde_json::{Value, json};
 
 use crate::events::TIMEOUT;
@@ -14,8 +14,11 @@ use crate::sources::numbers::{NAME, Numbers};
 const KILLED: Ended = Ended::Signal(9);
 
 /// Numbers of two days that are long over, in four files a day.
-fn small_files(broker: Broker, format: &str) -> anyhow::Result<Numbers> {
+fn small_files(broker: Broker, s3: Option<&S3>, format: &str) -> anyhow::Result<Numbers> {
     let mut job = Numbers::new(broker, &format!("upkeep-{format}"), 1)?;
+    if let Some(s3) = s3 {
+        job.folders = s3.folders()?;
+    }
     let day = "CASE WHEN n % 2 = 0 THEN DATE '2026-01-01' ELSE DATE '2026-01-02' END";
     job.set("/query", json!(format!("SELECT n, {day} AS date FROM {NAME}")));
     job.set("/sink", json!({"format": format, "path": NAME, "partitionBy": ["date"]}));
@@ -55,24 +58,37 @@ fn delta(table: &Path, what: &str, more: &[&str]) -> anyhow::Result<Value> {
 
 #[test]
 fn days_of_a_delta_table_are_merged_while_other_programs_read_it() -> anyhow::Result<()> {
-    let job = small_files(needs_broker!(), "delta")?;
+    let job = small_files(needs_broker!(), None, "delta")?;
     let watcher = DeltaWatcher::start(None, table(&job).as_os_str(), "n")?;
     let produced = killed_at_the_exchange(&job)?;
     watcher.finish()?.expect_success()?;
-    let found = delta(&table(&job), "read", &["n"])?;
+    is_merged(&job, produced)
+}
+
+/// Other programs find every number once, in one file a day.
+fn is_merged(job: &Numbers, produced: u64) -> anyhow::Result<()> {
+    let found = delta(&table(job), "read", &["n"])?;
     let mut numbers: Vec<_> =
         found["rows"].as_array().context("rows")?.iter().filter_map(|row| row["n"].as_u64()).collect();
     numbers.sort_unstable();
     ensure!(numbers == (0..produced).collect::<Vec<_>>(), "as deltalake and polars read it");
-    delta(&table(&job), "check", &[])?;
-    let files = delta(&table(&job), "files", &[])?;
+    delta(&table(job), "check", &[])?;
+    let files = delta(&table(job), "files", &[])?;
     ensure!(files["files"] == 2, "{files}");
     Ok(())
 }
 
 #[test]
+fn days_of_a_delta_table_in_an_object_store_are_merged() -> anyhow::Result<()> {
+    let (broker, s3) = (needs_broker!(), needs_s3!());
+    let job = small_files(broker, Some(&s3), "delta")?;
+    let produced = killed_at_the_exchange(&job)?;
+    is_merged(&job, produced)
+}
+
+#[test]
 fn days_of_a_folder_are_merged_while_the_job_is_killed() -> anyhow::Result<()> {
-    let job = small_files(needs_broker!(), "parquet")?;
+    let job = small_files(needs_broker!(), None, "parquet")?;
     killed_at_the_exchange(&job)?;
     let days = std::fs::read_dir(table(&job))?.filter_map(|day| std::fs::read_dir(day.ok()?.path()).ok());
     let files: Vec<_> = days.map(Iterator::count).collect();
