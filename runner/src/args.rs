@@ -5,18 +5,21 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use data_platform_crds::validate::kafka::bootstrap_servers;
 
+/// What every command has stands below this, behind its own options.
+const LOG: &str = "Log";
+
 /// Spark-grade streaming jobs from one page of YAML: Kafka, SQL, exactly-once tables.
 #[derive(Debug, Parser)]
 #[command(name = "data-platform", version, about, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
-    /// Log lines from this level on; info, unless the job in --config says otherwise.
-    #[arg(long, global = true, env = "LOG_LEVEL", ignore_case = true, value_enum)]
+    /// Log lines from this level on; info, unless the job of a pod says otherwise.
+    #[arg(long, global = true, help_heading = LOG, env = "LOG_LEVEL", ignore_case = true, value_enum)]
     pub log_level: Option<LogLevel>,
     /// Form of log lines; auto is coloured text on a terminal and JSON elsewhere.
-    #[arg(long, global = true, env = "LOG_FORMAT", default_value = "auto", value_enum)]
+    #[arg(long, global = true, help_heading = LOG, env = "LOG_FORMAT", default_value = "auto", value_enum)]
     pub log_format: LogFormat,
     /// Write log lines as JSON into this file as well.
-    #[arg(long, global = true, env = "LOG_FILE", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = LOG, env = "LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]
@@ -58,7 +61,7 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Run every job of some files in one process: streaming jobs always, batch jobs by their schedule.
     Local(LocalArgs),
-    /// Try everything with nothing installed: an embedded broker, a generator, a job, live figures, then the rows.
+    /// Try everything with nothing installed: an embedded broker, records, the streaming jobs with live figures, then their rows.
     Demo(DemoArgs),
     /// Check jobs as the API server and the runner would.
     Validate(ValidateArgs),
@@ -334,10 +337,10 @@ pub struct DemoArgs {
     /// End by itself after this time.
     #[arg(long = "for", value_name = "TIME")]
     pub time: Option<String>,
-    /// Events per second.
+    /// Events per second of the busiest topic; the others get a part of it.
     #[arg(long, default_value_t = 2_000)]
     pub rate: u64,
-    /// Where outputs and checkpoints lie; default: a new folder ./demo-<time>.
+    /// Where jobs, outputs and checkpoints lie; default: a new folder ./demo-<time>.
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
 }
@@ -491,7 +494,7 @@ pub struct GenerateArgs {
 #[derive(Clone, Debug, Args)]
 pub struct QueryArgs {
     /// One SELECT, or EXPLAIN or EXPLAIN ANALYZE before one. Each folder of the outputs is a table, and FROM 'path' reads
-    /// Parquet, CSV or NDJSON files. Without it a terminal gets a prompt, and everybody else a list of the tables.
+    /// Parquet, CSV, NDJSON or Delta. Without it a terminal gets a prompt, and everybody else a list of the tables.
     pub sql: Option<String>,
     /// Call a file or folder by a name: --table users=/data/users.csv
     #[arg(long = "table", value_name = "NAME=PATH", value_parser = name_and_value)]

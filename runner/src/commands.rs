@@ -17,7 +17,7 @@ pub mod validate;
 
 use std::io::Write;
 
-use comfy_table::presets::{NOTHING, UTF8_HORIZONTAL_ONLY};
+use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, TableComponent};
 
 /// Tells the C allocator to keep few arenas. glibc makes up to eight per core, each of which keeps what it was given.
@@ -35,21 +35,14 @@ pub(crate) fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// A table for people that fits the terminal.
-pub(crate) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    if let Some(width) = terminal_width() {
-        table.set_width(width);
-    }
-    table
-}
-
-/// A table with one line per row.
+/// A table for people that fits the terminal, with one line per row.
 pub(crate) fn list(header: &[&str]) -> Table {
-    let mut list = table(header);
-    list.load_preset(NOTHING);
+    let mut list = Table::new();
+    list.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
     list.set_style(TableComponent::HeaderLines, '─');
+    if let Some(width) = terminal_width() {
+        list.set_width(width);
+    }
     list
 }
 

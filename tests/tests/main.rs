@@ -23,6 +23,7 @@ mod prompt;
 mod readers;
 mod result;
 mod rights;
+mod screen;
 mod security;
 mod sessions;
 mod shipped;

@@ -92,7 +92,7 @@ fn introduction(rate: u64, folder: &Path, page: Option<SocketAddr>, for_ever: bo
     let mut text = format!("{} streaming jobs on an embedded broker\n\n", JOBS.len());
     for job in JOBS {
         let what = format!("{} ({} records a second)", job.kind.topic(), grouped(job.rate(rate)));
-        text.push_str(&format!("  {:<21} {what}\n  {:<21} -> {}\n", job.name, "", job.does));
+        text.push_str(&format!("  {:<21} {what}\n    -> {}\n", job.name, job.does));
     }
     text.push_str(&format!("\ntheir files in {folder}/jobs, their tables in {folder}/outputs"));
     text.push_str(&page.map_or_else(String::new, |page| format!(", their page at http://{page}/")));

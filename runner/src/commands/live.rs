@@ -100,10 +100,13 @@ fn picture(jobs: &[(String, JobStatus)], elapsed: Duration, width: u16) -> Strin
     }
     align_right(&mut table, &(1..header.len()).collect::<Vec<_>>());
     let unwell: Vec<_> = jobs.iter().filter(|(_, status)| !is_well(status)).collect();
-    let state = match unwell.len() {
-        0 => "all jobs run".to_owned(),
-        1 => "one job does not run".to_owned(),
-        several => format!("{several} jobs do not run"),
+    let (starting, unwell): (Vec<_>, Vec<_>) = unwell.into_iter().partition(|(_, status)| is_starting(status));
+    let state = match (unwell.len(), starting.len()) {
+        (0, 0) => "all jobs run".to_owned(),
+        (0, 1) => "one job starts".to_owned(),
+        (0, several) => format!("{several} jobs start"),
+        (1, _) => "one job does not run".to_owned(),
+        (several, _) => format!("{several} jobs do not run"),
     };
     // A line that is longer than the screen is two, and the next picture would be drawn in the wrong place.
     let fits = |line: String| line.lines().next().unwrap_or_default().chars().take(width.into()).collect::<String>();
@@ -114,6 +117,11 @@ fn picture(jobs: &[(String, JobStatus)], elapsed: Duration, width: u16) -> Strin
         elapsed.as_secs_f64(),
         bytes(resident_bytes())
     )
+}
+
+/// Nothing is wrong yet.
+fn is_starting(status: &JobStatus) -> bool {
+    status.reason == "Starting"
 }
 
 fn job_row(name: &str, status: &JobStatus, wide: bool) -> Vec<String> {
@@ -189,6 +197,10 @@ mod tests {
         let last = picture.lines().last().unwrap();
         assert!(last.starts_with("a: KafkaUnreachable: no broker answers at") && last.chars().count() == 80, "{last}");
         assert!(picture.contains("one job does not run"), "{picture}");
+        let starting = || JobStatus { reason: "Starting".to_owned(), ..JobStatus::default() };
+        let jobs = [("a".to_owned(), starting()), ("b".to_owned(), starting()), ("c".to_owned(), status(&["t"]))];
+        let picture = super::picture(&jobs, Duration::ZERO, 80);
+        assert!(picture.ends_with("2 jobs start\n"), "{picture}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use crate::checkpoint::log::OpenOutput;
 use crate::commands::error::CommandError;
-use crate::commands::{ago, align_right, bytes, grouped, list, time};
+use crate::commands::{ago, align_right, bytes, fit, grouped, list, time};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::{Own, State, record_path};
 use crate::pipeline::batch::survey::{BatchSurvey, Replacement};
@@ -217,6 +217,7 @@ async fn intervals(
         ]);
     }
     align_right(&mut shown, &[1, 2, 3, 7]);
+    fit(&mut shown, &[6, 2, 3]);
     let _ = writeln!(out, "\n{shown}");
     if older > 0 {
         let _ = writeln!(out, "and {older} older ones; `checkpoint verify` checks them all");

@@ -74,6 +74,11 @@ fn said(judged: &Judgement) -> (&'static str, String, String) {
                 ": it is not in the new file; deleting it keeps outputs and checkpoint, and creating it again goes on";
             ("gone", why.to_owned(), String::new())
         }
+        Outcome::NewPod if !changed_by().is_empty() => (
+            "new pod, state kept",
+            ": no windows are open, so there is nothing that the change could spoil".to_owned(),
+            String::new(),
+        ),
         Outcome::NewPod => plain("new pod, state kept"),
         Outcome::Stops => plain("stops, state kept"),
         Outcome::Starts => plain("starts, state kept"),

@@ -13,7 +13,7 @@ use crate::clock::{Clock, SystemClock, show_time};
 use crate::commands::error::{CommandError, report};
 use crate::commands::run::last_message::{self, Told, rfc3339};
 use crate::commands::run::{Running, listen_for_signals, serve};
-use crate::commands::{bytes, grouped};
+use crate::commands::{align_right, bytes, grouped, list};
 use crate::config::batch::PlannedBatch;
 use crate::config::job::RunOptions;
 use crate::faults::Faults;
@@ -280,7 +280,7 @@ pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, be
         println!("{summary}");
         return;
     }
-    let mut table = crate::commands::table(&["run", ""]);
+    let mut table = list(&["run", ""]);
     if status.end > status.start {
         table.add_row(["from".to_owned(), show_time(status.start)]);
         table.add_row(["to".to_owned(), show_time(status.end)]);
@@ -290,6 +290,7 @@ pub(crate) fn say(planned: &PlannedBatch, output: &str, status: &BatchStatus, be
     {
         table.add_row([name.to_owned(), grouped(number)]);
     }
+    align_right(&mut table, &[1]);
     println!("{table}\n{output}  ({seconds:.1} s)");
     if !status.stale.is_empty() {
         let repair = format!("data-platform backfill {} --stale", planned.name());

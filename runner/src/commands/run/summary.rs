@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::grouped;
+use crate::commands::{align_right, grouped, list};
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::counters::{OutputCounters, SourceCounters};
 use crate::pipeline::job_plan::Flow;
@@ -52,7 +52,7 @@ pub(super) fn json(planned: &PlannedJob, options: &RunOptions, status: &JobStatu
 
 /// The sums for people.
 pub(super) fn table(planned: &PlannedJob, options: &RunOptions, status: &JobStatus) -> String {
-    let mut table = crate::commands::table(&["since the log began", ""]);
+    let mut table = list(&["since the log began", ""]);
     let (sources, flows) = (&status.totals.sources, &planned.flows);
     for (name, source) in sources {
         let of = if sources.len() > 1 { format!(" of {name}") } else { String::new() };
@@ -82,6 +82,7 @@ pub(super) fn table(planned: &PlannedJob, options: &RunOptions, status: &JobStat
         table.add_row([format!("files written{of}"), grouped(counted.files)]);
     }
     table.add_row(["windows still open".to_owned(), grouped(status.open_windows)]);
+    align_right(&mut table, &[1]);
     let paths: Vec<_> = flows.iter().map(|flow| path(planned, flow, options)).collect();
     format!("{table}\n{}", paths.join("\n"))
 }
