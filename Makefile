@@ -14,7 +14,7 @@ LINT := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__wa
 	$(foreach crate,bench crds operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate release bench bench-batch bench-places bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
+.PHONY: help run build test check generate release bench bench-batch bench-local bench-places bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
@@ -79,6 +79,9 @@ bench: ## speed and memory on a real broker, beside DuckDB on the same records
 
 bench-batch: ## the batch jobs and ten queries beside DuckDB (SCALE=1: 50 million rows; ARGS="q03 q05": only these)
 	bench/batch $(ARGS)
+
+bench-local: ## memory of the built-in seven in one process: idle, and at 20,000 events a second (ARGS="RATE SECONDS")
+	bench/local $(ARGS)
 
 bench-places: ## the same rows to Parquet, Delta, CSV, NDJSON and into an S3 server, beside each other
 	bench/places $(ARGS)
