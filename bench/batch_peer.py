@@ -1,7 +1,7 @@
 """The same by DuckDB: batch_peer.py QUERY.sql DATA OUT THREADS MEMORY
 
-Its last line on standard error is what the process had taken when the library was loaded. A file with several statements does all by
-itself; one with a SELECT is written to OUT as one Parquet file.
+Its last line on standard error is what the process had taken when the library was loaded. A file with COPY writes its files by itself,
+once for each hour of the day if it names $hour; one with a SELECT is written to OUT as one Parquet file.
 """
 
 import json
@@ -13,6 +13,9 @@ import time
 import duckdb
 
 BEGAN = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+# As in bench/batch.py.
+DAY = "2026-01-15"
 
 query, data, out, threads, memory = sys.argv[1:]
 database = duckdb.connect()
@@ -30,10 +33,10 @@ ready = {"cpu": time.process_time(), "seconds": time.clock_gettime(time.CLOCK_BO
 with open(query, encoding="utf-8") as file:
     text = file.read()
 if "COPY" in text:
-    os.makedirs(out, exist_ok=True)
-    for statement in string.Template(text).substitute(out=out).split(";"):
-        if statement.strip():
-            database.execute(statement)
+    os.makedirs(f"{out}/date={DAY}" if "$hour" in text else out, exist_ok=True)
+    for hour in range(24) if "$hour" in text else [0]:
+        named = {"hour": f"{DAY} {hour:02}:00:00", "name": f"{DAY.replace('-', '')}T{hour:02}"}
+        database.execute(string.Template(text).substitute(out=out, **named))
 else:
     database.execute(f"COPY ({text}) TO '{out}' (FORMAT parquet, COMPRESSION zstd)")
 print(json.dumps(ready), file=sys.stderr)
