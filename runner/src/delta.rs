@@ -10,6 +10,7 @@
 //! belongs into a version is decided by whoever calls; a caller that lost a version has to decide again.
 
 pub mod action;
+mod cleanup;
 pub mod columns;
 pub mod footer;
 pub mod partition;
@@ -19,6 +20,7 @@ pub mod statistics;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -304,12 +306,14 @@ pub enum Appended {
 /// The log of a table.
 pub struct DeltaLog {
     store: SharedStore,
+    /// When old versions were last looked for, in microseconds since 1970.
+    cleaned: Cell<Option<i64>>,
 }
 
 impl DeltaLog {
     /// The log of the table in a store.
     pub fn new(store: SharedStore) -> Self {
-        Self { store }
+        Self { store, cleaned: Cell::default() }
     }
 
     /// The store.
@@ -432,7 +436,10 @@ impl DeltaLog {
             return;
         }
         match self.checkpoint(head).await {
-            Ok(()) => tracing::debug!(table = self.root(), version = head.version, "wrote a checkpoint of the table"),
+            Ok(()) => {
+                tracing::debug!(table = self.root(), version = head.version, "wrote a checkpoint of the table");
+                self.clean_if_due(head).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "cannot write a checkpoint of the table; readers read more versions until the next");
             }

@@ -91,6 +91,8 @@ enum Named {
     },
     /// A checkpoint of the newer kind.
     Newer(u64),
+    /// What some writers say of a version beside it.
+    Beside(u64),
 }
 
 fn named(path: &str) -> Option<Named> {
@@ -99,6 +101,7 @@ fn named(path: &str) -> Option<Named> {
     let version = version.bytes().all(|byte| byte.is_ascii_digit()).then(|| version.parse().ok())??;
     match rest {
         ".json" => Some(Named::Version(version)),
+        ".crc" => Some(Named::Beside(version)),
         ".checkpoint.parquet" => Some(Named::Checkpoint { version, part: 1, parts: 1 }),
         _ => {
             let of = rest.strip_prefix(".checkpoint.")?;
@@ -113,11 +116,10 @@ fn named(path: &str) -> Option<Named> {
     }
 }
 
-/// Which of the objects of a log make the table; `None` if they make none.
-pub(super) fn needed(listed: &[String]) -> Result<Option<Needed>, String> {
-    let named: Vec<_> = listed.iter().filter_map(|path| Some((named(path)?, path))).collect();
+/// The objects of every checkpoint that is whole, by version.
+fn checkpoints(named: &[(Named, &String)]) -> BTreeMap<u64, Vec<String>> {
     let mut checkpoints: BTreeMap<u64, BTreeMap<(u32, u32), String>> = BTreeMap::new();
-    for (name, path) in &named {
+    for (name, path) in named {
         if let Named::Checkpoint { version, part, parts } = name {
             checkpoints.entry(*version).or_default().insert((*parts, *part), (*path).clone());
         }
@@ -130,16 +132,42 @@ pub(super) fn needed(listed: &[String]) -> Result<Option<Needed>, String> {
             (u32::try_from(of.len()) == Ok(count)).then_some(of)
         })
     };
-    let checkpoint = checkpoints.iter().rev().find_map(|(version, parts)| Some((*version, whole(parts)?)));
+    checkpoints.into_iter().filter_map(|(version, parts)| Some((version, whole(&parts)?))).collect()
+}
+
+fn all_named(listed: &[String]) -> Vec<(Named, &String)> {
+    listed.iter().filter_map(|path| Some((named(path)?, path))).collect()
+}
+
+/// Versions of the checkpoints that are whole, ascending.
+pub(super) fn whole_checkpoints(listed: &[String]) -> Vec<u64> {
+    checkpoints(&all_named(listed)).into_keys().collect()
+}
+
+/// The version of an object of the log that goes with it when it is too old.
+pub(super) fn removable(path: &str) -> Option<u64> {
+    match named(path)? {
+        Named::Version(version) | Named::Checkpoint { version, .. } | Named::Beside(version) => Some(version),
+        Named::Newer(_) => None,
+    }
+}
+
+/// Which of the objects of a log make the table; `None` if they make none.
+pub(super) fn needed(listed: &[String]) -> Result<Option<Needed>, String> {
+    let named = all_named(listed);
+    let checkpoint = checkpoints(&named).pop_last();
     let base = checkpoint.as_ref().map(|(version, _)| *version);
     let mut versions: Vec<_> = named.iter().filter_map(|(name, _)| version_of(*name)).collect();
     versions.retain(|version| base.is_none_or(|base| *version > base));
     versions.sort_unstable();
-    if checkpoint.is_none() && versions.is_empty() {
-        let newer = named.iter().any(|(name, _)| matches!(name, Named::Newer(_)));
-        return if newer { Err("it has only checkpoints of the kind v2Checkpoint".to_owned()) } else { Ok(None) };
+    let newer = named.iter().any(|(name, _)| matches!(name, Named::Newer(_)));
+    if checkpoint.is_none() && versions.is_empty() && !newer {
+        return Ok(None);
     }
     let first = base.map_or(0, |base| base + 1);
+    if newer && versions.first() != Some(&first) {
+        return Err("it begins at a checkpoint of the kind v2Checkpoint".to_owned());
+    }
     if let Some((expected, _)) = (first..).zip(&versions).find(|(expected, version)| expected != *version) {
         return Err(format!("{} is missing", version_path(expected)));
     }
@@ -149,7 +177,7 @@ pub(super) fn needed(listed: &[String]) -> Result<Option<Needed>, String> {
 fn version_of(name: Named) -> Option<u64> {
     match name {
         Named::Version(version) => Some(version),
-        Named::Checkpoint { .. } | Named::Newer(_) => None,
+        Named::Checkpoint { .. } | Named::Newer(_) | Named::Beside(_) => None,
     }
 }
 
@@ -172,7 +200,7 @@ impl Needed {
 impl LogFiles {
     /// Whether an object is a part of a log.
     pub(super) fn is_part(path: &str) -> bool {
-        named(path).is_some()
+        named(path).is_some_and(|name| !matches!(name, Named::Beside(_)))
     }
 
     /// Version of the checkpoint.
@@ -446,6 +474,8 @@ mod tests {
         assert!(needed_of(&[zero, two]).unwrap_err().contains("00000000000000000001.json is missing"));
         assert!(needed_of(&[one]).unwrap_err().contains("00000000000000000000.json is missing"));
         let newer = "00000000000000000005.checkpoint.80a083e8-7026-4e79-81be-64bd76c43a11.parquet";
-        assert!(needed_of(&[newer]).unwrap_err().contains("v2Checkpoint"));
+        for behind in [&[newer][..], &[newer, "00000000000000000006.json"]] {
+            assert!(needed_of(behind).unwrap_err().contains("v2Checkpoint"), "{behind:?}");
+        }
     }
 }
