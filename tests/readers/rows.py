@@ -14,9 +14,6 @@ import json
 import os
 import sys
 
-import duckdb
-import pyarrow.dataset
-
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
 MICROSECOND = datetime.timedelta(microseconds=1)
 
@@ -39,7 +36,10 @@ def ordered(rows, order_by):
     return sorted((plain(row) for row in rows), key=lambda row: (row[order_by], json.dumps(row, sort_keys=True)))
 
 
+# Readers that have an environment of their own know only one of the two libraries.
 def read_duckdb(folder):
+    import duckdb
+
     pattern = os.path.join(folder, "**", "*.parquet").replace("'", "''")
     with duckdb.connect() as database:
         # Through Arrow, since DuckDB's own conversion of times needs a further package.
@@ -47,6 +47,8 @@ def read_duckdb(folder):
 
 
 def read_pyarrow(folder):
+    import pyarrow.dataset
+
     return pyarrow.dataset.dataset(folder, format="parquet", partitioning="hive").to_table().to_pylist()
 
 

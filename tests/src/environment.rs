@@ -85,6 +85,18 @@ pub fn python() -> Option<PathBuf> {
     env::var_os("DATA_PLATFORM_TEST_PYTHON").map(PathBuf::from)
 }
 
+/// The interpreter of the DuckDB that reads Delta tables; absent under a bare `cargo test`.
+#[must_use]
+pub fn duckdb() -> Option<PathBuf> {
+    place("DUCKDB")
+}
+
+/// The interpreter of the Spark that reads and writes Delta tables, and the folder of its jars; only in `make soak`.
+#[must_use]
+pub fn spark() -> Option<(PathBuf, PathBuf)> {
+    Some((place("SPARK")?, place("SPARK_JARS")?))
+}
+
 /// The program of Helm; absent under a bare `cargo test`.
 #[must_use]
 pub fn helm() -> Option<PathBuf> {

@@ -233,18 +233,47 @@ impl Drop for DeltaWatcher {
     }
 }
 
+/// Runs `readers/delta_duckdb.py`.
+///
+/// # Errors
+/// As [`python_reader`].
+pub fn duckdb_reader(arguments: &[&OsStr]) -> anyhow::Result<Reading> {
+    let python = environment::duckdb().context("no DuckDB that reads Delta tables; `make test` makes one")?;
+    let none: [(&str, &OsStr); 0] = [];
+    finish("delta_duckdb.py", start_by(&python, none, "delta_duckdb.py", arguments)?)
+}
+
+/// Runs `readers/delta_spark.py`.
+///
+/// # Errors
+/// As [`python_reader`].
+pub fn spark_reader(arguments: &[&OsStr]) -> anyhow::Result<Reading> {
+    let (python, jars) = environment::spark().context("no Spark; `make soak` has it")?;
+    let variables = [("DELTA_JARS", jars.as_os_str()), ("SPARK_LOCAL_IP", OsStr::new("127.0.0.1"))];
+    finish("delta_spark.py", start_by(&python, variables, "delta_spark.py", arguments)?)
+}
+
 fn start<S: AsRef<OsStr>>(
     bucket: Option<&Bucket>,
     name: &str,
     arguments: impl IntoIterator<Item = S>,
 ) -> anyhow::Result<Child> {
     let python = environment::python().context("no Python for the readers; `make test` makes one")?;
+    start_by(&python, bucket.map(Bucket::variables).into_iter().flatten(), name, arguments)
+}
+
+fn start_by<S: AsRef<OsStr>>(
+    python: &Path,
+    variables: impl IntoIterator<Item = (&'static str, impl AsRef<OsStr>)>,
+    name: &str,
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Child> {
     let script: PathBuf = environment::tests_folder().join("readers").join(name);
     Command::new(python)
         .arg(script)
         .args(arguments)
         .env("PYTHONDONTWRITEBYTECODE", "1")
-        .envs(bucket.map(Bucket::variables).into_iter().flatten())
+        .envs(variables)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
