@@ -1,6 +1,7 @@
 //! Whole jobs over topics in memory: what they write, whatever the cuts, restarts and changes between.
 
 mod changes;
+mod days;
 mod delta;
 mod flows;
 mod format_1;

@@ -8,58 +8,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
+use super::days::{self, JOB, RECORDS, append};
 use super::world::{KillAt, World};
 use crate::args::{CheckpointCommand, RewindArgs};
 use crate::faults::Faults;
 
-const JOB: &str = "orders";
-const TOPIC: &str = "topic_orders";
-/// 2026-01-01T00:00:00Z, and a day, in seconds.
-const BEGIN: i64 = 1_767_225_600;
-const DAY: i64 = 86_400;
-const RECORDS: i64 = 20;
-
 fn job(maintenance: Option<Value>) -> String {
-    let mut sink = json!({"path": "rows", "partitionBy": ["date"]});
-    if let Some(maintenance) = maintenance {
-        sink["maintenance"] = maintenance;
-    }
-    json!({
-        "apiVersion": "dataplatform.io/v1alpha1",
-        "kind": "StreamingJob",
-        "metadata": {"name": JOB},
-        "spec": {
-            "kafka": {"maxOffsetsPerTrigger": 10},
-            "sources": [{"name": "orders", "topics": [TOPIC], "columns": [
-                {"name": "n", "type": "bigint", "required": true}, {"name": "at", "type": "timestamp", "required": true},
-            ]}],
-            "trigger": {"interval": "0s"},
-            "outputs": [{"name": "rows", "query": "SELECT n, CAST(at AS DATE) AS date FROM orders", "sink": sink}],
-        },
-    })
-    .to_string()
+    days::job("parquet", maintenance)
 }
 
 fn kept_up() -> String {
     job(Some(json!({"compactAfter": "24h"})))
 }
 
-/// Records of two days, written in small files; then the clock is turned far behind both.
 fn world() -> World {
-    let world = World::new();
-    world.cluster.create(TOPIC, 1);
-    world.turn_clock(BEGIN);
-    append(&world, 0..RECORDS);
-    world.run(&job(None)).good();
-    world.turn_clock(BEGIN + 10 * DAY);
-    world
-}
-
-fn append(world: &World, records: std::ops::Range<i64>) {
-    for n in records {
-        let day = 1 + n % 2;
-        world.append(TOPIC, 0, Some(&json!({"n": n, "at": format!("2026-01-0{day}T12:00:00Z")}).to_string()));
-    }
+    days::world("parquet")
 }
 
 /// The numbers in a table, or why it cannot be read: it is listed, and then its files are opened. As every reader does, it
