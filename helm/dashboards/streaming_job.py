@@ -266,6 +266,14 @@ def make() -> dict:
             "ops",
             width=8,
         ),
+        graph(
+            "Small files",
+            "Files of the tables that are small enough to be merged (sink.maintenance), as last counted: "
+            "in folders and Delta tables.",
+            [query(f'max by (output) (dataplatform_output_files{{{J}, size="small"}})', "{{output}}")],
+            "short",
+            width=8,
+        ),
     ]
     starts = {
         "name": "Starts",

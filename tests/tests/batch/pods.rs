@@ -137,7 +137,7 @@ fn every_end_of_a_pod_leaves_a_last_message() -> anyhow::Result<()> {
         (serde_json::json!({"/configVersion": 9}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/interval": "year"}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/query": "DELETE FROM events"}), 2, "InvalidSpec"),
-        (serde_json::json!({"/job/spec/sink/format": "csv"}), 2, "NotSupported"),
+        (serde_json::json!({"/job/spec/sink": {"path": "t", "maintenance": {"retain": "48h"}}}), 2, "NotSupported"),
         (serde_json::json!({"/job/spec/query": "SELECT nothing FROM events"}), 2, "QueryFailed"),
         (serde_json::json!({"/checkpointsRoot": "/etc/passwd/checkpoints"}), 2, "StorageDenied"),
         (serde_json::json!({}), 1, "InputIncomplete"),
@@ -203,13 +203,13 @@ fn a_pod_whose_job_is_not_valid_stays_up_and_says_why() -> anyhow::Result<()> {
     later["job"]["kind"] = "BatchJob".into();
     later["job"]["spec"] = serde_json::json!({
         "interval": "hour", "inputs": [{"name": "s", "path": "s", "timeColumn": "at"}], "query": "SELECT a FROM s",
-        "sink": {"path": "t", "format": "csv"},
+        "sink": {"path": "t", "maintenance": {"retain": "48h"}},
     });
     let path = folder.root().join("job.json");
     let last = folder.root().join("last");
     for (text, reason, part) in [
         (config("SELECT nothing FROM s").to_string(), "InvalidSpec", "nothing"),
-        (later.to_string(), "NotSupported", "format csv"),
+        (later.to_string(), "NotSupported", "maintenance"),
         ("{\"configVersion\": 7}".to_owned(), "InvalidSpec", "has version 7"),
     ] {
         std::fs::write(&path, &text)?;

@@ -64,8 +64,8 @@ fn faults(cluster: &str) -> Vec<Fault> {
         fault("suspended", "Suspended", "", json!({"suspend": true})),
         fault("storage-missing", "StorageMissing", "Stalled", json!({"storage": {"claimName": "nowhere"}})),
         fault(
-            "not-supported",
-            "NotSupported",
+            "reference-missing",
+            "ReferenceMissing",
             "Stalled",
             json!({"references": [{
                 "name": "users", "path": "users", "format": "delta", "columns": [{"name": "user_id", "type": "string"}],
