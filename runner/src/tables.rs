@@ -46,7 +46,7 @@ pub(crate) use self::format::{FileFormat, Formats, Kind, Packing};
 pub(crate) use self::listing::{Children, KnownRows, ListedFile, TableFiles, children, is_table, list, partition_of};
 pub(crate) use self::ndjson::NdjsonFile;
 pub(crate) use self::place::{FileAt, Place};
-pub(crate) use self::reader::parquet_columns;
+pub(crate) use self::reader::{parquet_columns, parquet_rows};
 pub(crate) use self::remote::store_error;
 pub(crate) use self::scan::OpenTable;
 pub(crate) use self::text::{TextError, unpacked};

@@ -10,18 +10,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::arrow::datatypes::{Field, Schema};
+use datafusion::arrow::datatypes::{Field, Schema, TimeUnit};
+use datafusion::common::config::TableParquetOptions;
 use datafusion::common::{exec_datafusion_err, exec_err};
 use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::Int96Coercer;
 use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::errors::{ParquetError, Result as ParquetResult};
 use datafusion::parquet::file::metadata::{
     FileMetaData, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
 };
+use datafusion::parquet::schema::types::SchemaDescriptor;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
@@ -167,13 +172,44 @@ fn footer(at: &FileAt) -> ParquetResult<Footer> {
         }
         FileAt::Remote(file) => (file.footer()?, file.bytes),
     };
-    let schema = parquet_to_arrow_schema(metadata.file_metadata().schema_descr(), None)
-        .map_err(|error| damaged(&at.to_string(), &error))?;
+    let descriptor = metadata.file_metadata().schema_descr();
+    let schema = parquet_to_arrow_schema(descriptor, None).map_err(|error| damaged(&at.to_string(), &error))?;
+    let schema = without_int96(descriptor, &schema).unwrap_or(schema);
     let number = |number: i64| u64::try_from(number).unwrap_or_default();
     let groups = metadata.row_groups().iter();
     let (rows, size) = groups
         .fold((0, 0), |(rows, size), group| (rows + number(group.num_rows()), size + number(group.total_byte_size())));
     Ok(Footer { schema: Arc::new(schema), bytes, counted: Some(Counted { rows, size }) })
+}
+
+/// INT96 as the reader is told: instants in microseconds, as Spark means them. In nanoseconds, the type of Arrow, a day of 9999 is one
+/// of 1816.
+pub(super) fn int96_options() -> TableParquetOptions {
+    let mut options = TableParquetOptions::default();
+    options.global.coerce_int96 = Some("us".to_owned());
+    options.global.coerce_int96_tz = Some("UTC".to_owned());
+    options
+}
+
+/// The columns of a file with INT96 in it, as [`int96_options`] has them.
+fn without_int96(descriptor: &SchemaDescriptor, schema: &Schema) -> Option<Schema> {
+    Int96Coercer::new(descriptor, schema, &TimeUnit::Microsecond).with_timezone(Some("UTC".into())).coerce()
+}
+
+/// A reader of the rows of a whole file, in the types of [`parquet_columns`].
+///
+/// # Errors
+/// It is no whole Parquet file.
+pub(crate) fn parquet_rows(content: Bytes) -> ParquetResult<ParquetRecordBatchReader> {
+    let metadata = ArrowReaderMetadata::load(&content, ArrowReaderOptions::new())?;
+    let metadata = match without_int96(metadata.parquet_schema(), metadata.schema()) {
+        None => metadata,
+        Some(schema) => {
+            let options = ArrowReaderOptions::new().with_schema(Arc::new(schema));
+            ArrowReaderMetadata::try_new(Arc::clone(metadata.metadata()), options)?
+        }
+    };
+    ParquetRecordBatchReaderBuilder::new_with_metadata(content, metadata).build()
 }
 
 /// The columns of a Parquet file, in the types of Parquet.

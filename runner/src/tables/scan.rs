@@ -23,7 +23,7 @@ use datafusion::physical_plan::filter::FilterExecBuilder;
 use datafusion::physical_plan::union::UnionExec;
 
 use super::format::Kind;
-use super::reader::{Counted, TableFilesReader};
+use super::reader::{Counted, TableFilesReader, int96_options};
 use super::text_scan::read_text;
 use super::{TableFile, TimeRange};
 
@@ -103,7 +103,9 @@ impl OpenTable {
         let schema =
             TableSchema::builder(Arc::new(Schema::new(of_files))).with_table_partition_cols(directories).build();
         let whole = Arc::clone(schema.table_schema());
-        let mut source = ParquetSource::new(schema).with_parquet_file_reader_factory(Arc::new(TableFilesReader));
+        let mut source = ParquetSource::new(schema)
+            .with_table_parquet_options(int96_options())
+            .with_parquet_file_reader_factory(Arc::new(TableFilesReader));
         if let Some(range) = &self.range {
             // It rules out row groups and pages; rows are chosen above.
             source = source.with_predicate(range.condition(&whole)?);

@@ -17,6 +17,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::{Kind, Place, Table, TimeRange};
 
+mod int96;
 mod remote;
 
 const HOUR: i64 = 3_600_000_000;

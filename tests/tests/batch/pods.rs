@@ -137,7 +137,13 @@ fn every_end_of_a_pod_leaves_a_last_message() -> anyhow::Result<()> {
         (serde_json::json!({"/configVersion": 9}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/interval": "year"}), 2, "InvalidSpec"),
         (serde_json::json!({"/job/spec/query": "DELETE FROM events"}), 2, "InvalidSpec"),
-        (serde_json::json!({"/job/spec/sink": {"path": "t", "maintenance": {"retain": "48h"}}}), 2, "NotSupported"),
+        (
+            serde_json::json!({"/job/spec/sink": {
+                "path": "t", "partitionBy": ["date"], "maintenance": {"retain": "48h"},
+            }}),
+            2,
+            "NotSupported",
+        ),
         (serde_json::json!({"/job/spec/query": "SELECT nothing FROM events"}), 2, "QueryFailed"),
         (serde_json::json!({"/checkpointsRoot": "/etc/passwd/checkpoints"}), 2, "StorageDenied"),
         (serde_json::json!({}), 1, "InputIncomplete"),
@@ -203,7 +209,7 @@ fn a_pod_whose_job_is_not_valid_stays_up_and_says_why() -> anyhow::Result<()> {
     later["job"]["kind"] = "BatchJob".into();
     later["job"]["spec"] = serde_json::json!({
         "interval": "hour", "inputs": [{"name": "s", "path": "s", "timeColumn": "at"}], "query": "SELECT a FROM s",
-        "sink": {"path": "t", "maintenance": {"retain": "48h"}},
+        "sink": {"path": "t", "partitionBy": ["date"], "maintenance": {"retain": "48h"}},
     });
     let path = folder.root().join("job.json");
     let last = folder.root().join("last");

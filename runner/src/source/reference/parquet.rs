@@ -5,10 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema};
-use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Problem;
-use crate::tables::{FileAt, parquet_columns};
+use crate::tables::{FileAt, parquet_columns, parquet_rows};
 
 /// The columns of all files; a file may lack some.
 ///
@@ -37,7 +36,6 @@ pub(super) fn columns<'a>(files: impl Iterator<Item = &'a FileAt>) -> Result<Sch
 /// What is wrong with it.
 pub(super) fn rows(shown: &str, content: Bytes) -> Result<Vec<RecordBatch>, String> {
     let damaged = |error: &dyn std::fmt::Display| format!("{shown} is not a whole Parquet file: {error}");
-    let opened = ParquetRecordBatchReaderBuilder::try_new(content).map_err(|error| damaged(&error))?;
-    let reader = opened.build().map_err(|error| damaged(&error))?;
+    let reader = parquet_rows(content).map_err(|error| damaged(&error))?;
     reader.collect::<Result<Vec<_>, _>>().map_err(|error| damaged(&error))
 }
