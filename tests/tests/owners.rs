@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_platform_runner::generate::EventSettings;
 use data_platform_tests::process::RunnerCommand;
@@ -60,7 +60,9 @@ fn fight(mut stream: Stream, rounds: std::ops::Range<u32>) -> anyhow::Result<()>
         present.wait_for("a commit", TIMEOUT, |_| (committed_versions_ever(&stream) > before).then_some(()))?;
         let later = without_lock(stream.job()).start()?;
         // Once with nothing to commit: an idle owner looks by itself. Else it meets the other in the log.
+        let began = Instant::now();
         while round > 0 && present.has_ended()?.is_none() {
+            assert!(began.elapsed() < TIMEOUT, "round {round}: the later one never took over");
             stream.produce(100)?;
         }
         let ended = present.wait(Duration::from_secs(30));

@@ -1,6 +1,8 @@
 //! Delta tables in an object store: a real S3 server, readers of others that read there in a loop, a proxy that spoils requests,
 //! two writers at once, and writers that wake up late.
 
+use std::time::Instant;
+
 use anyhow::{Context, ensure};
 use data_platform_runner::faults::Step;
 use data_platform_tests::process::RunnerCommand;
@@ -64,7 +66,9 @@ fn the_later_of_two_writers_wins_and_the_other_ends_as_fenced() -> anyhow::Resul
         let before = newest_version(&job);
         present.wait_for("a commit", TIMEOUT, |_| (newest_version(&job) > before).then_some(()))?;
         let later = without_lock(job.job()?).start()?;
+        let began = Instant::now();
         while present.has_ended()?.is_none() {
+            ensure!(began.elapsed() < TIMEOUT, "round {round}: the later one never took over");
             produce(50)?;
         }
         let ended = present.wait(TIMEOUT)?;
