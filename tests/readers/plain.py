@@ -62,16 +62,22 @@ def read(reader, folder):
     return {"duckdb": read_duckdb, "pyarrow": read_pyarrow}[reader](folder)
 
 
-def read_any(reader, folder):
-    """All columns of any table as they are."""
+def read_any(reader, folder, format="parquet"):
+    """All columns of any table as they are; of csv and ndjson as the reader takes them."""
     if reader == "pyarrow":
-        dataset = pyarrow.dataset.dataset(folder, format="parquet", partitioning="hive")
-        return dataset.to_table() if dataset.files else None
-    pattern = os.path.join(folder, "**", "*.parquet").replace("'", "''")
+        return read_dataset(folder, format)
+    pattern = os.path.join(folder, "**", f"*.{format}").replace("'", "''")
+    function = {"parquet": "read_parquet", "csv": "read_csv", "ndjson": "read_ndjson"}[format]
     with duckdb.connect() as database:
         if database.sql(f"FROM glob('{pattern}') LIMIT 1").fetchall() == []:
             return None
-        return database.sql(f"FROM read_parquet('{pattern}', hive_partitioning = true)").to_arrow_table()
+        return database.sql(f"FROM {function}('{pattern}', hive_partitioning = true)").to_arrow_table()
+
+
+def read_dataset(folder, format):
+    kinds = {"parquet": "parquet", "csv": "csv", "ndjson": "json"}
+    dataset = pyarrow.dataset.dataset(folder, format=kinds[format], partitioning="hive")
+    return dataset.to_table() if dataset.files else None
 
 
 def duplicates(table, key=KEY):

@@ -12,6 +12,7 @@ key (window_start, user_id, event_type, app_type) that any read saw. A folder th
 yet, is no error. Ends with 1 if there were errors or duplicates.
 
   --key A,B        read any table, whose rows are known by these columns; --key "" if none are
+  --format F       parquet, csv or ndjson (parquet); the last two with --key
   --progress FILE  holds the number of finished reads, so that who kills the job can wait for some
   --pause S        seconds between two reads (0.05), so that the job keeps some of the machine
   --at-most S      give up after this time (1800): that is an error
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("out_dir")
     parser.add_argument("--until", required=True)
     parser.add_argument("--key")
+    parser.add_argument("--format", choices=["parquet", "csv", "ndjson"], default="parquet")
     parser.add_argument("--progress")
     parser.add_argument("--pause", type=float, default=0.05)
     parser.add_argument("--at-most", type=float, default=1800)
@@ -47,7 +49,11 @@ def main():
 
     read, key = plain.read, plain.KEY
     if args.key is not None:
-        read, key = plain.read_any, [name for name in args.key.split(",") if name]
+        key = [name for name in args.key.split(",") if name]
+
+        def read(reader, folder):
+            return plain.read_any(reader, folder, args.format)
+
     parent = os.getppid()
     deadline = time.monotonic() + args.at_most
     rows = dict.fromkeys(plain.READERS, 0)

@@ -115,9 +115,10 @@ impl Expected {
     }
 }
 
-/// Plain readers that read an output again and again, beside a job that is being killed (`watch.py`).
+/// A reader that reads an output again and again, beside a job that is being killed (`watch.py`, `delta.py watch`).
 #[derive(Debug)]
 pub struct Watcher {
+    script: &'static str,
     child: Option<Child>,
     folder: TempDir,
 }
@@ -128,32 +129,42 @@ impl Watcher {
     /// # Errors
     /// When the reader cannot be started.
     pub fn start(output: &Path) -> anyhow::Result<Self> {
-        Self::start_with(output, None)
+        Self::start_with(None, "watch.py", &[output.as_os_str()])
     }
 
-    /// Starts to read any table, whose rows are known by these columns; without any, equal rows may be there.
+    /// Starts to read any table of Parquet, whose rows are known by these columns; without any, equal rows may be there.
     ///
     /// # Errors
     /// As [`Watcher::start`].
     pub fn start_with_key(output: &Path, key: &[&str]) -> anyhow::Result<Self> {
-        Self::start_with(output, Some(key.join(",")))
+        let key = key.join(",");
+        Self::start_with(None, "watch.py", &[output.as_os_str(), "--key".as_ref(), key.as_ref()])
     }
 
-    fn start_with(output: &Path, key: Option<String>) -> anyhow::Result<Self> {
+    /// Starts to read a table of `csv` or `ndjson`, whose rows are known by a column.
+    ///
+    /// # Errors
+    /// As [`Watcher::start`].
+    pub fn of_text(output: &Path, format: &str, key: &str) -> anyhow::Result<Self> {
+        let words = ["--key", key, "--format", format].map(OsStr::new);
+        let arguments: Vec<_> = std::iter::once(output.as_os_str()).chain(words).collect();
+        Self::start_with(None, "watch.py", &arguments)
+    }
+
+    /// Starts to read a Delta table, whose rows are known by a column: a folder, or an URL in a bucket.
+    ///
+    /// # Errors
+    /// As [`Watcher::start`].
+    pub fn of_delta(bucket: Option<&Bucket>, table: &OsStr, key: &str) -> anyhow::Result<Self> {
+        Self::start_with(bucket, "delta.py", &["watch".as_ref(), table, "--key".as_ref(), key.as_ref()])
+    }
+
+    fn start_with(bucket: Option<&Bucket>, script: &'static str, arguments: &[&OsStr]) -> anyhow::Result<Self> {
         let folder = folders::temporary("watch-")?;
         let (until, progress) = (folder.path().join("until"), folder.path().join("progress"));
-        let mut arguments = vec![
-            output.as_os_str(),
-            OsStr::new("--until"),
-            until.as_os_str(),
-            OsStr::new("--progress"),
-            progress.as_os_str(),
-        ];
-        if let Some(key) = &key {
-            arguments.extend([OsStr::new("--key"), OsStr::new(key)]);
-        }
-        let child = Some(start(None, "watch.py", arguments)?);
-        Ok(Self { child, folder })
+        let places = [OsStr::new("--until"), until.as_os_str(), OsStr::new("--progress"), progress.as_os_str()];
+        let child = Some(start(bucket, script, arguments.iter().copied().chain(places))?);
+        Ok(Self { script, child, folder })
     }
 
     /// How many times the output was read.
@@ -178,52 +189,11 @@ impl Watcher {
     /// When it ends without a report.
     pub fn finish(mut self) -> anyhow::Result<Reading> {
         fs::write(self.folder.path().join("until"), "").context("tell the watcher to end")?;
-        finish("watch.py", self.child.take().expect("a watcher is finished once"))
+        finish(self.script, self.child.take().expect("a watcher is finished once"))
     }
 }
 
 impl Drop for Watcher {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            // It may have ended by itself, and nobody reads its report any more.
-            child.kill().ok();
-            child.wait().ok();
-        }
-    }
-}
-
-/// A reader of a Delta table that reads again and again (`delta.py watch`).
-#[derive(Debug)]
-pub struct DeltaWatcher {
-    child: Option<Child>,
-    folder: TempDir,
-}
-
-impl DeltaWatcher {
-    /// Starts to read a table, whose rows are known by a column: a folder, or an URL in a bucket.
-    ///
-    /// # Errors
-    /// When the reader cannot be started.
-    pub fn start(bucket: Option<&Bucket>, table: &OsStr, key: &str) -> anyhow::Result<Self> {
-        let folder = folders::temporary("watch-")?;
-        let (until, progress) = (folder.path().join("until"), folder.path().join("progress"));
-        let words = ["watch", "--key", key, "--until"].map(OsStr::new);
-        let places = [until.as_os_str(), OsStr::new("--progress"), progress.as_os_str(), table];
-        let child = Some(start(bucket, "delta.py", words.into_iter().chain(places))?);
-        Ok(Self { child, folder })
-    }
-
-    /// Ends it after one last read.
-    ///
-    /// # Errors
-    /// When it ends without a report.
-    pub fn finish(mut self) -> anyhow::Result<Reading> {
-        fs::write(self.folder.path().join("until"), "").context("tell the watcher to end")?;
-        finish("delta.py", self.child.take().expect("a watcher is finished once"))
-    }
-}
-
-impl Drop for DeltaWatcher {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
             // It may have ended by itself, and nobody reads its report any more.

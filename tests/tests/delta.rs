@@ -5,34 +5,15 @@ mod peers;
 
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use data_platform_runner::faults::Step;
-use data_platform_runner::random::Random;
-use data_platform_tests::readers::{DeltaWatcher, python_reader_in};
-use data_platform_tests::{Broker, Ended, Runner, environment, needs_broker, python_reader};
+use data_platform_tests::readers::python_reader_in;
+use data_platform_tests::{Broker, Ended, Runner, Watcher, environment, needs_broker, python_reader};
 use serde_json::{Value, json};
 
 use crate::events::TIMEOUT;
+use crate::kill::numbers::{SEAMS, kill_at_random, kill_at_steps};
 use crate::sources::numbers::{NAME, Numbers};
-
-const KILLED: Ended = Ended::Signal(9);
-
-/// Steps at which a job is killed in `make test`: each that has to do with the table. `make soak` takes all of them.
-const SEAMS: [Step; 8] = [
-    Step::Claim,
-    Step::StageOpen,
-    Step::StageFinish,
-    Step::Decide,
-    Step::LinkRecord,
-    Step::Publish,
-    Step::Progress,
-    Step::CollectStaging,
-];
-
-/// Steps that only a disk has.
-const OF_A_DISK: [Step; 2] = [Step::LinkRecord, Step::SyncLog];
 
 fn numbers(broker: Broker, name: &str) -> anyhow::Result<Numbers> {
     let mut job = Numbers::new(broker, name, 1)?;
@@ -71,8 +52,8 @@ fn read(job: &Numbers) -> anyhow::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-fn watch(job: &Numbers) -> anyhow::Result<DeltaWatcher> {
-    DeltaWatcher::start(job.folders.bucket_of_readers(), &table(job), "n")
+fn watch(job: &Numbers) -> anyhow::Result<Watcher> {
+    Watcher::of_delta(job.folders.bucket_of_readers(), &table(job), "n")
 }
 
 /// That every number up to this one is there once, whoever reads the table, and that its log says what its files hold.
@@ -85,63 +66,17 @@ fn check_exact(job: &Numbers, produced: u64) -> anyhow::Result<()> {
     job.audit()
 }
 
-/// Kills the job before and after each of these steps, while another reader reads.
-fn kill_at_steps(job: &Numbers, steps: &[Step]) -> anyhow::Result<()> {
-    let watcher = watch(job)?;
-    let log = job.folders.root().join("faults.log");
-    let is_here = |step: &&Step| job.folders.bucket().is_none() || !OF_A_DISK.contains(step);
-    let steps: Vec<_> = if environment::is_soak() { &Step::ALL } else { steps }.iter().filter(is_here).collect();
-    let (mut produced, mut kills) = (0_u64, 0);
-    for step in &steps {
-        for moment in ["before", "after"] {
-            job.produce(0, produced..produced + 250)?;
-            produced += 250;
-            let fault = format!("{}:{moment}:1", step.name());
-            let killed = job.job_with_faults()?.env("FAULT_KILL", &fault).env("FAULT_LOG", &log);
-            let (ended, runner) = killed.env("DATA_PLATFORM_RECORDS_PER_BASE", "8").arg("--drain").run(TIMEOUT)?;
-            ensure!(ended == KILLED || ended == Ended::Code(0), "{fault}: {ended:?} {}", runner.last_lines());
-            kills += usize::from(ended == KILLED);
-        }
-    }
-    job.drain()?;
-    let watched = watcher.finish()?.expect_success()?;
-    let expected = if environment::is_soak() { SEAMS.len() * 2 - 4 } else { steps.len() * 2 };
-    ensure!(kills >= expected, "only {kills} kills");
-    check_exact(job, produced).with_context(|| format!("{kills} kills"))?;
-    println!("{kills} kills, {watched}");
-    Ok(())
-}
-
-/// Kills the job at moments that nobody chose, while records come and another reader reads.
-fn kill_at_random(mut job: Numbers, rounds: u32) -> anyhow::Result<()> {
-    let mut random = Random::new(environment::seed());
-    job.set("/kafka/maxOffsetsPerTrigger", json!(50));
-    let watcher = watch(&job)?;
-    let mut produced = 0;
-    for _ in 0..rounds {
-        job.produce(0, produced..produced + 400)?;
-        produced += 400;
-        let mut runner = job.job()?.env("DATA_PLATFORM_RECORDS_PER_BASE", "10").start()?;
-        // Not a wait for something: the moment of the kill is what is random.
-        let moment = Duration::from_millis(20 + random.below(900));
-        ensure!(runner.wait(moment).is_err(), "it ended by itself: {}", runner.last_lines());
-        runner.kill()?;
-    }
-    job.drain()?;
-    let watched = watcher.finish()?.expect_success()?;
-    check_exact(&job, produced)?;
-    println!("{rounds} random kills, {watched}");
-    Ok(())
-}
-
 #[test]
 fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> anyhow::Result<()> {
-    kill_at_steps(&numbers(needs_broker!(), "delta-kill")?, &SEAMS)
+    let job = numbers(needs_broker!(), "delta-kill")?;
+    kill_at_steps(&job, watch(&job)?, &SEAMS, check_exact)
 }
 
 #[test]
 fn random_kills_change_nothing() -> anyhow::Result<()> {
-    kill_at_random(numbers(needs_broker!(), "delta-random")?, environment::rounds(2, 100))
+    let job = numbers(needs_broker!(), "delta-random")?;
+    let watcher = watch(&job)?;
+    kill_at_random(job, watcher, environment::rounds(2, 100), check_exact)
 }
 
 #[test]

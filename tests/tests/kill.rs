@@ -1,5 +1,8 @@
 //! Killed at every step of a commit, and at random: no row lost, none twice, and plain readers never see an error.
 
+pub(crate) mod numbers;
+mod text;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

@@ -4,8 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
-use data_platform_tests::readers::DeltaWatcher;
-use data_platform_tests::{Broker, Ended, S3, needs_broker, needs_s3, python_reader};
+use data_platform_tests::{Broker, Ended, S3, Watcher, needs_broker, needs_s3, python_reader};
 use serde_json::{Value, json};
 
 use crate::events::TIMEOUT;
@@ -59,7 +58,7 @@ fn delta(table: &Path, what: &str, more: &[&str]) -> anyhow::Result<Value> {
 #[test]
 fn days_of_a_delta_table_are_merged_while_other_programs_read_it() -> anyhow::Result<()> {
     let job = small_files(needs_broker!(), None, "delta")?;
-    let watcher = DeltaWatcher::start(None, table(&job).as_os_str(), "n")?;
+    let watcher = Watcher::of_delta(None, table(&job).as_os_str(), "n")?;
     let produced = killed_at_the_exchange(&job)?;
     watcher.finish()?.expect_success()?;
     is_merged(&job, produced)

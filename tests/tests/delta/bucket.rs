@@ -10,8 +10,9 @@ use data_platform_tests::{Broker, Ended, S3, environment, needs_broker, needs_s3
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::{check_exact, delta, kill_at_random, kill_at_steps, numbers, read, watch};
+use super::{check_exact, delta, numbers, read, watch};
 use crate::events::TIMEOUT;
+use crate::kill::numbers::{kill_at_random, kill_at_steps};
 use crate::sources::numbers::{Numbers, stop};
 use crate::stores::every_request_may_fail;
 
@@ -26,12 +27,15 @@ fn in_bucket(broker: Broker, s3: &S3, name: &str) -> anyhow::Result<Numbers> {
 #[test]
 fn a_kill_at_any_step_changes_nothing_and_readers_always_see_a_whole_table() -> anyhow::Result<()> {
     let steps = [Step::Claim, Step::StageFinish, Step::Decide, Step::Publish];
-    kill_at_steps(&in_bucket(needs_broker!(), &needs_s3!(), "delta-s3-kill")?, &steps)
+    let job = in_bucket(needs_broker!(), &needs_s3!(), "delta-s3-kill")?;
+    kill_at_steps(&job, watch(&job)?, &steps, check_exact)
 }
 
 #[test]
 fn random_kills_change_nothing() -> anyhow::Result<()> {
-    kill_at_random(in_bucket(needs_broker!(), &needs_s3!(), "delta-s3-random")?, environment::rounds(3, 100))
+    let job = in_bucket(needs_broker!(), &needs_s3!(), "delta-s3-random")?;
+    let watcher = watch(&job)?;
+    kill_at_random(job, watcher, environment::rounds(3, 100), check_exact)
 }
 
 #[test]
