@@ -6,9 +6,10 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 
-use super::world::{KillAt, World, delta_rows, rows};
+use super::world::{KillAt, World, rows};
 use crate::args::{CheckpointCommand, RewindArgs};
 use crate::checkpoint::output::Decided;
 use crate::checkpoint::record::Record;
@@ -16,6 +17,7 @@ use crate::checkpoint::survey::Survey;
 use crate::faults::{Faults, NoSync};
 use crate::pipeline::error::Reason;
 use crate::sink::{self, TopicProblem};
+use crate::storage::location::{Location, open_remote};
 
 const JOB: &str = "orders";
 const TOPIC: &str = "topic_orders";
@@ -35,15 +37,45 @@ struct Kind {
     is_here: fn(i64) -> bool,
     /// Readers find each row once, whatever happened; else at least once.
     exactly_once: bool,
+    /// Outputs lie in an object store.
+    in_store: bool,
 }
 
-const KINDS: [Kind; 8] = [
+const KINDS: [Kind; 11] = [
     Kind {
         name: "parquet",
         spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
         read: |world| numbers(world.rows("rows")),
         is_here: is_good,
         exactly_once: true,
+        in_store: false,
+    },
+    Kind {
+        name: "delta in a store",
+        spec: || {
+            let sink = json!({"format": "delta", "path": "rows", "partitionBy": ["shop"]});
+            json!({"outputs": [output("rows", sink)]})
+        },
+        read: |world| numbers(world.delta_rows("rows")),
+        is_here: is_good,
+        exactly_once: true,
+        in_store: true,
+    },
+    Kind {
+        name: "parquet in a store",
+        spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
+        read: |world| numbers(world.visible_rows("rows")),
+        is_here: is_good,
+        exactly_once: true,
+        in_store: true,
+    },
+    Kind {
+        name: "dead letters in a store",
+        spec: || json!({"outputs": [output("rows", json!({"path": "rows"}))], "badRecords": {"path": "letters"}}),
+        read: |world| letters(world.visible_rows("letters")),
+        is_here: |n| !is_good(n),
+        exactly_once: true,
+        in_store: true,
     },
     Kind {
         name: "delta",
@@ -51,9 +83,10 @@ const KINDS: [Kind; 8] = [
             let sink = json!({"format": "delta", "path": "rows", "partitionBy": ["shop"]});
             json!({"outputs": [output("rows", sink)]})
         },
-        read: |world| numbers(delta_rows(&world.path("outputs/rows"))),
+        read: |world| numbers(world.delta_rows("rows")),
         is_here: is_good,
         exactly_once: true,
+        in_store: false,
     },
     Kind {
         name: "csv",
@@ -61,6 +94,7 @@ const KINDS: [Kind; 8] = [
         read: |world| csv(&world.path("outputs/rows")),
         is_here: is_good,
         exactly_once: true,
+        in_store: false,
     },
     Kind {
         name: "packed csv",
@@ -71,6 +105,7 @@ const KINDS: [Kind; 8] = [
         read: |world| csv(&world.path("outputs/rows")),
         is_here: is_good,
         exactly_once: true,
+        in_store: false,
     },
     Kind {
         name: "ndjson",
@@ -78,6 +113,7 @@ const KINDS: [Kind; 8] = [
         read: |world| ndjson(&world.path("outputs/rows")),
         is_here: is_good,
         exactly_once: true,
+        in_store: false,
     },
     Kind {
         name: "kafka",
@@ -85,6 +121,7 @@ const KINDS: [Kind; 8] = [
         read: |world| numbers(values(world, "t")),
         is_here: is_good,
         exactly_once: false,
+        in_store: false,
     },
     Kind {
         name: "dead letters in a table",
@@ -92,6 +129,7 @@ const KINDS: [Kind; 8] = [
         read: |world| letters(world.rows("letters")),
         is_here: |n| !is_good(n),
         exactly_once: true,
+        in_store: false,
     },
     Kind {
         name: "dead letters in a topic",
@@ -103,6 +141,7 @@ const KINDS: [Kind; 8] = [
         },
         is_here: |n| !is_good(n),
         exactly_once: false,
+        in_store: false,
     },
 ];
 
@@ -181,10 +220,6 @@ fn job(spec: &Value) -> String {
     job.to_string()
 }
 
-fn world() -> World {
-    world_of(RECORDS, 7)
-}
-
 fn world_of(records: i64, records_per_base: u64) -> World {
     let mut world = World::new();
     world.records_per_base = records_per_base;
@@ -202,6 +237,18 @@ fn append(world: &World, records: std::ops::Range<i64>) {
 }
 
 impl Kind {
+    fn world(&self) -> World {
+        self.world_of(RECORDS, 7)
+    }
+
+    fn world_of(&self, records: i64, records_per_base: u64) -> World {
+        let mut world = world_of(records, records_per_base);
+        if self.in_store {
+            world.put_outputs_in_a_store();
+        }
+        world
+    }
+
     fn expected(&self, records: i64) -> BTreeSet<i64> {
         (0..records).filter(|n| (self.is_here)(*n)).collect()
     }
@@ -229,7 +276,7 @@ fn a_kill_at_any_step_loses_no_row_and_doubles_none_that_comes_exactly_once() {
         let job = job(&(kind.spec)());
         let (mut steps, mut again) = (0, 0);
         for step in 1.. {
-            let world = world_of(RECORDS_OF_KILLED, 4);
+            let world = kind.world_of(RECORDS_OF_KILLED, 4);
             let is_over = world.run_with(&job, KillAt::step(step)).is_some();
             if is_over {
                 break;
@@ -253,7 +300,7 @@ fn a_kill_at_any_step_loses_no_row_and_doubles_none_that_comes_exactly_once() {
 #[test]
 fn what_is_published_again_changes_nothing() {
     for kind in KINDS {
-        let (world, job) = (world(), job(&(kind.spec)()));
+        let (world, job) = (kind.world(), job(&(kind.spec)()));
         world.run(&job).good();
         let before = (kind.read)(&world).len();
         world.block_on(async {
@@ -286,7 +333,7 @@ fn an_attempt_that_is_abandoned_leaves_nothing_behind_that_readers_must_not_see(
         let mut spec = (kind.spec)();
         let other = output("other", json!({"format": "kafka", "topic": OTHER}));
         spec["outputs"].as_array_mut().unwrap().push(other);
-        let (world, job) = (world(), job(&spec));
+        let (world, job) = (kind.world(), job(&spec));
         world.topics.refuse(OTHER, Some(TopicProblem::Missing));
         let error = world.run(&job).error();
         assert_eq!(error.reason, Reason::TopicNotFound, "{}", error.in_full());
@@ -294,7 +341,7 @@ fn an_attempt_that_is_abandoned_leaves_nothing_behind_that_readers_must_not_see(
         if kind.exactly_once {
             assert_eq!((kind.read)(&world), Vec::<i64>::new(), "{}: nothing was decided", kind.name);
         }
-        let staged = walk(&world.path("outputs")).into_iter().filter(|path| path.ends_with(".tmp"));
+        let staged = everything(&world).into_iter().filter(|path| path.ends_with(".tmp"));
         assert_eq!(staged.collect::<Vec<_>>(), Vec::<String>::new(), "{}", kind.name);
         world.topics.refuse(OTHER, None);
         world.run(&job).good();
@@ -310,7 +357,7 @@ fn an_attempt_that_is_abandoned_leaves_nothing_behind_that_readers_must_not_see(
 #[test]
 fn a_rewind_takes_back_what_can_be_taken_back_and_the_rows_come_again() {
     for kind in KINDS {
-        let (mut world, job) = (world(), job(&(kind.spec)()));
+        let (mut world, job) = (kind.world(), job(&(kind.spec)()));
         world.records_per_base = 500;
         world.run(&job).good();
         let to = world.block_on(async {
@@ -343,6 +390,14 @@ fn a_rewind_takes_back_what_can_be_taken_back_and_the_rows_come_again() {
     }
 }
 
+/// Every file where outputs lie, beside tables too.
+fn everything(world: &World) -> Vec<String> {
+    let Location::Remote(url) = &world.outputs else { return walk(&world.path("outputs")) };
+    let (store, _) = open_remote(url).unwrap();
+    let listed: Vec<_> = world.block_on(store.list(None).try_collect()).unwrap();
+    listed.into_iter().map(|object| object.location.to_string()).collect()
+}
+
 /// Every file below a folder.
 fn walk(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
@@ -362,7 +417,7 @@ fn a_topic_has_the_rows_that_a_table_of_the_same_query_has_with_keys() {
         output("table", json!({"path": "rows"})),
         output("topic", json!({"format": "kafka", "topic": "t", "keyColumn": "shop"})),
     ];
-    let (world, job) = (world(), job(&json!({"outputs": outputs})));
+    let (world, job) = (world_of(RECORDS, 7), job(&json!({"outputs": outputs})));
     let status = world.run(&job).good();
     let (mut sent, written) = (values(&world, "t"), rows(&world.path("outputs/rows")));
     sent.sort();

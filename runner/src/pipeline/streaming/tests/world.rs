@@ -10,6 +10,7 @@ use std::time::Duration;
 use data_platform_crds::check::Manifest;
 use data_platform_crds::kafka::StartingOffsets;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::file::reader::ChunkReader;
 
 use crate::args::{AuditArgs, PlaceArgs};
 use crate::checkpoint::decide::Candidate;
@@ -29,8 +30,8 @@ use crate::source::memory::{MemoryCluster, MemoryRecord, MemorySource};
 use crate::source::record::Record;
 use crate::source::{Identity, PartitionRead, Source, SourceError, WithoutLeader};
 use crate::stop::StopSignal;
-use crate::storage::SharedStore;
 use crate::storage::location::Location;
+use crate::storage::{SharedStore, paths};
 
 /// Columns of an order, as most tests have them.
 pub(crate) const ORDER_COLUMNS: [&str; 4] = [
@@ -130,6 +131,8 @@ impl Faults for KillAt {
 /// One cluster, one clock, one folder.
 pub(crate) struct World {
     folder: tempfile::TempDir,
+    /// Where outputs lie.
+    pub(crate) outputs: Location,
     pub(crate) cluster: MemoryCluster,
     pub(crate) clock: Arc<ManualClock>,
     /// Later than those of any checkpoint that is kept with the tests.
@@ -149,6 +152,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let (cluster, clock) = (MemoryCluster::default(), Arc::new(ManualClock::at(0)));
         Self {
+            outputs: Location::Folder(folder.path().join("outputs")),
             folder,
             cluster,
             clock,
@@ -164,10 +168,15 @@ impl World {
         self.folder.path().join(relative)
     }
 
+    /// From now on outputs lie in an object store of their own.
+    pub(crate) fn put_outputs_in_a_store(&mut self) {
+        self.outputs = Location::parse(&format!("memory://{}/outputs", uuid::Uuid::new_v4())).unwrap();
+    }
+
     /// Its folders, as the command line names them.
     pub(crate) fn place(&self) -> PlaceArgs {
-        let text = |name: &str| Some(self.path(name).display().to_string());
-        PlaceArgs { outputs: text("outputs"), checkpoints: text("checkpoints"), namespace: None }
+        let checkpoints = self.path("checkpoints").display().to_string();
+        PlaceArgs { outputs: Some(self.outputs.to_string()), checkpoints: Some(checkpoints), namespace: None }
     }
 
     /// `audit` proves the job; of older directories than a date it is said that they were removed.
@@ -185,7 +194,7 @@ impl World {
         let (owner, pod, place) = (format!("owner-{number}"), format!("process-{number}"), "a test".to_owned());
         RunOptions {
             namespace: "local".to_owned(),
-            outputs: Location::Folder(self.path("outputs")),
+            outputs: self.outputs.clone(),
             checkpoints: Location::Folder(self.path("checkpoints")),
             bootstrap_servers: None,
             starting_offsets: Some(StartingOffsets::Earliest),
@@ -247,7 +256,7 @@ impl World {
     }
 
     fn run_as(&self, yaml: &str, mode: RunMode, stop_after: Option<u64>, faults: Arc<dyn Faults>) -> Run {
-        let planned = planned_at(yaml, &Location::Folder(self.path("outputs")));
+        let planned = planned_at(yaml, &self.outputs);
         let options = self.options(mode);
         let mut settings = planned.settings(&options).unwrap();
         settings.producers = self.topics.producers();
@@ -294,6 +303,34 @@ impl World {
     pub(crate) fn append(&self, topic: &str, partition: i32, value: Option<&str>) {
         let record = MemoryRecord { value: value.map(|value| value.as_bytes().to_vec()), ..MemoryRecord::default() };
         self.cluster.append(topic, partition, record).expect("the topic was created");
+    }
+
+    /// The store of a table.
+    fn table(&self, table: &str) -> SharedStore {
+        let faults: Arc<dyn Faults> = Arc::new(NoSync);
+        self.outputs.join(table).open_table(&faults).unwrap()
+    }
+
+    /// The rows of a Delta table, wherever it lies.
+    pub(crate) fn delta_rows(&self, table: &str) -> Vec<String> {
+        let store = self.table(table);
+        let head = self.block_on(crate::delta::DeltaLog::new(SharedStore::clone(&store)).read()).unwrap();
+        let files = head.map(|head| head.active_files("t").unwrap()).unwrap_or_default();
+        self.rows_in(&store, files.into_iter().map(|file| file.path))
+    }
+
+    /// The rows of the files of a table that readers see, wherever it lies.
+    pub(crate) fn visible_rows(&self, table: &str) -> Vec<String> {
+        let store = self.table(table);
+        let listed = self.block_on(store.list("")).unwrap().into_iter().map(|entry| entry.path);
+        self.rows_in(&store, listed.filter(|path| paths::is_visible(path)))
+    }
+
+    fn rows_in(&self, store: &SharedStore, files: impl Iterator<Item = String>) -> Vec<String> {
+        let content = |path: String| self.block_on(store.get(&path)).unwrap().unwrap();
+        let mut rows: Vec<_> = files.flat_map(|path| rows_of(content(path))).collect();
+        rows.sort();
+        rows
     }
 
     /// The rows of a table as JSON texts, in their own order; directory columns are not among them.
@@ -361,15 +398,15 @@ fn planned_at(yaml: &str, outputs: &Location) -> PlannedJob {
 pub(crate) fn delta_rows(folder: &Path) -> Vec<String> {
     let mut rows = Vec::new();
     for file in crate::delta::tests::active_files(folder) {
-        rows.extend(rows_of(&folder.join(file.path)));
+        rows.extend(rows_of(std::fs::File::open(folder.join(file.path)).unwrap()));
     }
     rows.sort();
     rows
 }
 
 /// The rows of a file.
-fn rows_of(file: &Path) -> Vec<String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+fn rows_of(file: impl ChunkReader + 'static) -> Vec<String> {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     let mut text = arrow_json::LineDelimitedWriter::new(Vec::new());
     for batch in reader.build().unwrap() {
         text.write(&batch.unwrap()).unwrap();
@@ -392,7 +429,7 @@ pub(crate) fn rows(folder: &Path) -> Vec<String> {
             if entry.is_dir() {
                 folders.push(entry);
             } else if name.ends_with(".parquet") {
-                rows.extend(rows_of(&entry));
+                rows.extend(rows_of(std::fs::File::open(&entry).unwrap()));
             }
         }
     }
