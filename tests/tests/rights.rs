@@ -170,3 +170,30 @@ fn the_doctor_says_that_no_broker_answers_and_asks_nothing_more() -> anyhow::Res
     ensure!(checks["group"]["outcome"] == "skipped" && checks["checkpoint"]["outcome"] == "ok", "{checks:?}");
     Ok(())
 }
+
+#[test]
+fn the_doctor_compares_each_table_with_what_a_start_would_go_on_with() -> anyhow::Result<()> {
+    let mut job = Numbers::new(needs_broker!(), "doctor-tables", 1)?;
+    let servers = job.broker.address().to_owned();
+    job.produce(0, 0..10)?;
+    job.set("/sink/format", json!("delta"));
+    job.drain()?;
+    let (ended, checks) = job.doctor(&servers)?;
+    ensure!(ended == Ended::Code(0) && checks["table numbers"]["outcome"] == "ok", "its own: {checks:?}");
+    let says = |job: &Numbers, reason: &str, part: &str| {
+        let (ended, checks) = job.doctor(&servers)?;
+        let table = &checks["table numbers"];
+        let said = table["message"].as_str().unwrap_or_default();
+        ensure!(ended == Ended::Code(2) && table["reason"] == reason && said.contains(part), "{reason}: {checks:?}");
+        ensure!(table["whatToDo"].as_str().is_some_and(|cure| !cure.is_empty()), "{table}");
+        Ok(())
+    };
+    job.set("/query", json!(format!("SELECT CAST(n AS STRING) AS n, topic, partition, \"offset\" FROM {NAME}")));
+    says(&job, "TableUnusable", "column n is of type bigint")?;
+    job.set("/sink/format", json!("parquet"));
+    says(&job, "TableUnusable", "is a Delta table")?;
+    job.set("/sink/format", json!("delta"));
+    job.set("/query", json!(format!("SELECT n, topic, partition, \"offset\" FROM {NAME}")));
+    job.set("/checkpoint", json!({"name": "another"}));
+    says(&job, "OutputOfOtherJob", "local/numbers")
+}

@@ -10,7 +10,7 @@ mod batch;
 mod deduplicate;
 mod flows;
 mod late;
-mod outputs;
+pub(crate) mod outputs;
 mod rebuild;
 mod records;
 mod references;

@@ -79,6 +79,17 @@ impl DeltaTable {
         self.log.store()
     }
 
+    /// Whether this program knows all that whoever writes the table must see to; there may be no table yet.
+    ///
+    /// # Errors
+    /// What it does not know, by name.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        match self.log.read().await? {
+            Some(head) => Ok(self.log.check_writable(&head)?),
+            None => Ok(()),
+        }
+    }
+
     /// The table as this process knows it, or as it is now.
     async fn head(&self) -> Result<Option<Head>, DeltaError> {
         let known = self.head.borrow_mut().take();

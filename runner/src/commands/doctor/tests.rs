@@ -52,6 +52,12 @@ impl World {
         self.folder.path().join(name)
     }
 
+    fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
     /// The job, changed as by `--set`.
     fn examine(&self, set: &[&str]) -> Result<Vec<Row>, CommandError> {
         let text = |name: &str| Some(self.path(name).display().to_string());
@@ -109,10 +115,11 @@ fn of_a_world_in_order_every_check_is_good_and_nothing_is_left_in_it() {
     assert!(world.path("outputs/counts").is_dir());
 }
 
+/// What is broken, how, what is set, the check that finds it, its outcome, and a part of what it says.
+type Case = (&'static str, fn(&World), &'static [&'static str], &'static str, &'static str, &'static str);
+
 #[test]
 fn each_fault_is_found_by_its_check_and_says_what_to_do() {
-    /// What is broken, how, what is set, the check that finds it, its outcome, and a part of what it says.
-    type Case = (&'static str, fn(&World), &'static [&'static str], &'static str, &'static str, &'static str);
     let cases: [Case; 7] = [
         (
             "a file where the table's folder should be",
@@ -171,7 +178,96 @@ fn each_fault_is_found_by_its_check_and_says_what_to_do() {
             "its file asks for",
         ),
     ];
-    for (what, breaks, set, check, expected, part) in cases {
+    finds(&cases);
+}
+
+const AS_DELTA: &[&str] = &["spec.sink.format=delta"];
+
+#[test]
+fn a_table_that_is_not_what_the_job_would_go_on_with_is_found() {
+    let cases: [Case; 6] = [
+        (
+            "a Delta table under a job that writes Parquet",
+            |world| world.write("outputs/counts/_delta_log/00000000000000000000.json", &version_0(2)),
+            &[],
+            "table counts",
+            "TableUnusable",
+            "is a Delta table",
+        ),
+        (
+            "Parquet under a job that writes Delta",
+            |world| world.write("outputs/counts/theirs.parquet", "PAR1"),
+            AS_DELTA,
+            "table counts",
+            "TableUnusable",
+            "has files that are of no Delta table (theirs.parquet)",
+        ),
+        (
+            "a Delta table of a newer protocol",
+            |world| world.write("outputs/counts/_delta_log/00000000000000000000.json", &version_0(7)),
+            AS_DELTA,
+            "table counts",
+            "TableUnusable",
+            "tomorrow",
+        ),
+        (
+            "the table of another job",
+            |world| world.write(OWNER, r#"{"log_id":"theirs","job":"local/other"}"#),
+            &[],
+            "table counts",
+            "OutputOfOtherJob",
+            "local/other",
+        ),
+        (
+            "a Delta table of another job",
+            |world| {
+                world.write(OWNER, r#"{"log_id":"theirs","job":"local/other"}"#);
+                world.write("outputs/counts/_delta_log/00000000000000000000.json", &version_0(2));
+            },
+            AS_DELTA,
+            "table counts",
+            "OutputOfOtherJob",
+            "local/other",
+        ),
+        (
+            "a table whose log is gone",
+            |world| world.write(OWNER, r#"{"log_id":"before","job":"local/counts"}"#),
+            &[],
+            "table counts",
+            "CheckpointMissing",
+            "written by the log before",
+        ),
+    ];
+    finds(&cases);
+    // What it may go on with.
+    let world = World::new();
+    world.write("outputs/counts/_delta_log/00000000000000000000.json", &version_0(2));
+    world.write("outputs/counts/notes.txt", "of a person");
+    let rows = world.examine(AS_DELTA).unwrap_or_else(|error| panic!("{}", error.text()));
+    let table = rows.iter().find(|row| row.name == "table counts").unwrap();
+    assert_eq!(word(&table.outcome), "ok", "{table:?}");
+}
+
+/// Whose the table of the job is.
+const OWNER: &str = "outputs/_dataplatform/counts/owner/00000000000000000001.json";
+
+/// The first version of a Delta table for writers of a version; 7 needs a feature that nobody knows.
+fn version_0(writer: u8) -> String {
+    let protocol = match writer {
+        7 => serde_json::json!({"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["tomorrow"]}),
+        _ => serde_json::json!({"minReaderVersion": 1, "minWriterVersion": writer}),
+    };
+    let field = serde_json::json!({"name": "visits", "type": "long", "nullable": true, "metadata": {}});
+    let schema = serde_json::json!({"type": "struct", "fields": [field]}).to_string();
+    let metadata = serde_json::json!({"id": "x", "format": {"provider": "parquet", "options": {}}, "schemaString": schema,
+        "partitionColumns": [], "configuration": {}, "createdTime": 0});
+    let actions = [serde_json::json!({"protocol": protocol}), serde_json::json!({"metaData": metadata})];
+    actions.map(|action| format!("{action}\n")).concat()
+}
+
+#[track_caller]
+fn finds(cases: &[Case]) {
+    for &(what, breaks, set, check, expected, part) in cases {
         let world = World::new();
         breaks(&world);
         let rows = world.examine(set).unwrap_or_else(|error| panic!("{what}: {}", error.text()));

@@ -221,7 +221,7 @@ impl<'a> Computer<'a> {
 
 impl BatchSettings {
     /// It writes a Delta table.
-    pub(super) fn is_delta(&self) -> bool {
+    pub(crate) fn is_delta(&self) -> bool {
         self.sink.format == SinkFormat::Delta
     }
 

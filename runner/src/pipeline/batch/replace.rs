@@ -72,7 +72,8 @@ fn us(log: &BatchLog) -> Owner {
     Owner { log_id: start.log_id.clone(), job, checkpoint: log.store.root().to_owned() }
 }
 
-fn owned(error: LogError) -> JobError {
+/// An output of another log is not continued by accident.
+pub(crate) fn owned(error: LogError) -> JobError {
     match &error {
         LogError::OutputOwned { root, owner, ours } if owner.job.is_empty() || owner.job == *ours => JobError::user(
             Reason::CheckpointMissing,

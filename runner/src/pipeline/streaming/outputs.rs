@@ -35,7 +35,7 @@ pub(super) async fn check_free(settings: &StreamingSettings, access: &LogAccess)
     for root in settings.plan.outputs.values() {
         let output = (access.open_output)(root)?;
         let checked = claims::check_free(&output, None, &ours).await;
-        checked.map_err(|error| owned(settings, error))?;
+        checked.map_err(|error| owned(&settings.checkpoint_location, error))?;
     }
     Ok(())
 }
@@ -85,9 +85,8 @@ impl Sinks {
 }
 
 /// An output of another log is not continued by accident: its rows would come twice or be missing.
-pub(super) fn owned(settings: &StreamingSettings, error: LogError) -> JobError {
+pub(crate) fn owned(checkpoint: &Location, error: LogError) -> JobError {
     let LogError::OutputOwned { root, owner, ours } = &error else { return error.into() };
-    let checkpoint = &settings.checkpoint_location;
     let new_log = "accept that records are read again or left out: --new-log begins a new log over the old output";
     if owner.job.is_empty() || owner.job == *ours {
         return JobError::user(

@@ -214,12 +214,15 @@ impl<'a> Session<'a> {
         let take_over_outputs = self.settings.new_log && self.log.state().commits == 0;
         if !take_over_outputs {
             // Nobody is fenced for a job that then cannot run.
-            self.log.check_outputs().await.map_err(|error| outputs::owned(self.settings, error))?;
+            self.log
+                .check_outputs()
+                .await
+                .map_err(|error| outputs::owned(&self.settings.checkpoint_location, error))?;
         }
         self.sinks.probe().await?;
         self.log.take_over(self.environment.clock.now()).await?;
         let claimed = self.log.claim_outputs(take_over_outputs).await;
-        claimed.map_err(|error| outputs::owned(self.settings, error))?;
+        claimed.map_err(|error| outputs::owned(&self.settings.checkpoint_location, error))?;
         self.begin_upkeep().await?;
         self.log.publish_pending().await?;
         self.log.note_published().await?;
