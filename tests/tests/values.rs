@@ -147,7 +147,28 @@ fn avro_evolves_half_way_and_outlives_its_registry() -> anyhow::Result<()> {
     assert_eq!(letters, ["foreign_schema", "framing", "truncated", "unknown_schema"].map(counted));
     job.audit()?;
     generated_through(&registry)?;
+    json_schema_through(&registry, first)?;
     protobuf_through(&registry)
+}
+
+/// JSON behind the id of its schema; `other` is the id of another kind of schema.
+fn json_schema_through(registry: &Registry, other: u32) -> anyhow::Result<()> {
+    let mut job = Numbers::new(Broker::shared().expect("it was asked for"), "json-schema", 1)?;
+    let fields = json!({"n": {"type": "integer"}, "note": {"type": "string"}});
+    let schema = json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object", "properties": fields});
+    let id = registry.register(&format!("{}-value", job.topic), "JSON", &schema.to_string(), json!([]))?;
+    job.set("/sources/0/framing", json!("confluent"));
+    job.set("/kafka/schemaRegistry", json!({"url": registry.url()}));
+    let value = |n: u64| json!({"n": n, "note": "é"}).to_string().into_bytes();
+    let values = (0..30).map(|n| framed(id, &value(n)));
+    let bad = [framed(other, &value(30)), value(31), framed(id, b"{\"n\": \"text\"}"), framed(4_000_000, &value(32))];
+    job.broker.produce(&job.topic, values.chain(bad).map(|value| Record::new(value).partition(0)))?;
+    job.drain()?;
+    assert_eq!(job.numbers()?, (0..30).collect::<Vec<_>>());
+    let letters = job.query(&format!("SELECT reason FROM {NAME}_dead_letters ORDER BY reason"))?;
+    let reasons = ["framing", "incompatible_schema", "unknown_schema", "wrong_type"];
+    assert_eq!(letters, reasons.map(|reason| json!({"reason": reason})));
+    job.audit()
 }
 
 /// What `generate` writes by the registry is read by it.
