@@ -51,6 +51,9 @@ impl LogAccess {
     }
 }
 
+/// How often a process that takes a log over runs after an owner that is faster.
+const CATCH_UPS_MAX: u32 = 32;
+
 /// A number from which attempts are counted: random, of 18 digits, and with room above for as many as any process makes.
 pub fn random_attempt() -> u64 {
     const FIRST: u64 = 100_000_000_000_000_000;
@@ -254,24 +257,63 @@ impl JobLog {
         self.published
     }
 
-    /// Appends `own`, so that no older owner can commit any more. `clock` is now.
+    /// Appends `own`, so that no older owner can commit any more. `clock` is now. `is_same_plan`: the job computes what the log
+    /// says; then an owner who commits meanwhile, faster than a start takes, is followed until a slot is ours.
     ///
     /// # Errors
-    /// [`LogError::Fenced`] when the present owner ranks higher; [`LogError::Reload`] when a record came between.
-    pub async fn take_over(&mut self, clock: i64) -> Result<(), LogError> {
-        let epoch = match decide::take_over(&self.state, &self.access.candidate) {
-            TakeOver::GoOn => return Ok(()),
-            TakeOver::TakeEpoch(epoch) => epoch,
-            TakeOver::StopFenced(owner) => {
-                let is_outranked = self.access.candidate.rank < owner.rank;
-                let takeover = is_outranked.then(|| owner.rank.takeover.saturating_add(1));
-                return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch, takeover });
+    /// [`LogError::Fenced`] when the present owner ranks higher; [`LogError::Reload`] when a record came between: the log may be
+    /// ours then, and is to be read as at start.
+    pub async fn take_over(&mut self, clock: i64, is_same_plan: bool) -> Result<(), LogError> {
+        let (faults, known) = (self.faults(), self.state.version);
+        for _ in 0..CATCH_UPS_MAX {
+            let epoch = match decide::take_over(&self.state, &self.access.candidate) {
+                TakeOver::GoOn if self.state.version == known => return Ok(()),
+                TakeOver::GoOn => return Err(LogError::Reload { version: self.state.version }),
+                TakeOver::TakeEpoch(epoch) => epoch,
+                TakeOver::StopFenced(owner) => {
+                    let is_outranked = self.access.candidate.rank < owner.rank;
+                    let takeover = is_outranked.then(|| owner.rank.takeover.saturating_add(1));
+                    return Err(LogError::Fenced { place: owner.place, epoch: owner.epoch, takeover });
+                }
+            };
+            let Candidate { owner, rank, pod, place } = self.access.candidate.clone();
+            let own = Record::Own(Own { epoch, owner, rank, place, pod: Some(pod), partitions: None, clock });
+            let version = self.state.version + 1;
+            let appended = step(&*faults, Step::Own, self.slots().append(version, &own, &*faults)).await?;
+            let is_lost = matches!(appended, Appended::Taken | Appended::Withdrawn);
+            if !(is_lost && is_same_plan && self.catch_up(appended).await?) {
+                self.take_up(version, &own, appended).await?;
+                // The log is ours. What this process made of it before is out of date.
+                return if version == known + 1 { Ok(()) } else { Err(LogError::Reload { version }) };
             }
-        };
-        let Candidate { owner, rank, pod, place } = self.access.candidate.clone();
-        let own = Own { epoch, owner, rank, place, pod: Some(pod), partitions: None, clock };
-        let faults = self.faults();
-        step(&*faults, Step::Own, self.append(&Record::Own(own))).await
+        }
+        self.lost_slot(self.state.version + 1).await
+    }
+
+    /// Takes up what others wrote since this process read the log, so that it is one request behind them. False: it is more
+    /// than commits, and the log is to be read as at start.
+    async fn catch_up(&mut self, lost: Appended) -> Result<bool, LogError> {
+        if lost == Appended::Withdrawn {
+            // The records behind those that are known were collected.
+            let Some(read::Recovered { state, newest_base, .. }) = read::read(&self.access.store).await? else {
+                return Ok(false);
+            };
+            if state.start != self.state.start || state.plan != self.state.plan {
+                return Ok(false);
+            }
+            (self.state, self.newest_base) = (state, newest_base);
+        }
+        loop {
+            let version = self.state.version + 1;
+            let found = self.slots().record(version).await;
+            let Some(record) = found.map_err(|error| read::of_slots(error, &self.access.store))? else {
+                return Ok(true);
+            };
+            if !matches!(record, Record::Commit(_) | Record::Published(_) | Record::Base(_)) {
+                return Ok(false);
+            }
+            self.apply(version, &record)?;
+        }
     }
 
     /// Notes a compatible change of the job.
@@ -337,11 +379,14 @@ impl JobLog {
     /// Appends a record and takes it up.
     async fn append(&mut self, record: &Record) -> Result<(), LogError> {
         let version = self.state.version + 1;
-        match self.slots().append(version, record, &*self.access.faults).await? {
-            Appended::Yes => {
-                let root = || self.access.store.root().to_owned();
-                self.state.apply(version, record).map_err(|source| LogError::Contradiction { root: root(), source })
-            }
+        let appended = self.slots().append(version, record, &*self.access.faults).await?;
+        self.take_up(version, record, appended).await
+    }
+
+    /// Takes up what came of a record.
+    async fn take_up(&mut self, version: u64, record: &Record, appended: Appended) -> Result<(), LogError> {
+        match appended {
+            Appended::Yes => self.apply(version, record),
             Appended::Taken | Appended::Withdrawn => self.lost_slot(version).await,
             // Behind the others' records, whatever they say.
             Appended::Behind(version) => {
@@ -353,6 +398,11 @@ impl JobLog {
                 Ok(())
             }
         }
+    }
+
+    fn apply(&mut self, version: u64, record: &Record) -> Result<(), LogError> {
+        let root = || self.access.store.root().to_owned();
+        self.state.apply(version, record).map_err(|source| LogError::Contradiction { root: root(), source })
     }
 
     fn slots(&self) -> SlotLog<JobState> {

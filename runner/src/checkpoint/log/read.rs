@@ -31,7 +31,7 @@ pub async fn read(store: &SharedStore) -> Result<Option<Recovered>, LogError> {
 }
 
 /// What is wrong with the slots of a job's log.
-fn of_slots(error: SlotError, store: &SharedStore) -> LogError {
+pub(super) fn of_slots(error: SlotError, store: &SharedStore) -> LogError {
     let root = || store.root().to_owned();
     match error {
         SlotError::Store(error) => error.into(),

@@ -5,9 +5,8 @@ use std::path::Path;
 
 use self::fixture::*;
 use super::*;
-use crate::checkpoint::log::LogError;
-use crate::checkpoint::log::read;
 use crate::checkpoint::log::rewind::carry_out;
+use crate::checkpoint::log::{JobLog, LogError, read};
 use crate::checkpoint::record::encode;
 use crate::storage::paths;
 
@@ -180,6 +179,51 @@ async fn an_owner_who_slept_through_a_rewind_cannot_commit() {
     job.ends_exact(3).await;
     // He may start again from the log only if nobody newer owns it.
     assert!(matches!(job.start(2).await, Err(LogError::Fenced { .. })));
+}
+
+#[tokio::test]
+async fn who_takes_a_log_over_gets_it_from_an_owner_that_is_faster_than_a_start() {
+    // Commits of the owner while the other one starts: within the records that stay, and beyond them.
+    for meanwhile in [1, 3, 14] {
+        let job = Job::new();
+        let mut present = job.start(1).await.unwrap();
+        commit(&job, &mut present, 2).await.unwrap();
+        let access = job.access(2);
+        let known = read::read(&access.store).await.unwrap().unwrap();
+        commit(&job, &mut present, meanwhile).await.unwrap();
+        let mut later = JobLog::resume(access.clone(), known);
+        let taken = later.take_over(2, true).await;
+        assert!(matches!(taken, Err(LogError::Reload { .. })), "what it knew is out of date: {taken:?}");
+        let now = read::read(&access.store).await.unwrap().unwrap();
+        assert_eq!(now.state.owner.as_ref().unwrap().owner, "owner-2", "after {meanwhile} commits");
+        JobLog::resume(access, now).take_over(2, true).await.unwrap();
+        let fenced = commit(&job, &mut present, 1).await;
+        assert!(matches!(fenced, Err(LogError::Fenced { .. })), "{fenced:?}");
+        job.ends_exact(3).await;
+    }
+}
+
+#[tokio::test]
+async fn who_computes_something_else_does_not_fence_an_owner_whose_newest_commits_it_has_not_seen() {
+    let job = Job::new();
+    let mut present = job.start(1).await.unwrap();
+    let access = job.access(2);
+    let known = read::read(&access.store).await.unwrap().unwrap();
+    commit(&job, &mut present, 1).await.unwrap();
+    let taken = JobLog::resume(access, known).take_over(2, false).await;
+    assert!(matches!(taken, Err(LogError::Reload { .. })), "{taken:?}");
+    commit(&job, &mut present, 1).await.unwrap();
+}
+
+/// Commits so often, as a runner does.
+async fn commit(job: &Job, log: &mut JobLog, times: u64) -> Result<(), LogError> {
+    for _ in 0..times {
+        let staged = job.stage(log).await?;
+        log.commit(staged).await?;
+        log.publish_pending().await?;
+        log.maintain(RECORDS_PER_BASE).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -94,7 +94,7 @@ pub(super) async fn run_once_with(
         Some(recovered) => JobLog::resume(access.clone(), recovered),
         None => JobLog::begin(access.clone(), start_record(random)).await?,
     };
-    log.take_over(0).await?;
+    log.take_over(0, true).await?;
     log.claim_outputs(false).await?;
     log.publish_pending().await?;
     log.note_published().await?;

@@ -115,7 +115,7 @@ impl Fixture {
             Some(recovered) => JobLog::resume(access, recovered),
             None => JobLog::begin(access, self.start_record()).await.unwrap(),
         };
-        log.take_over(NOON + number).await.unwrap();
+        log.take_over(NOON + number, true).await.unwrap();
         log.place_outputs(self.plan().outputs);
         log.claim_outputs(false).await.unwrap();
         log.publish_pending().await.unwrap();

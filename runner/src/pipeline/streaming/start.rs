@@ -220,7 +220,8 @@ impl<'a> Session<'a> {
                 .map_err(|error| outputs::owned(&self.settings.checkpoint_location, error))?;
         }
         self.sinks.probe().await?;
-        self.log.take_over(self.environment.clock.now()).await?;
+        let is_same_plan = change == PlanChange::Same && changed.is_empty();
+        self.log.take_over(self.environment.clock.now(), is_same_plan).await?;
         let claimed = self.log.claim_outputs(take_over_outputs).await;
         claimed.map_err(|error| outputs::owned(&self.settings.checkpoint_location, error))?;
         self.begin_upkeep().await?;

@@ -82,7 +82,7 @@ impl Job {
         let mut access = self.access(number);
         access.candidate.rank = rank;
         let recovered = read::read(&access.store).await?.expect("there is a log");
-        JobLog::resume(access, recovered).take_over(number as i64).await
+        JobLog::resume(access, recovered).take_over(number as i64, true).await
     }
 
     /// Starts from the log, as a runner does.
@@ -92,7 +92,7 @@ impl Job {
             Some(recovered) => JobLog::resume(access, recovered),
             None => JobLog::begin(access, self.start_record()).await?,
         };
-        log.take_over(number as i64).await?;
+        log.take_over(number as i64, true).await?;
         log.claim_outputs(false).await?;
         log.publish_pending().await?;
         log.note_published().await?;
