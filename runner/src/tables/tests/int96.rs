@@ -53,7 +53,7 @@ fn int96_is_an_instant_of_any_year_beside_files_that_have_microseconds() {
     let expected =
         ["1670-03-14T00:00:00Z", "1970-01-01T01:00:00.000001Z", "1970-01-01T02:00:00Z", "9999-12-31T00:00:00Z"];
     assert_eq!(found, expected);
-    assert_eq!(rows(folder.path(), "SELECT count(*) FROM t WHERE at > now() + INTERVAL '1000 years'").unwrap(), ["1"]);
+    assert_eq!(rows(folder.path(), "SELECT count(*) FROM t WHERE EXTRACT(YEAR FROM at) > 3000").unwrap(), ["1"]);
     assert_eq!(
         ask(folder.path(), range(HOUR, 2 * HOUR), "SELECT at FROM t", 1).unwrap().0,
         ["1970-01-01T01:00:00.000001Z"]
