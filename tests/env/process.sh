@@ -34,3 +34,21 @@ gone() {
   local tasks=("/proc/$1/task"/*)
   ((${#tasks[@]} <= 1)) && ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
 }
+
+# await_end PID: waits up to 10 s until nothing is left of a process; false if something still is.
+await_end() {
+  for _ in $(seq 200); do
+    ! gone "$1" || return 0
+    sleep 0.05
+  done
+  return 1
+}
+
+# speaks_http PORT: whether somebody at a port of this machine answers in HTTP, be it with a refusal.
+speaks_http() {
+  # shellcheck disable=SC2016  # the inner shell expands them
+  timeout 2 bash -c '
+    exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 1
+    printf "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n" >&3
+    head -c 5 <&3 | grep -q "^HTTP/"' "$1" 2>/dev/null
+}

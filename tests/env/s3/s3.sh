@@ -57,15 +57,6 @@ build() {
 # The pid of the server of folder $1, if it runs.
 running() { runs_as "$1/s3.pid" "posix $1/buckets"; }
 
-# Without a signature it is refused, and that is an answer.
-answers() {
-  # shellcheck disable=SC2016  # the inner shell expands them
-  timeout 2 bash -c '
-    exec 3<>"/dev/tcp/${0%:*}/${0##*:}" || exit 1
-    printf "GET / HTTP/1.1\r\nHost: s3\r\nConnection: close\r\n\r\n" >&3
-    head -c 5 <&3 | grep -q "^HTTP/"' "$1" 2>/dev/null
-}
-
 up() {
   local port=$1 dir pid
   build
@@ -88,7 +79,8 @@ up() {
   pid=$!
   echo "$pid" >"$dir/s3.pid"
   for _ in $(seq 200); do
-    if answers "127.0.0.1:$port"; then
+    # Without a signature it is refused, and that is an answer.
+    if speaks_http "$port"; then
       echo "127.0.0.1:$port" >"$dir/address"
       cat "$dir/address"
       return
@@ -105,11 +97,7 @@ stop() {
   dir=$(realpath "$1" 2>/dev/null) || return 0
   pid=$(running "$dir") || return 0
   kill "-$2" "$pid" 2>/dev/null || true
-  for _ in $(seq 200); do
-    ! gone "$pid" || return 0
-    sleep 0.05
-  done
-  kill -KILL "$pid" 2>/dev/null || true
+  await_end "$pid" || kill -KILL "$pid" 2>/dev/null || true
 }
 
 sweep() {

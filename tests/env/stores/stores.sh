@@ -64,15 +64,6 @@ build() {
 # The pid of the store of folder $1, if it runs.
 running() { runs_as "$1/store.pid" "$(cat "$1/port" 2>/dev/null || echo none)"; }
 
-# Whether somebody at port $1 speaks HTTP.
-answers() {
-  # shellcheck disable=SC2016  # the inner shell expands them
-  timeout 2 bash -c '
-    exec 3<>"/dev/tcp/127.0.0.1/$0" || exit 1
-    printf "GET / HTTP/1.1\r\nHost: store\r\nConnection: close\r\n\r\n" >&3
-    head -c 5 <&3 | grep -q "^HTTP/"' "$1" 2>/dev/null
-}
-
 up() {
   local kind=$1 dir port pid command
   build "$kind"
@@ -93,7 +84,7 @@ up() {
   pid=$!
   echo "$pid" >"$dir/store.pid"
   for _ in $(seq 400); do
-    if answers "$port"; then
+    if speaks_http "$port"; then
       echo "127.0.0.1:$port"
       return
     fi
@@ -109,11 +100,7 @@ stop() {
   dir=$(realpath "$1" 2>/dev/null) || return 0
   pid=$(running "$dir") || return 0
   kill -KILL "$pid" 2>/dev/null || return 0
-  for _ in $(seq 200); do
-    ! gone "$pid" || return 0
-    sleep 0.05
-  done
-  die "pid $pid does not end"
+  await_end "$pid" || die "pid $pid does not end"
 }
 
 sweep() {
