@@ -10,7 +10,6 @@ use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 
 use super::world::{KillAt, World, rows};
-use crate::args::{CheckpointCommand, RewindArgs};
 use crate::checkpoint::output::Decided;
 use crate::checkpoint::record::Record;
 use crate::checkpoint::survey::Survey;
@@ -41,34 +40,31 @@ struct Kind {
     in_store: bool,
 }
 
+const PARQUET: Kind = Kind {
+    name: "parquet",
+    spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
+    read: |world| numbers(world.rows("rows")),
+    is_here: is_good,
+    exactly_once: true,
+    in_store: false,
+};
+
+const DELTA: Kind = Kind {
+    name: "delta",
+    spec: || {
+        let sink = json!({"format": "delta", "path": "rows", "partitionBy": ["shop"]});
+        json!({"outputs": [output("rows", sink)]})
+    },
+    read: |world| numbers(world.delta_rows("rows")),
+    is_here: is_good,
+    exactly_once: true,
+    in_store: false,
+};
+
 const KINDS: [Kind; 11] = [
-    Kind {
-        name: "parquet",
-        spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
-        read: |world| numbers(world.rows("rows")),
-        is_here: is_good,
-        exactly_once: true,
-        in_store: false,
-    },
-    Kind {
-        name: "delta in a store",
-        spec: || {
-            let sink = json!({"format": "delta", "path": "rows", "partitionBy": ["shop"]});
-            json!({"outputs": [output("rows", sink)]})
-        },
-        read: |world| numbers(world.delta_rows("rows")),
-        is_here: is_good,
-        exactly_once: true,
-        in_store: true,
-    },
-    Kind {
-        name: "parquet in a store",
-        spec: || json!({"outputs": [output("rows", json!({"path": "rows", "partitionBy": ["shop"]}))]}),
-        read: |world| numbers(world.visible_rows("rows")),
-        is_here: is_good,
-        exactly_once: true,
-        in_store: true,
-    },
+    PARQUET,
+    Kind { name: "delta in a store", in_store: true, ..DELTA },
+    Kind { name: "parquet in a store", read: |world| numbers(world.visible_rows("rows")), in_store: true, ..PARQUET },
     Kind {
         name: "dead letters in a store",
         spec: || json!({"outputs": [output("rows", json!({"path": "rows"}))], "badRecords": {"path": "letters"}}),
@@ -77,17 +73,7 @@ const KINDS: [Kind; 11] = [
         exactly_once: true,
         in_store: true,
     },
-    Kind {
-        name: "delta",
-        spec: || {
-            let sink = json!({"format": "delta", "path": "rows", "partitionBy": ["shop"]});
-            json!({"outputs": [output("rows", sink)]})
-        },
-        read: |world| numbers(world.delta_rows("rows")),
-        is_here: is_good,
-        exactly_once: true,
-        in_store: false,
-    },
+    DELTA,
     Kind {
         name: "csv",
         spec: || json!({"outputs": [output("rows", json!({"format": "csv", "path": "rows"}))]}),
@@ -365,18 +351,7 @@ fn a_rewind_takes_back_what_can_be_taken_back_and_the_rows_come_again() {
             let commits = survey.readable().filter(|(_, record)| matches!(record, Record::Commit(_)));
             commits.map(|(version, _)| version).nth(2).unwrap()
         });
-        let rewind = RewindArgs {
-            job: JOB.to_owned(),
-            to: Some(to),
-            topic_recreated: Vec::new(),
-            accept_loss: false,
-            yes: true,
-            files: Vec::new(),
-            bootstrap_servers: None,
-            place: world.place(),
-        };
-        let rewound = crate::commands::checkpoint::checkpoint(&CheckpointCommand::Rewind(rewind))
-            .unwrap_or_else(|_| panic!("{}", kind.name));
+        let rewound = world.rewind(JOB, to).unwrap_or_else(|_| panic!("{}", kind.name));
         assert_eq!(rewound, 0, "{}", kind.name);
         if kind.exactly_once {
             let left: BTreeSet<_> = (kind.read)(&world).into_iter().collect();

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::days::{self, JOB, RECORDS, append};
 use super::world::{KillAt, World};
-use crate::args::{CheckpointCommand, RewindArgs};
 use crate::faults::Faults;
 
 fn job(maintenance: Option<Value>) -> String {
@@ -156,20 +155,7 @@ fn days_are_removed_only_where_that_is_asked_for() {
 fn a_rewind_does_not_take_a_merged_file_apart() {
     let world = world();
     world.run(&kept_up()).good();
-    let rewind = |to: u64| {
-        let rewind = RewindArgs {
-            job: JOB.to_owned(),
-            to: Some(to),
-            topic_recreated: Vec::new(),
-            accept_loss: false,
-            yes: true,
-            files: Vec::new(),
-            bootstrap_servers: None,
-            place: world.place(),
-        };
-        crate::commands::checkpoint::checkpoint(&CheckpointCommand::Rewind(rewind))
-    };
-    let Err(error) = rewind(2) else { panic!("it was taken apart") };
+    let Err(error) = world.rewind(JOB, 2) else { panic!("it was taken apart") };
     let said = format!("{error:?}");
     assert!(said.contains("were merged") && said.contains("go back to version"), "{said}");
     check(&world, RECORDS, "refused");

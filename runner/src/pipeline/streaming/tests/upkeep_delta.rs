@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::days::{self, BEGIN, DAY, JOB, RECORDS, append};
 use super::world::{KillAt, World, delta_rows};
-use crate::args::{CheckpointCommand, RewindArgs};
 use crate::delta::action::{NewFile, NewVersion};
 use crate::delta::replay::ActiveFile;
 use crate::delta::tests::active_files;
@@ -277,24 +276,11 @@ fn files_are_deleted_when_the_table_does_not_want_to_keep_them_any_more() {
 fn a_rewind_does_not_take_a_merged_file_apart_but_takes_it_as_a_whole() {
     let world = world();
     world.run(&kept_up()).good();
-    let rewind = |to: u64| {
-        let rewind = RewindArgs {
-            job: JOB.to_owned(),
-            to: Some(to),
-            topic_recreated: Vec::new(),
-            accept_loss: false,
-            yes: true,
-            files: Vec::new(),
-            bootstrap_servers: None,
-            place: world.place(),
-        };
-        crate::commands::checkpoint::checkpoint(&CheckpointCommand::Rewind(rewind))
-    };
-    let Err(error) = rewind(2) else { panic!("it was taken apart") };
+    let Err(error) = world.rewind(JOB, 2) else { panic!("it was taken apart") };
     let said = format!("{error:?}");
     assert!(said.contains("were merged") && said.contains("go back to version"), "{said}");
     check(&world, 0..RECORDS, "refused");
-    rewind(1).unwrap_or_else(|error| panic!("{error:?}"));
+    world.rewind(JOB, 1).unwrap_or_else(|error| panic!("{error:?}"));
     check(&world, [], "gone back");
     world.run(&kept_up()).good();
     check(&world, 0..RECORDS, "read again");

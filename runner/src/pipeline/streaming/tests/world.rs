@@ -12,10 +12,11 @@ use data_platform_crds::kafka::StartingOffsets;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::file::reader::ChunkReader;
 
-use crate::args::{AuditArgs, PlaceArgs};
+use crate::args::{AuditArgs, CheckpointCommand, PlaceArgs, RewindArgs};
 use crate::checkpoint::decide::Candidate;
 use crate::checkpoint::record::Rank;
 use crate::clock::{Clock, ManualClock};
+use crate::commands::error::CommandError;
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::config::{JobSource, Loaded, load_in_pod};
 use crate::faults::{Faults, Guard, Moment, NoSync, Step};
@@ -177,6 +178,21 @@ impl World {
     pub(crate) fn place(&self) -> PlaceArgs {
         let checkpoints = self.path("checkpoints").display().to_string();
         PlaceArgs { outputs: Some(self.outputs.to_string()), checkpoints: Some(checkpoints), namespace: None }
+    }
+
+    /// `checkpoint rewind` to a version, without a question.
+    pub(crate) fn rewind(&self, job: &str, to: u64) -> Result<u8, CommandError> {
+        let rewind = RewindArgs {
+            job: job.to_owned(),
+            to: Some(to),
+            topic_recreated: Vec::new(),
+            accept_loss: false,
+            yes: true,
+            files: Vec::new(),
+            bootstrap_servers: None,
+            place: self.place(),
+        };
+        crate::commands::checkpoint::checkpoint(&CheckpointCommand::Rewind(rewind))
     }
 
     /// `audit` proves the job; of older directories than a date it is said that they were removed.

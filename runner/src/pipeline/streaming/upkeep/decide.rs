@@ -145,17 +145,17 @@ pub(super) fn end_of(day: &str) -> Option<i64> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const LOG: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
-    const HOUR: i64 = 3_600_000_000;
+    pub(in super::super) const LOG: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    pub(in super::super) const HOUR: i64 = 3_600_000_000;
 
     fn entry(path: &str, bytes: u64) -> ObjectEntry {
         ObjectEntry { path: path.to_owned(), bytes }
     }
 
-    fn upkept(left_alone: &BTreeSet<String>) -> Upkept<'_> {
+    pub(in super::super) fn upkept(left_alone: &BTreeSet<String>) -> Upkept<'_> {
         Upkept {
             log_id: LOG,
             published: 20,

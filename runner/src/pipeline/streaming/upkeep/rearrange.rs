@@ -126,23 +126,7 @@ impl Folder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOG: &str = "0f8fad5b-d9cb-469f-a165-70867728950e";
-    const HOUR: i64 = 3_600_000_000;
-
-    fn upkept(left_alone: &BTreeSet<String>) -> Upkept<'_> {
-        Upkept {
-            log_id: LOG,
-            published: 20,
-            // The first two days are over, the second one for an hour.
-            now: 49 * HOUR,
-            date_column: "date",
-            compact_after: Some(HOUR),
-            retain: None,
-            target_bytes: 1_000,
-            left_alone,
-        }
-    }
+    use crate::pipeline::streaming::upkeep::decide::tests::{HOUR, LOG, upkept};
 
     fn path(day: u8, version: u64) -> String {
         format!("date=1970-01-0{day}/j-00a1-0f8fad5b-{version}-0.parquet")
