@@ -75,7 +75,8 @@ impl DeltaTable {
         Some(open())
     }
 
-    fn store(&self) -> &SharedStore {
+    /// Where its files lie.
+    pub fn store(&self) -> &SharedStore {
         self.log.store()
     }
 

@@ -100,14 +100,13 @@ pub(super) fn of_batch(
     let settings = planned.settings(options, Request::Available, None)?;
     let log = settings.checkpoint_location.clone();
     let location = settings.output_location.clone();
-    let url = location.open_table(faults).map_err(JobError::from)?.root().to_owned();
+    let root = settings.root(&location.open_table(faults).map_err(JobError::from)?);
     let owner = Owner {
         job: format!("{}/{}", settings.namespace, settings.checkpoint),
         checkpoint: log.clone(),
         kind: Kind::Batch,
         takes_over: settings.new_log,
     };
-    let root = if settings.is_delta() { format!("{}{url}", paths::DELTA_ROOT) } else { url };
     let table = Some(Table { root, columns: None, owner });
     let table = Probed { name: format!("table {}", planned.output()), location, table };
     Ok([table, checkpoint(log)].map(|probed| probed.check(planned.name(), faults)).into())

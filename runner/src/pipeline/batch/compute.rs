@@ -221,12 +221,12 @@ impl<'a> Computer<'a> {
 
 impl BatchSettings {
     /// It writes a Delta table.
-    pub(crate) fn is_delta(&self) -> bool {
+    pub(super) fn is_delta(&self) -> bool {
         self.sink.format == SinkFormat::Delta
     }
 
     /// The root of its table, as it stands in the log.
-    pub(super) fn root(&self, output: &SharedStore) -> String {
+    pub(crate) fn root(&self, output: &SharedStore) -> String {
         if self.is_delta() { delta::root(output) } else { output.root().to_owned() }
     }
 

@@ -19,14 +19,9 @@ use crate::delta::action::NewVersion;
 use crate::delta::replay::{ActiveFile, TableFiles};
 use crate::delta::{ATTEMPTS_MAX, Appended, DeltaError, Head};
 use crate::faults::{Step, step};
-use crate::storage::{SharedStore, StoreError, paths};
+use crate::storage::{StoreError, paths};
 
 impl DeltaTable {
-    /// Where its files lie.
-    pub fn files_of_table(&self) -> &SharedStore {
-        self.store()
-    }
-
     /// The files that the table has and had, as this process knows it; `None` if there is no table yet.
     ///
     /// # Errors

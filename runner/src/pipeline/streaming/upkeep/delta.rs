@@ -33,7 +33,7 @@ impl Session<'_> {
         let Some(work) = rearrange::next(&files, &upkept) else {
             return self.clear(flow, delta, now).await.map(|()| false);
         };
-        let answer = rearranged(&self.merger(flow, table, delta.files_of_table()), delta, &work, now).await?;
+        let answer = rearranged(&self.merger(flow, table, delta.store()), delta, &work, now).await?;
         self.tell_merged(flow, &work.merge.folder, answer);
         Ok(true)
     }
