@@ -122,7 +122,8 @@ fn a_private_broker_survives_kill_with_its_data_and_address() -> anyhow::Result<
     let broker = Broker::private(&[])?;
     let address = broker.address().to_owned();
     broker.create_topic("kept", 1, &[])?;
-    let producer = Producer::new(&broker, &[])?;
+    // Idempotent: the broker may be killed between writing records and acknowledging them, and they are sent again.
+    let producer = Producer::new(&broker, &[("enable.idempotence", "true")])?;
     for number in 0..1000 {
         producer.send("kept", &Record::new(number.to_string()))?;
     }
