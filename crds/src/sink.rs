@@ -79,8 +79,8 @@ pub struct SinkSpec {
     /// NDJSON (none if it is not set), whose names then end in `.csv.gz` or `.csv.zst`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
-    /// Upkeep of the table by the streaming job that writes it: of Delta, and of Parquet in a folder, in directories of days.
-    /// Nothing is done that is not set here.
+    /// Upkeep of the table by the streaming job that writes it: of Delta and Parquet, in directories of days. Nothing is done
+    /// that is not set here. Of Parquet in an object store other readers may see the rows of a directory twice for a moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance: Option<MaintenanceSpec>,
 }

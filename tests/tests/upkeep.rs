@@ -5,22 +5,31 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use data_platform_tests::{Broker, Ended, S3, Watcher, needs_broker, needs_s3, python_reader};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::events::TIMEOUT;
+use crate::events::{TIMEOUT, finish};
 use crate::sources::numbers::{NAME, Numbers};
+use crate::stores::every_request_may_fail;
 
 const KILLED: Ended = Ended::Signal(9);
+const FENCED: Ended = Ended::Code(3);
 
-/// Numbers of two days that are long over, in four files a day.
-fn small_files(broker: Broker, s3: Option<&S3>, format: &str) -> anyhow::Result<Numbers> {
-    let mut job = Numbers::new(broker, &format!("upkeep-{format}"), 1)?;
-    if let Some(s3) = s3 {
-        job.folders = s3.folders()?;
-    }
+/// A job that writes numbers into directories of two days that are long over.
+fn of_days(broker: Broker, name: &str, format: &str) -> anyhow::Result<Numbers> {
+    let mut job = Numbers::new(broker, name, 1)?;
     let day = "CASE WHEN n % 2 = 0 THEN DATE '2026-01-01' ELSE DATE '2026-01-02' END";
     job.set("/query", json!(format!("SELECT n, {day} AS date FROM {NAME}")));
     job.set("/sink", json!({"format": format, "path": NAME, "partitionBy": ["date"]}));
+    Ok(job)
+}
+
+/// Numbers of two days that are long over, in four files a day.
+fn small_files(broker: Broker, s3: Option<&S3>, format: &str) -> anyhow::Result<Numbers> {
+    let mut job = of_days(broker, &format!("upkeep-{format}"), format)?;
+    if let Some(s3) = s3 {
+        job.folders = s3.folders()?;
+    }
     job.set("/kafka/maxOffsetsPerTrigger", json!(100));
     job.produce(0, 0..400)?;
     job.drain()?;
@@ -85,12 +94,61 @@ fn days_of_a_delta_table_in_an_object_store_are_merged() -> anyhow::Result<()> {
     is_merged(&job, produced)
 }
 
+/// How many files each day has.
+fn files_of_days(job: &Numbers) -> anyhow::Result<Vec<usize>> {
+    let days = std::fs::read_dir(table(job))?.filter_map(|day| std::fs::read_dir(day.ok()?.path()).ok());
+    Ok(days.map(Iterator::count).collect())
+}
+
+#[test]
+fn days_of_objects_are_merged_while_the_job_is_killed() -> anyhow::Result<()> {
+    let (broker, s3) = (needs_broker!(), needs_s3!());
+    let job = small_files(broker, Some(&s3), "parquet")?;
+    killed_at_the_exchange(&job)?;
+    let files = files_of_days(&job)?;
+    ensure!(files == [1, 1], "{files:?}");
+    Ok(())
+}
+
+#[test]
+fn every_request_of_a_merge_of_objects_may_fail_once() -> anyhow::Result<()> {
+    let (broker, s3) = (needs_broker!(), needs_s3!());
+    let mut job = of_days(broker, "upkeep-faults", "parquet")?;
+    job.set("/sink/maintenance", json!({"compactAfter": "1h"}));
+    every_request_may_fail(job, &s3, |job| {
+        let files = files_of_days(&job)?;
+        ensure!(files == [1, 1], "{files:?}");
+        ensure!(job.numbers()? == (0..300).collect::<Vec<_>>());
+        job.audit()
+    })
+}
+
+/// It sleeps when it has merged objects and is about to publish them; when it wakes up another has done so.
+#[test]
+fn a_job_that_slept_while_another_merged_its_objects_changes_nothing() -> anyhow::Result<()> {
+    let (broker, s3) = (needs_broker!(), needs_s3!());
+    let job = small_files(broker, Some(&s3), "parquet")?;
+    let log = job.folders.root().join("faults.log");
+    let stopped = job.job_with_faults()?.env("FAULT_STOP", "exchange:before:1").env("FAULT_LOG", &log);
+    let mut sleeper = stopped.env("DATA_PLATFORM_NO_LOCK", "true").start()?;
+    sleeper.wait_for("the sleeper to sleep", TIMEOUT, |_| log.exists().then_some(()))?;
+    job.produce(0, 400..500)?;
+    finish(job.job()?.env("DATA_PLATFORM_NO_LOCK", "true").arg("--drain"))?;
+    let after = files_of_days(&job)?;
+    ensure!(after == [1, 1], "the other has merged them: {after:?}");
+    sleeper.signal(Signal::CONT)?;
+    let ended = sleeper.wait(TIMEOUT).with_context(|| sleeper.last_lines())?;
+    ensure!(ended == FENCED, "{ended:?} {}", sleeper.last_lines());
+    ensure!(files_of_days(&job)? == after, "the sleeper changed something");
+    ensure!(job.numbers()? == (0..500).collect::<Vec<_>>());
+    job.audit()
+}
+
 #[test]
 fn days_of_a_folder_are_merged_while_the_job_is_killed() -> anyhow::Result<()> {
     let job = small_files(needs_broker!(), None, "parquet")?;
     killed_at_the_exchange(&job)?;
-    let days = std::fs::read_dir(table(&job))?.filter_map(|day| std::fs::read_dir(day.ok()?.path()).ok());
-    let files: Vec<_> = days.map(Iterator::count).collect();
+    let files = files_of_days(&job)?;
     ensure!(files == [1, 1], "{files:?}");
     Ok(())
 }

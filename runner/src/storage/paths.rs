@@ -2,6 +2,8 @@
 //!
 //! Pure. Nothing that a plain reader could take for a table ends in `.parquet`, `.json` or `.csv` before it is published.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 /// The job log.
 pub const LOG: &str = "log";
 /// Bases of the log.
@@ -172,6 +174,12 @@ pub fn merged_file(job: &str, log_id: &str, (first, last): (u64, u64), attempt: 
     final_file(&format!("{job}-{attempt:016x}-{MERGED_FROM}{first}"), log_id, last, number, PARQUET)
 }
 
+/// Final name of a Parquet file in an object store into which the files of the versions `first` to `last` of a log were merged.
+/// Whoever merges the same files gives it the same name.
+pub fn merged_object(job: &str, log_id: &str, (first, last): (u64, u64)) -> String {
+    final_file(&format!("{job}-{MERGED_FROM}{first}"), log_id, last, 0, PARQUET)
+}
+
 /// What stands before the first version in the name of such a file.
 const MERGED_FROM: &str = "from";
 
@@ -194,11 +202,38 @@ pub fn is_merged_into(path: &str, other: &str) -> bool {
         && version.is_some_and(|version: u64| (first..=last).contains(&version))
 }
 
+/// Of files of a table those whose rows are in another one, into which they were merged: who merges in an object store has
+/// published the one and not removed the others yet.
+pub fn covered<'a>(paths: impl IntoIterator<Item = &'a str>) -> BTreeSet<&'a str> {
+    let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for path in paths {
+        folders.entry(path.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(path);
+    }
+    let mut covered = BTreeSet::new();
+    for files in folders.into_values() {
+        let merged: Vec<_> = files.iter().filter(|path| merged_of(path).is_some()).copied().collect();
+        if !merged.is_empty() {
+            covered.extend(files.into_iter().filter(|path| merged.iter().any(|other| covers(other, path))));
+        }
+    }
+    covered
+}
+
+/// Whether a merged file has all rows of another file of its directory.
+fn covers(merged: &str, path: &str) -> bool {
+    let (Some((_, first, last)), true) = (merged_of(merged), is_merged_into(path, merged)) else { return false };
+    match merged_of(path) {
+        Some((_, from, to)) => first <= from && to <= last && (from, to) != (first, last),
+        None => true,
+    }
+}
+
 /// Log, first and last version in the name of a merged file.
 fn merged_of(path: &str) -> Option<(&str, u64, u64)> {
     let mut parts = stem(path)?.rsplitn(5, '-');
     let (_number, last, log, from) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    Some((log, from.strip_prefix(MERGED_FROM)?.parse().ok()?, last.parse().ok()?))
+    let is_log = log.len() == LOG_DIGITS && log.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some((log, from.strip_prefix(MERGED_FROM)?.parse().ok()?, last.parse().ok()?)).filter(|_| is_log)
 }
 
 /// The name of a file that readers see, without its ending.
@@ -371,6 +406,26 @@ mod tests {
         }
         assert_eq!(merged_versions(&written(log, 7), log), None);
         assert!(!is_merged_into(&written(log, 7), &written(log, 8)));
+    }
+
+    #[test]
+    fn what_a_merged_object_has_is_not_read_twice() {
+        let log = "0f8fad5b-d9cb-469f-a165-70867728950e";
+        let merged = |versions| format!("d=1/{}", merged_object("a-job", log, versions));
+        assert_eq!(merged((5, 17)), "d=1/a-job-from5-0f8fad5b-17-0.parquet");
+        assert!(!is_of_attempt(&merged((5, 17))), "it belongs to no Delta table");
+        let written = |version, number| format!("d=1/{}", final_file("a-job", log, version, number, PARQUET));
+        let (whole, inner, other) = (merged((5, 17)), merged((5, 9)), merged((17, 20)));
+        let (four, nine, again) = (written(4, 0), written(9, 0), written(9, 1));
+        let elsewhere = nine.replace("d=1", "d=2");
+        let foreign = "d=1/part-9-0.parquet".to_owned();
+        let all = [&whole, &inner, &other, &four, &nine, &again, &elsewhere, &foreign].map(String::as_str);
+        assert_eq!(covered(all), BTreeSet::from([inner.as_str(), &nine, &again]));
+        assert_eq!(covered([four.as_str(), &nine]), BTreeSet::new());
+        // Files of one commit.
+        let of_nine = merged((9, 9));
+        assert_eq!(covered([of_nine.as_str(), &nine, &again]), BTreeSet::from([nine.as_str(), &again]));
+        assert_eq!(covered(["x-from1-5-9-0.parquet", "x-5-7-0.parquet"]), BTreeSet::new(), "names of somebody else");
     }
 
     #[test]

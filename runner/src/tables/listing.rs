@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
-use crate::storage::StoreError;
+use crate::storage::{StoreError, paths};
 use crate::tables::format::{FileFormat, Formats};
 use crate::tables::hive::parse_directory;
 use crate::tables::place::{FileAt, Place, Prefix, RemoteFile};
@@ -137,15 +137,23 @@ pub(crate) fn partition_of(folder: &Place) -> Option<(String, Option<String>)> {
 }
 
 /// The files of a table, in order: of a folder, or one that is named itself. A table without a folder has none. Text belongs
-/// to it only in the formats that were asked for: what else lies there may be anything.
+/// to it only in the formats that were asked for: what else lies there may be anything. A file whose rows are in another one is
+/// none: the job that merges them is about to remove it.
 ///
 /// # Errors
 /// A folder that is there and cannot be listed.
 pub(crate) fn list(place: &Place, formats: Formats) -> Result<Vec<ListedFile>> {
-    match place {
-        Place::Folder(folder) => list_folder(place, folder, formats),
-        Place::Remote(prefix) => list_prefix(prefix, formats).map_err(external),
+    let mut files = match place {
+        Place::Folder(folder) => list_folder(place, folder, formats)?,
+        Place::Remote(prefix) => list_prefix(prefix, formats).map_err(external)?,
+    };
+    let names: Vec<_> = files.iter().map(|file| file.at.below(place)).collect();
+    let covered = paths::covered(names.iter().map(String::as_str));
+    if !covered.is_empty() {
+        let mut seen = names.iter();
+        files.retain(|_| seen.next().is_some_and(|name| !covered.contains(name.as_str())));
     }
+    Ok(files)
 }
 
 fn list_folder(place: &Place, folder: &Path, formats: Formats) -> Result<Vec<ListedFile>> {

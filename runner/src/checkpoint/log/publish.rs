@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::checkpoint::decide::{self, BaseCheck};
 use crate::checkpoint::log::{JobLog, LogError};
 use crate::checkpoint::output::Decided;
 use crate::checkpoint::progress::Progress;
@@ -62,6 +63,20 @@ impl JobLog {
         }
         let path = output.files.first().map_or_else(String::new, |file| format!("{place}/{}", file.path));
         Err(LogError::FileLost { path, version })
+    }
+
+    /// Looks whether what this process has staged beside a table may still become visible: nobody has taken over the log, even
+    /// one whose records were removed meanwhile, or the table.
+    ///
+    /// # Errors
+    /// As [`JobLog::check_owner`]; [`LogError::OutputTaken`] when the table is another log's now.
+    pub async fn check_may_publish(&mut self, root: &str) -> Result<(), LogError> {
+        self.check_owner().await?;
+        let next = self.state.version + 1;
+        if decide::base_check(next, &self.slots().bases().await?) == BaseCheck::Withdraw {
+            return self.lost_slot(next).await;
+        }
+        if self.owns(root).await? { Ok(()) } else { Err(self.taken(root).await) }
     }
 
     /// Whether an output is ours and has everything that a commit wrote, published or not.

@@ -74,19 +74,27 @@ pub(super) async fn look(
     let table = AuditedTable { is_shared, ..AuditedTable::default() };
     let (problems, older) = (Vec::new(), BTreeMap::new());
     let mut look = Look { log, root, retention, table, problems, older, is_text: false, has_merged: false };
+    let mut lists = Vec::new();
+    for place in places {
+        lists.push(place.store.list("").await?);
+    }
+    // Their rows count with the file that has them; a table with a log of its own says that itself.
+    let plain = places.iter().zip(&lists).filter(|(place, _)| place.listed.is_none());
+    let covered: BTreeSet<_> =
+        plain.flat_map(|(_, listed)| paths::covered(listed.iter().map(|entry| entry.path.as_str()))).collect();
     let expected: BTreeMap<&str, &ExpectedFile> =
         log.files.iter().filter(|file| file.output == name).map(|file| (file.file.path.as_str(), file)).collect();
-    for expected in expected.values() {
+    for expected in expected.values().filter(|expected| !covered.contains(expected.file.path.as_str())) {
         let place = place_of(places, expected).await?;
         place.store.root().clone_into(&mut look.root);
         look.named_by_the_log(place, expected).await?;
     }
     // A table that was copied leaves its files in the old place.
     let mut seen: BTreeSet<String> = BTreeSet::new();
-    for Place { store, listed } in places {
+    for (Place { store, listed: named }, listed) in places.iter().zip(&lists) {
         store.root().clone_into(&mut look.root);
-        let named = listed.as_ref();
-        let mut listed = store.list("").await?;
+        let mut listed = listed.clone();
+        listed.retain(|entry| !covered.contains(entry.path.as_str()));
         if let Some(named) = named {
             // Of the others some were never decided, and some are another writer's, who may write there.
             let is_ours = |path: &str| paths::final_version(path, &log.end.start.log_id).is_some();

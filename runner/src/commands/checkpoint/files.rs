@@ -60,6 +60,9 @@ async fn is_merged(output: &SharedStore, path: &str) -> Result<bool, StoreError>
         return Ok(false);
     };
     for entry in output.list(folder).await? {
+        if paths::is_merged_into(path, &entry.path) {
+            return Ok(true);
+        }
         let other = entry.path.strip_prefix(folder).unwrap_or_default().trim_start_matches('/');
         let is_of_log = other.strip_prefix(job_and_log).is_some_and(|rest| rest.starts_with('-'));
         if !is_of_log || paths::visible_ending(&entry.path) != Some(paths::PARQUET) {

@@ -157,7 +157,7 @@ pub(super) fn compile(loaded: &LoadedJob, outputs: &Location, clock: &BatchClock
             let place = output.sink_place.field(field);
             problems.push(Problem::error(place, problem, format!("correct {field} or the query")));
         }
-        problems.extend(unkept(output, &writes, outputs));
+        problems.extend(unkept(output, &writes));
         let of = |(index, built): (usize, &Vec<usize>)| FlowInput::new(query.input_columns(index), built);
         let inputs = built.iter().enumerate().map(|source| query.reads(source.0).then(|| of(source))).collect();
         let (output, sql, sink) = (output.name.clone(), output.sql.to_owned(), output.sink.clone());
@@ -167,24 +167,13 @@ pub(super) fn compile(loaded: &LoadedJob, outputs: &Location, clock: &BatchClock
 }
 
 /// Why a table cannot be kept up as asked.
-fn unkept(output: &AskedOutput<'_>, writes: &SinkPlan, outputs: &Location) -> Option<Problem> {
+fn unkept(output: &AskedOutput<'_>, writes: &SinkPlan) -> Option<Problem> {
     let SinkPlan::Table(table) = writes else { return None };
     output.sink.maintenance.as_ref()?;
     let place = output.sink_place.field("maintenance");
     if table.date_column().is_none() {
         let message = "maintenance goes by days, and no column of partitionBy is a date";
         let cure = "partition by a date, such as CAST(at AS DATE) AS date, or leave maintenance out";
-        return Some(Problem::error(place, message, cure));
-    }
-    // What is wrong with the path itself is said by whoever opens it.
-    let location = Location::resolve(output.sink.path.as_deref().unwrap_or_default(), outputs).ok()?;
-    if location.is_object_store() && output.sink.format == SinkFormat::Parquet {
-        let message = format!(
-            "maintenance of Parquet exchanges folders in one step, and {location} lies in an object store, which has none: readers \
-             would see rows twice, or not at all"
-        );
-        let cure = "write format: delta, whose log exchanges files in one step; or leave maintenance out, and let a batch job \
-                    write each day into a table of its own (docs/guides/compaction.md)";
         return Some(Problem::error(place, message, cure));
     }
     None

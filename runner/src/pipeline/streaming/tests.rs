@@ -12,4 +12,5 @@ mod sorted;
 mod sources;
 mod upkeep;
 mod upkeep_delta;
+mod upkeep_objects;
 pub(crate) mod world;

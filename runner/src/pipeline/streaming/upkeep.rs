@@ -3,14 +3,17 @@
 //!
 //! ```text
 //! folders  look ── decide (pure) ── merge into a staged folder, sync ── exchange the folders ── remove the old one
+//! objects  look ── rearrange (pure) ── merge into a staged object ── still ours? ── publish it ── remove the old ones
 //! Delta    look ── rearrange (pure) ── merge into files that no version names ── one version that exchanges them
 //! ```
 //!
-//! Nothing of it needs a decision of the log: the rows stay the same, and the exchange is one step. Only files are touched of
-//! which the log says that they are published, since an unpublished one may have to be published again.
+//! Nothing of it needs a decision of the log: the rows stay the same, and the exchange is one step, or can be finished by
+//! whoever comes next. Only files are touched of which the log says that they are published, since an unpublished one may have
+//! to be published again.
 
 mod decide;
 mod delta;
+mod objects;
 mod rearrange;
 
 use data_platform_crds::quantity::ByteSize;
@@ -59,6 +62,7 @@ impl Session<'_> {
             let output = self.log.output(&self.settings.plan.outputs[&flow.output])?;
             let is_done = match (output.as_delta(), output.files()) {
                 (Some(delta), _) => self.keep_up_delta(flow, table, delta, now).await?,
+                (None, Some(store)) if is_remote(store) => self.keep_up_objects(flow, table, store, now).await?,
                 (None, Some(store)) => self.keep_up(flow, table, store, now).await?,
                 (None, None) => false,
             };
@@ -72,7 +76,7 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// Counts, from time to time, the files of tables where that is cheap: in folders, and where a log says them.
+    /// Counts, from time to time, the files of tables: by their log, or by a list.
     async fn count_files(&mut self, now: i64) -> Result<(), JobError> {
         if self.counted.is_some_and(|last| now.saturating_sub(last) < COUNT) {
             return Ok(());
@@ -87,12 +91,12 @@ impl Session<'_> {
                     let files = delta.table_files().await?.unwrap_or_default();
                     decide::sizes(files.active.iter().map(|file| file.bytes), target)
                 }
-                (None, Some(store)) if store.file("x").is_some() => {
+                (None, Some(store)) => {
                     let listed = store.list("").await?;
                     let seen = listed.iter().filter(|entry| paths::is_visible(&entry.path));
                     decide::sizes(seen.map(|entry| entry.bytes), target)
                 }
-                _ => continue,
+                (None, None) => continue,
             };
             let output = flow.output.clone();
             self.environment.status.update(|status| {
@@ -181,6 +185,11 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// Whether it has objects, and no folders that could be exchanged.
+fn is_remote(store: &SharedStore) -> bool {
+    store.file("x").is_none()
 }
 
 /// About how large a merged file is to be.

@@ -83,12 +83,43 @@ pub(crate) struct WrittenFile {
     pub(crate) statistics: String,
 }
 
+/// A file that was written anew, and is to be published in the place of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StagedObject {
+    pub(crate) stage: String,
+    /// The path that it is to have.
+    pub(crate) path: String,
+    /// Those whose rows it has.
+    pub(crate) merged: Vec<String>,
+    pub(crate) rows: u64,
+}
+
 /// Where files are written.
 enum Place<'a> {
     /// In a folder that takes the place of another.
     Folder(&'a dyn StagedFolder),
     /// Beside the old ones, where the log of the table does not name them yet.
     Table { store: &'a SharedStore, folder: &'a str },
+    /// One file, where no reader looks.
+    Staged { store: &'a SharedStore, path: &'a str },
+}
+
+/// Where a file ends that is large enough.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    /// Anywhere; the next one goes on.
+    Anywhere,
+    /// Behind the last row of a version: it is the only one, and what is left stays where it is.
+    BehindVersion,
+}
+
+/// A file that is to be merged.
+struct Source {
+    path: String,
+    /// The versions that are in it.
+    first: u64,
+    last: u64,
+    rows: u64,
 }
 
 impl Place<'_> {
@@ -96,12 +127,24 @@ impl Place<'_> {
         match self {
             Self::Folder(staged) => staged.stage(name).await,
             Self::Table { store, folder } => store.stage(&path(folder, name)).await,
+            Self::Staged { store, path } => store.stage(path).await,
         }
     }
 }
 
 fn path(folder: &str, name: &str) -> String {
     format!("{folder}/{name}")
+}
+
+fn rows(sources: &[Source]) -> u64 {
+    sources.iter().map(|source| source.rows).sum()
+}
+
+/// The first and the last version that are in files.
+fn versions(sources: &[Source]) -> (u64, u64) {
+    let first = sources.iter().map(|source| source.first).min();
+    let last = sources.iter().map(|source| source.last).max();
+    (first.unwrap_or_default(), last.unwrap_or_default())
 }
 
 /// Why nothing was written: the inner answer is no failure.
@@ -130,27 +173,29 @@ impl Merger<'_> {
     /// # Errors
     /// When the store does not do what is asked; nothing has changed then.
     pub(crate) async fn merge(&self, merge: &Merge) -> Result<Result<Merged, Unmerged>, SinkError> {
-        let (footer, rows) = match told(self.facts(merge).await)? {
+        let sources = match told(self.sources(merge).await)? {
             Ok(found) => found,
             Err(why) => return Ok(Err(why)),
         };
         let place = paths::compaction_of(&self.log_id, self.epoch);
         let stage = format!("{}/{place}/{:016x}", paths::COMPACTION, random_attempt());
         let staged = self.store.stage_folder(&stage).await?;
+        let footer = self.footer(&sources);
         let first = self.first_number(merge, footer.version);
         let name = |number: usize| {
             paths::final_file(&self.settings.job, &self.log_id, footer.version, first + number, paths::PARQUET)
         };
         let mut written = Vec::new();
-        let done = self.write(merge, &footer, rows, &Place::Folder(&*staged), &name, &mut written).await;
+        let place = Place::Folder(&*staged);
+        let done = self.write(&merge.folder, &sources, &place, Cut::Anywhere, &name, &mut written).await;
         match told(done) {
-            Ok(Ok(())) => staged.replace(&merge.folder, &merge.merged, &merge.kept).await?,
+            Ok(Ok(_)) => staged.replace(&merge.folder, &merge.merged, &merge.kept).await?,
             failed => {
                 staged.abandon().await;
                 return Ok(Err(failed?.err().unwrap_or(Unmerged::NotFewer)));
             }
         }
-        Ok(Ok(Merged { read: merge.merged.len(), written: written.len(), rows }))
+        Ok(Ok(Merged { read: merge.merged.len(), written: written.len(), rows: rows(&sources) }))
     }
 
     /// Writes the files anew beside the old ones, with names that say which versions they hold; no log names them yet.
@@ -162,7 +207,7 @@ impl Merger<'_> {
         merge: &Merge,
         versions: (u64, u64),
     ) -> Result<Result<Vec<WrittenFile>, Unmerged>, SinkError> {
-        let (footer, rows) = match told(self.facts(merge).await)? {
+        let sources = match told(self.sources(merge).await)? {
             Ok(found) => found,
             Err(why) => return Ok(Err(why)),
         };
@@ -170,9 +215,9 @@ impl Merger<'_> {
         let name = |number: usize| paths::merged_file(&self.settings.job, &self.log_id, versions, attempt, number);
         let place = Place::Table { store: self.store, folder: &merge.folder };
         let mut written = Vec::new();
-        let done = told(self.write(merge, &footer, rows, &place, &name, &mut written).await);
+        let done = told(self.write(&merge.folder, &sources, &place, Cut::Anywhere, &name, &mut written).await);
         match done {
-            Ok(Ok(())) => Ok(Ok(written)),
+            Ok(Ok(_)) => Ok(Ok(written)),
             failed => {
                 // Nobody knows of them: what cannot be removed is a file that no version names.
                 let staged: Vec<_> = written.into_iter().map(|written| written.file.path).collect();
@@ -182,13 +227,41 @@ impl Merger<'_> {
         }
     }
 
+    /// Writes as many of the files anew as make a file that is large enough, where no reader looks.
+    ///
+    /// # Errors
+    /// As [`Merger::merge`].
+    pub(crate) async fn stage_one(&self, merge: &Merge) -> Result<Result<StagedObject, Unmerged>, SinkError> {
+        let sources = match told(self.sources(merge).await)? {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(why)),
+        };
+        let begin = self.footer(&sources).version;
+        let stage = paths::staged_file(&self.log_id, self.epoch, begin, random_attempt(), 0);
+        let place = Place::Staged { store: self.store, path: &stage };
+        let mut written = Vec::new();
+        let done =
+            self.write(&merge.folder, &sources, &place, Cut::BehindVersion, &|_| stage.clone(), &mut written).await;
+        let taken = match (told(done), written.len()) {
+            (Ok(Ok(taken)), 1) => &sources[..taken],
+            (failed, _) => {
+                let _ = self.store.delete(&stage).await;
+                return Ok(Err(failed?.err().unwrap_or(Unmerged::NotFewer)));
+            }
+        };
+        self.store.sync_entries(std::slice::from_ref(&stage)).await?;
+        let name = paths::merged_object(&self.settings.job, &self.log_id, versions(taken));
+        let merged = taken.iter().map(|source| source.path.clone()).collect();
+        Ok(Ok(StagedObject { stage, path: path(&merge.folder, &name), merged, rows: rows(taken) }))
+    }
+
     fn problem(&self, problem: &dyn std::fmt::Display) -> SinkError {
         SinkError::Encode { output: self.settings.output.clone(), problem: problem.to_string() }
     }
 
-    /// What the merged file says of itself, and its rows.
-    async fn facts(&self, merge: &Merge) -> Result<(Footer, u64), Stopped> {
-        let (mut first, mut last, mut rows) = (u64::MAX, 0, 0);
+    /// The files, and what they say of themselves.
+    async fn sources(&self, merge: &Merge) -> Result<Vec<Source>, Stopped> {
+        let mut sources = Vec::with_capacity(merge.merged.len());
         for name in &merge.merged {
             let path = path(&merge.folder, name);
             let found = footer::of_file(self.store, &path).await?;
@@ -196,18 +269,23 @@ impl Merger<'_> {
             let found = found.map_err(|error| self.problem(&format!("{path} is not a whole Parquet file: {error}")))?;
             let ours = found.footer.filter(|footer| footer.log_id == self.log_id);
             let footer = ours.ok_or(Stopped::Unmerged(Unmerged::OtherColumns))?;
-            let (from, to) = footer.merged.unwrap_or((footer.version, footer.version));
-            (first, last, rows) = (first.min(from), last.max(to), rows + found.rows);
+            let (first, last) = footer.merged.unwrap_or((footer.version, footer.version));
+            sources.push(Source { path, first, last, rows: found.rows });
         }
-        let footer = Footer {
+        Ok(sources)
+    }
+
+    /// What a file says of itself into which these are merged.
+    fn footer(&self, sources: &[Source]) -> Footer {
+        let merged = versions(sources);
+        Footer {
             job: self.job.clone(),
             log_id: self.log_id.clone(),
-            version: last,
+            version: merged.1,
             fingerprint: self.fingerprint.clone(),
-            merged: Some((first, last)),
+            merged: Some(merged),
             ..Footer::default()
-        };
-        Ok((footer, rows))
+        }
     }
 
     async fn open(&self, path: &str) -> Result<ParquetRecordBatchReaderBuilder<Bytes>, Stopped> {
@@ -218,69 +296,78 @@ impl Merger<'_> {
         Ok(reader.map_err(|error| self.problem(&format!("{path} is not a whole Parquet file: {error}")))?)
     }
 
-    /// Writes all rows, or fails: what was read is all there, in fewer files, or nothing is to change.
+    /// Writes all rows, or fails: what was read is all there, in fewer files, or nothing is to change. The answer is how many
+    /// files were read.
     async fn write(
         &self,
-        merge: &Merge,
-        footer: &Footer,
-        rows: u64,
+        folder: &str,
+        sources: &[Source],
         place: &Place<'_>,
+        cut: Cut,
         name: &dyn Fn(usize) -> String,
         written: &mut Vec<WrittenFile>,
-    ) -> Result<(), Stopped> {
+    ) -> Result<usize, Stopped> {
         let (FileFormat::Parquet(compression) | FileFormat::Delta(compression)) = self.settings.format else {
             return Err(Stopped::Unmerged(Unmerged::OtherColumns));
         };
         let partitioner = Partitioner::new(&self.settings.schema, &self.settings.partition_by);
         let schema = partitioner.map_err(|error| self.problem(&error))?.file_schema(&self.settings.schema);
-        let (mut found, mut open) = (0, None::<Open>);
-        for source in &merge.merged {
-            let source = path(&merge.folder, source);
-            let reader = self.open(&source).await?;
+        let (mut found, mut taken, mut open) = (0, 0, None::<Open>);
+        for source in sources {
+            if cut == Cut::BehindVersion
+                && open.as_ref().is_some_and(|file| file.is_large(self.target_bytes))
+                && source.first > versions(&sources[..taken]).1
+            {
+                break;
+            }
+            let problem = |error: &dyn std::fmt::Display| self.problem(&format!("{}: {error}", source.path));
+            let reader = self.open(&source.path).await?;
             if !fits(reader.schema(), &schema) {
                 return Err(Stopped::Unmerged(Unmerged::OtherColumns));
             }
             let reader = reader.with_batch_size(BATCH_ROWS).build();
-            for batch in reader.map_err(|error| self.problem(&format!("{source}: {error}")))? {
-                let batch = batch.map_err(|error| self.problem(&format!("{source}: {error}")))?;
-                let batch = in_columns(&batch, &schema).map_err(|error| self.problem(&format!("{source}: {error}")))?;
+            for batch in reader.map_err(|error| problem(&error))? {
+                let batch = batch.map_err(|error| problem(&error))?;
+                let batch = in_columns(&batch, &schema).map_err(|error| problem(&error))?;
                 found += batch.num_rows() as u64;
                 let file = match &mut open {
                     Some(file) => file,
-                    None => open.insert(self.begin(&schema, compression, merge, place, &name(written.len())).await?),
+                    None => open.insert(self.begin(&schema, compression, folder, place, &name(written.len())).await?),
                 };
                 file.encoder.write(&batch).map_err(|error| self.problem(&error))?;
                 file.rows += batch.num_rows() as u64;
                 file.drain().await?;
-                if (file.written + file.encoder.to_come() >= self.target_bytes || file.encoder.is_full())
+                if cut == Cut::Anywhere
+                    && file.is_large(self.target_bytes)
                     && let Some(full) = open.take()
                 {
-                    written.push(full.finish(footer).await.map_err(|error| self.of_file(error))?);
+                    written.push(full.finish(&self.footer(sources)).await.map_err(|error| self.of_file(error))?);
                 }
             }
+            taken += 1;
         }
         if let Some(last) = open.take() {
-            written.push(last.finish(footer).await.map_err(|error| self.of_file(error))?);
+            written.push(last.finish(&self.footer(&sources[..taken])).await.map_err(|error| self.of_file(error))?);
         }
+        let rows = rows(&sources[..taken]);
         if found != rows {
-            let problem = format!("{}: {found} rows were read, and the files say {rows}", merge.folder);
-            return Err(self.problem(&problem).into());
+            return Err(self.problem(&format!("{folder}: {found} rows were read, and the files say {rows}")).into());
         }
-        if written.len() >= merge.merged.len() { Err(Stopped::Unmerged(Unmerged::NotFewer)) } else { Ok(()) }
+        if written.len() >= taken { Err(Stopped::Unmerged(Unmerged::NotFewer)) } else { Ok(taken) }
     }
 
     async fn begin(
         &self,
         schema: &SchemaRef,
         compression: Compression,
-        merge: &Merge,
+        folder: &str,
         place: &Place<'_>,
         name: &str,
     ) -> Result<Open, Stopped> {
         let encoder =
             ParquetEncoder::new(schema, compression, &self.settings.order).map_err(|error| self.problem(&error))?;
         let file = place.stage(name).await?;
-        Ok(Open { encoder, file, path: path(&merge.folder, name), rows: 0, written: 0 })
+        Ok(Open { encoder, file, path: path(folder, name), rows: 0, written: 0 })
     }
 
     fn of_file(&self, error: Unwritten) -> SinkError {
@@ -312,6 +399,10 @@ enum Unwritten {
 }
 
 impl Open {
+    fn is_large(&self, target_bytes: u64) -> bool {
+        self.written + self.encoder.to_come() >= target_bytes || self.encoder.is_full()
+    }
+
     async fn drain(&mut self) -> Result<(), StoreError> {
         let bytes = self.encoder.take();
         if bytes.is_empty() {

@@ -35,7 +35,17 @@ pub(super) fn job(format: &str, maintenance: Option<Value>) -> String {
 
 /// Records of two days, written in small files; then the clock is turned far behind both.
 pub(super) fn world(format: &str) -> World {
-    let world = World::new();
+    written(World::new(), format)
+}
+
+/// The same in an object store.
+pub(super) fn world_in_a_store(format: &str) -> World {
+    let mut world = World::new();
+    world.put_outputs_in_a_store();
+    written(world, format)
+}
+
+fn written(world: World, format: &str) -> World {
     world.cluster.create(TOPIC, 1);
     world.turn_clock(BEGIN);
     append(&world, 0..RECORDS);

@@ -322,7 +322,7 @@ impl World {
     }
 
     /// The store of a table.
-    fn table(&self, table: &str) -> SharedStore {
+    pub(crate) fn table(&self, table: &str) -> SharedStore {
         let faults: Arc<dyn Faults> = Arc::new(NoSync);
         self.outputs.join(table).open_table(&faults).unwrap()
     }
@@ -342,7 +342,7 @@ impl World {
         self.rows_in(&store, listed.filter(|path| paths::is_visible(path)))
     }
 
-    fn rows_in(&self, store: &SharedStore, files: impl Iterator<Item = String>) -> Vec<String> {
+    pub(crate) fn rows_in(&self, store: &SharedStore, files: impl Iterator<Item = String>) -> Vec<String> {
         let content = |path: String| self.block_on(store.get(&path)).unwrap().unwrap();
         let mut rows: Vec<_> = files.flat_map(|path| rows_of(content(path))).collect();
         rows.sort();
