@@ -23,7 +23,7 @@ use super::error::QueryError;
 use super::output::{Output, check_shown};
 use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
-use super::{distinct_counts, planning_error, syntax, table_windows, window};
+use super::{dates, distinct_counts, not_in, planning_error, syntax, table_windows, window};
 use crate::engine::{self, BatchClock, Profile, Tables, TablesInFrom};
 use crate::storage::{StoreError, StoreTold};
 use crate::tables::store_error;
@@ -97,7 +97,7 @@ impl TableQuery {
         });
         let of_tables = |error: DataFusionError| planning_error::of_tables(&error, state);
         let plan = table_windows::expand(plan.map_err(of_tables)?, state)?;
-        let plan = distinct_counts::on_sets(plan).map_err(of_tables)?;
+        let plan = distinct_counts::on_sets(plan).and_then(not_in::over_distinct).map_err(of_tables)?;
         if self.sort_by.is_empty() {
             return Ok(plan);
         }
@@ -138,7 +138,7 @@ impl TableQuery {
             let state = state.map_err(|error| QueryError::from_datafusion(&error))?;
             let written = self.read(&state, &*tables)?;
             let begun = || -> Result<Begun> {
-                let plan = state.optimize(&written)?;
+                let plan = dates::by_division(state.optimize(&written)?)?;
                 let (plan, context) = engine::plan_within(&state, memory_bytes, |state| execution_plan(state, &plan))?;
                 Ok(Begun { rows: engine::execute(Arc::clone(&plan), context)?, plan, written })
             };

@@ -82,6 +82,10 @@ const OPERATORS: &[&str] = &[
     "SELECT shop, array_agg(n ORDER BY n) AS all_n, collect_set(n) AS s, nth_value(n, 2 ORDER BY n) AS v FROM sales GROUP BY shop",
     "SELECT shop, date_trunc('hour', ts) AS h, count(*) AS c FROM sales GROUP BY GROUPING SETS ((shop), (date_trunc('hour', ts)), ())",
     "SELECT shop, count(*) AS c FROM sales GROUP BY ROLLUP (shop)",
+    "SELECT CAST(ts AS DATE) AS d, shop, count(*) AS c FROM sales GROUP BY ROLLUP (CAST(ts AS DATE), shop)",
+    "SELECT n, row_number() OVER (PARTITION BY CAST(ts AS DATE) ORDER BY n) AS r FROM sales",
+    "SELECT max(CAST(ts AS DATE)) AS d, count(DISTINCT CAST(ts AS DATE)) AS c FROM sales WHERE CAST(ts AS DATE) >= DATE '2020-01-01'",
+    "SELECT n FROM sales WHERE n % 5 NOT IN (SELECT n % 3 FROM other)",
     "SELECT date_trunc('hour', ts) AS h, CAST(date_trunc('hour', ts) AS DATE) AS d, count(*) AS c FROM sales \
      GROUP BY date_trunc('hour', ts), CAST(date_trunc('hour', ts) AS DATE)",
     "SELECT date_trunc('hour', ts), CAST(date_trunc('hour', ts) AS DATE), sum(n) FROM sales GROUP BY 1, 2 ORDER BY 1",
@@ -160,4 +164,34 @@ fn several_counts_of_distinct_values_are_what_each_of_them_is_alone() {
     let rows = sorted(ask(tables(), both).unwrap());
     assert_eq!(rows.len(), 3);
     assert_eq!(rows, sorted(ask(tables(), &joined).unwrap()));
+}
+
+#[test]
+fn not_in_knows_doubled_and_unknown_values() {
+    const NUMBERS: &str = "(VALUES (1), (1), (2), (NULL)) t(n)";
+    for (subquery, expected) in [
+        ("SELECT m FROM (VALUES (2), (2), (3)) u(m)", &["1", "1"][..]),
+        ("SELECT m FROM (VALUES (3), (3), (NULL)) u(m)", &[]),
+        ("SELECT m FROM (VALUES (2)) u(m) WHERE m > 2", &["1", "1", "2", "null"]),
+        ("SELECT m FROM (VALUES (1), (2), (2)) u(m) ORDER BY m DESC LIMIT 2", &["1", "1"]),
+    ] {
+        let sql = format!("SELECT CAST(n AS VARCHAR) AS n FROM {NUMBERS} WHERE n NOT IN ({subquery})");
+        let rows = sorted(ask(InputTables::new(), &sql).unwrap_or_else(|error| panic!("{error}\n{sql}")));
+        let text = |n: &&str| if *n == "null" { "{}".to_owned() } else { format!(r#"{{"n":"{n}"}}"#) };
+        assert_eq!(rows, sorted(expected.iter().map(text).collect()), "{sql}");
+    }
+}
+
+#[test]
+fn dates_are_divided_where_they_are_computed_and_cast_where_files_are_chosen_by_them() {
+    let tables = InputTables::from([("sales".to_owned(), sales(1, 3))]);
+    let sql = "SELECT CAST(ts AS DATE) AS d, sum(n) AS s FROM sales WHERE CAST(ts AS DATE) > '2020-01-01' GROUP BY 1";
+    let query = TableQuery::parse(sql).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _entered = runtime.enter();
+    let (_, plan) = query.start(Arc::new(tables), 256 << 20, T0).unwrap();
+    let shown = datafusion::physical_plan::displayable(&*plan).indent(false).to_string();
+    let (chosen, computed): (Vec<_>, Vec<_>) = shown.lines().partition(|line| line.contains("FilterExec"));
+    assert!(computed.iter().any(|line| line.contains("utc_date(")), "{shown}");
+    assert!(chosen.iter().all(|line| !line.contains("utc_date(")), "{shown}");
 }
