@@ -75,6 +75,11 @@ pub struct SinkSpec {
     /// less memory.
     #[serde(default = "default_target_file_size")]
     pub target_file_size: ByteSize,
+    /// Files that a run of a batch job writes into one directory at most, each of about `targetFileSize` and the last one with the
+    /// rest. Without it Parquet and text are one file, which readers see replaced at once; a Delta table has as many as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_files: Option<i32>,
     /// Compression of the files: zstd, snappy or none of Parquet and Delta (zstd if it is not set); gzip, zstd or none of CSV and
     /// NDJSON (none if it is not set), whose names then end in `.csv.gz` or `.csv.zst`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,6 +122,7 @@ impl SinkSpec {
             partition_by: Vec::new(),
             sort_by: Vec::new(),
             target_file_size: default_target_file_size(),
+            max_files: None,
             compression: None,
             maintenance: None,
         }

@@ -241,6 +241,10 @@ impl Validation {
         let mut tables: Vec<(FieldPath, &str)> = Vec::new();
         for (path, sink) in sinks(path, spec) {
             self.sink(&path, sink, &spec.sources);
+            if sink.max_files.is_some() {
+                let message = "maxFiles is for batch jobs: a streaming job writes new files with each commit";
+                self.error(path.field("maxFiles"), message, "leave it out; maintenance makes few files of many");
+            }
             if let Some(table) = &sink.path {
                 tables.push((path.field("path"), table));
             }

@@ -56,7 +56,7 @@ pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     if let Some(sink) = &job.sink {
         let place = spec().field("sink");
         if sink.maintenance.is_some() {
-            let instead = "leave it out: a run writes one file in each directory";
+            let instead = "leave it out: a run writes few files (see maxFiles)";
             problems.push(not_yet(
                 place.field("maintenance"),
                 "maintenance of a table that a batch job writes",

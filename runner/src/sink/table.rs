@@ -188,6 +188,8 @@ pub struct TableSettings {
     pub order: FileOrder,
     /// A file is closed when it has about this size.
     pub target_file_bytes: u64,
+    /// So many files of an attempt lie in one directory at most: the last one takes the rest. `None`: as many as it takes.
+    pub max_files: Option<usize>,
     /// What its files are.
     pub format: FileFormat,
     /// Schema of the rows.
@@ -456,8 +458,12 @@ impl TableWriter {
         let encoded = file.encoder.write(rows);
         file.rows += rows.num_rows() as u64;
         let drained = file.drain().await;
-        let is_full =
-            file.written + file.encoder.to_come() >= self.settings.target_file_bytes || file.encoder.is_full();
+        let may_begin_another = self
+            .settings
+            .max_files
+            .is_none_or(|most| self.in_directory.get(&directory).is_none_or(|files| *files < most));
+        let size = file.written + file.encoder.to_come();
+        let is_full = (may_begin_another && size >= self.settings.target_file_bytes) || file.encoder.is_full();
         encoded.map_err(|error| self.encode_error(error))?;
         drained?;
         if is_full {

@@ -1,12 +1,13 @@
-//! Batch runs that write files of text, or sorted files.
+//! Batch runs that write files of text, sorted files, or several in one directory.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use data_platform_runner::faults::Step;
 use data_platform_tests::process::RunnerCommand;
-use data_platform_tests::{Ended, JobFolders, Runner, environment};
+use data_platform_tests::{Ended, JobFolders, Runner, environment, python_reader};
 use serde_json::{Value, json};
 
 use crate::events::{TIMEOUT, finish};
@@ -68,9 +69,12 @@ impl Days {
     }
 }
 
+/// Names of the files of a folder, in their order.
 fn names(folder: &Path) -> anyhow::Result<Vec<String>> {
     let names = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-    names.collect()
+    let mut names = names.collect::<anyhow::Result<Vec<_>>>()?;
+    names.sort();
+    Ok(names)
 }
 
 #[test]
@@ -119,5 +123,51 @@ fn the_files_of_a_batch_run_are_sorted_by_the_columns_of_the_sink() -> anyhow::R
     let days = Days::new(json!({"format": "parquet", "path": "out", "sortBy": ["nothing"]}))?;
     let (ended, runner) = days.run_with("data-platform")?.run(TIMEOUT)?;
     ensure!(ended == Ended::Code(2) && runner.last_lines().contains("to sort by"), "{ended:?} {}", runner.last_lines());
+    Ok(())
+}
+
+#[test]
+fn a_batch_run_writes_as_many_files_in_a_directory_as_it_may() -> anyhow::Result<()> {
+    const ROWS: i64 = 60_000;
+    let sum = (ROWS - 1) * ROWS / 2;
+    for (format, ending) in [("parquet", "parquet"), ("csv", "csv"), ("delta", "parquet")] {
+        let sink =
+            json!({"format": format, "path": "out", "partitionBy": ["date"], "targetFileSize": "64Ki", "maxFiles": 3});
+        let days = Days::new(sink)?;
+        let many: Vec<(u8, i64)> = (0..ROWS).map(|n| (1, n)).chain([(2, 1)]).collect();
+        days.input(&many)?;
+        let log = days.folders.root().join("faults.log");
+        // Between the second and the third file of a day, and in the middle of one.
+        for (step, at) in [(Step::StageFinish, "after:2"), (Step::Publish, "after:2"), (Step::Publish, "before:1")] {
+            let fault = format!("{}:{at}", step.name());
+            let command = days.run_with("data-platform-faults")?.env("FAULT_KILL", &fault).env("FAULT_LOG", &log);
+            let (ended, runner) = command.run(TIMEOUT)?;
+            ensure!(ended == KILLED, "{format} {fault}: {ended:?} {}", runner.last_lines());
+        }
+        ensure!(fs::read_to_string(&log)?.lines().count() == 3, "every kill leaves a trace");
+        days.run()?;
+        let all = || days.query("SELECT count(*) AS n FROM out UNION ALL SELECT sum(n) AS n FROM out ORDER BY n");
+        ensure!(all()? == [ROWS + 1, sum + 1], "{format}: {:?}", all()?);
+        let folder = days.folders.outputs().join("out/date=2026-01-01");
+        if format == "delta" {
+            // What attempts before wrote lies beside them until somebody vacuums.
+            let table = days.folders.outputs().join("out");
+            let files = python_reader("delta.py", [OsStr::new("files"), table.as_os_str()])?.expect_success()?;
+            ensure!(files["files"] == 4, "{files}");
+            continue;
+        }
+        let files = names(&folder)?;
+        ensure!(files == ["-1", "-2", ""].map(|of| format!("days-20260101{of}.{ending}")), "{format}: {files:?}");
+        for file in &files {
+            let rows = days.query(&format!("SELECT count(*) AS n FROM '{}'", folder.join(file).display()))?;
+            ensure!(rows.first() > Some(&1_000), "{format}: {file} has {rows:?} rows");
+        }
+        // Fewer rows: the files that they do not need stay, with none.
+        days.input(&[(1, 7), (2, 1)])?;
+        days.run()?;
+        ensure!(days.query("SELECT n FROM out ORDER BY n")? == [1, 7], "{format}: fewer");
+        ensure!(names(&folder)?.len() == 3, "{format}: fewer");
+        days.verify().context("fewer")?;
+    }
     Ok(())
 }

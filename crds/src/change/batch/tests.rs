@@ -69,6 +69,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
     }
     table.push(computes("sink/partitionBy", json!(["k"])));
     table.push(computes("sink/sortBy", json!(["k"])));
+    table.push(computes("sink/maxFiles", json!(4)));
     table.push(computes("sink/maintenance", json!({"compactAfter": "24h", "retain": "2400h"})));
     for field in ["affinity", "annotations", "labels", "nodeSelector", "resources"] {
         table.push(computes(format!("pod/{field}").leak(), json!({"requests": {"cpu": "1"}})));

@@ -89,6 +89,7 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("sink/sortBy", json!(["k"]), POD),
         ("sink/targetFileSize", json!("9Mi"), POD),
         ("sink/compression", json!("snappy"), POD),
+        ("sink/maxFiles", json!(4), POD),
         ("sink/maintenance", json!({"compactAfter": "24h", "retain": "2400h"}), POD),
         ("badRecords/action", json!("drop"), POD),
         ("badRecords/maxPercent", json!(9), POD),

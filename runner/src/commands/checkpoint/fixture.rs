@@ -214,6 +214,7 @@ impl Fixture {
             partition_by: if output == TABLE { vec!["day".to_owned()] } else { Vec::new() },
             order: FileOrder::default(),
             target_file_bytes: 1 << 20,
+            max_files: None,
             format: FileFormat::Parquet(Compression::Zstd),
             schema: batch.schema(),
         };

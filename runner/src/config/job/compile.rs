@@ -256,6 +256,7 @@ pub(super) fn table_settings(job: &str, output: &str, sink: &SinkSpec, schema: S
         partition_by: sink.partition_by.clone(),
         order: FileOrder { by: sink.sort_by.clone(), is_given: false },
         target_file_bytes: sink.target_file_size.as_bytes(),
+        max_files: None,
         format: FileFormat::of(sink),
         schema,
     }

@@ -23,8 +23,9 @@ use crate::sink::table::{FileFormat, FileNames, FileOrder, Footer, TableSettings
 use crate::storage::{SharedStore, paths};
 use crate::transform::{BatchRows, MemoryExhausted};
 
-/// A file of an interval is one, however large: readers then see the old or the new interval, nothing between.
-const ONE_FILE: u64 = u64::MAX;
+/// Of Parquet an interval is one file in each directory, however large, unless more are asked for: readers then see the old or the
+/// new interval, nothing between.
+const FILES: usize = 1;
 
 /// What computes intervals in one turn.
 pub(super) struct Computer<'a> {
@@ -143,12 +144,15 @@ impl<'a> Computer<'a> {
         };
         let attempt = Attempt { version: ask.version, epoch: self.epoch, number: ask.number };
         let is_delta = settings.is_delta();
+        let asked = settings.sink.max_files.and_then(|files| usize::try_from(files).ok());
+        let max_files = asked.or((!is_delta).then_some(FILES));
         let table = Arc::new(TableSettings {
             output: settings.output.clone(),
             job: settings.job.clone(),
             partition_by: settings.sink.partition_by.clone(),
             order: FileOrder { by: settings.sink.sort_by.clone(), is_given: true },
-            target_file_bytes: if is_delta { settings.sink.target_file_size.as_bytes() } else { ONE_FILE },
+            target_file_bytes: settings.sink.target_file_size.as_bytes(),
+            max_files,
             format: FileFormat::of(&settings.sink),
             schema: Arc::clone(&schema),
         });
