@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data_platform_runner::faults::Step;
 use data_platform_tests::process::RunnerCommand;
-use data_platform_tests::{Ended, Pages, Runner, needs_broker};
+use data_platform_tests::{Ended, Pages, Runner, environment, needs_broker};
 use serde_json::Value;
 
 use crate::batch::{Hours, files};
@@ -49,7 +50,11 @@ impl<'a> Pod<'a> {
     }
 
     fn run(&self) -> RunnerCommand {
-        Runner::command(["run", "--config"])
+        self.run_of("data-platform")
+    }
+
+    fn run_of(&self, program: &str) -> RunnerCommand {
+        Runner::program(&environment::program(program), ["run", "--config"])
             .arg(&self.config)
             .env("HTTP_ADDRESS", "127.0.0.1:0")
             .env("DATA_PLATFORM_NO_LOCK", "true")
@@ -126,6 +131,24 @@ fn the_one_job_of_a_backfill_does_all_of_it_once() -> anyhow::Result<()> {
     // Killed after its last hour and before its end, it is tried again, and finds nothing to do.
     assert_eq!(attempt()?.0, Ended::Code(0));
     assert_eq!(pod.last_message()?["files"], 0);
+    assert_eq!(files(&hours.output())?.len(), 5);
+    // Another Job for the same times is asked for by an annotation: it does all of them, and the one after it the rest of what it did not.
+    let another = |program: &str, uid: &str| {
+        let pod = pod.run_of(program).env("JOB_NAME", format!("hourly-aggregates-{uid}")).env("JOB_UID", uid);
+        // By the lock it sees at once that the one before is dead.
+        pod.env("DATA_PLATFORM_NO_LOCK", "false")
+    };
+    let log = hours.stream.folders.root().join("faults.log");
+    let (ended, runner) = another("data-platform-faults", "uid-2")
+        .env("FAULT_KILL", format!("{}:before:3", Step::Publish.name()))
+        .env("FAULT_LOG", &log)
+        .run(TIMEOUT)?;
+    assert_eq!(ended, Ended::Signal(9), "{}", runner.last_lines());
+    for (uid, done) in [("uid-3", 2), ("uid-3", 0), ("uid-4", 5)] {
+        let (ended, runner) = another("data-platform", uid).run(TIMEOUT)?;
+        assert_eq!(ended, Ended::Code(0), "{}", runner.last_lines());
+        assert_eq!(pod.last_message()?["files"], done, "{uid}");
+    }
     assert_eq!(files(&hours.output())?.len(), 5);
     Ok(())
 }

@@ -22,8 +22,9 @@ pub(crate) struct Asked {
     pub(crate) times: Interval,
     /// How many intervals are computed at once.
     pub(crate) parallelism: usize,
-    /// One that is finished stays so: it is asked for by a Job, whose attempts are one request.
-    pub(crate) once: bool,
+    /// The Job that asks, whose attempts are one request: what it has finished stays so. Another one that asks for the same does the
+    /// rest of what is not finished, and what is finished once more.
+    pub(crate) run: Option<String>,
 }
 
 /// Where a backfill goes on. What was computed by another query does not count.
@@ -31,7 +32,7 @@ fn begins(asked: &Asked, filled: Option<&Filled>, fingerprint: &str) -> i64 {
     let Interval { start, end } = asked.times;
     match filled {
         Some(filled) if (filled.from, filled.to) != (start, end) || filled.fingerprint != fingerprint => start,
-        Some(filled) if filled.done >= end && !asked.once => start,
+        Some(filled) if filled.done >= end && (asked.run.is_none() || filled.run != asked.run) => start,
         Some(filled) => filled.done,
         None => start,
     }
@@ -69,7 +70,8 @@ impl Session<'_> {
         while let Some(computed) = computed.next().await {
             let computed = computed?;
             let name = settings.grid.name(computed.interval);
-            let backfill = Backfill { id: asked.id.clone(), from: asked.times.start, to: asked.times.end };
+            let (Interval { start: from, end: to }, run) = (asked.times, asked.run.clone());
+            let backfill = Backfill { id: asked.id.clone(), from, to, run };
             let commit = self.replace(computed, Why { due: None, backfill: Some(backfill) }).await?;
             done += 1;
             let seconds = seconds_left(&**clock, began, done, of);
@@ -110,19 +112,37 @@ mod tests {
 
     #[test]
     fn a_backfill_goes_on_where_it_ended_and_begins_anew_when_it_is_finished_or_the_query_is_another() {
-        let asked = |once| Asked { id: "b".to_owned(), times: Interval { start: 0, end: 30 }, parallelism: 1, once };
-        let filled =
-            |to, done, fingerprint: &str| Filled { from: 0, to, done, fingerprint: fingerprint.to_owned(), clock: 0 };
-        for (once, filled, expected) in [
-            (false, None, 0),
-            (false, Some(filled(30, 10, "f")), 10),
-            (true, Some(filled(30, 10, "f")), 10),
-            (false, Some(filled(30, 30, "f")), 0),
-            (true, Some(filled(30, 30, "f")), 30),
-            (false, Some(filled(30, 10, "other")), 0),
-            (false, Some(filled(40, 10, "f")), 0),
+        let asked = |run: Option<&str>| Asked {
+            id: "b".to_owned(),
+            times: Interval { start: 0, end: 30 },
+            parallelism: 1,
+            run: run.map(str::to_owned),
+        };
+        let filled = |to, done, fingerprint: &str, run: Option<&str>| Filled {
+            from: 0,
+            to,
+            done,
+            fingerprint: fingerprint.to_owned(),
+            clock: 0,
+            run: run.map(str::to_owned),
+        };
+        let job = Some("uid");
+        for (run, filled, expected) in [
+            (None, None, 0),
+            (None, Some(filled(30, 10, "f", None)), 10),
+            (job, Some(filled(30, 10, "f", job)), 10),
+            (None, Some(filled(30, 30, "f", None)), 0),
+            (job, Some(filled(30, 30, "f", job)), 30),
+            // Another Job is asked for by an annotation, or somebody goes on by hand.
+            (job, Some(filled(30, 10, "f", Some("before"))), 10),
+            (None, Some(filled(30, 10, "f", job)), 10),
+            (job, Some(filled(30, 30, "f", Some("before"))), 0),
+            (job, Some(filled(30, 30, "f", None)), 0),
+            (None, Some(filled(30, 30, "f", job)), 0),
+            (None, Some(filled(30, 10, "other", None)), 0),
+            (None, Some(filled(40, 10, "f", None)), 0),
         ] {
-            assert_eq!(begins(&asked(once), filled.as_ref(), "f"), expected, "{once} {filled:?}");
+            assert_eq!(begins(&asked(run), filled.as_ref(), "f"), expected, "{run:?} {filled:?}");
         }
     }
 }

@@ -116,6 +116,9 @@ pub(crate) struct Backfill {
     pub(crate) from: i64,
     /// End of its last one.
     pub(crate) to: i64,
+    /// The Job that asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<String>,
 }
 
 /// How far a backfill is. Its intervals are decided in order.
@@ -128,6 +131,9 @@ pub(crate) struct Filled {
     /// Hash of the query and its places, by which they were computed.
     pub(crate) fingerprint: String,
     pub(crate) clock: i64,
+    /// The Job that asked for what was finished last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) run: Option<String>,
 }
 
 /// What the records say.
@@ -239,9 +245,9 @@ impl State {
     }
 
     fn note_backfill(&mut self, replace: &Replace) {
-        let Some(Backfill { id, from, to }) = replace.backfill.clone() else { return };
+        let Some(Backfill { id, from, to, run }) = replace.backfill.clone() else { return };
         let (done, fingerprint, clock) = (replace.interval.end, replace.fingerprint.clone(), replace.clock);
-        self.backfills.insert(id, Filled { from, to, done, fingerprint, clock });
+        self.backfills.insert(id, Filled { from, to, done, fingerprint, clock, run });
         if self.backfills.len() > BACKFILLS_MAX
             && let Some(oldest) = self.backfills.iter().min_by_key(|(_, filled)| filled.clock).map(|(id, _)| id.clone())
         {
