@@ -5,5 +5,5 @@ pub(crate) mod case;
 mod command_lines;
 mod kept;
 mod manifests;
-mod passing;
+pub(crate) mod passing;
 mod places;

@@ -71,7 +71,10 @@ pub(crate) fn builder(
             RuntimeEnvBuilder::new().with_disk_manager_builder(no_disk)
         }
         Profile::Tables { memory_bytes } => {
-            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes)))
+            // The disk says when it is full.
+            let disk = DiskManagerBuilder::default().with_max_temp_directory_size(u64::MAX);
+            let pool = Arc::new(FairSpillPool::new(memory_bytes));
+            RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk)
         }
     };
     let functions = functions::registry(clock, profile != Profile::Stream);

@@ -19,7 +19,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 
-use super::error::QueryError;
+use super::error::{QueryError, full_disk};
 use super::output::{Output, check_shown};
 use super::query::with_room;
 use super::session::{execution_plan, logical_plan};
@@ -194,6 +194,9 @@ pub(crate) enum MemoryExhausted {
     /// What DataFusion could not get, and could not spill.
     #[error("the query needs more memory than it may have: {0}")]
     Exhausted(String),
+    /// What it would have spilled finds no room on the disk.
+    #[error("{}", .0.message)]
+    DiskFull(QueryError),
     /// A store does not give the bytes of an input, or not those that the run began with.
     #[error("{0}")]
     Unreadable(StoreTold),
@@ -280,7 +283,11 @@ impl BatchRows {
 
 fn failed(error: &DataFusionError) -> MemoryExhausted {
     let root = error.find_root();
-    let message = QueryError::from_datafusion(error).message;
+    let said = QueryError::from_datafusion(error);
+    if full_disk(error).is_some() {
+        return MemoryExhausted::DiskFull(said);
+    }
+    let message = said.message;
     match root {
         DataFusionError::ResourcesExhausted(_) => MemoryExhausted::Exhausted(message),
         _ => match store_error(error).and_then(StoreError::told) {

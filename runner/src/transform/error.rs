@@ -1,6 +1,8 @@
 //! What can go wrong: a query that cannot run as a stream ([`QueryError`]), and rows it cannot compute ([`Error`]).
 
+use std::error::Error as _;
 use std::fmt;
+use std::io;
 
 use datafusion::error::DataFusionError;
 
@@ -67,6 +69,12 @@ impl QueryError {
         if let Some(error) = crate::tables::store_error(error) {
             return Self::new(error.to_string()).cure(error.cure());
         }
+        if let Some(full) = full_disk(error) {
+            let folder = std::env::temp_dir();
+            let message = format!("what does not fit into memory finds no room in {}: {full}", folder.display());
+            return Self::new(message)
+                .cure("make room there, name a folder on a larger disk by TMPDIR, or give it more memory");
+        }
         let text = error.find_root().strip_backtrace();
         let mut text = text.split("\nThis issue was likely caused by a bug").next().unwrap_or(&text).trim();
         let own = ["Error during planning: ", "This feature is not implemented: ", "Internal error: ", "SQL error: "];
@@ -98,6 +106,14 @@ impl QueryError {
         }
         text
     }
+}
+
+/// What the system said when a sort, a group or a join found no room on the disk. Inputs are only read, and rows are written
+/// elsewhere.
+pub(crate) fn full_disk(error: &DataFusionError) -> Option<&io::Error> {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    let mut failures = causes.filter_map(|cause| cause.downcast_ref::<io::Error>());
+    failures.find(|failure| matches!(failure.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
 /// Messages begin with a small letter, unless with a word of SQL.
@@ -186,6 +202,19 @@ mod tests {
         let error = QueryError::new("no column usr").at(Position { line: 2, column: 7 }).cure("did you mean user?");
         assert_eq!(error.to_string(), "no column usr (line 2, column 7): did you mean user?");
         assert_eq!(QueryError::new("too long").to_string(), "too long");
+    }
+
+    #[test]
+    fn a_disk_that_is_full_is_found_behind_the_errors_of_those_who_write_to_it() {
+        use datafusion::arrow::error::ArrowError;
+        let full = || DataFusionError::IoError(io::Error::from(io::ErrorKind::StorageFull));
+        let by_writer = DataFusionError::ArrowError(Box::new(ArrowError::from(io::Error::other(full()))), None);
+        for error in [full(), by_writer.context("while it sorts")] {
+            let said = QueryError::from_datafusion(&error);
+            assert!(said.message.starts_with("what does not fit into memory finds no room in /"), "{said}");
+            assert!(said.cure.is_some_and(|cure| cure.contains("TMPDIR")));
+        }
+        assert!(full_disk(&DataFusionError::IoError(io::Error::other("broken"))).is_none());
     }
 
     #[test]

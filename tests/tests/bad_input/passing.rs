@@ -15,11 +15,11 @@ use super::kept::Kept;
 use crate::events::{Stream, finish};
 
 /// A file system in memory, unmounted at the end.
-struct Mount(PathBuf);
+pub(crate) struct Mount(PathBuf);
 
 impl Mount {
     /// Mounts one over a folder; `None` where that is not allowed.
-    fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
+    pub(crate) fn tmpfs(folder: &Path, options: &str) -> Option<Self> {
         let mut mount = Command::new("mount");
         let mounted = mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).output();
         mounted.is_ok_and(|mounted| mounted.status.success()).then(|| Self(folder.to_owned()))

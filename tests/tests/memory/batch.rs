@@ -1,5 +1,5 @@
 //! A batch run over an input that is larger than its memory: what can be computed piece by piece or spilled is computed, and
-//! what cannot ends with an error that says so. Never with a kill.
+//! what cannot ends with an error that says so, and so does what finds no room on the disk. Never with a kill.
 
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{Ended, JobFolders, Runner, environment, python_reader, skip};
 
 use super::Cgroup;
+use crate::bad_input::passing::Mount;
 use crate::events::{TIMEOUT, finish};
 
 const LIMIT_BYTES: u64 = 128 << 20;
@@ -74,6 +75,26 @@ impl Large {
         Ok(runner.stdout().lines().nth(1).unwrap_or_default().to_owned())
     }
 
+    /// There is no room for what is spilled: exit code, message and last message say so, and nothing stays there.
+    fn check_full(&self, query: &str) -> anyhow::Result<()> {
+        let folder = self.folders.root().join("small");
+        std::fs::create_dir_all(&folder)?;
+        let Some(_disk) = Mount::tmpfs(&folder, "size=4m") else { return Ok(()) };
+        let (ended, runner) = self.run(query).env("TMPDIR", &folder).run(TIMEOUT)?;
+        anyhow::ensure!(ended == Ended::Code(1), "{query}: {ended:?}\n{}", runner.last_lines());
+        let last: serde_json::Value = serde_json::from_slice(&std::fs::read(self.last())?)?;
+        let place = folder.to_string_lossy().into_owned();
+        for (field, word) in [("reason", "StorageFull"), ("message", "finds no room in"), ("message", &place)] {
+            anyhow::ensure!(last[field].as_str().is_some_and(|text| text.contains(word)), "{query}: {last}");
+        }
+        let said = runner.stderr();
+        anyhow::ensure!(said.matches("finds no room in").count() == 1, "{query}: {said}");
+        anyhow::ensure!(said.contains("make room there") && said.contains("TMPDIR"), "{query}: {said}");
+        let left = std::fs::read_dir(&folder)?.count();
+        anyhow::ensure!(left == 0, "{left} temporary files are left");
+        Ok(())
+    }
+
     /// The query does not fit: exit code, message and last message say so.
     fn check_refused(&self, query: &str) -> anyhow::Result<()> {
         let (ended, runner) = self.run(query).run(TIMEOUT)?;
@@ -112,6 +133,8 @@ fn a_batch_run_over_more_than_its_memory_is_right_or_says_that_it_cannot() -> an
     large.check_refused("SELECT count(*) AS n FROM raw a JOIN raw b ON a.payload = b.payload")?;
     large.check_refused("SELECT key % 2 AS k, array_agg(payload) AS n FROM raw GROUP BY key % 2")?;
     large.check_refused("SELECT key % 2 AS k, collect_set(payload) AS n FROM raw GROUP BY key % 2")?;
+    large.check_full("SELECT payload, count(*) AS n FROM raw GROUP BY payload")?;
+    large.check_full("SELECT payload, number AS n FROM raw ORDER BY payload, number")?;
     assert_eq!(large.ask("count(*)")?, ROWS.to_string());
     println!("peak {} MB of {} MB", large.cgroup.number(large.cgroup.peak) / 1_000_000, LIMIT_BYTES / 1_000_000);
     assert_eq!(large.cgroup.killed(), 0);

@@ -277,6 +277,9 @@ pub(super) fn query_failed(error: MemoryExhausted) -> JobError {
     let message = error.to_string();
     match error {
         MemoryExhausted::Exhausted(_) => memory_exhausted(message),
+        MemoryExhausted::DiskFull(said) => {
+            JobError::passing(Reason::StorageFull, message, said.cure.unwrap_or_default())
+        }
         MemoryExhausted::Unreadable(told) if told.refusal.is_none() => JobError::passing(
             Reason::StorageFailed,
             message,
