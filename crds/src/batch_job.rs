@@ -16,7 +16,7 @@ pub use self::status::{
 use crate::pattern;
 use crate::quantity::Period;
 use crate::resources::{PodSpec, StorageSpec};
-use crate::sink::SinkSpec;
+use crate::sink::{OutputSpec, SinkSpec};
 use crate::source::ReferenceColumnSpec;
 use crate::streaming_job::{CheckpointSpec, LogLevel};
 
@@ -55,12 +55,25 @@ use crate::streaming_job::{CheckpointSpec, LogLevel};
 #[x_kube(
     validation = Rule::new("has(self.template) != (has(self.inputs) && size(self.inputs) > 0)")
         .message("template and inputs exclude each other and one is needed: set exactly one of them"),
-    validation = Rule::new("has(self.template) || (has(self.query) && has(self.sink))")
-        .message("a job without template needs query and sink: set both"),
+    validation = Rule::new("has(self.template) || has(self.query) != (has(self.outputs) && size(self.outputs) > 0)")
+        .message("query and outputs exclude each other and one is needed: set query and sink, or outputs"),
+    validation = Rule::new("has(self.template) || has(self.query) == has(self.sink)")
+        .message("query and sink stand together: set both, or outputs instead"),
+    validation = Rule::new("!has(self.outputs) || self.outputs.all(o, has(o.query))")
+        .message("an output has no query: write one")
+        .field_path(".outputs"),
+    validation = Rule::new("!has(self.outputs) || self.outputs.all(a, self.outputs.exists_one(b, a.name == b.name))")
+        .message("two outputs have the same name: give each its own")
+        .field_path(".outputs"),
+    validation = Rule::new("!has(self.outputs) || self.outputs.all(o, !(o.sink.format in ['kafka', 'stdout']))")
+        .message("a run replaces its interval, and only files of a table can be replaced: write to tables")
+        .field_path(".outputs"),
     validation = Rule::new("has(self.template) || has(self.interval)")
         .message("a job without template needs an interval: write interval: hour, day, week or month"),
-    validation = Rule::new("!has(self.template) || (!has(self.query) && !has(self.interval))")
-        .message("a template brings its own query and interval: leave both out, or write the job without template"),
+    validation = Rule::new(
+        "!has(self.template) || (!has(self.query) && !has(self.interval) && (!has(self.outputs) || size(self.outputs) == 0))"
+    )
+        .message("a template brings its own query and interval: leave query, outputs and interval out, or write the job without template"),
     validation = Rule::new("!has(self.inputs) || size(self.inputs) == 0 || self.inputs.exists(i, has(i.timeColumn))")
         .message("no input has a time to choose an interval by: set timeColumn of at least one input")
         .field_path(".inputs"),
@@ -150,6 +163,11 @@ pub struct BatchJobSpec {
     /// The table in which a run replaces its interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sink: Option<SinkSpec>,
+    /// Several queries over the same inputs, each with its own table, instead of `query` and `sink`. An interval is decided for
+    /// all of them at once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub outputs: Vec<OutputSpec>,
     /// A run also processes the intervals since the last finished one that no run processed, oldest first: at most so
     /// many intervals in one run.
     #[serde(default = "default_catch_up")]
@@ -234,6 +252,7 @@ impl Default for BatchJobSpec {
             inputs: Vec::new(),
             query: None,
             sink: None,
+            outputs: Vec::new(),
             catch_up: default_catch_up(),
             wait: default_wait(),
             checkpoint: None,
@@ -244,6 +263,13 @@ impl Default for BatchJobSpec {
             storage: None,
             pod: None,
         }
+    }
+}
+
+impl BatchJobSpec {
+    /// The sink, or those of its outputs.
+    pub fn sinks(&self) -> impl Iterator<Item = &SinkSpec> {
+        self.sink.iter().chain(self.outputs.iter().map(|output| &output.sink))
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::batch_job::BatchJobSpec;
 use crate::field_path::FieldPath;
 use crate::problem::{Problem, did_you_mean};
-use crate::sink::SinkSpec;
+use crate::sink::{OutputSpec, SinkSpec};
 use crate::streaming_job::StreamingJobSpec;
 
 /// Replaces `${name}` in the query, the queries, paths and topics of the outputs, the topics of the sources, the paths
@@ -86,14 +86,7 @@ impl Expansion<'_> {
     fn spec(&mut self, spec: &mut StreamingJobSpec) {
         let root = FieldPath::root().field("spec");
         self.optional(&root.field("query"), &mut spec.query);
-        if let Some(sink) = &mut spec.sink {
-            self.sink(&root.field("sink"), sink);
-        }
-        for (i, output) in spec.outputs.iter_mut().enumerate() {
-            let path = root.field("outputs").index(i);
-            self.optional(&path.field("query"), &mut output.query);
-            self.sink(&path.field("sink"), &mut output.sink);
-        }
+        self.tables(&root, &mut spec.sink, &mut spec.outputs);
         for (i, source) in spec.sources.iter_mut().enumerate() {
             let path = root.field("sources").index(i);
             for (j, topic) in source.topics.iter_mut().enumerate() {
@@ -115,8 +108,18 @@ impl Expansion<'_> {
         for (i, input) in spec.inputs.iter_mut().enumerate() {
             self.text(&root.field("inputs").index(i).field("path"), &mut input.path);
         }
-        if let Some(sink) = &mut spec.sink {
+        self.tables(&root, &mut spec.sink, &mut spec.outputs);
+    }
+
+    /// `sink` and `outputs`.
+    fn tables(&mut self, root: &FieldPath, sink: &mut Option<SinkSpec>, outputs: &mut [OutputSpec]) {
+        if let Some(sink) = sink {
             self.sink(&root.field("sink"), sink);
+        }
+        for (i, output) in outputs.iter_mut().enumerate() {
+            let path = root.field("outputs").index(i);
+            self.optional(&path.field("query"), &mut output.query);
+            self.sink(&path.field("sink"), &mut output.sink);
         }
     }
 

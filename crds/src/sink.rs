@@ -170,8 +170,8 @@ pub struct OutputSpec {
     /// Name of the output in metrics and in the job log.
     #[schemars(length(min = 1, max = 63), pattern(pattern::OUTPUT_NAME))]
     pub name: String,
-    /// What it computes: one SQL query over the job's sources and references. `${name}` stands for a parameter. Left out only
-    /// with a template, which brings it.
+    /// What it computes: one SQL query over the job's sources and references, or the inputs of a batch job. `${name}` stands for
+    /// a parameter. Left out only with a template, which brings it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 65536))]
     pub query: Option<String>,

@@ -15,7 +15,7 @@ use crate::problem::{Problem, did_you_mean};
 use crate::quantity::{ByteSize, Period};
 use crate::resources::StorageSpec;
 use crate::schedule::{Schedule, ScheduleError};
-use crate::sink::{SinkFormat, SinkSpec};
+use crate::sink::{OutputSpec, SinkFormat, SinkSpec};
 use crate::source::{BadRecordAction, LateRowAction, ReferenceSpec, SourceSpec};
 use crate::streaming_job::StreamingJobSpec;
 
@@ -114,15 +114,17 @@ impl Validation {
         if let Some(backfill) = &spec.backfill {
             self.backfill(&path.field("backfill"), backfill, spec.interval);
         }
-        if let Some(sink) = &spec.sink {
-            let here = path.field("sink");
-            self.sink(&here, sink, &[]);
+        let sinks = sinks(path, spec.sink.as_ref(), &spec.outputs);
+        for (here, sink) in &sinks {
+            self.sink(here, sink, &[]);
             let table = sink.path.as_deref().unwrap_or_default();
             if let Some(input) = spec.inputs.iter().find(|input| places::overlap(table, &input.path)) {
                 let message = format!("{table} and the input {} lie at one place", input.name);
                 self.error(here.field("path"), message, "give each table a folder of its own, none inside another");
             }
         }
+        let tables = sinks.iter().filter_map(|(path, sink)| Some((path.field("path"), sink.path.as_deref()?)));
+        self.apart(&tables.collect::<Vec<_>>());
         if let Some(storage) = &spec.storage {
             self.storage(&path.field("storage"), storage);
         }
@@ -239,7 +241,7 @@ impl Validation {
     /// Every sink by itself, and no two at one place.
     fn sinks(&mut self, path: &FieldPath, spec: &StreamingJobSpec) {
         let mut tables: Vec<(FieldPath, &str)> = Vec::new();
-        for (path, sink) in sinks(path, spec) {
+        for (path, sink) in sinks(path, spec.sink.as_ref(), &spec.outputs) {
             self.sink(&path, sink, &spec.sources);
             if sink.max_files.is_some() {
                 let message = "maxFiles is for batch jobs: a streaming job writes new files with each commit";
@@ -252,13 +254,18 @@ impl Validation {
         if let Some(table) = &spec.bad_records.path {
             tables.push((path.field("badRecords").field("path"), table));
         }
+        self.apart(&tables);
+        self.default_dead_letters(spec, &tables);
+    }
+
+    /// No two tables lie at one place.
+    fn apart(&mut self, tables: &[(FieldPath, &str)]) {
         for (i, (path, table)) in tables.iter().enumerate() {
             if let Some((_, other)) = tables[..i].iter().find(|(_, other)| places::overlap(table, other)) {
                 let message = format!("{table} and {other} lie at one place");
                 self.error(path.clone(), message, "give each table a folder of its own, none inside another");
             }
         }
-        self.default_dead_letters(spec, &tables);
     }
 
     /// No table where the dead letters lie of which nobody said where.
@@ -383,7 +390,7 @@ impl Validation {
 
 /// What a cluster does not run, though a laptop does.
 pub fn for_a_cluster(spec: &StreamingJobSpec) -> Vec<Problem> {
-    let on_screen = sinks(&FieldPath::root().field("spec"), spec);
+    let on_screen = sinks(&FieldPath::root().field("spec"), spec.sink.as_ref(), &spec.outputs);
     let on_screen = on_screen.into_iter().filter(|(_, sink)| sink.format == SinkFormat::Stdout);
     let refuse = |(path, _): (FieldPath, _)| {
         let message = "nobody looks at the standard output of a pod: the rows would be in its log, and lost with it";
@@ -397,10 +404,14 @@ pub fn for_a_cluster(spec: &StreamingJobSpec) -> Vec<Problem> {
 }
 
 /// `sink`, or those of `outputs`, with their paths.
-fn sinks<'a>(path: &FieldPath, spec: &'a StreamingJobSpec) -> Vec<(FieldPath, &'a SinkSpec)> {
-    let outputs = spec.outputs.iter().enumerate();
+fn sinks<'a>(
+    path: &FieldPath,
+    sink: Option<&'a SinkSpec>,
+    outputs: &'a [OutputSpec],
+) -> Vec<(FieldPath, &'a SinkSpec)> {
+    let outputs = outputs.iter().enumerate();
     let outputs = outputs.map(|(i, output)| (path.field("outputs").index(i).field("sink"), &output.sink));
-    spec.sink.iter().map(|sink| (path.field("sink"), sink)).chain(outputs).collect()
+    sink.into_iter().map(|sink| (path.field("sink"), sink)).chain(outputs).collect()
 }
 
 fn reads(sources: &[SourceSpec], topic: &str) -> bool {

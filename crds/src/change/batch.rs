@@ -87,13 +87,16 @@ pub fn effect(change: &FieldChange, after: &Value) -> Effect {
 fn note(fields: &[&str]) -> &'static str {
     match fields {
         ["parameters", ..] => "what it changes stands at the fields that use it",
-        ["query" | "inputs" | "lookbackDays", ..] => {
+        ["query" | "inputs" | "lookbackDays", ..] | ["outputs", "query"] => {
             "intervals that are finished stay as they are: process them again with --from and --to"
         }
-        ["sink", "path" | "format"] => {
+        ["outputs"] => "what is finished counts for an output that is new, too: process it again with --from and --to",
+        ["sink" | "outputs", .., "path"] | ["sink" | "outputs", .., "format"] => {
             "what is written stays where it is, and counts as finished: process it again with --from and --to"
         }
-        ["sink", "partitionBy"] => "files of finished intervals keep their directories until they are processed again",
+        ["sink" | "outputs", .., "partitionBy"] => {
+            "files of finished intervals keep their directories until they are processed again"
+        }
         ["storage", "region" | "pathStyle" | "credentialsSecret"] => "",
         ["storage", ..] => "a log that is not there is no log: move outputs and checkpoints first",
         _ => "",

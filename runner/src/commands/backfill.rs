@@ -56,7 +56,7 @@ fn in_order(source: &JobSource) -> Result<Vec<String>, CommandError> {
     let name = |job: &data_platform_crds::batch_job::BatchJob| job.metadata.name.clone().unwrap_or_default();
     let writers: BTreeMap<String, String> = batch
         .iter()
-        .map(|job| (path(job.spec.sink.as_ref().and_then(|sink| sink.path.as_deref())), name(job)))
+        .flat_map(|job| job.spec.sinks().map(move |sink| (path(sink.path.as_deref()), name(job))))
         .collect();
     let graph: Vec<_> = batch
         .iter()

@@ -36,8 +36,10 @@ fn batch_text(planned: &PlannedBatch, options: &RunOptions) -> Result<String, Co
         line(&mut out, &input.name, &format!("{}, {rows}", input.path));
     }
     out.push_str("\nWrites\n");
-    line(&mut out, "table", &planned.table_location(options)?.to_string());
-    line(&mut out, "directories", &spec.sink.as_ref().map(|sink| sink.partition_by.join(", ")).unwrap_or_default());
+    for (folder, sink) in planned.written_folders(&options.outputs)?.iter().zip(spec.sinks()) {
+        line(&mut out, "table", &folder.location.to_string());
+        line(&mut out, "directories", &sink.partition_by.join(", "));
+    }
     line(&mut out, "guarantee", "an interval is replaced as a whole: run again, it is there once");
     out.push_str("\nRuns\n");
     line(

@@ -119,9 +119,9 @@ impl Judged {
             return Err(job_problems(&job, problems).into());
         }
         let planned = PlannedBatch::over(job, &self.known)?;
-        let folder = planned.written_folder(outputs).map_err(CommandError::from)?;
+        let folders = planned.written_folders(outputs).map_err(CommandError::from)?;
         let namespace = planned.loaded.job.metadata.namespace.as_deref();
-        let found = self.written.add(namespace, planned.name(), vec![folder])?;
+        let found = self.written.add(namespace, planned.name(), folders)?;
         if !found.is_empty() {
             return Err(job_problems(&planned.loaded, found).into());
         }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_platform_crds::batch_job::{BatchJob, InputFormat, InputSpec, Replaced};
+use data_platform_crds::batch_job::{BatchJob, BatchJobSpec, InputFormat, InputSpec, Replaced};
+use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::ReferenceColumnSpec;
@@ -15,7 +16,7 @@ use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_fi
 use crate::pipeline::batch::depends::Dependency;
 use crate::pipeline::batch::inputs::Input;
 use crate::pipeline::batch::interval::Grid;
-use crate::pipeline::batch::{BatchSettings, Request};
+use crate::pipeline::batch::{BatchOutput, BatchSettings, Request};
 use crate::pipeline::error::JobError;
 use crate::storage::checksum::checksum;
 use crate::storage::location::Location;
@@ -30,9 +31,17 @@ pub type KnownTables = BTreeMap<String, SchemaRef>;
 pub struct PlannedBatch {
     /// The job as it was loaded.
     pub loaded: LoadedJob<BatchJob>,
-    sink: SinkSpec,
-    query: BatchQuery,
+    outputs: Vec<PlannedOutput>,
     grid: Grid,
+}
+
+/// An output whose query is read.
+struct PlannedOutput {
+    name: String,
+    /// The field of its sink.
+    place: FieldPath,
+    query: BatchQuery,
+    sink: SinkSpec,
 }
 
 impl PlannedBatch {
@@ -50,22 +59,26 @@ impl PlannedBatch {
     /// [`ConfigError`] with every problem that can be found so.
     pub fn over(loaded: LoadedJob<BatchJob>, known: &KnownTables) -> Result<Self, ConfigError> {
         let spec = &loaded.job.spec;
-        let (Some(interval), Some(sink), Some(sql)) = (spec.interval, spec.sink.clone(), &spec.query) else {
+        let asked = asked_outputs(spec);
+        let (Some(interval), false) = (spec.interval, asked.is_empty()) else {
             let problem =
                 Problem::error(spec_field("query"), "the job has no interval, query or sink", "write all three");
             return Err(job_problems(&loaded, vec![problem]));
         };
         let columns = |input: &InputSpec| known.get(input.path.trim_end_matches('/')).cloned();
         let inputs: Vec<_> = spec.inputs.iter().map(|input| (input.name.as_str(), columns(input))).collect();
-        let read = BatchQuery::parse(sql).map(|query| query.sorted_by(&sink.sort_by));
-        let read = read.and_then(|query| query.check(&inputs).map(|()| query));
-        let query = match read {
-            Ok(query) => query,
-            Err(error) => {
-                return Err(job_problems(&loaded, vec![query_problem(&loaded, &spec_field("query"), &error)]));
+        let (mut outputs, mut problems) = (Vec::new(), Vec::new());
+        for AskedOutput { name, sql, sql_place, sink, place } in asked {
+            let read = BatchQuery::parse(sql).map(|query| query.sorted_by(&sink.sort_by));
+            match read.and_then(|query| query.check(&inputs).map(|()| query)) {
+                Ok(query) => outputs.push(PlannedOutput { name, place, query, sink: sink.clone() }),
+                Err(error) => problems.push(query_problem(&loaded, &sql_place, &error)),
             }
-        };
-        Ok(Self { sink, query, grid: interval.into(), loaded })
+        }
+        match problems.is_empty() {
+            true => Ok(Self { outputs, grid: interval.into(), loaded }),
+            false => Err(job_problems(&loaded, problems)),
+        }
     }
 
     /// Name of the job.
@@ -83,28 +96,17 @@ impl PlannedBatch {
         named.unwrap_or_else(|| self.name())
     }
 
-    /// Name of the output: the last folder of its path.
-    pub fn output(&self) -> &str {
-        let path = self.sink.path.as_deref().unwrap_or_default();
-        path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
-    }
-
-    /// Where its table lies.
+    /// The folders that it writes to when its outputs lie at `outputs`.
     ///
     /// # Errors
-    /// When the path cannot be read.
-    pub fn table_location(&self, options: &RunOptions) -> Result<Location, JobError> {
-        Ok(Location::resolve(self.sink.path.as_deref().unwrap_or_default(), &options.outputs)?)
-    }
-
-    /// The folder that it writes to when its output lies at `outputs`.
-    ///
-    /// # Errors
-    /// When the path cannot be read.
-    pub(crate) fn written_folder(&self, outputs: &Location) -> Result<WrittenFolder, JobError> {
-        let location = Location::resolve(self.sink.path.as_deref().unwrap_or_default(), outputs)?;
-        let field = spec_field("sink").field("path");
-        Ok(WrittenFolder { field, what: format!("the table {}", self.output()), location })
+    /// When a path cannot be read.
+    pub(crate) fn written_folders(&self, outputs: &Location) -> Result<Vec<WrittenFolder>, JobError> {
+        let mut folders = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            let (field, what) = (output.place.field("path"), format!("the table {}", output.name));
+            folders.push(WrittenFolder { field, what, location: output.location(outputs)? });
+        }
+        Ok(folders)
     }
 
     /// Everything decided for a run.
@@ -131,8 +133,15 @@ impl PlannedBatch {
                 complete_by: input.complete_by,
             });
         }
-        let what = (self.query.normal_form(), &spec.inputs, &self.sink);
-        let fingerprint = checksum(&serde_json::to_vec(&what).expect("specs and texts are always JSON"));
+        let mut outputs = Vec::with_capacity(self.outputs.len());
+        for output in &self.outputs {
+            outputs.push(BatchOutput {
+                name: output.name.clone(),
+                query: output.query.clone(),
+                location: output.location(&options.outputs)?,
+                sink: output.sink.clone(),
+            });
+        }
         Ok(BatchSettings {
             namespace: options.namespace.clone(),
             job: self.name().to_owned(),
@@ -143,12 +152,9 @@ impl PlannedBatch {
             force: false,
             lookback_days: spec.lookback_days.and_then(|days| u16::try_from(days).ok()),
             request,
-            query: self.query.clone(),
             inputs,
-            output: self.output().to_owned(),
-            output_location: self.table_location(options)?,
-            sink: self.sink.clone(),
-            fingerprint,
+            outputs,
+            fingerprint: self.fingerprint(),
             rerun_stale: spec.rerun_stale,
             depends_on: self.depends_on(options),
             catch_up: usize::try_from(spec.catch_up).unwrap_or(1),
@@ -159,6 +165,20 @@ impl PlannedBatch {
             lock: options.lock,
             new_log: options.new_log,
         })
+    }
+
+    /// Hash of the queries and their places.
+    fn fingerprint(&self) -> String {
+        let inputs = &self.loaded.job.spec.inputs;
+        let json = match &self.outputs[..] {
+            [only] => serde_json::to_vec(&(only.query.normal_form(), inputs, &only.sink)),
+            several => {
+                let of =
+                    |output: &PlannedOutput| serde_json::json!([output.name, output.query.normal_form(), output.sink]);
+                serde_json::to_vec(&(several.iter().map(of).collect::<Vec<_>>(), inputs))
+            }
+        };
+        checksum(&json.expect("specs and texts are always JSON"))
     }
 
     /// The jobs that it depends on, with the places of their logs.
@@ -177,6 +197,47 @@ impl PlannedBatch {
     pub fn wait(&self) -> Duration {
         self.loaded.job.spec.wait.as_duration()
     }
+}
+
+impl PlannedOutput {
+    fn location(&self, outputs: &Location) -> Result<Location, JobError> {
+        Ok(Location::resolve(self.sink.path.as_deref().unwrap_or_default(), outputs)?)
+    }
+}
+
+/// An output as the spec has it.
+struct AskedOutput<'a> {
+    name: String,
+    sql: &'a str,
+    sql_place: FieldPath,
+    sink: &'a SinkSpec,
+    place: FieldPath,
+}
+
+/// `query` and `sink`, whose output is called like its folder, or `outputs`.
+fn asked_outputs(spec: &BatchJobSpec) -> Vec<AskedOutput<'_>> {
+    let folder = |sink: &SinkSpec| {
+        let path = sink.path.as_deref().unwrap_or_default();
+        path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    let only = spec.query.as_deref().zip(spec.sink.as_ref()).map(|(sql, sink)| AskedOutput {
+        name: folder(sink),
+        sql,
+        sql_place: spec_field("query"),
+        sink,
+        place: spec_field("sink"),
+    });
+    let several = spec.outputs.iter().enumerate().filter_map(|(index, output)| {
+        let place = spec_field("outputs").index(index);
+        Some(AskedOutput {
+            name: output.name.clone(),
+            sql: output.query.as_deref()?,
+            sql_place: place.field("query"),
+            sink: &output.sink,
+            place: place.field("sink"),
+        })
+    });
+    only.into_iter().chain(several).collect()
 }
 
 /// Text that is read although nobody told its types.

@@ -53,8 +53,9 @@ pub fn check_waits(job: &StreamingJobSpec) -> Option<Problem> {
 /// Problems of a batch job that is valid but cannot run yet.
 pub fn check_batch(job: &BatchJobSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if let Some(sink) = &job.sink {
-        let place = spec().field("sink");
+    let several = job.outputs.iter().enumerate();
+    let several = several.map(|(index, output)| (spec().field("outputs").index(index).field("sink"), &output.sink));
+    for (place, sink) in job.sink.iter().map(|sink| (spec().field("sink"), sink)).chain(several) {
         if sink.maintenance.is_some() {
             let instead = "leave it out: a run writes few files (see maxFiles)";
             problems.push(not_yet(

@@ -48,7 +48,7 @@ use self::attempts::Attempts;
 use self::compute::{Ask, Computed, Computer};
 use self::inputs::Input;
 use self::interval::{Covered, Grid, Interval, Wanted, work};
-use self::log::{Backfill, BatchLog, RECORDS_PER_BASE, Record, Replace, Start};
+use self::log::{Backfill, BatchLog, RECORDS_PER_BASE, Record, Replace, Start, Written};
 use self::turn::{Heartbeat, Patience};
 
 /// What a run is asked for.
@@ -88,11 +88,9 @@ pub(crate) struct BatchSettings {
     /// A run reads so many days before the end of its interval.
     pub(crate) lookback_days: Option<u16>,
     pub(crate) request: Request,
-    pub(crate) query: BatchQuery,
     pub(crate) inputs: Vec<Input>,
-    pub(crate) output: String,
-    pub(crate) output_location: Location,
-    pub(crate) sink: SinkSpec,
+    /// What it computes; at least one.
+    pub(crate) outputs: Vec<BatchOutput>,
     pub(crate) fingerprint: String,
     pub(crate) catch_up: usize,
     /// A scheduled run also processes intervals that are stale.
@@ -108,6 +106,14 @@ pub(crate) struct BatchSettings {
     pub(crate) lock: bool,
     /// Accept an output that belongs to another log.
     pub(crate) new_log: bool,
+}
+
+/// A query of a run, and the table that it replaces an interval of.
+pub(crate) struct BatchOutput {
+    pub(crate) name: String,
+    pub(crate) query: BatchQuery,
+    pub(crate) location: Location,
+    pub(crate) sink: SinkSpec,
 }
 
 /// What a run needs from outside.
@@ -128,14 +134,18 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
     environment.status.enter(Phase::Starting, "Starting", "reading the log");
     check_places(settings)?;
     let store = settings.checkpoint_location.open(&environment.faults)?;
-    let output = settings.output_location.open_table(&environment.faults)?;
     store.probe().await?;
-    output.probe().await?;
-    match settings.is_delta() {
-        true => kind::refuse_files(&output).await?,
-        false => kind::refuse_delta(&output).await?,
+    let mut outputs = Vec::with_capacity(settings.outputs.len());
+    for output in &settings.outputs {
+        let store = output.location.open_table(&environment.faults)?;
+        store.probe().await?;
+        match output.is_delta() {
+            true => kind::refuse_files(&store).await?,
+            false => kind::refuse_delta(&store).await?,
+        }
+        outputs.push(store);
     }
-    while let Turn::Yielded { epoch } = one_turn(settings, environment, &store, &output).await? {
+    while let Turn::Yielded { epoch } = one_turn(settings, environment, &store, &outputs).await? {
         turn::let_others(&store, epoch, &*environment.clock, &environment.stop).await?;
     }
     environment.status.enter(Phase::Ended, "Ended", "");
@@ -159,7 +169,7 @@ async fn one_turn(
     settings: &BatchSettings,
     environment: &BatchEnvironment,
     store: &SharedStore,
-    output: &SharedStore,
+    outputs: &[SharedStore],
 ) -> Result<Turn, JobError> {
     let BatchEnvironment { clock, faults, stop, .. } = environment;
     let deadline = clock.instant() + settings.wait;
@@ -170,11 +180,10 @@ async fn one_turn(
         None => None,
     };
     patience.is_locked = lock.is_some();
-    let log = open_log(settings, store, output, clock.now(), &**faults).await?;
+    let log = open_log(settings, store, outputs, clock.now(), &**faults).await?;
     let log = turn::take(store, log, &settings.candidate, clock.now(), &patience, &**faults).await?;
     let heartbeat = Heartbeat::start(&settings.checkpoint_location, faults);
-    let output = SharedStore::clone(output);
-    let mut session = Session { settings, environment, log, output, attempts: random_attempt() };
+    let mut session = Session { settings, environment, log, outputs, attempts: random_attempt() };
     let result = session.process(deadline).await;
     // Also after an error the next run need not wait. One that cannot be told is found out by the silence.
     let is_fenced = result.as_ref().is_err_and(|error| error.reason == Reason::Fenced);
@@ -190,13 +199,17 @@ async fn one_turn(
     result
 }
 
-/// The output lies where no input lies, nor the checkpoint.
+/// No output lies where another or an input lies, nor the checkpoint.
 fn check_places(settings: &BatchSettings) -> Result<(), JobError> {
-    let output = (format!("the table {}", settings.output), settings.output_location.clone());
-    let checkpoint = ("the checkpoint".to_owned(), settings.checkpoint_location.clone());
-    places::refuse_overlaps(&[output.clone(), checkpoint])?;
+    let table = |output: &BatchOutput| (format!("the table {}", output.name), output.location.clone());
+    let mut written: Vec<_> = settings.outputs.iter().map(table).collect();
+    written.push(("the checkpoint".to_owned(), settings.checkpoint_location.clone()));
+    places::refuse_overlaps(&written)?;
     for input in &settings.inputs {
-        places::refuse_overlaps(&[output.clone(), (format!("the input {}", input.name), input.location.clone())])?;
+        let read = (format!("the input {}", input.name), input.location.clone());
+        for output in &settings.outputs {
+            places::refuse_overlaps(&[table(output), read.clone()])?;
+        }
     }
     Ok(())
 }
@@ -204,7 +217,7 @@ fn check_places(settings: &BatchSettings) -> Result<(), JobError> {
 async fn open_log(
     settings: &BatchSettings,
     store: &SharedStore,
-    output: &SharedStore,
+    outputs: &[SharedStore],
     clock: i64,
     faults: &dyn Faults,
 ) -> Result<BatchLog, JobError> {
@@ -239,7 +252,9 @@ async fn open_log(
             return Ok(log);
         }
         if !settings.new_log {
-            replace::check_free(output, &format!("{}/{}", settings.namespace, settings.checkpoint)).await?;
+            for output in outputs {
+                replace::check_free(output, &format!("{}/{}", settings.namespace, settings.checkpoint)).await?;
+            }
         }
         let start = Start {
             log_id: uuid::Uuid::new_v4().to_string(),
@@ -260,7 +275,7 @@ struct Session<'a> {
     settings: &'a BatchSettings,
     environment: &'a BatchEnvironment,
     log: BatchLog,
-    output: SharedStore,
+    outputs: &'a [SharedStore],
     /// Number of the last attempt at an interval. It begins at random: no two stage files of one name.
     attempts: u64,
 }
@@ -269,9 +284,13 @@ impl Session<'_> {
     async fn process(&mut self, deadline: Instant) -> Result<Turn, JobError> {
         let faults = Arc::clone(&self.environment.faults);
         let is_new = self.log.state.finished == Covered::default() && self.log.state.pending.is_none();
-        replace::claim(&self.log, &self.output, self.settings.new_log && is_new, &*faults).await?;
-        replace::publish(&mut self.log, &self.output, &delta::Noted::new(), &faults).await?;
-        replace::collect_staging(&self.log, &self.output, &*faults).await?;
+        for output in self.outputs {
+            replace::claim(&self.log, output, self.settings.new_log && is_new, &*faults).await?;
+        }
+        replace::publish(&mut self.log, self.outputs, &[], &faults).await?;
+        for output in self.outputs {
+            replace::collect_staging(&self.log, output, &*faults).await?;
+        }
         // Also runs that finish nothing add records.
         self.log.compact(RECORDS_PER_BASE, &*faults).await?;
         let wanted = self.wanted().await?;
@@ -329,7 +348,9 @@ impl Session<'_> {
 
     /// Tidies up, and tells which intervals are stale.
     async fn end(&self) -> Result<(), JobError> {
-        self.output.delete_empty_folders(paths::STAGING).await?;
+        for output in self.outputs {
+            output.delete_empty_folders(paths::STAGING).await?;
+        }
         let (finished, now) = (&self.log.state.finished, self.environment.clock.now());
         let ours = self.settings.job_uid.as_deref();
         if let Err(error) = runs::collect(&self.log.store, finished, ours, now).await {
@@ -405,7 +426,7 @@ impl Session<'_> {
                     Reason::OutputChanged,
                     format!(
                         "the table {} is that of the time until {}, and the run would replace it by that until {}",
-                        settings.output,
+                        settings.names(),
                         show_time(holds.unwrap_or_default()),
                         show_time(newest.end)
                     ),
@@ -429,9 +450,8 @@ impl Session<'_> {
     /// Waits for an interval's inputs, computes it and replaces it. `due`: begin of the oldest that a due run began.
     async fn interval(&mut self, interval: Interval, due: Option<i64>, deadline: Instant) -> Result<(), JobError> {
         let (settings, environment) = (self.settings, self.environment);
-        let computer = Computer::new(settings, environment, &self.log, &self.output, 1);
-        self.attempts += 1;
-        let ask = Ask { interval, version: self.log.state.version + 1, number: self.attempts, deadline };
+        let computer = Computer::new(settings, environment, &self.log, self.outputs, 1);
+        let ask = Ask { interval, version: self.log.state.version + 1, number: self.next_attempt(), deadline };
         let computed = computer.compute(ask).await?;
         let name = self.name(interval);
         let commit = self.replace(computed, Why { due, backfill: None }).await?;
@@ -439,16 +459,31 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// A number for each output.
+    fn next_attempt(&mut self) -> u64 {
+        let first = self.attempts + 1;
+        self.attempts += self.outputs.len() as u64;
+        first
+    }
+
     /// Decides what the interval is, and makes it visible.
     async fn replace(&mut self, computed: Computed, why: Why) -> Result<CommitStatus, JobError> {
         let Computed { interval, files, noted, reads, began } = computed;
         let faults = Arc::clone(&self.environment.faults);
         let commit_began = self.environment.clock.instant();
-        let stages: Vec<_> = files.iter().map(|file| file.stage.clone()).collect();
-        step(&*faults, Step::SyncStaged, self.output.sync_entries(&stages)).await?;
-        let (rows, bytes) =
-            (files.iter().map(|file| file.rows).sum(), files.iter().map(|file| file.bytes).sum::<u64>());
-        let count = files.len() as u64;
+        let mut written = Vec::new();
+        for ((output, store), files) in self.settings.outputs.iter().zip(self.outputs).zip(files) {
+            let stages: Vec<_> = files.iter().map(|file| file.stage.clone()).collect();
+            step(&*faults, Step::SyncStaged, store.sync_entries(&stages)).await?;
+            let rows = files.iter().map(|file| file.rows).sum();
+            written.push(Written { root: output.root(store), files, rows });
+        }
+        let totals: Vec<_> =
+            self.settings.outputs.iter().map(|output| &output.name).zip(&written).map(totals).collect();
+        let (rows, count) =
+            (totals.iter().map(|(_, rows, ..)| rows).sum(), totals.iter().map(|(.., files)| files).sum());
+        let mut written = written.into_iter();
+        let (first, others) = (written.next().unwrap_or_default(), written.collect());
         let clock = self.environment.clock.now();
         let record = Record::Replace(Replace {
             epoch: self.log.epoch(),
@@ -458,14 +493,13 @@ impl Session<'_> {
             backfill: why.backfill,
             reads,
             whole: self.settings.whole,
-            root: self.settings.root(&self.output),
-            files,
-            rows,
+            first,
+            others,
             fingerprint: self.settings.fingerprint.clone(),
             clock,
         });
         step(&*faults, Step::Decide, self.log.add(record, &*faults)).await?;
-        replace::publish(&mut self.log, &self.output, &noted, &faults).await?;
+        replace::publish(&mut self.log, self.outputs, &noted, &faults).await?;
         let milliseconds = |began| u64::try_from(self.environment.clock.since(began).as_millis()).unwrap_or(u64::MAX);
         let commit = CommitStatus {
             version: self.log.state.version,
@@ -477,10 +511,12 @@ impl Session<'_> {
             commit_ms: milliseconds(commit_began),
         };
         self.environment.status.update(|status| {
-            let output = status.totals.outputs.entry(self.settings.output.clone()).or_default();
-            output.rows += rows;
-            output.files += count;
-            output.bytes += bytes;
+            for (name, rows, bytes, files) in totals {
+                let output = status.totals.outputs.entry(name).or_default();
+                output.rows += rows;
+                output.bytes += bytes;
+                output.files += files;
+            }
             status.commits += 1;
             if let Some(batch) = &mut status.batch {
                 batch.finished += 1;
@@ -493,6 +529,12 @@ impl Session<'_> {
         (self.environment.observe)(&commit);
         Ok(commit)
     }
+}
+
+/// Name of an output, and rows, bytes and files that were written to it.
+fn totals((name, written): (&String, &Written)) -> (String, u64, u64, u64) {
+    let bytes = written.files.iter().map(|file| file.bytes).sum();
+    (name.clone(), written.rows, bytes, written.files.len() as u64)
 }
 
 /// What an interval is processed for.

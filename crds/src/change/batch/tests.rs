@@ -49,6 +49,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         computes("inputs/0/dateColumn", json!("k")),
         computes("inputs/0/completeBy", json!("clock")),
         computes("query", json!("SELECT at FROM t")),
+        computes("outputs", json!([{"name": "o", "query": "SELECT at FROM t", "sink": {"path": "o"}}])),
         computes("wait", json!("9m")),
         computes("logLevel", json!("debug")),
         computes("backfill", json!({"from": "2026-01-01T00:00:00Z", "to": "2026-01-02T00:00:00Z"})),

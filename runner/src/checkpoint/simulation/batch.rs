@@ -4,10 +4,12 @@
 use super::*;
 use crate::checkpoint::record::FileCommit;
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
-use crate::pipeline::batch::log::{BASES, BatchLog, Own, RECORDS, Record, Replace, Start, State};
+use crate::pipeline::batch::log::{BASES, BatchLog, Own, RECORDS, Record, Replace, Start, State, Written};
 use crate::pipeline::batch::replace;
 use crate::pipeline::error::{JobError, Retry};
 
+/// The tables of the job: an hour is decided for both at once.
+const OUTPUTS: [&str; 2] = [OUTPUT, "second"];
 const HOURS: i64 = 12;
 /// Hours that runs without disturbances add: enough for two bases, so that they remove what was left over.
 const QUIET_HOURS: i64 = 8;
@@ -16,8 +18,8 @@ const HOUR: i64 = 3_600_000_000;
 /// What was seen so far.
 #[derive(Default)]
 struct BatchJob {
-    /// By which record each file was decided.
-    files: BTreeMap<String, u64>,
+    /// By which record each file of each table was decided.
+    files: BTreeMap<(&'static str, String), u64>,
     finished: Covered,
 }
 
@@ -35,16 +37,20 @@ impl Job for BatchJob {
             }
             self.finished.clone_from(&state.finished);
         }
-        for (path, content) in disk.read_folder(OUTPUT) {
+        let found = |output| disk.read_folder(output).into_iter().map(move |(path, content)| (output, path, content));
+        for (output, path, content) in OUTPUTS.into_iter().flat_map(found) {
             if !path.ends_with(".parquet") {
                 continue;
             }
             let text = String::from_utf8_lossy(&content).into_owned();
             let whole = text.strip_suffix("end\n").ok_or_else(|| format!("{path} is torn"))?;
             let version: u64 = whole.split(' ').next().and_then(|v| v.parse().ok()).ok_or("a foreign file")?;
-            match self.files.insert(path.clone(), version) {
+            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+            match self.files.insert((output, name), version) {
                 Some(before) if before > version => {
-                    return Err(format!("{path} was that of record {before} and is that of {version} again"));
+                    return Err(format!(
+                        "{path} of {output} was that of record {before} and is that of {version} again"
+                    ));
                 }
                 _ => {}
             }
@@ -65,10 +71,16 @@ impl Job for BatchJob {
         Ok(())
     }
 
-    /// Every hour is there.
+    /// Every hour is there, in both tables by one decision.
     fn finish(&mut self, _: &Disk) -> Result<(), String> {
         let hours = HOURS + QUIET_HOURS;
-        if self.files.len() as i64 != hours || self.finished.until(0) != Some(hours * HOUR) {
+        let of = |output| {
+            self.files.iter().filter(move |((table, _), _)| *table == output).map(|((_, path), by)| (path, by))
+        };
+        if !of(OUTPUTS[0]).eq(of(OUTPUTS[1])) {
+            return Err(format!("the two tables are not of one decision each hour: {:?}", self.files));
+        }
+        if self.files.len() as i64 != 2 * hours || self.finished.until(0) != Some(hours * HOUR) {
             return Err(format!("{:?} and {:?} are not {hours} hours", self.files, self.finished));
         }
         Ok(())
@@ -92,7 +104,7 @@ async fn run_process(world: World, number: u64) -> Result<End, String> {
 /// One run; whether it came to its end.
 async fn run_once(world: &World, number: u64) -> Result<bool, JobError> {
     let store: SharedStore = SimulatedStore::open(&world.disk, "job");
-    let output: SharedStore = SimulatedStore::open(&world.disk, OUTPUT);
+    let outputs = OUTPUTS.map(|output| -> SharedStore { SimulatedStore::open(&world.disk, output) });
     let faults = world.faults();
     let log = match BatchLog::read(store.clone()).await? {
         Some(log) => Some(log),
@@ -104,15 +116,19 @@ async fn run_once(world: &World, number: u64) -> Result<bool, JobError> {
     if !log.own(Own { epoch: 0, owner, place, rank: 0, run: None, clock: 0 }, &*faults).await? {
         return Ok(false);
     }
-    replace::claim(&log, &output, false, &*faults).await?;
-    replace::publish(&mut log, &output, &Default::default(), &faults).await?;
-    replace::collect_staging(&log, &output, &*faults).await?;
+    for output in &outputs {
+        replace::claim(&log, output, false, &*faults).await?;
+    }
+    replace::publish(&mut log, &outputs, &[], &faults).await?;
+    for output in &outputs {
+        replace::collect_staging(&log, output, &*faults).await?;
+    }
     log.compact(RECORDS_PER_BASE, &*faults).await?;
     let hours = || if world.is_quiet.get() { HOURS + QUIET_HOURS } else { HOURS };
     let next = |log: &BatchLog| Grid::Hour.between(0, hours() * HOUR).find(|hour| !log.state.finished.contains(*hour));
     while let Some(hour) = next(&log) {
-        process(&mut log, &output, number, hour, &*faults).await?;
-        replace::publish(&mut log, &output, &Default::default(), &faults).await?;
+        process(&mut log, &outputs, number, hour, &*faults).await?;
+        replace::publish(&mut log, &outputs, &[], &faults).await?;
         log.compact(RECORDS_PER_BASE, &*faults).await?;
     }
     let epoch = log.epoch();
@@ -131,23 +147,28 @@ fn start() -> Start {
     }
 }
 
-/// Decides one hour: its file says by which record.
+/// Decides one hour: its files say by which record.
 async fn process(
     log: &mut BatchLog,
-    output: &SharedStore,
+    outputs: &[SharedStore],
     attempt: u64,
     interval: Interval,
     faults: &dyn Faults,
 ) -> Result<(), JobError> {
     let version = log.state.version + 1;
-    let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), version, attempt, 0);
-    let mut file = output.stage(&stage).await?;
-    file.write(Bytes::from(format!("{version} of epoch {}\n", log.epoch()))).await?;
-    file.write(Bytes::from_static(b"end\n")).await?;
-    let facts = file.finish().await?;
-    let path = format!("job-{}.parquet", Grid::Hour.name(interval));
-    let file = FileCommit { stage: stage.clone(), path, bytes: facts.bytes, xxh3: facts.xxh3, rows: 1 };
-    output.sync_entries(&[stage]).await?;
+    let mut written = Vec::new();
+    for (output, number) in outputs.iter().zip(0..) {
+        let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), version, attempt, number);
+        let mut file = output.stage(&stage).await?;
+        file.write(Bytes::from(format!("{version} of epoch {}\n", log.epoch()))).await?;
+        file.write(Bytes::from_static(b"end\n")).await?;
+        let facts = file.finish().await?;
+        let path = format!("job-{}.parquet", Grid::Hour.name(interval));
+        let file = FileCommit { stage: stage.clone(), path, bytes: facts.bytes, xxh3: facts.xxh3, rows: 1 };
+        output.sync_entries(&[stage]).await?;
+        written.push(Written { root: output.root().to_owned(), files: vec![file], rows: 1 });
+    }
+    let others = written.split_off(1);
     let epoch = log.epoch();
     let record = Replace {
         epoch,
@@ -157,9 +178,8 @@ async fn process(
         backfill: None,
         reads: [].into(),
         whole: false,
-        root: OUTPUT.to_owned(),
-        files: vec![file],
-        rows: 1,
+        first: written.remove(0),
+        others,
         fingerprint: "f".to_owned(),
         clock: 0,
     };

@@ -188,9 +188,9 @@ async fn intervals(
     now: i64,
 ) -> Result<(), StoreError> {
     let replacements = survey.replacements();
-    let roots: Vec<_> = replacements.values().map(|decision| decision.replace.root.clone()).collect();
+    let roots: Vec<_> = replacements.values().flat_map(|decision| decision.replace.roots().cloned()).collect();
     let newest = replacements.values().max_by_key(|decision| decision.version);
-    let current: Vec<_> = newest.iter().map(|decision| decision.replace.root.clone()).collect();
+    let current: Vec<_> = newest.iter().flat_map(|decision| decision.replace.roots().cloned()).collect();
     let open = outputs::opener(&state.start.log_id, &roots, &current, place.outputs.as_ref()).await;
     if replacements.is_empty() {
         out.push_str("\nno record of an interval is kept\n");
@@ -200,16 +200,15 @@ async fn intervals(
     let older = replacements.len().saturating_sub(INTERVALS_SHOWN);
     let mut stores = BTreeMap::new();
     for (interval, decision) in replacements.iter().skip(older) {
-        let files = &decision.replace.files;
         let by = match &decision.run {
             Some(own) => format!("{} (epoch {})", own.place, own.epoch),
             None => format!("epoch {}", decision.replace.epoch),
         };
         shown.add_row([
             begin(state.start.grid, interval.start),
-            grouped(decision.replace.rows),
-            files.len().to_string(),
-            bytes(files.iter().map(|file| file.bytes).sum()),
+            grouped(decision.replace.rows()),
+            decision.replace.files().count().to_string(),
+            bytes(decision.replace.files().map(|file| file.bytes).sum()),
             presence(&open, &mut stores, decision).await?,
             ago(decision.replace.clock, now),
             by,
@@ -232,13 +231,14 @@ async fn presence(
     stores: &mut BTreeMap<String, SharedStore>,
     decision: &Replacement,
 ) -> Result<String, StoreError> {
-    let root = &decision.replace.root;
-    if !stores.contains_key(root) {
-        stores.insert(root.clone(), outputs::table(open, root)?);
-    }
-    let store = &stores[root];
     let (mut missing, mut other, mut staged) = (0, 0, 0);
-    for file in &decision.replace.files {
+    for (root, file) in
+        decision.replace.written().flat_map(|written| written.files.iter().map(|file| (&written.root, file)))
+    {
+        if !stores.contains_key(root) {
+            stores.insert(root.clone(), outputs::table(open, root)?);
+        }
+        let store = &stores[root];
         match store.length(&file.path).await? {
             Some(length) if length == file.bytes => {}
             // Until it is published, the one that it replaces lies there.

@@ -99,17 +99,21 @@ pub(super) fn of_batch(
 ) -> Result<Vec<Check>, CommandError> {
     let settings = planned.settings(options, Request::Available, None)?;
     let log = settings.checkpoint_location.clone();
-    let location = settings.output_location.clone();
-    let root = settings.root(&location.open_table(faults).map_err(JobError::from)?);
     let owner = Owner {
         job: format!("{}/{}", settings.namespace, settings.checkpoint),
         checkpoint: log.clone(),
         kind: Kind::Batch,
         takes_over: settings.new_log,
     };
-    let table = Some(Table { root, columns: None, owner });
-    let table = Probed { name: format!("table {}", planned.output()), location, table };
-    Ok([table, checkpoint(log)].map(|probed| probed.check(planned.name(), faults)).into())
+    let mut probed = Vec::new();
+    for output in &settings.outputs {
+        let location = output.location.clone();
+        let root = output.root(&location.open_table(faults).map_err(JobError::from)?);
+        let table = Some(Table { root, columns: None, owner: owner.clone() });
+        probed.push(Probed { name: format!("table {}", output.name), location, table });
+    }
+    probed.push(checkpoint(log));
+    Ok(probed.into_iter().map(|probed| probed.check(planned.name(), faults)).collect())
 }
 
 fn checkpoint(location: Location) -> Probed {

@@ -262,7 +262,9 @@ fn read_and_written(planned: &PlannedBatch, options: &RunOptions) -> Result<Touc
     for input in &planned.loaded.job.spec.inputs {
         touched.reads.push(table(&Location::resolve(&input.path, &options.outputs)?)?);
     }
-    touched.writes.push(table(&planned.table_location(options)?)?);
+    for folder in planned.written_folders(&options.outputs)? {
+        touched.writes.push(table(&folder.location)?);
+    }
     touched.waits_for.extend(planned.loaded.job.spec.depends_on.iter().map(|named| named.name.clone()));
     Ok(touched)
 }

@@ -229,7 +229,7 @@ impl Work {
         process(&self.running, planned, &settings, &self.faults, &self.runtime)?;
         if is_bounded {
             let status = self.running.status.get().batch.unwrap_or_default();
-            say(planned, &settings.output_location.to_string(), &status, began);
+            say(planned, &settings.places(), &status, began);
         }
         Ok(Ended::Complete)
     }

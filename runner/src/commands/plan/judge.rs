@@ -160,8 +160,7 @@ impl Running {
         if let Some(file) = self.file.as_ref().and_then(before::batch) {
             let old = before::values(&file.job.spec, file.manifest.value());
             let is_renamed = before::checkpoint(&Loaded::Batch(Box::new(file.clone()))) != planned.checkpoint();
-            let is_moved =
-                file.job.spec.sink.as_ref().map(|sink| &sink.path) != job.spec.sink.as_ref().map(|sink| &sink.path);
+            let is_moved = !file.job.spec.sinks().map(|sink| &sink.path).eq(job.spec.sinks().map(|sink| &sink.path));
             // Another log over another output is another job.
             let is_apart = is_renamed && is_moved;
             changes

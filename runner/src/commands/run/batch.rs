@@ -55,7 +55,7 @@ pub(crate) fn run(
     let status = running.status.get().batch.unwrap_or_default();
     *told = told_by(&status);
     ended?;
-    say(planned, &settings.output_location.to_string(), &status, began);
+    say(planned, &settings.places(), &status, began);
     Ok(())
 }
 
@@ -74,11 +74,13 @@ pub(crate) fn process(
     faults: &Arc<dyn Faults>,
     runtime: &Runtime,
 ) -> Result<(), JobError> {
-    let query = planned.loaded.job.spec.query.clone().unwrap_or_default();
+    let spec = &planned.loaded.job.spec;
+    let queries = spec.query.iter().chain(spec.outputs.iter().filter_map(|output| output.query.as_ref()));
+    let query = queries.cloned().collect::<Vec<_>>().join("\n\n");
     running.status.update(|status| {
         status.configuration.insert("query".to_owned(), query);
         status.configuration.insert("checkpoint".to_owned(), settings.checkpoint_location.to_string());
-        status.configuration.insert("output".to_owned(), settings.output_location.to_string());
+        status.configuration.insert("output".to_owned(), settings.places());
     });
     let metrics = Arc::clone(&running.metrics);
     let environment = BatchEnvironment {

@@ -56,13 +56,15 @@ impl Session<'_> {
     pub(super) async fn backfill(&mut self, asked: &Asked, intervals: Vec<Interval>) -> Result<Turn, JobError> {
         let (settings, environment) = (self.settings, self.environment);
         let (store, clock) = (self.log.store.clone(), &environment.clock);
-        let computer = Computer::new(settings, environment, &self.log, &self.output, asked.parallelism);
+        let computer = Computer::new(settings, environment, &self.log, self.outputs, asked.parallelism);
         let (began, of) = (clock.instant(), intervals.len());
         let (version, number) = (self.log.state.version, self.attempts);
-        self.attempts += of as u64;
+        let outputs = self.outputs.len() as u64;
+        self.attempts += of as u64 * outputs;
         let computing = intervals.into_iter().zip(0_u64..).map(|(interval, index)| {
             // The past does not become complete by waiting, and others wait for the turn. Each decision is two records.
-            let (version, number, deadline) = (version + 1 + 2 * index, number + 1 + index, clock.instant());
+            let (version, number) = (version + 1 + 2 * index, number + 1 + index * outputs);
+            let deadline = clock.instant();
             computer.compute(Ask { interval, version, number, deadline })
         });
         let mut computed = std::pin::pin!(futures::stream::iter(computing).buffered(asked.parallelism.max(1)));

@@ -15,7 +15,7 @@ use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::BatchLog;
 use crate::pipeline::batch::turn::interrupted;
 use crate::pipeline::batch::versions::{self, Reads};
-use crate::pipeline::batch::{BatchEnvironment, BatchSettings, delta, replace};
+use crate::pipeline::batch::{BatchEnvironment, BatchOutput, BatchSettings, delta, replace};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::status::Phase;
 use crate::sink::Stage;
@@ -31,7 +31,7 @@ const FILES: usize = 1;
 pub(super) struct Computer<'a> {
     pub(super) settings: &'a BatchSettings,
     pub(super) environment: &'a BatchEnvironment,
-    output: SharedStore,
+    outputs: &'a [SharedStore],
     log_id: String,
     epoch: u64,
     /// Bytes that one interval may use.
@@ -41,9 +41,10 @@ pub(super) struct Computer<'a> {
 /// An interval whose files are staged.
 pub(super) struct Computed {
     pub(super) interval: Interval,
-    pub(super) files: Vec<FileCommit>,
-    /// What is known of the columns of those of a Delta table.
-    pub(super) noted: delta::Noted,
+    /// Of each output.
+    pub(super) files: Vec<Vec<FileCommit>>,
+    /// What is known of the columns of those of Delta tables, by output.
+    pub(super) noted: Vec<delta::Noted>,
     /// What it read of tables whose intervals have versions.
     pub(super) reads: Reads,
     pub(super) began: Instant,
@@ -55,7 +56,7 @@ pub(super) struct Ask {
     pub(super) interval: Interval,
     /// The record that will decide it.
     pub(super) version: u64,
-    /// No two of a process are the same.
+    /// That of the first output; the next ones follow. No two of a process are the same.
     pub(super) number: u64,
     /// Until when to wait for its inputs.
     pub(super) deadline: Instant,
@@ -67,18 +68,11 @@ impl<'a> Computer<'a> {
         settings: &'a BatchSettings,
         environment: &'a BatchEnvironment,
         log: &BatchLog,
-        output: &SharedStore,
+        outputs: &'a [SharedStore],
         at_once: usize,
     ) -> Self {
         let memory = usize::try_from(settings.memory.run).unwrap_or(usize::MAX) / at_once.max(1);
-        Self {
-            settings,
-            environment,
-            output: SharedStore::clone(output),
-            log_id: log.state.start.log_id.clone(),
-            epoch: log.epoch(),
-            memory,
-        }
+        Self { settings, environment, outputs, log_id: log.state.start.log_id.clone(), epoch: log.epoch(), memory }
     }
 
     /// What an interval is called; of a whole table the last one that it holds.
@@ -118,20 +112,37 @@ impl<'a> Computer<'a> {
         }
         // Before the rows: what is replaced while they are read counts as not read.
         let reads = versions::of_inputs(&settings.inputs, read, &environment.faults).await?;
-        let (files, noted) = match inputs::open(&settings.inputs, read)? {
-            Some(tables) => {
-                let rows = settings.query.start(tables, self.memory, clock.now()).map_err(|error| {
-                    JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
-                })?;
-                self.write(ask, rows).await?
-            }
-            None => (Vec::new(), delta::Noted::new()),
-        };
+        // All outputs are of one time.
+        let (tables, now) = (inputs::open(&settings.inputs, read)?, clock.now());
+        let (mut files, mut noted) = (Vec::new(), Vec::new());
+        for ((output, store), number) in settings.outputs.iter().zip(self.outputs).zip(ask.number..) {
+            let written = match &tables {
+                Some(tables) => {
+                    let rows = output.query.start(tables.clone(), self.memory, now).map_err(|error| {
+                        JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
+                    });
+                    let written = match rows {
+                        Ok(rows) => self.write(Ask { number, ..ask }, output, store, rows).await,
+                        Err(error) => Err(error),
+                    };
+                    written.map_err(|error| settings.of_output(output, error))?
+                }
+                None => (Vec::new(), delta::Noted::new()),
+            };
+            files.push(written.0);
+            noted.push(written.1);
+        }
         Ok(Computed { interval, files, noted, reads, began })
     }
 
     /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
-    async fn write(&self, ask: Ask, mut rows: BatchRows) -> Result<(Vec<FileCommit>, delta::Noted), JobError> {
+    async fn write(
+        &self,
+        ask: Ask,
+        output: &BatchOutput,
+        store: &SharedStore,
+        mut rows: BatchRows,
+    ) -> Result<(Vec<FileCommit>, delta::Noted), JobError> {
         let (settings, interval) = (self.settings, ask.interval);
         let faults = Arc::clone(&self.environment.faults);
         let schema = rows.schema();
@@ -143,17 +154,17 @@ impl<'a> Computer<'a> {
             format!("{}-{interval_name}", settings.checkpoint)
         };
         let attempt = Attempt { version: ask.version, epoch: self.epoch, number: ask.number };
-        let is_delta = settings.is_delta();
-        let asked = settings.sink.max_files.and_then(|files| usize::try_from(files).ok());
+        let is_delta = output.is_delta();
+        let asked = output.sink.max_files.and_then(|files| usize::try_from(files).ok());
         let max_files = asked.or((!is_delta).then_some(FILES));
         let table = Arc::new(TableSettings {
-            output: settings.output.clone(),
+            output: output.name.clone(),
             job: settings.job.clone(),
-            partition_by: settings.sink.partition_by.clone(),
-            order: FileOrder { by: settings.sink.sort_by.clone(), is_given: true },
-            target_file_bytes: settings.sink.target_file_size.as_bytes(),
+            partition_by: output.sink.partition_by.clone(),
+            order: FileOrder { by: output.sink.sort_by.clone(), is_given: true },
+            target_file_bytes: output.sink.target_file_size.as_bytes(),
             max_files,
-            format: FileFormat::of(&settings.sink),
+            format: FileFormat::of(&output.sink),
             schema: Arc::clone(&schema),
         });
         let footer = Footer {
@@ -176,13 +187,13 @@ impl<'a> Computer<'a> {
                     "correct the query",
                 )
             })?;
-            delta::describe(&self.output, &columns, &table.columns()).await?;
+            delta::describe(store, &columns, &table.columns()).await?;
         } else {
-            table.columns().tell(&self.output).await?;
+            table.columns().tell(store).await?;
         }
         let table_ending = table.format.ending();
         let names = FileNames::Interval { attempt, name: name.clone() };
-        let mut writer = TableWriter::new(table, self.output.clone(), names, footer, Arc::clone(&faults))?;
+        let mut writer = TableWriter::new(table, SharedStore::clone(store), names, footer, Arc::clone(&faults))?;
         faults.reached(Step::Read, Moment::Before);
         while let Some(batches) = rows.next().await.map_err(query_failed)? {
             if self.environment.stop.is_stopped() {
@@ -203,11 +214,11 @@ impl<'a> Computer<'a> {
         let written = writer.finish().await?.files;
         if is_delta {
             if written.is_empty() {
-                writer.write_empty(&any_directory(&schema, &settings.sink.partition_by, interval)).await?;
+                writer.write_empty(&any_directory(&schema, &output.sink.partition_by, interval)).await?;
             }
             return Ok((writer.finish().await?.files, writer.take_statistics()));
         }
-        let mut stale = replace::files_of(&self.output, &self.log_id, &name, interval_name, table_ending).await?;
+        let mut stale = replace::files_of(store, &self.log_id, &name, interval_name, table_ending).await?;
         stale.retain(|path| !written.iter().any(|file| file.path == *path));
         let directory = |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
         for path in &stale {
@@ -215,7 +226,7 @@ impl<'a> Computer<'a> {
         }
         if written.is_empty()
             && stale.is_empty()
-            && let Some(directory) = empty_directory(&schema, &settings.sink.partition_by, interval)
+            && let Some(directory) = empty_directory(&schema, &output.sink.partition_by, interval)
         {
             writer.write_empty(&directory).await?;
         }
@@ -223,15 +234,35 @@ impl<'a> Computer<'a> {
     }
 }
 
-impl BatchSettings {
-    /// It writes a Delta table.
+impl BatchOutput {
+    /// It is a Delta table.
     pub(super) fn is_delta(&self) -> bool {
         self.sink.format == SinkFormat::Delta
     }
 
     /// The root of its table, as it stands in the log.
-    pub(crate) fn root(&self, output: &SharedStore) -> String {
-        if self.is_delta() { delta::root(output) } else { output.root().to_owned() }
+    pub(crate) fn root(&self, store: &SharedStore) -> String {
+        if self.is_delta() { delta::root(store) } else { store.root().to_owned() }
+    }
+}
+
+impl BatchSettings {
+    /// The names of its outputs, for people.
+    pub(crate) fn names(&self) -> String {
+        self.outputs.iter().map(|output| output.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What went wrong with an output, of several with its name.
+    fn of_output(&self, output: &BatchOutput, error: JobError) -> JobError {
+        match self.outputs.len() {
+            1 => error,
+            _ => JobError { message: format!("output {}: {}", output.name, error.message), ..error },
+        }
+    }
+
+    /// Where its outputs lie, for people.
+    pub(crate) fn places(&self) -> String {
+        self.outputs.iter().map(|output| output.location.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     /// An interval with the days that a run looks back from its end.

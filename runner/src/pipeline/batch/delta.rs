@@ -14,7 +14,7 @@ use crate::delta::columns::Columns;
 use crate::delta::replay::ActiveFile;
 use crate::delta::{ATTEMPTS_MAX, Appended, DeltaError, DeltaLog, Head};
 use crate::faults::{Faults, Step, step};
-use crate::pipeline::batch::log::{BatchLog, Replace};
+use crate::pipeline::batch::log::{BatchLog, Replace, Written};
 use crate::pipeline::error::JobError;
 use crate::storage::{SharedStore, StoreError, paths};
 use crate::tables::schema::TableSchema;
@@ -50,101 +50,112 @@ pub(crate) async fn describe(output: &SharedStore, columns: &Columns, told: &Tab
 pub(crate) async fn publish(
     log: &BatchLog,
     pending: &Replace,
+    written: &Written,
     output: &SharedStore,
     noted: &Noted,
     faults: &dyn Faults,
 ) -> Result<(), JobError> {
     let table = DeltaLog::new(SharedStore::clone(output));
-    let published = step(faults, Step::Publish, replace(log, pending, &table, noted));
+    let decision = Decision { log, pending, written, noted };
+    let published = step(faults, Step::Publish, decision.replace(&table));
     published.await.map_err(|error| StoreError::from(error).into())
 }
 
-async fn replace(log: &BatchLog, pending: &Replace, table: &DeltaLog, noted: &Noted) -> Result<(), DeltaError> {
-    let (output, root) = (table.store(), pending.root.as_str());
-    let contradiction = |problem| DeltaError::Contradiction { root: root.to_owned(), problem };
-    let paths: BTreeSet<_> = pending.files.iter().map(|file| file.path.clone()).collect();
-    let mut head = table.read().await?;
-    for _ in 0..ATTEMPTS_MAX {
-        let known = match &head {
-            Some(head) => head.known(root, &paths)?,
-            None => BTreeSet::new(),
-        };
-        if known.len() == paths.len() {
-            return Ok(());
-        }
-        if !known.is_empty() {
-            let problem = format!("of the {} files of an interval the table has {}", paths.len(), known.len());
-            return Err(contradiction(problem));
-        }
-        let told = output.get(paths::DELTA_COLUMNS).await?;
-        let columns: Columns = told
-            .and_then(|told| serde_json::from_slice(&told).ok())
-            .ok_or_else(|| contradiction(format!("{} beside it is gone", paths::DELTA_COLUMNS)))?;
-        let new = new_version(log, pending, table, head.as_ref(), noted, &columns).await?;
-        if table.append(&mut head, new.bytes()).await? == Appended::Yes {
-            if let Some(head) = &mut head {
-                table.checkpoint_if_due(head).await;
+/// What was decided of an interval and a table.
+struct Decision<'a> {
+    log: &'a BatchLog,
+    pending: &'a Replace,
+    written: &'a Written,
+    noted: &'a Noted,
+}
+
+impl Decision<'_> {
+    async fn replace(&self, table: &DeltaLog) -> Result<(), DeltaError> {
+        let (output, root) = (table.store(), self.written.root.as_str());
+        let contradiction = |problem| DeltaError::Contradiction { root: root.to_owned(), problem };
+        let paths: BTreeSet<_> = self.written.files.iter().map(|file| file.path.clone()).collect();
+        let mut head = table.read().await?;
+        for _ in 0..ATTEMPTS_MAX {
+            let known = match &head {
+                Some(head) => head.known(root, &paths)?,
+                None => BTreeSet::new(),
+            };
+            if known.len() == paths.len() {
+                return Ok(());
             }
-            return Ok(());
+            if !known.is_empty() {
+                let problem = format!("of the {} files of an interval the table has {}", paths.len(), known.len());
+                return Err(contradiction(problem));
+            }
+            let told = output.get(paths::DELTA_COLUMNS).await?;
+            let columns: Columns = told
+                .and_then(|told| serde_json::from_slice(&told).ok())
+                .ok_or_else(|| contradiction(format!("{} beside it is gone", paths::DELTA_COLUMNS)))?;
+            let new = self.new_version(table, head.as_ref(), &columns).await?;
+            if table.append(&mut head, new.bytes()).await? == Appended::Yes {
+                if let Some(head) = &mut head {
+                    table.checkpoint_if_due(head).await;
+                }
+                return Ok(());
+            }
         }
+        Err(DeltaError::Contended { root: root.to_owned() })
     }
-    Err(DeltaError::Contended { root: root.to_owned() })
-}
 
-async fn new_version(
-    log: &BatchLog,
-    pending: &Replace,
-    table: &DeltaLog,
-    head: Option<&Head>,
-    noted: &Noted,
-    columns: &Columns,
-) -> Result<NewVersion, DeltaError> {
-    let (output, root) = (table.store(), pending.root.as_str());
-    let contradiction = |problem| DeltaError::Contradiction { root: root.to_owned(), problem };
-    let mut new = begin(root, table, head, columns)?;
-    if let Some(head) = head {
-        let removed = if pending.whole { head.active_files(root)? } else { of_interval(log, pending, head)? };
-        if head.metadata.is_append_only() && !removed.is_empty() {
-            let what = "the run replaces some".to_owned();
-            return Err(DeltaError::AppendOnly { root: root.to_owned(), what });
+    async fn new_version(
+        &self,
+        table: &DeltaLog,
+        head: Option<&Head>,
+        columns: &Columns,
+    ) -> Result<NewVersion, DeltaError> {
+        let (output, root) = (table.store(), self.written.root.as_str());
+        let contradiction = |problem| DeltaError::Contradiction { root: root.to_owned(), problem };
+        let mut new = begin(root, table, head, columns)?;
+        if let Some(head) = head {
+            let removed = if self.pending.whole { head.active_files(root)? } else { self.of_interval(head)? };
+            if head.metadata.is_append_only() && !removed.is_empty() {
+                let what = "the run replaces some".to_owned();
+                return Err(DeltaError::AppendOnly { root: root.to_owned(), what });
+            }
+            if !removed.is_empty() {
+                new.does("WRITE", json!({"mode": "Overwrite"}));
+            }
+            removed.iter().for_each(|file| new.remove(file));
         }
-        if !removed.is_empty() {
-            new.does("WRITE", json!({"mode": "Overwrite"}));
+        for file in &self.written.files {
+            if output.facts(&file.path).await?.is_none_or(|found| found.bytes != file.bytes || found.xxh3 != file.xxh3)
+            {
+                return Err(contradiction(format!("{} is not the file that was decided", file.path)));
+            }
+            new.add(new_file(root, output, file, self.noted.get(&file.path).cloned(), columns).await?);
         }
-        removed.iter().for_each(|file| new.remove(file));
+        Ok(new)
     }
-    for file in &pending.files {
-        if output.facts(&file.path).await?.is_none_or(|found| found.bytes != file.bytes || found.xxh3 != file.xxh3) {
-            return Err(contradiction(format!("{} is not the file that was decided", file.path)));
-        }
-        new.add(new_file(root, output, file, noted.get(&file.path).cloned(), columns).await?);
-    }
-    Ok(new)
-}
 
-/// The files of an interval that readers see.
-fn of_interval(log: &BatchLog, pending: &Replace, head: &Head) -> Result<Vec<ActiveFile>, DeltaError> {
-    let start = &log.state.start;
-    let (interval, log_id) = (start.grid.name(pending.interval), start.log_id.as_str());
-    let name = format!("{}-{interval}", start.job);
-    let version = |path: &str| version_of(path, log_id, &name, &interval);
-    let root = pending.root.as_str();
-    let mut active = head.active_files(root)?;
-    active.retain(|file| version(&file.path).is_some());
-    // What was written last is what is there, unless somebody else has touched it.
-    let (_, had) = head.paths(root)?;
-    let last = active.iter().map(|file| &file.path).chain(&had).filter_map(|path| version(path)).max();
-    if let Some(path) = had.iter().find(|path| last.is_some() && version(path) == last) {
-        return Err(DeltaError::Contradiction {
-            root: root.to_owned(),
-            problem: format!(
-                "another writer has removed {path} of the interval {interval}, or has put its rows into files with those of other \
+    /// The files of an interval that readers see.
+    fn of_interval(&self, head: &Head) -> Result<Vec<ActiveFile>, DeltaError> {
+        let start = &self.log.state.start;
+        let (interval, log_id) = (start.grid.name(self.pending.interval), start.log_id.as_str());
+        let name = format!("{}-{interval}", start.job);
+        let version = |path: &str| version_of(path, log_id, &name, &interval);
+        let root = self.written.root.as_str();
+        let mut active = head.active_files(root)?;
+        active.retain(|file| version(&file.path).is_some());
+        // What was written last is what is there, unless somebody else has touched it.
+        let (_, had) = head.paths(root)?;
+        let last = active.iter().map(|file| &file.path).chain(&had).filter_map(|path| version(path)).max();
+        if let Some(path) = had.iter().find(|path| last.is_some() && version(path) == last) {
+            return Err(DeltaError::Contradiction {
+                root: root.to_owned(),
+                problem: format!(
+                    "another writer has removed {path} of the interval {interval}, or has put its rows into files with those of other \
                  intervals (OPTIMIZE, DELETE, MERGE), so it cannot be replaced by itself: RESTORE the table to a version before \
                  that, or let a run replace the whole table"
-            ),
-        });
+                ),
+            });
+        }
+        Ok(active)
     }
-    Ok(active)
 }
 
 /// The version of the log that decided a file, if it is one of an interval: `<name>-<attempt>-<log>-<version>-<number>`,

@@ -98,13 +98,46 @@ pub(crate) struct Replace {
     /// The files are the whole table: nothing else is finished afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) whole: bool,
+    /// In the first output.
+    #[serde(flatten)]
+    pub(crate) first: Written,
+    /// In the others, in the order of the job.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) others: Vec<Written>,
+    /// Hash of the query and its places.
+    pub(crate) fingerprint: String,
+    pub(crate) clock: i64,
+}
+
+/// What an interval consists of in one output.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Written {
     /// URL of the output.
     pub(crate) root: String,
     pub(crate) files: Vec<FileCommit>,
     pub(crate) rows: u64,
-    /// Hash of the query and its places.
-    pub(crate) fingerprint: String,
-    pub(crate) clock: i64,
+}
+
+impl Replace {
+    /// What it consists of in each output, in the order of the job.
+    pub(crate) fn written(&self) -> impl Iterator<Item = &Written> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// All its files.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileCommit> {
+        self.written().flat_map(|written| &written.files)
+    }
+
+    /// The roots of its outputs.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = &String> {
+        self.written().map(|written| &written.root)
+    }
+
+    /// All its rows.
+    pub(crate) fn rows(&self) -> u64 {
+        self.written().map(|written| written.rows).sum()
+    }
 }
 
 /// A request to process many intervals, which may take more than one run and more than one turn.

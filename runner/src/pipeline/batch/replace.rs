@@ -23,7 +23,7 @@ use crate::checkpoint::progress::{Progress, progress_beside, write_progress as t
 use crate::checkpoint::record::FileCommit;
 use crate::faults::{Faults, Guard, Moment, NoFaults, Step, step};
 use crate::pipeline::batch::delta;
-use crate::pipeline::batch::log::{BatchLog, Record, Replace};
+use crate::pipeline::batch::log::{BatchLog, Record, Replace, Written};
 use crate::pipeline::batch::versions;
 use crate::pipeline::error::{JobError, Reason};
 use crate::sink::footer;
@@ -128,57 +128,67 @@ async fn written_by(output: &SharedStore, path: &str) -> Result<Option<String>, 
     Ok(facts.and_then(Result::ok).and_then(|facts| facts.footer).map(|footer| footer.log_id))
 }
 
-/// Makes what is decided visible, if anything is, and tells until when the output is complete. `noted`: what is known of
-/// files that this process has just written to a Delta table.
+/// Makes what is decided visible, if anything is, and tells until when the outputs are complete. `noted`: what is known of
+/// files that this process has just written to Delta tables, by output.
 pub(crate) async fn publish(
     log: &mut BatchLog,
-    output: &SharedStore,
-    noted: &delta::Noted,
+    outputs: &[SharedStore],
+    noted: &[delta::Noted],
     faults: &Arc<dyn Faults>,
 ) -> Result<(), JobError> {
     if let Some(pending) = log.state.pending.clone() {
-        let place = place_of(log, &pending, output, faults).await?;
-        match delta::url(&pending.root) {
-            (_, true) => delta::publish(log, &pending, &place, noted, &**faults).await?,
-            (_, false) => move_files(log, &pending, &place, &**faults).await?,
+        let unknown = delta::Noted::new();
+        for (index, written) in pending.written().enumerate() {
+            let place = place_of(log, written, outputs, faults).await?;
+            let noted = noted.get(index).unwrap_or(&unknown);
+            match delta::url(&written.root) {
+                (_, true) => delta::publish(log, &pending, written, &place, noted, &**faults).await?,
+                (_, false) => move_files(log, written, &place, &**faults).await?,
+            }
         }
         let epoch = log.epoch();
         step(&**faults, Step::Published, log.add(Record::Replaced { epoch }, &**faults)).await?;
     }
-    write_progress(log, output, &**faults).await
+    for output in outputs {
+        write_progress(log, output, &**faults).await?;
+    }
+    Ok(())
 }
 
 /// Where a decided interval becomes visible: where the output is to lie now, if its files are there, else where it was
 /// decided. Only in a table of ours.
 async fn place_of(
     log: &BatchLog,
-    pending: &Replace,
-    output: &SharedStore,
+    written: &Written,
+    outputs: &[SharedStore],
     faults: &Arc<dyn Faults>,
 ) -> Result<SharedStore, JobError> {
-    let (root, _) = delta::url(&pending.root);
-    if root == output.root() {
+    let (root, _) = delta::url(&written.root);
+    if let Some(output) = outputs.iter().find(|output| output.root() == root) {
         if faults.guard(Guard::Claim) && !owns(log, output).await? {
             return Err(taken(log, output).await);
         }
         return Ok(SharedStore::clone(output));
     }
-    if holds(log, pending, output).await? {
-        return Ok(SharedStore::clone(output));
+    // A table that was moved. No two staged files of a log have one name.
+    for output in outputs {
+        if holds(log, written, output).await? {
+            return Ok(SharedStore::clone(output));
+        }
     }
     if let Ok(decided) = Location::of_root(root).and_then(|location| location.open_table(faults))
-        && matches!(holds(log, pending, &decided).await, Ok(true))
+        && matches!(holds(log, written, &decided).await, Ok(true))
     {
         return Ok(decided);
     }
-    let path = pending.files.first().map_or("", |file| file.path.as_str());
+    let path = written.files.first().map_or("", |file| file.path.as_str());
     Err(lost(log, root, path).await)
 }
 
 /// Whether a table is this log's and has every file of a decision, staged or published.
-async fn holds(log: &BatchLog, pending: &Replace, output: &SharedStore) -> Result<bool, StoreError> {
+async fn holds(log: &BatchLog, written: &Written, output: &SharedStore) -> Result<bool, StoreError> {
     let is_ours = owns(log, output).await?;
-    for file in &pending.files {
+    for file in &written.files {
         // Format 1 did not claim its tables.
         let may_be_here = is_ours || format1::is_stage(&file.stage);
         let is_there =
@@ -209,13 +219,13 @@ async fn taken(log: &BatchLog, output: &SharedStore) -> JobError {
 
 async fn move_files(
     log: &BatchLog,
-    pending: &Replace,
+    written: &Written,
     output: &SharedStore,
     faults: &dyn Faults,
 ) -> Result<(), JobError> {
-    let moved = stream::iter(&pending.files).map(|file| move_file(log, file, output, faults));
+    let moved = stream::iter(&written.files).map(|file| move_file(log, file, output, faults));
     moved.buffer_unordered(output.side_by_side()).try_collect::<()>().await?;
-    let paths: Vec<_> = pending.files.iter().map(|file| file.path.clone()).collect();
+    let paths: Vec<_> = written.files.iter().map(|file| file.path.clone()).collect();
     step(faults, Step::SyncPublished, output.sync_entries(&paths)).await?;
     Ok(())
 }
@@ -292,7 +302,7 @@ async fn write_progress(log: &BatchLog, output: &SharedStore, faults: &dyn Fault
 pub(crate) async fn collect_staging(log: &BatchLog, output: &SharedStore, faults: &dyn Faults) -> Result<(), JobError> {
     let log_id = &log.state.start.log_id;
     let pending: BTreeSet<_> =
-        log.state.pending.iter().flat_map(|pending| &pending.files).map(|file| file.stage.clone()).collect();
+        log.state.pending.iter().flat_map(Replace::files).map(|file| file.stage.clone()).collect();
     faults.reached(Step::CollectStaging, Moment::Before);
     let listed = output.list(paths::STAGING).await?;
     let mut garbage = decide::garbage_staging(&listed, log_id, log.epoch(), &pending);

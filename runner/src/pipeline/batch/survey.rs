@@ -60,13 +60,16 @@ impl BatchSurvey {
 }
 
 /// The files that readers see, or will when a run publishes them: a later decision about a name is the one that counts.
-pub(crate) fn visible_files(replacements: &BTreeMap<Interval, Replacement>) -> Vec<(&Replacement, &FileCommit)> {
-    let mut files: BTreeMap<(&str, &str), (&Replacement, &FileCommit)> = BTreeMap::new();
+/// Each with its decision and the root of its output.
+pub(crate) fn visible_files(replacements: &BTreeMap<Interval, Replacement>) -> Vec<(&Replacement, &str, &FileCommit)> {
+    let mut files: BTreeMap<(&str, &str), (&Replacement, &str, &FileCommit)> = BTreeMap::new();
     let mut decisions: Vec<_> = replacements.values().collect();
     decisions.sort_by_key(|decision| decision.version);
     for decision in decisions {
-        let root = decision.replace.root.as_str();
-        files.extend(decision.replace.files.iter().map(|file| ((root, file.path.as_str()), (decision, file))));
+        for written in decision.replace.written() {
+            let root = written.root.as_str();
+            files.extend(written.files.iter().map(|file| ((root, file.path.as_str()), (decision, root, file))));
+        }
     }
     files.into_values().collect()
 }

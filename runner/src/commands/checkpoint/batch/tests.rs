@@ -5,7 +5,7 @@ use crate::args::{PlaceArgs, RewindArgs};
 use crate::checkpoint::record::{FileCommit, encode};
 use crate::commands::checkpoint::{Kind, Retention, ls, rewind};
 use crate::faults::NoSync;
-use crate::pipeline::batch::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start, base_path};
+use crate::pipeline::batch::log::{BatchLog, RECORDS_PER_BASE, Record, Replace, Start, Written, base_path};
 use crate::pipeline::batch::versions::{Read, Reads};
 use crate::storage::checksum::checksum;
 use crate::storage::local::LocalStore;
@@ -111,9 +111,8 @@ impl Fixture {
             backfill: None,
             reads: self.reads.clone(),
             whole: false,
-            root: self.output().root().to_owned(),
-            files: vec![file],
-            rows: 7,
+            first: Written { root: self.output().root().to_owned(), files: vec![file], rows: 7 },
+            others: Vec::new(),
             fingerprint: "f".to_owned(),
             clock: start + HOUR,
         };
@@ -124,7 +123,7 @@ impl Fixture {
     async fn run(&self, hour: i64, rows: &str) {
         let mut log = self.decide(hour, rows).await;
         let faults: Arc<dyn crate::faults::Faults> = Arc::new(NoSync);
-        crate::pipeline::batch::replace::publish(&mut log, &self.output(), &Default::default(), &faults).await.unwrap();
+        crate::pipeline::batch::replace::publish(&mut log, &[self.output()], &[], &faults).await.unwrap();
         let epoch = log.epoch();
         log.compact(RECORDS_PER_BASE, &NoSync).await.unwrap();
         log.add(Record::Release { epoch }, &NoSync).await.unwrap();

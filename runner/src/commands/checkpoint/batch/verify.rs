@@ -32,9 +32,9 @@ async fn sees_table(place: &JobPlace) -> Result<(), CommandError> {
     let survey = BatchSurvey::read(&place.store).await.map_err(store_failed)?;
     let Some(state) = survey.head().state else { return Ok(()) };
     let replacements = survey.replacements();
-    let with_files = replacements.values().filter(|decision| !decision.replace.files.is_empty());
+    let with_files = replacements.values().filter(|decision| decision.replace.files().next().is_some());
     let newest = with_files.max_by_key(|decision| decision.version);
-    let roots: Vec<_> = newest.iter().map(|decision| decision.replace.root.clone()).collect();
+    let roots: Vec<_> = newest.iter().flat_map(|decision| decision.replace.roots().cloned()).collect();
     let tables = Tables { log_id: &state.start.log_id, roots: &roots, outputs: place.outputs.as_ref() };
     tables.are_seen_by(&place.name).await
 }
@@ -59,13 +59,13 @@ async fn all_checks(place: &JobPlace, survey: &BatchSurvey, retention: Retention
     let mut checks = vec![records(store, survey), bases(store, survey)];
     let Some(state) = survey.head().state else { return Ok(checks) };
     let replacements = survey.replacements();
-    let roots: BTreeSet<_> = replacements.values().map(|decision| decision.replace.root.clone()).collect();
+    let roots: BTreeSet<_> = replacements.values().flat_map(|decision| decision.replace.roots().cloned()).collect();
     let newest = replacements.values().max_by_key(|decision| decision.version);
-    let current: Vec<_> = newest.iter().map(|decision| decision.replace.root.clone()).collect();
+    let current: Vec<_> = newest.iter().flat_map(|decision| decision.replace.roots().cloned()).collect();
     let open = outputs::opener(&state.start.log_id, &roots, &current, place.outputs.as_ref()).await;
     checks.push(files(&open, &replacements, &state, retention).await?);
-    if let Some(newest) = newest {
-        checks.push(progress(&outputs::table(&open, &newest.replace.root)?, &state).await?);
+    for root in newest.iter().flat_map(|newest| newest.replace.roots()) {
+        checks.push(progress(&outputs::table(&open, root)?, &state).await?);
     }
     checks.push(staging(&open, &roots, &state).await?);
     Ok(checks)
@@ -157,11 +157,10 @@ async fn files(
     let (mut size, mut staged, mut removed, mut replaced) = (0, 0, 0, 0);
     let mut logs = BTreeMap::new();
     let files = visible_files(replacements);
-    for (decision, file) in &files {
-        let root = &decision.replace.root;
+    for (decision, root, file) in &files {
         let output = outputs::table(open, root)?;
         if !logs.contains_key(root) {
-            logs.insert(root.clone(), outputs::listed(open, root).await?);
+            logs.insert(*root, outputs::listed(open, root).await?);
         }
         let listed = logs.get(root).and_then(Option::as_ref);
         let Some(mut found) = check_listed(&output, listed, file, decision.is_pending).await? else {
@@ -245,8 +244,7 @@ async fn progress(output: &SharedStore, state: &State) -> Result<Check, StoreErr
 
 /// What was left in the staging folder.
 async fn staging(open: &OpenOutput, roots: &BTreeSet<String>, state: &State) -> Result<Check, StoreError> {
-    let pending: BTreeSet<_> =
-        state.pending.iter().flat_map(|replace| &replace.files).map(|file| &file.stage).collect();
+    let pending: BTreeSet<_> = state.pending.iter().flat_map(Replace::files).map(|file| &file.stage).collect();
     let mut left = 0;
     for root in roots {
         for folder in [paths::STAGING, paths::format1::STAGING] {
