@@ -76,7 +76,7 @@ impl Session<'_> {
         Ok(false)
     }
 
-    /// Counts, from time to time, the files of tables: by their log, or by a list.
+    /// Counts, from time to time, the files of tables: by their log, or by a list, which also tells what a kill left over.
     async fn count_files(&mut self, now: i64) -> Result<(), JobError> {
         if self.counted.is_some_and(|last| now.saturating_sub(last) < COUNT) {
             return Ok(());
@@ -92,7 +92,14 @@ impl Session<'_> {
                     decide::sizes(files.active.iter().map(|file| file.bytes), target)
                 }
                 (None, Some(store)) => {
-                    let listed = store.list("").await?;
+                    let mut listed = store.list("").await?;
+                    if is_remote(store) {
+                        // Also of a table that is not to be kept up any more.
+                        let state = self.log.state();
+                        let left = objects::left_over(&listed, &state.start.log_id, state.published);
+                        store.delete_all(&left).await?;
+                        listed.retain(|entry| !left.contains(&entry.path));
+                    }
                     let seen = listed.iter().filter(|entry| paths::is_visible(&entry.path));
                     decide::sizes(seen.map(|entry| entry.bytes), target)
                 }

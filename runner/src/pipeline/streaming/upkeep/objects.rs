@@ -38,14 +38,12 @@ enum Work {
 
 /// The first thing to do; `None`: nothing.
 fn next(listed: &[ObjectEntry], upkept: &Upkept<'_>) -> Option<Work> {
-    let seen = |entry: &&ObjectEntry| paths::visible_ending(&entry.path) == Some(paths::PARQUET);
-    let is_ours =
-        |path: &str| paths::final_version(path, upkept.log_id).is_some_and(|version| version <= upkept.published);
-    let covered = paths::covered(listed.iter().filter(seen).map(|entry| entry.path.as_str()));
-    let covered: Vec<_> = covered.into_iter().filter(|path| is_ours(path)).map(str::to_owned).collect();
-    if !covered.is_empty() {
-        return Some(Work::Clear(covered));
+    let left = left_over(listed, upkept.log_id, upkept.published);
+    if !left.is_empty() {
+        return Some(Work::Clear(left));
     }
+    let seen = |entry: &&ObjectEntry| paths::visible_ending(&entry.path) == Some(paths::PARQUET);
+    let is_ours = |path: &str| is_published(path, upkept.log_id, upkept.published);
     let files = TableFiles { active: listed.iter().filter(seen).map(of_entry).collect(), removed: BTreeMap::new() };
     let old = files.active.iter().filter(|file| is_ours(&file.path) && rearrange::is_old(file, upkept));
     let old: Vec<_> = old.map(|file| file.path.clone()).collect();
@@ -53,6 +51,17 @@ fn next(listed: &[ObjectEntry], upkept: &Upkept<'_>) -> Option<Work> {
         return Some(Work::Remove(old));
     }
     rearrange::next(&files, upkept).map(|found| Work::Merge(found.merge))
+}
+
+/// What whoever merged published in another object, and had not removed when it was killed.
+pub(super) fn left_over(listed: &[ObjectEntry], log_id: &str, published: u64) -> Vec<String> {
+    let covered = paths::covered(listed.iter().map(|entry| entry.path.as_str()));
+    covered.into_iter().filter(|path| is_published(path, log_id, published)).map(str::to_owned).collect()
+}
+
+/// Whether a log wrote a file, and says that it is published.
+fn is_published(path: &str, log_id: &str, published: u64) -> bool {
+    paths::final_version(path, log_id).is_some_and(|version| version <= published)
 }
 
 /// An object as a file of a table that names the values of its directories.
