@@ -2,6 +2,7 @@
 //!
 //! Pure but for reading the file. Every problem of a job is found here, before anything is opened, and all at once.
 
+mod asked;
 pub mod batch;
 pub mod job;
 pub mod supported;

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use data_platform_crds::batch_job::{BatchJob, BatchJobSpec, InputFormat, InputSpec, Replaced};
+use data_platform_crds::batch_job::{BatchJob, InputFormat, InputSpec, Replaced};
 use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::SinkSpec;
 use data_platform_crds::source::ReferenceColumnSpec;
 use datafusion::arrow::datatypes::SchemaRef;
 
+use crate::config::asked::{AskedOutput, asked_outputs};
 use crate::config::job::RunOptions;
 use crate::config::written::WrittenFolder;
 use crate::config::{ConfigError, LoadedJob, job_problems, query_problem, spec_field};
@@ -59,7 +60,7 @@ impl PlannedBatch {
     /// [`ConfigError`] with every problem that can be found so.
     pub fn over(loaded: LoadedJob<BatchJob>, known: &KnownTables) -> Result<Self, ConfigError> {
         let spec = &loaded.job.spec;
-        let asked = asked_outputs(spec);
+        let asked = asked_outputs(spec.query.as_deref(), spec.sink.as_ref(), &spec.outputs);
         let (Some(interval), false) = (spec.interval, asked.is_empty()) else {
             let problem =
                 Problem::error(spec_field("query"), "the job has no interval, query or sink", "write all three");
@@ -68,11 +69,11 @@ impl PlannedBatch {
         let columns = |input: &InputSpec| known.get(input.path.trim_end_matches('/')).cloned();
         let inputs: Vec<_> = spec.inputs.iter().map(|input| (input.name.as_str(), columns(input))).collect();
         let (mut outputs, mut problems) = (Vec::new(), Vec::new());
-        for AskedOutput { name, sql, sql_place, sink, place } in asked {
+        for AskedOutput { name, sql, query_place, sink, sink_place } in asked {
             let read = BatchQuery::parse(sql).map(|query| query.sorted_by(&sink.sort_by));
             match read.and_then(|query| query.check(&inputs).map(|()| query)) {
-                Ok(query) => outputs.push(PlannedOutput { name, place, query, sink: sink.clone() }),
-                Err(error) => problems.push(query_problem(&loaded, &sql_place, &error)),
+                Ok(query) => outputs.push(PlannedOutput { name, place: sink_place, query, sink: sink.clone() }),
+                Err(error) => problems.push(query_problem(&loaded, &query_place, &error)),
             }
         }
         match problems.is_empty() {
@@ -203,41 +204,6 @@ impl PlannedOutput {
     fn location(&self, outputs: &Location) -> Result<Location, JobError> {
         Ok(Location::resolve(self.sink.path.as_deref().unwrap_or_default(), outputs)?)
     }
-}
-
-/// An output as the spec has it.
-struct AskedOutput<'a> {
-    name: String,
-    sql: &'a str,
-    sql_place: FieldPath,
-    sink: &'a SinkSpec,
-    place: FieldPath,
-}
-
-/// `query` and `sink`, whose output is called like its folder, or `outputs`.
-fn asked_outputs(spec: &BatchJobSpec) -> Vec<AskedOutput<'_>> {
-    let folder = |sink: &SinkSpec| {
-        let path = sink.path.as_deref().unwrap_or_default();
-        path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned()
-    };
-    let only = spec.query.as_deref().zip(spec.sink.as_ref()).map(|(sql, sink)| AskedOutput {
-        name: folder(sink),
-        sql,
-        sql_place: spec_field("query"),
-        sink,
-        place: spec_field("sink"),
-    });
-    let several = spec.outputs.iter().enumerate().filter_map(|(index, output)| {
-        let place = spec_field("outputs").index(index);
-        Some(AskedOutput {
-            name: output.name.clone(),
-            sql: output.query.as_deref()?,
-            sql_place: place.field("query"),
-            sink: &output.sink,
-            place: place.field("sink"),
-        })
-    });
-    only.into_iter().chain(several).collect()
 }
 
 /// Text that is read although nobody told its types.

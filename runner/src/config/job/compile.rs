@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use data_platform_crds::field_path::FieldPath;
 use data_platform_crds::problem::Problem;
 use data_platform_crds::sink::{OutputSpec, SinkFormat, SinkSpec};
 use data_platform_crds::source::{LateRowAction, SourceSpec};
@@ -11,7 +10,7 @@ use datafusion::arrow::datatypes::SchemaRef;
 use serde::Deserialize;
 
 use super::PlannedJob;
-use super::places::folder_name;
+use crate::config::asked::{AskedOutput, asked_outputs};
 use crate::config::{LoadedJob, query_problem, spec_field};
 use crate::pipeline::job_plan::{self, CompileEarlier, EarlierJob, Flow, FlowInput, ReferencePlan, SourcePlan};
 use crate::sink::SinkPlan;
@@ -58,37 +57,6 @@ impl PlannedJob {
     }
 }
 
-/// An output as the user asks for it, and where that stands.
-struct AskedOutput<'a> {
-    name: String,
-    sql: &'a str,
-    query_place: FieldPath,
-    sink: &'a SinkSpec,
-    sink_place: FieldPath,
-}
-
-/// `query` and `sink`, whose output is called like its folder, or `outputs`.
-fn asked_outputs(spec: &StreamingJobSpec) -> Vec<AskedOutput<'_>> {
-    let only = spec.query.as_deref().zip(spec.sink.as_ref()).map(|(sql, sink)| AskedOutput {
-        name: folder_name(sink).to_owned(),
-        sql,
-        query_place: spec_field("query"),
-        sink,
-        sink_place: spec_field("sink"),
-    });
-    let several = spec.outputs.iter().enumerate().filter_map(|(index, output)| {
-        let place = spec_field("outputs").index(index);
-        Some(AskedOutput {
-            name: output.name.clone(),
-            sql: output.query.as_deref()?,
-            query_place: place.field("query"),
-            sink: &output.sink,
-            sink_place: place.field("sink"),
-        })
-    });
-    only.into_iter().chain(several).collect()
-}
-
 /// What is made of a job's text.
 pub(super) struct Compiled {
     pub(super) sources: Vec<SourcePlan>,
@@ -100,7 +68,7 @@ pub(super) struct Compiled {
 /// Compiles the queries, and from what they want what is decoded.
 pub(super) fn compile(loaded: &LoadedJob, outputs: &Location, clock: &BatchClock) -> Result<Compiled, Vec<Problem>> {
     let spec = &loaded.job.spec;
-    let asked = asked_outputs(spec);
+    let asked = asked_outputs(spec.query.as_deref(), spec.sink.as_ref(), &spec.outputs);
     if asked.is_empty() || spec.sources.is_empty() {
         let message = "the job has no source, query or sink";
         return Err(vec![Problem::error(spec_field("query"), message, "write all three")]);

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use data_platform_crds::sink::SinkSpec;
-
 use super::{PlannedJob, RunOptions};
+use crate::config::asked::folder_name;
 use crate::faults::{Faults, NoFaults};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::Flow;
@@ -59,12 +58,6 @@ impl PlannedJob {
 /// The folder of the table of an output.
 pub(in crate::config) fn location(flow: &Flow, outputs: &Location) -> Result<Location, JobError> {
     Ok(Location::resolve(flow.sink.path.as_deref().unwrap_or_default(), outputs)?)
-}
-
-/// Name of the folder of a table, or of the topic; what goes to the screen is called `stdout`.
-pub(super) fn folder_name(sink: &SinkSpec) -> &str {
-    let path = sink.path.as_deref().or(sink.topic.as_deref()).unwrap_or("stdout");
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
 }
 
 /// Two outputs in one folder would be one table.
