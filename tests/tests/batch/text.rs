@@ -6,67 +6,18 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use data_platform_runner::faults::Step;
-use data_platform_tests::process::RunnerCommand;
-use data_platform_tests::{Ended, JobFolders, Runner, environment, python_reader};
+use data_platform_tests::{Ended, python_reader};
 use serde_json::{Value, json};
 
-use crate::events::{TIMEOUT, finish};
+use crate::batch::numbers::Days;
+use crate::events::TIMEOUT;
 
 const KILLED: Ended = Ended::Signal(9);
 
-/// A job over days of numbers in a CSV file.
-struct Days {
-    folders: JobFolders,
-    sink: Value,
-}
-
-impl Days {
-    fn new(sink: Value) -> anyhow::Result<Self> {
-        let days = Self { folders: JobFolders::new()?, sink };
-        days.input(&[(1, 3), (1, 1), (1, 2), (2, 5), (2, 4)])?;
-        Ok(days)
-    }
-
-    /// Days of January 2026 with numbers.
-    fn input(&self, rows: &[(u8, i64)]) -> anyhow::Result<()> {
-        let lines: String = rows.iter().map(|(day, n)| format!("{n},2026-01-0{day}T12:00:00Z\n")).collect();
-        let folder = self.folders.outputs().join("numbers");
-        fs::create_dir_all(&folder)?;
-        Ok(fs::write(folder.join("a.csv"), format!("n,at\n{lines}"))?)
-    }
-
-    fn run_with(&self, program: &str) -> anyhow::Result<RunnerCommand> {
-        let columns = json!([{"name": "n", "type": "bigint"}, {"name": "at", "type": "timestamp"}]);
-        let input = json!({"name": "numbers", "path": "numbers", "format": "csv", "columns": columns, "timeColumn": "at",
-            "completeBy": "clock"});
-        let spec = json!({"interval": "day", "inputs": [input], "sink": self.sink,
-            "query": "SELECT n, n AS again, CAST(at AS DATE) AS date FROM numbers"});
-        let kind = json!({"apiVersion": "dataplatform.io/v1alpha1", "kind": "BatchJob", "metadata": {"name": "days"}, "spec": spec});
-        let file = self.folders.root().join("days.yaml");
-        fs::write(&file, kind.to_string())?;
-        let command =
-            Runner::program(&environment::program(program), ["run", "--http", "127.0.0.1:0", "-f"]).arg(&file);
-        let days = ["--from", "2026-01-01 00:00:00", "--to", "2026-01-03 00:00:00"];
-        Ok(days.iter().fold(command.folders(&self.folders), |command, word| command.arg(*word)))
-    }
-
-    fn run(&self) -> anyhow::Result<Value> {
-        finish(self.run_with("data-platform")?)
-    }
-
-    fn query(&self, sql: &str) -> anyhow::Result<Vec<i64>> {
-        let command = Runner::command(["query", sql, "--format", "json"]).folders_on_disk(&self.folders);
-        let (ended, runner) = command.run(TIMEOUT)?;
-        ensure!(ended == Ended::Code(0), "it ended with {ended:?}: {}", runner.last_lines());
-        let rows = runner.stdout();
-        Ok(rows.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()?["n"].as_i64()).collect())
-    }
-
-    fn verify(&self) -> anyhow::Result<()> {
-        let (ended, runner) = Runner::command(["checkpoint", "verify", "days"]).folders(&self.folders).run(TIMEOUT)?;
-        ensure!(ended == Ended::Code(0), "it ended with {ended:?}: {}", runner.last_lines());
-        Ok(())
-    }
+/// A job that copies numbers of two days to a sink.
+fn days(sink: Value) -> anyhow::Result<Days> {
+    let query = "SELECT n, n AS again, CAST(at AS DATE) AS date FROM numbers";
+    Days::new(json!({"query": query, "sink": sink}), &[(1, 3), (1, 1), (1, 2), (2, 5), (2, 4)])
 }
 
 /// Names of the files of a folder, in their order.
@@ -86,7 +37,7 @@ fn a_batch_run_writes_files_of_text_and_replaces_them() -> anyhow::Result<()> {
         ("ndjson", "gzip", "ndjson.gz"),
     ] {
         let days =
-            Days::new(json!({"format": format, "compression": compression, "path": "out", "partitionBy": ["date"]}))?;
+            self::days(json!({"format": format, "compression": compression, "path": "out", "partitionBy": ["date"]}))?;
         for step in [Step::StageFinish, Step::Decide, Step::Publish] {
             let fault = format!("{}:after:1", step.name());
             let command = days.run_with("data-platform-faults")?.env("FAULT_KILL", &fault);
@@ -114,13 +65,13 @@ fn a_batch_run_writes_files_of_text_and_replaces_them() -> anyhow::Result<()> {
 #[test]
 fn the_files_of_a_batch_run_are_sorted_by_the_columns_of_the_sink() -> anyhow::Result<()> {
     for format in ["parquet", "delta"] {
-        let days = Days::new(json!({"format": format, "path": "out", "partitionBy": ["date"], "sortBy": ["n"]}))?;
+        let days = self::days(json!({"format": format, "path": "out", "partitionBy": ["date"], "sortBy": ["n"]}))?;
         days.run()?;
         let folder = days.folders.outputs().join("out/date=2026-01-01");
         let file = folder.join(names(&folder)?.pop().unwrap_or_default());
         ensure!(days.query(&format!("SELECT n FROM '{}'", file.display()))? == [1, 2, 3], "{format}");
     }
-    let days = Days::new(json!({"format": "parquet", "path": "out", "sortBy": ["nothing"]}))?;
+    let days = self::days(json!({"format": "parquet", "path": "out", "sortBy": ["nothing"]}))?;
     let (ended, runner) = days.run_with("data-platform")?.run(TIMEOUT)?;
     ensure!(ended == Ended::Code(2) && runner.last_lines().contains("to sort by"), "{ended:?} {}", runner.last_lines());
     Ok(())
@@ -133,7 +84,7 @@ fn a_batch_run_writes_as_many_files_in_a_directory_as_it_may() -> anyhow::Result
     for (format, ending) in [("parquet", "parquet"), ("csv", "csv"), ("delta", "parquet")] {
         let sink =
             json!({"format": format, "path": "out", "partitionBy": ["date"], "targetFileSize": "64Ki", "maxFiles": 3});
-        let days = Days::new(sink)?;
+        let days = self::days(sink)?;
         let many: Vec<(u8, i64)> = (0..ROWS).map(|n| (1, n)).chain([(2, 1)]).collect();
         days.input(&many)?;
         let log = days.folders.root().join("faults.log");
