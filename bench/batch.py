@@ -14,6 +14,8 @@ import tempfile
 
 import duckdb
 
+import result
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 MEMORY = "1GiB"
 DAY = "2026-01-15"
@@ -197,6 +199,7 @@ def main():
         sys.exit(f"bench/batch: there is no {', '.join(unknown)}; there are {', '.join(all_names)}")
     args.data = os.path.join(args.work, f"data-{args.scale:g}")
     data(args.data, args.scale)
+    measured_rows = []
     print("| | rows | data-platform CPU-s | s | MB | DuckDB CPU-s | s | MB | CPU | seconds | memory |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for name in args.names or all_names:
@@ -209,10 +212,26 @@ def main():
                     os.remove(path)
             pairs.append((by_us(name, all_names[name], args, ours), by_duckdb(name, all_names[name], args, theirs)))
             rows = compare(name, ours, theirs)
+        for side, system in enumerate((result.OURS, "DuckDB")):
+            for figure, (words, unit) in enumerate((("CPU-seconds", "s"), ("seconds", "s"), ("memory", "MB"))):
+                measured_rows += [(title(name, all_names[name]), system, words, unit, pair[side][figure]) for pair in pairs]
         of = lambda side, figure: statistics.median(pair[side][figure] for pair in pairs)
         figures = [f"{of(side, 0):.2f} | {of(side, 1):.2f} | {of(side, 2):.0f}" for side in (0, 1)]
         ratio = lambda figure: statistics.median(pair[0][figure] / max(pair[1][figure], 1e-3) for pair in pairs)
         print(f"| {name} | {rows:,} | {figures[0]} | {figures[1]} | {ratio(0):.2f} | {ratio(1):.2f} | {ratio(2):.2f} |", flush=True)
+    # A page of a few of them would look as if the others had not been measured.
+    if not args.names:
+        version = subprocess.run([args.program, "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+        command = f"SCALE={args.scale:g} THREADS={args.threads} ROUNDS={args.rounds} bench/batch"
+        versions = {result.OURS: version, "DuckDB": duckdb.__version__}
+        result.write("batch", measured_rows, "Batch jobs and queries", command, versions)
+
+
+def title(name, file):
+    """The name of a job, and of a query with what it is, which its first line says."""
+    with open(file, encoding="utf-8") as lines:
+        said = next(lines).removeprefix("--").strip().rstrip(".")
+    return name if name in JOBS else f"{name}, {said[0].lower()}{said[1:].split(':')[0]}"
 
 
 main()
