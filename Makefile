@@ -14,7 +14,7 @@ LINT := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__wa
 	$(foreach crate,bench crds operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate release bench bench-batch bench-local bench-places bench-operator bench-spark soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
+.PHONY: help run build test check generate release bench bench-report bench-batch bench-local bench-places bench-operator bench-spark bench-flink soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
@@ -31,8 +31,9 @@ build: ## compile everything (release)
 test: ## all tests, on a real Kafka broker and with independent readers (NAME=part of a name)
 	tests/run $(NAME)
 
-soak: ## the random tests with many rounds: hours
+soak: ## the random tests with many rounds, and two hours of a steady stream: hours (NAME=part of a name: only tests)
 	tests/run --soak $(NAME)
+	$(if $(NAME),,bench/soak)
 
 simulate: ## whole jobs and the commit protocol on a simulated disk, 10,000 seeds
 	DATA_PLATFORM_SIMULATION_SEEDS=10000 cargo test --release --workspace simulation
@@ -40,9 +41,9 @@ simulate: ## whole jobs and the commit protocol on a simulated disk, 10,000 seed
 check: ## formatting and lints of Rust, scripts and Python, as far as the tools are there
 	cargo fmt --all --check
 	$(LINT)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh deploy/kind-up; else echo "no shellcheck: scripts not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh deploy/kind-up bench/batch bench/flink/run bench/jars bench/local bench/operator bench/places bench/run bench/spark/run; else echo "no shellcheck: scripts not checked"; fi
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "no cargo-deny: licences and versions of dependencies not checked"; fi
-	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers images/build images/oci.py tests/dashboards helm/dashboards; else echo "no ruff: Python not checked"; fi
+	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers images/build images/oci.py tests/dashboards helm/dashboards bench/report bench/plots.py bench/result.py bench/soak; else echo "no ruff: Python not checked"; fi
 
 generate: build ## events into the broker of KAFKA_BOOTSTRAP_SERVER (default localhost:29092; ARGS="--rate 1000")
 	$(BINARY) generate $(ARGS)
@@ -77,6 +78,9 @@ kind-up: build ## everything on a kind cluster: images, chart, Kafka, events and
 bench: ## speed and memory on a real broker, beside DuckDB on the same records
 	bench/run $(ARGS)
 
+bench-report: ## docs/benchmarks.md: runs the benchmarks, about an hour (ARGS=--from-results: writes the page of what is there)
+	bench/report $(ARGS)
+
 bench-batch: ## the batch jobs and ten queries beside DuckDB (SCALE=1: 50 million rows; ARGS="q03 q05": only these)
 	bench/batch $(ARGS)
 
@@ -90,8 +94,11 @@ bench-operator: build ## the operator against the cluster of KUBECONFIG: 1,000 j
 	$(BUILD) --example bench_operator
 	bench/operator
 
-bench-spark: ## the same beside Spark Structured Streaming
-	BENCH_SPARK=1 bench/run $(ARGS)
+bench-spark: ## event-aggregation beside Spark Structured Streaming too
+	BENCH_SPARK=1 bench/run $(or $(ARGS),3000000 event-aggregation)
+
+bench-flink: ## event-aggregation beside Flink SQL too
+	BENCH_FLINK=1 bench/run $(or $(ARGS),3000000 event-aggregation)
 
 findings: ## behaviour of other people's software that surprised us: says what has changed (needs the package registries)
 	@status=0; for finding in findings/*.sh; do echo "== $$finding"; $$finding || { echo "CHANGED: $$finding"; status=1; }; done; exit $$status

@@ -44,16 +44,14 @@ def machine():
 
 
 def commit():
-    """The commit, with a + if the program's sources are not what it has."""
+    """The last commit that changed the program's sources, with a + if they are not what it has."""
 
     def git(*arguments):
         return subprocess.run(["git", "-C", HERE, *arguments], capture_output=True, text=True)
 
-    head = git("rev-parse", "--short=7", "HEAD").stdout.strip()
-    same = (
-        git("diff", "--quiet", "HEAD", "--", ":/Cargo.lock", ":/crds", ":/runner", ":/operator", ":/page").returncode
-        == 0
-    )
+    sources = (":/Cargo.lock", ":/crds", ":/runner", ":/operator", ":/page")
+    head = git("log", "-1", "--format=%h", "--", *sources).stdout.strip()
+    same = git("diff", "--quiet", "HEAD", "--", *sources).returncode == 0
     return head + ("" if same else "+") if head else None
 
 

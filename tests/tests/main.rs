@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod batch;
+mod benchmarks;
 mod chart;
 mod cluster;
 mod compose;
