@@ -25,6 +25,22 @@ JOBS = {
     "daily-summaries": (["--target-date", DAY], "daily_summaries"),
     "user-segmentation": (["--target-date", "2026-01-30"], "user_segments"),
 }
+# What each of them is, in a few words.
+SHORT = {
+    "hourly-aggregates": "24 hours",
+    "daily-summaries": "one day",
+    "user-segmentation": "30 days",
+    "q01": "sums by kind",
+    "q02": "a selective filter",
+    "q03": "a join, the first hundred",
+    "q04": "EXISTS",
+    "q05": "a join of three tables",
+    "q06": "shares by day",
+    "q07": "ranks",
+    "q08": "distinct users by day",
+    "q09": "lists",
+    "q10": "NOT IN",
+}
 
 
 def data(folder, scale):
@@ -214,7 +230,7 @@ def main():
             rows = compare(name, ours, theirs)
         for side, system in enumerate((result.OURS, "DuckDB")):
             for figure, (words, unit) in enumerate((("CPU-seconds", "s"), ("seconds", "s"), ("memory", "MB"))):
-                measured_rows += [(title(name, all_names[name]), system, words, unit, pair[side][figure]) for pair in pairs]
+                measured_rows += [(f"{name}, {SHORT[name]}", system, words, unit, pair[side][figure]) for pair in pairs]
         of = lambda side, figure: statistics.median(pair[side][figure] for pair in pairs)
         figures = [f"{of(side, 0):.2f} | {of(side, 1):.2f} | {of(side, 2):.0f}" for side in (0, 1)]
         ratio = lambda figure: statistics.median(pair[0][figure] / max(pair[1][figure], 1e-3) for pair in pairs)
@@ -225,13 +241,6 @@ def main():
         command = f"SCALE={args.scale:g} THREADS={args.threads} ROUNDS={args.rounds} bench/batch"
         versions = {result.OURS: version, "DuckDB": duckdb.__version__}
         result.write("batch", measured_rows, "Batch jobs and queries", command, versions)
-
-
-def title(name, file):
-    """The name of a job, and of a query with what it is, which its first line says."""
-    with open(file, encoding="utf-8") as lines:
-        said = next(lines).removeprefix("--").strip().rstrip(".")
-    return name if name in JOBS else f"{name}, {said[0].lower()}{said[1:].split(':')[0]}"
 
 
 main()

@@ -54,6 +54,8 @@ def svg(title, height, parts):
 
 
 def text(x, y, words, style="ink", anchor="start"):
+    # Longer ones would leave the picture.
+    words = words if anchor != "end" or len(words) <= 30 else words[:29] + "…"
     return f'<text class="{style}" x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
