@@ -174,6 +174,11 @@ pub trait Faults: Send + Sync {
 
     /// How long every write to a local disk takes in addition.
     fn disk_delay(&self) -> Duration;
+
+    /// How long nothing comes before a source rests, if otherwise than usual.
+    fn rest_after(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Every guard is on, but nothing waits for the disk: for tests that write many small files and never lose power.

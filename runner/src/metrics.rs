@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use crate::clock::Clock;
-use crate::pipeline::memory::{MemoryBudget, resident_bytes};
+use crate::pipeline::memory::{MemoryBudget, parts as parts_now, resident_bytes};
 use crate::pipeline::status::{CommitStatus, JobStatus};
 use crate::storage::client::requests;
 
@@ -342,7 +342,20 @@ impl JobMetrics {
 pub fn of_process() -> Vec<MetricFamily> {
     let mut families = of_system();
     families.extend(object_store_requests());
+    families.extend(memory_parts());
     families
+}
+
+/// Where the memory of the process is.
+fn memory_parts() -> Vec<MetricFamily> {
+    use prometheus::core::Collector;
+    let options = Opts::new("dataplatform_memory_part_bytes", "Resident memory of the process, by what it is.");
+    let Ok(parts) = IntGaugeVec::new(options, &["part"]) else { return Vec::new() };
+    let now = parts_now();
+    for (part, bytes) in [("program", now.program), ("in_use", now.in_use), ("kept", now.kept)] {
+        parts.with_label_values(&[part]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+    parts.collect()
 }
 
 /// Requests to object stores: the clients are the process's, not a job's. Without one there is no such metric.
@@ -437,7 +450,7 @@ mod tests {
             let line = format!("dataplatform_records_read_total{{job=\"{job}\",namespace=\"n\",source=\"s\"}} 10");
             assert!(page.contains(&line), "{page}");
         }
-        for name in ["dataplatform_records_read_total", "process_cpu_seconds_total"] {
+        for name in ["dataplatform_records_read_total", "process_cpu_seconds_total", "dataplatform_memory_part_bytes"] {
             assert_eq!(page.matches(&format!("# TYPE {name} ")).count(), 1, "{page}");
         }
     }

@@ -1,5 +1,6 @@
 //! TLS and logins on a real broker: what works, what is refused and how it is told, and that no secret shows anywhere.
 
+mod linking;
 mod rotation;
 
 use std::fs;

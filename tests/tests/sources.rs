@@ -9,4 +9,5 @@ mod gaps;
 pub(crate) mod numbers;
 mod offsets;
 mod partitions;
+mod resting;
 mod topics;

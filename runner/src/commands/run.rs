@@ -6,7 +6,6 @@ pub(crate) mod last_message;
 mod stalled;
 mod summary;
 
-use std::cell::Cell;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
@@ -29,13 +28,13 @@ use crate::faults::Faults;
 use crate::http;
 use crate::metrics::JobMetrics;
 use crate::pipeline::error::{JobError, Reason};
-use crate::pipeline::memory::{MemoryBudget, code};
+use crate::pipeline::memory::{self, MemoryBudget};
 use crate::pipeline::status::{JobStatus, SharedStatus};
-use crate::pipeline::streaming::{Ended, Environment, Observe, RunMode, StreamingJob};
+use crate::pipeline::streaming::{Ended, Environment, MakeSource, RunMode, StreamingJob};
 use crate::sink::SinkPlan;
 use crate::source::Trouble;
 use crate::source::kafka::config::{SecretWatch, Secrets, consumer_settings, secrets_folder, shown};
-use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings};
+use crate::source::kafka::consumer::{KafkaSource, KafkaSourceSettings, REST_AFTER};
 use crate::source::registry::HttpRegistry;
 use crate::source::routes::TopicRoutes;
 use crate::source::schemas::{Registry, Schemas};
@@ -102,8 +101,18 @@ impl Running {
             faults: Arc::clone(faults),
             status: self.status.clone(),
             stop: self.stop.clone(),
-            make_source: self.source_maker(planned, options),
-            observe: self.observer(),
+            make_source: self.source_maker(planned, options, faults.rest_after().unwrap_or(REST_AFTER)),
+            observe: Box::new({
+                let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
+                move |commit, latency| {
+                    metrics.commit(commit, latency);
+                    memory::after_commit(clock.instant());
+                }
+            }),
+            before_pause: Box::new({
+                let clock = Arc::clone(&self.clock);
+                move |pause| memory::before_pause(clock.instant(), pause)
+            }),
             secrets_changed: {
                 let watch = SecretWatch::of_all(&planned.kafka(), &options.secrets);
                 Box::new(move || watch.is_changed())
@@ -113,23 +122,11 @@ impl Running {
             JobError::passing(Reason::InternalError, format!("cannot start the runtime: {error}"), "try again")
         })?;
         // What has run until now were plans and checks.
-        code::give_back();
+        memory::after_planning();
         runtime.block_on(StreamingJob::new(settings, environment).run())
     }
 
-    fn observer(&self) -> Observe {
-        let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
-        let given_back = Cell::new(None);
-        Box::new(move |commit, latency| {
-            metrics.commit(commit, latency);
-            if given_back.get().is_none_or(|last| clock.since(last) >= code::INTERVAL) {
-                code::give_back();
-                given_back.set(Some(clock.instant()));
-            }
-        })
-    }
-
-    fn source_maker(&self, planned: &PlannedJob, options: &RunOptions) -> crate::pipeline::streaming::MakeSource {
+    fn source_maker(&self, planned: &PlannedJob, options: &RunOptions, rest_after: Duration) -> MakeSource {
         let (job, kafka) = (planned.name().to_owned(), planned.kafka());
         let routes = TopicRoutes::new(&planned.loaded.job.spec.sources);
         let (servers, secrets) = (planned.bootstrap_servers(options), options.secrets.clone());
@@ -152,6 +149,7 @@ impl Running {
                 queue_bytes,
                 partitions_known,
                 patient,
+                rest_after: patient.then_some(rest_after),
                 trouble: trouble.clone(),
                 schemas: Arc::clone(&schemas),
             };

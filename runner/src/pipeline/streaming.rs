@@ -211,6 +211,8 @@ pub struct Environment {
     pub make_source: MakeSource,
     /// Sees every commit, and the microseconds from its latest event.
     pub observe: Observe,
+    /// Sees how long the job is about to wait, with nothing to do.
+    pub before_pause: Box<dyn Fn(Duration)>,
     /// Whether a secret is another one than when this was asked last.
     pub secrets_changed: Box<dyn Fn() -> bool>,
 }
@@ -367,6 +369,7 @@ impl StreamingJob {
                     }
                     let pause =
                         super::plan::until_next_trigger(clock.since(began), session.settings.trigger, backlog_left);
+                    (session.environment.before_pause)(pause);
                     // A trigger of 0 still leaves the brokers some air.
                     stop.wait(pause.max(Duration::from_millis(5)));
                 }

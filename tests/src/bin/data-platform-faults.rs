@@ -7,6 +7,7 @@
 //! | `FAULT_STOP=decide:before:1` | SIGSTOP itself there: a zombie, until somebody continues it |
 //! | `FAULT_WITHOUT=fence,staging` | without these guards |
 //! | `FAULT_DISK_DELAY_MS=20` | every write to a local disk takes so much longer |
+//! | `FAULT_REST_AFTER_MS=500` | a source rests after so long without records |
 //! | `FAULT_LOG=FILE` | a line for every fault that happened, written before it happens |
 
 use std::collections::BTreeSet;
@@ -42,6 +43,7 @@ struct Orders {
     orders: Vec<Order>,
     without: BTreeSet<Guard>,
     disk_delay: Duration,
+    rest_after: Option<Duration>,
     log: Option<String>,
 }
 
@@ -56,9 +58,15 @@ impl Orders {
         }
         let without = variable("FAULT_WITHOUT").unwrap_or_default();
         let without = without.split(',').filter(|name| !name.is_empty()).map(guard).collect::<Result<_, _>>()?;
-        let delay = variable("FAULT_DISK_DELAY_MS").map_or(Ok(0), |text| text.parse().map_err(|_| text));
-        let disk_delay = Duration::from_millis(delay.map_err(|text| format!("{text:?} is no number of milliseconds"))?);
-        Ok(Self { orders, without, disk_delay, log: variable("FAULT_LOG") })
+        let milliseconds = |name| {
+            let parse = |text: String| {
+                text.parse().map(Duration::from_millis).map_err(|_| format!("{text:?} is no number of milliseconds"))
+            };
+            variable(name).map(parse).transpose()
+        };
+        let disk_delay = milliseconds("FAULT_DISK_DELAY_MS")?.unwrap_or_default();
+        let rest_after = milliseconds("FAULT_REST_AFTER_MS")?;
+        Ok(Self { orders, without, disk_delay, rest_after, log: variable("FAULT_LOG") })
     }
 
     fn note(&self, line: &str) {
@@ -110,5 +118,9 @@ impl Faults for Orders {
 
     fn disk_delay(&self) -> Duration {
         self.disk_delay
+    }
+
+    fn rest_after(&self) -> Option<Duration> {
+        self.rest_after
     }
 }

@@ -229,6 +229,7 @@ fn ask_kafka(args: &RewindArgs, survey: &Survey) -> Result<Option<KafkaNow>, Com
         queue_bytes: QUEUE_BYTES,
         partitions_known: 1,
         patient: false,
+        rest_after: None,
         trouble: Trouble::default(),
         schemas: Arc::new(Schemas::none()),
     };

@@ -100,6 +100,7 @@ impl Needs {
             queue_bytes: QUEUE_BYTES,
             partitions_known: 0,
             patient: false,
+            rest_after: None,
             trouble: Trouble::default(),
             schemas: Arc::new(Schemas::none()),
         });

@@ -8,18 +8,13 @@
 use std::fs;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::time::Duration;
-
-/// How often it is worth it: what a micro-batch runs through is back a millisecond after it began, at 2,000 events a second
-/// and a trigger of 10 s 12 to 30 MB of 65.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Mappings smaller than this are not worth a call.
 const LEAST_BYTES: usize = 1 << 20;
 
 /// Gives back what the process has touched so far. Does nothing where the system does not say what that is.
 #[allow(unsafe_code)]
-pub(crate) fn give_back() {
+pub(super) fn give_back() {
     static OWN: OnceLock<Vec<Range<usize>>> = OnceLock::new();
     let own = || {
         let (program, mappings) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/smaps"));

@@ -6,7 +6,6 @@
 //! nobody watches, an allocation costs one comparison more.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,9 +75,7 @@ fn excess(limit: u64, wanted: u64, used: impl Fn() -> u64) -> Option<Excess> {
 /// Memory that only this process has, in bytes: what is mapped from files can be taken back. 0 where the system does not
 /// say.
 fn private_bytes() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()).unwrap_or(0) << 10
+    super::own_status(&["RssAnon"])
 }
 
 /// The system's allocator, which asks first where much is wanted.

@@ -4,6 +4,7 @@
 mod connection;
 mod inspect;
 mod reading;
+mod resting;
 mod rotation;
 mod topics;
 
@@ -30,6 +31,8 @@ use crate::stop::StopSignal;
 
 pub use self::inspect::InspectedTopic;
 use self::reading::{Progress, read_of_each};
+pub use self::resting::REST_AFTER;
+use self::resting::Rest;
 use self::rotation::Rotation;
 
 /// How long one request to the brokers may take. The client tries again inside; longer would only delay the message.
@@ -79,6 +82,7 @@ pub struct KafkaSource {
     schemas: Arc<Schemas>,
     /// Next offset of each partition that is assigned.
     positions: Partitions<i64>,
+    rest: Rest,
     rotation: Rotation,
 }
 
@@ -101,6 +105,8 @@ pub struct KafkaSourceSettings<'a> {
     pub partitions_known: usize,
     /// Wait for brokers that are gone, for as long as it takes; a bounded run does not.
     pub patient: bool,
+    /// How long nothing comes before the connection goes that fetches; `None`: it stays.
+    pub rest_after: Option<Duration>,
     /// Where trouble that may pass is noted.
     pub trouble: Trouble,
     /// The schemas of those who write to it.
@@ -129,6 +135,7 @@ impl KafkaSource {
             trouble: settings.trouble,
             schemas: settings.schemas,
             positions: Partitions::new(),
+            rest: Rest::new(settings.rest_after),
         }
     }
 
@@ -227,6 +234,7 @@ impl KafkaSource {
         }
         client.assign(&list).map_err(failed)?;
         self.positions.clone_from(positions);
+        self.rest.over();
         tracing::info!("fetching from Kafka");
         Ok(())
     }
@@ -296,7 +304,9 @@ impl Source for KafkaSource {
         let both = |(topic, partition, end): (_, _, &i64)| {
             Some((topic, partition, Bounds { earliest: earliest.at(topic, partition)?, end: *end }))
         };
-        Ok(ends.iter().filter_map(both).collect())
+        let bounds = ends.iter().filter_map(both).collect();
+        self.rest_if_idle(&bounds);
+        Ok(bounds)
     }
 
     fn assign(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
@@ -310,6 +320,7 @@ impl Source for KafkaSource {
         stop: &StopSignal,
         visit: &mut dyn FnMut(&Record<'_>) -> Result<(), SourceError>,
     ) -> Result<Partitions<PartitionRead>, SourceError> {
+        self.wake(ranges, stop)?;
         let client = self.client()?;
         let begin =
             |range: &(i64, i64)| Progress { start: range.0, next: range.0, end: range.1, records: 0, done: false };
@@ -368,7 +379,8 @@ impl Source for KafkaSource {
         }
         Self::serve(&client);
         for (topic, partition, read) in reads.iter() {
-            self.positions.insert(topic, partition, read.next);
+            // Not where the last record was: only markers lie between that and the end.
+            self.positions.insert(topic, partition, read.end);
         }
         Ok(read_of_each(&reads))
     }
@@ -378,7 +390,7 @@ impl Source for KafkaSource {
     }
 
     fn tell_group(&mut self, positions: &Partitions<i64>) {
-        let Some(client) = &self.client else { return };
+        let Some(client) = self.client.as_ref().or(self.asking.as_ref()) else { return };
         let mut list = TopicPartitionList::new();
         for (topic, partition, position) in positions.iter() {
             // A list without duplicates and with valid offsets takes every element.

@@ -303,6 +303,7 @@ impl World {
                     stopper.stop();
                 }
             }),
+            before_pause: Box::new(|_| ()),
             secrets_changed: Box::new(|| false),
         };
         let ended = self.block_on(StreamingJob::new(settings, environment).run());

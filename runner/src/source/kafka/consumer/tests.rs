@@ -15,6 +15,7 @@ fn source(servers: &str) -> KafkaSource {
         queue_bytes: 16 << 20,
         partitions_known: 0,
         patient: false,
+        rest_after: None,
         trouble: Trouble::default(),
         schemas: Arc::new(Schemas::none()),
     })
@@ -90,6 +91,35 @@ fn partitions_that_come_to_a_running_job_get_their_part_of_the_queue_and_no_more
     assert!(!Arc::ptr_eq(&before, source.client.as_ref().unwrap()), "its limit is that of one partition");
     drop(before);
     assert_eq!(read(&mut source, &ranges(&[(0, (5, 10)), (3, (0, 10))])).len(), 15);
+}
+
+#[test]
+fn a_source_rests_only_where_everything_is_read_and_goes_on_where_it_was() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 2, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    produce(&servers, 0, 0..10);
+    produce(&servers, 1, 0..10);
+    let mut source = source(&servers);
+    source.rest = Rest::new(Some(Duration::ZERO));
+    source.identity().unwrap();
+    source.assign(&Partitions::of(TOPIC, [(0, 0), (1, 0)])).unwrap();
+    let fetches = |source: &mut KafkaSource| {
+        source.bounds().unwrap();
+        source.client.is_some()
+    };
+    assert!(fetches(&mut source), "all is there to be read");
+    assert_eq!(read(&mut source, &ranges(&[(0, (0, 10)), (1, (0, 4))])).len(), 14);
+    assert!(fetches(&mut source), "something is there to be read");
+    assert_eq!(read(&mut source, &ranges(&[(1, (4, 10))])).len(), 6);
+    assert!(!fetches(&mut source), "nothing is there to be read");
+    produce(&servers, 1, 10..13);
+    assert!(!fetches(&mut source), "it is read when it is planned");
+    assert_eq!(read(&mut source, &ranges(&[(1, (10, 13))])), [(1, 10), (1, 11), (1, 12)]);
+    source.rest = Rest::new(Some(Duration::from_secs(3_600)));
+    assert!(fetches(&mut source), "it was busy a moment ago");
+    source.rest = Rest::new(None);
+    assert!(fetches(&mut source));
 }
 
 #[test]
