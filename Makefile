@@ -14,7 +14,7 @@ LINT := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__wa
 	$(foreach crate,bench crds operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test check generate release bench bench-report bench-batch bench-latency bench-local bench-places bench-operator bench-spark bench-flink soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
+.PHONY: help run build test check generate release bench bench-report bench-batch bench-idle bench-latency bench-local bench-places bench-operator bench-spark bench-flink soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean
 
 help: ## this menu
 	@if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=$$(printf '\033[1;36m'); off=$$(printf '\033[0m'); fi; \
@@ -92,6 +92,9 @@ bench-places: ## the same rows to Parquet, Delta, CSV, NDJSON and into an S3 ser
 
 bench-latency: ## how long an event takes to be a readable row, and how small a trigger may be (ARGS="RATE SECONDS")
 	bench/latency $(ARGS)
+
+bench-idle: ## what jobs cost to which nothing comes, in a cgroup (ARGS="JOBS SECONDS"; Linux, root)
+	bench/idle $(ARGS)
 
 bench-operator: build ## the operator against the cluster of KUBECONFIG: 1,000 jobs at once, memory, drift (JOBS=50 for fewer)
 	$(BUILD) --example bench_operator
