@@ -27,6 +27,7 @@ struct Fault {
 
 fn faults(cluster: &str) -> Vec<Fault> {
     let fault = |name, reason, holds, change| Fault { name, reason, holds, change };
+    let many: Vec<_> = (0..6_000).map(|user| format!("'{user}'")).collect();
     vec![
         fault("unschedulable", "Unschedulable", "Degraded", json!({"pod": {"nodeSelector": {"no-node": "has-this"}}})),
         fault(
@@ -39,7 +40,15 @@ fn faults(cluster: &str) -> Vec<Fault> {
             "out-of-memory",
             "OutOfMemory",
             "Degraded",
-            json!({"pod": {"resources": {"limits": {"memory": "7Mi"}, "requests": {"memory": "7Mi"}}}}),
+            // The least limit that container runtimes take is enough for a small job: planning this query takes more.
+            json!({
+                "pod": {"resources": {"limits": {"memory": "7Mi"}, "requests": {"memory": "7Mi"}}},
+                "query": format!(
+                    "SELECT window_start, count(*) AS events, CAST(window_start AS DATE) AS date FROM app_events \
+                     WHERE user_id NOT IN ({}) GROUP BY tumble(timestamp, INTERVAL '1 minute')",
+                    many.join(", ")
+                ),
+            }),
         ),
         fault(
             "secret-missing",
