@@ -77,7 +77,7 @@ impl Rules {
     }
 }
 
-/// A schema without the properties that none of these values has.
+/// A schema without the properties that none of these values has and that have no default.
 fn schema_of(schema: &Value, values: &[&Value]) -> Value {
     let Value::Object(fields) = schema else { return schema.clone() };
     let mut pruned = serde_json::Map::new();
@@ -86,7 +86,9 @@ fn schema_of(schema: &Value, values: &[&Value]) -> Value {
             ("properties", Value::Object(properties)) => {
                 let of = |(name, schema): (&String, &Value)| {
                     let values: Vec<_> = values.iter().filter_map(|value| value.get(name)).collect();
-                    (!values.is_empty()).then(|| (name.clone(), schema_of(schema, &values)))
+                    // What has a default is there where it is left out.
+                    let is_there = !values.is_empty() || schema.get("default").is_some();
+                    is_there.then(|| (name.clone(), schema_of(schema, &values)))
                 };
                 Value::Object(properties.iter().filter_map(of).collect())
             }
