@@ -31,7 +31,7 @@ fn threads(runner: &Runner) -> anyhow::Result<usize> {
 fn what_comes_after_a_rest_is_read_from_where_it_ended() -> anyhow::Result<()> {
     let mut job = Numbers::new(needs_broker!(), "rests", 3)?;
     // Transactions end in markers: behind the last record of a partition its end is not reached yet.
-    job.set("/kafka/isolationLevel", json!("read_committed"));
+    job.set("/kafka/isolationLevel", json!("ReadCommitted"));
     let mut runner = start(&job)?;
     let mut expected = Vec::new();
     let (mut awake, mut resting) = (0, usize::MAX);
@@ -73,7 +73,7 @@ fn a_rest_outlives_brokers_that_go_and_partitions_that_come() -> anyhow::Result<
     job.wait_for_committed(&mut runner, 10)?;
     wait_for_rest(&mut runner, 1)?;
     job.broker.kill()?;
-    let is_troubled = |runner: &Runner| status(runner).filter(|status| status["phase"] == "Retrying").map(drop);
+    let is_troubled = |runner: &Runner| status(runner).filter(|status| status["phase"] == "retrying").map(drop);
     runner.wait_for("it to miss the broker", TIMEOUT, is_troubled)?;
     job.broker.restart()?;
     job.broker.add_partitions(&job.topic, 3)?;
