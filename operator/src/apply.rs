@@ -4,9 +4,9 @@
 //! desired + what is seen -> step (pure) -> Nothing | Create | Change | Blocked
 //! ```
 //!
-//! An object of the same name that the job does not own is never touched: before something is created the API server is
-//! asked, since the cache knows only what carries the operator's label; and what is changed is named by its uid, so that
-//! an object that took the name meanwhile is refused by the API server itself.
+//! An object of the same name that the job does not own is never touched, and the API server itself sees to that: what is
+//! created must not be there yet, since the cache knows only what carries the operator's label; and what is changed is
+//! named by its uid, so that an object that took the name meanwhile is refused.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
@@ -21,6 +21,9 @@ use crate::observed::controller;
 mod covers;
 
 pub use covers::covers;
+
+/// A version that no object ever has: an apply that names it creates, and is a conflict where the name is taken.
+const NOT_THERE: &str = "1";
 
 /// An object as it should be.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,19 +135,19 @@ impl Writer {
         Ok(found.map(|object| object.metadata))
     }
 
-    /// Creates an object, or changes the one with this uid. Gives it as the API server has it now.
+    /// Changes the object with this uid, or without one creates what is not there. Gives it as the API server has it now.
     ///
     /// # Errors
     ///
-    /// The API server's; 409 if another object has the name meanwhile.
+    /// The API server's; 409 if another object has the name.
     pub async fn apply(&self, desired: &Desired, uid: Option<&str>) -> Result<Child, kube::Error> {
         let mut object = desired.object.clone();
-        let mut parameters = PatchParams::apply(FIELD_MANAGER);
-        if let Some(uid) = uid {
-            object["metadata"]["uid"] = uid.into();
-            // Ours are ours: who changed them is overruled.
-            parameters = parameters.force();
+        match uid {
+            Some(uid) => object["metadata"]["uid"] = uid.into(),
+            None => object["metadata"]["resourceVersion"] = NOT_THERE.into(),
         }
+        // Ours are ours: who changed them is overruled.
+        let parameters = PatchParams::apply(FIELD_MANAGER).force();
         self.metrics.write(desired.kind.name());
         let api = self.api(desired.kind, &desired.namespace);
         let answer = api.patch(&desired.name, &parameters, &Patch::Apply(&object)).await?;

@@ -59,15 +59,20 @@ async fn write(desired: &Desired, owner: &str, context: &Context) -> Result<Opti
     let seen = cached.as_ref().map(|object| (&object.metadata, live(desired, object)));
     let mut decided = step(desired, seen.as_ref().map(|(metadata, live)| (*metadata, live)), owner);
     if decided == Step::Create {
-        // The cache knows only what carries the operator's label: somebody else's object would not be in it.
-        let found = context.writer.seen(desired).await.map_err(Error::api(format!("look for the {}", name())))?;
-        if let Some(metadata) = found {
-            let live = json!({"metadata": metadata});
-            decided = step(desired, Some((&metadata, &live)), owner);
+        match context.writer.apply(desired, None).await {
+            // The cache knows only what carries the operator's label: whose is it?
+            Err(kube::Error::Api(answer)) if answer.code == 409 => {
+                let found =
+                    context.writer.seen(desired).await.map_err(Error::api(format!("look for the {}", name())))?;
+                let live = json!({"metadata": found});
+                decided = step(desired, found.as_ref().map(|metadata| (metadata, &live)), owner);
+            }
+            created => return note(created, desired, context),
         }
     }
     let uid = match decided {
         Step::Nothing => return Ok(None),
+        // It is gone again.
         Step::Create => None,
         Step::Change { uid } => Some(uid),
         Step::LeaveTaken { owner } => {
@@ -89,9 +94,15 @@ async fn write(desired: &Desired, owner: &str, context: &Context) -> Result<Opti
         context.writer.delete(desired.kind, metadata).await.map_err(Error::api(format!("delete the {}", name())))?;
         applied = context.writer.apply(desired, None).await;
     }
+    note(applied, desired, context)
+}
+
+/// Takes up what the API server made of a write.
+fn note(applied: Result<Child, kube::Error>, desired: &Desired, context: &Context) -> Result<Option<Refusal>, Error> {
+    let name = || format!("{} {}", desired.kind.name(), desired.name);
     let written = applied.map_err(Error::api(format!("apply the {}", name())))?;
     tracing::debug!(object = name(), "applied");
-    cache.note(written);
+    context.scope.children.of(desired.kind).note(written);
     Ok(None)
 }
 

@@ -6,8 +6,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use data_platform_crds::condition::Reason;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use data_platform_crds::condition::{Health, Reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use serde_json::{Value, json};
@@ -34,6 +35,9 @@ pub const UNWATCHED_PERIOD: Duration = Duration::from_secs(10);
 pub const UNWELL_PERIOD: Duration = Duration::from_secs(30);
 /// A reconcile that takes longer waits for an API server that does not answer.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a job that was just created may be without a status while it only begins: what comes of it is there within this
+/// time mostly, and a status that is replaced a moment later is a request that tells nobody anything.
+const FIRST_WORD_PERIOD: Duration = Duration::from_secs(3);
 /// Least time between two writes that only bring new figures: four a minute.
 pub const FIGURES_PERIOD: Duration = Duration::from_secs(15);
 
@@ -129,6 +133,10 @@ pub async fn report_status<K: JobResource>(
 ) -> Result<Duration, Error> {
     let (key, uid) = identity(observed);
     context.remember(&key, &uid, |memory| memory.reason = Some((verdict.reason, verdict.health)));
+    let begins = last.status.ready().is_none() && verdict.health == Health::Progressing;
+    if begins && let Some(wait) = first_word_after(&observed.metadata, clock::now()) {
+        return Ok(later.min(wait));
+    }
     match write(&last.status, after, last.since) {
         Write::No => Ok(later),
         Write::Later(wait) => Ok(later.min(wait)),
@@ -139,12 +147,20 @@ pub async fn report_status<K: JobResource>(
                 return Ok(later.min(wait));
             }
             write_status(observed, &key, &uid, after, context).await?;
-            if last.status.ready() != after.ready() {
+            // That a new job begins is no event: it was created.
+            if last.status.ready() != after.ready() && !begins {
                 announce(observed, verdict, context).await;
             }
             Ok(later)
         }
     }
+}
+
+/// How long a job that only begins waits for its first status; `None`: no longer.
+fn first_word_after(metadata: &ObjectMeta, now: Timestamp) -> Option<Duration> {
+    // A clock that is behind that of the API server: nobody knows how old it is.
+    let age = Duration::try_from(now.duration_since(metadata.creation_timestamp.as_ref()?.0)).ok()?;
+    FIRST_WORD_PERIOD.checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
 /// A status as it is now.
@@ -262,4 +278,24 @@ pub fn write<S: JobStatus>(before: &S, after: &S, since: Option<Duration>) -> Wr
 
 fn words(conditions: &[Condition]) -> Vec<(&str, &str, &str)> {
     conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn the_first_word_of_a_job_that_only_begins_waits_a_moment_and_no_longer() {
+        let now = Timestamp::from_second(1_000).unwrap();
+        let wait = |created: i64| {
+            let creation_timestamp = Some(Time(Timestamp::from_second(created).unwrap()));
+            first_word_after(&ObjectMeta { creation_timestamp, ..ObjectMeta::default() }, now)
+        };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!((wait(1_000), wait(998), wait(997)), (seconds(3), seconds(1), None));
+        assert_eq!((wait(0), wait(1_001)), (None, None), "one of long ago, and one of a clock that is ahead");
+        assert_eq!(first_word_after(&ObjectMeta::default(), now), None);
+    }
 }

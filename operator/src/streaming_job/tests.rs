@@ -53,7 +53,9 @@ async fn a_job_becomes_its_children_and_then_nothing_more_is_written() {
     assert_eq!(server.names("configmaps").len(), 1);
     assert_eq!(operator.ready().0, "Starting");
     let writes = server.writes();
-    assert_eq!(writes, 5, "three children, a status, an event: {:#?}", server.log());
+    assert_eq!(writes, 4, "three children and a status: {:#?}", server.log());
+    let reads = server.log().iter().filter(|line| line.starts_with("GET")).count();
+    assert_eq!(reads, 1, "the claim: {:#?}", server.log());
     for _ in 0..3 {
         operator.settle().await;
     }

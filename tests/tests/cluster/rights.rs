@@ -13,7 +13,9 @@ use super::platform::{Platform, TIMEOUT, is_caught_up};
 use crate::events::Stream;
 
 /// Rights that this life of a few jobs has no occasion for, each with its occasion.
-const RARELY_USED: [(&str, &str); 5] = [
+const RARELY_USED: [(&str, &str); 7] = [
+    ("/services get", "a Service of somebody else under the name of a job"),
+    ("batch/jobs get", "a Job of somebody else under the name of a run"),
     ("/services delete", "a Service that cannot be merged back into what it should be"),
     ("apps/deployments delete", "a Deployment of a job under a name that the job no longer has"),
     ("batch/cronjobs delete", "a scheduled job that loses its schedule"),
