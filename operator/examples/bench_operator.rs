@@ -1,11 +1,12 @@
 //! Measures the operator against a real API server: many jobs at once, drift, changes. `bench/operator` runs it.
 //!
 //! It starts the operator given as its argument, in a namespace of its own, and reads what it does from the API server
-//! and from its metrics.
+//! and from its metrics; its requests from the audit log, if `AUDIT_LOG` names it.
 
 #![allow(clippy::disallowed_methods, reason = "measures how long things take")]
 
 use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,12 +18,13 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Se
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Client, ResourceExt};
+use kube::{Client, Config, ResourceExt};
 use result::{Result, fail};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 const NAMESPACE: &str = "bench-operator";
+const AGENT: &str = "bench-operator";
 const PAGES: &str = "127.0.0.1:18080";
 /// Longer than anything here should take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -43,7 +45,10 @@ async fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);
     let operator = args.next().ok_or("usage: bench_operator OPERATOR [JOBS]")?;
     let jobs: usize = args.next().map_or(Ok(1000), |text| text.parse())?;
-    let client = Client::try_default().await?;
+    let mut config = Config::infer().await?;
+    // By it the requests of this program are told from those of the operator, which names none.
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(AGENT)));
+    let client = Client::try_from(config)?;
     prepare(&client).await?;
     let mut process = Operator::start(&operator)?;
     let measured = measure(&client, jobs, &mut process).await;
@@ -152,6 +157,7 @@ async fn measure(client: &Client, jobs: usize, process: &mut Operator) -> Result
     }));
     let created: Vec<Result<StreamingJob>> = created.buffer_unordered(32).collect().await;
     created.into_iter().collect::<Result<Vec<_>>>()?;
+    let last_create = Instant::now();
     println!("{jobs} jobs applied: {:.1} s", begin.elapsed().as_secs_f64());
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=data-platform");
     // By the operator's own count first: a list of three thousand objects every moment would keep the API server busy.
@@ -161,6 +167,7 @@ async fn measure(client: &Client, jobs: usize, process: &mut Operator) -> Result
         Ok(kinds.iter().all(|kind| writes.get(*kind).is_some_and(|count| *count >= jobs as f64)))
     })
     .await?;
+    println!("last child written: {:.1} s after the last create", last_create.elapsed().as_secs_f64());
     wait("all children", async || {
         let deployments = deployments.list_metadata(&ours).await?.items.len();
         let services = services.list_metadata(&ours).await?.items.len();
@@ -171,13 +178,16 @@ async fn measure(client: &Client, jobs: usize, process: &mut Operator) -> Result
     let settled = settle().await?;
     let per_job = |resource: &str| settled.get(resource).copied().unwrap_or(0.0) / jobs as f64;
     println!(
-        "writes per job until settled: children {:.2}, status {:.2}, events {:.2}; memory {:.1} MiB, {:.1} s of processor",
+        "writes per job until settled: children {:.2}, status {:.2}, events {:.2}; memory {:.1} MiB, {:.1} ms of processor",
         per_job("ConfigMap") + per_job("Service") + per_job("Deployment"),
         per_job("StreamingJob/status"),
         per_job("Event"),
         process.memory()?,
-        process.seconds()?,
+        process.seconds()? * 1000.0 / jobs as f64,
     );
+    if let Some(requests) = requests()? {
+        println!("requests per job until settled: {:.2}", requests as f64 / jobs as f64);
+    }
     sleep(Duration::from_secs(60)).await;
     let after = writes().await?;
     println!("writes in a minute without a change: {}", after.values().sum::<f64>() - settled.values().sum::<f64>());
@@ -284,6 +294,19 @@ async fn settle() -> Result<HashMap<String, f64>> {
         }
     }
     Ok(before)
+}
+
+/// Requests of the operator by the audit log, since the API server began.
+fn requests() -> Result<Option<usize>> {
+    let Ok(log) = std::env::var("AUDIT_LOG") else { return Ok(None) };
+    let log = BufReader::new(std::fs::File::open(log)?);
+    let mut requests = 0;
+    for line in log.lines() {
+        let line = line?;
+        // Parts of the cluster have names; the operator has none.
+        requests += usize::from(!line.contains("\"userAgent\"") && line.contains("\"stage\":\"ResponseComplete\""));
+    }
+    Ok(Some(requests))
 }
 
 async fn writes() -> Result<HashMap<String, f64>> {

@@ -13,6 +13,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{IntGaugeVec, Opts, Registry};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::allocator;
 use crate::args::{Args, Watched};
 use crate::batch_job::figures;
 use crate::context::Context;
@@ -78,6 +79,7 @@ pub async fn run(args: Args) -> Result<(), AppError> {
     let leads = Arc::new(AtomicBool::new(false));
     serve(&args, &metrics, &controllers, Arc::clone(&leads)).await?;
 
+    tokio::spawn(allocator::give_back());
     let mut terminate = signal(SignalKind::terminate()).map_err(AppError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(AppError::Signals)?;
     let stopped = async {

@@ -11,9 +11,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::child::{Child, ChildKind};
+use crate::child::{Child, ChildKind, ObservedChild};
 use crate::metrics::Metrics;
 use crate::names::{APPLIED, FIELD_MANAGER, canonical, hash};
 use crate::observed::controller;
@@ -121,7 +121,7 @@ impl Writer {
         Self { client, metrics }
     }
 
-    fn api(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
+    fn api(&self, kind: ChildKind, namespace: &str) -> Api<ObservedChild> {
         Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
     }
 
@@ -151,11 +151,7 @@ impl Writer {
         self.metrics.write(desired.kind.name());
         let api = self.api(desired.kind, &desired.namespace);
         let answer = api.patch(&desired.name, &parameters, &Patch::Apply(&object)).await?;
-        let body = match answer.data {
-            Value::Object(body) if !desired.kind.is_named_by_content() => body,
-            _ => Map::new(),
-        };
-        Ok(Child::new(answer.metadata, body))
+        Ok(Child::of(desired.kind, answer))
     }
 
     /// Creates an object that nobody changes afterwards. One that is there already is no error: the next look decides.
@@ -167,7 +163,8 @@ impl Writer {
         let object: DynamicObject = serde_json::from_value(object).map_err(kube::Error::SerdeError)?;
         let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
         self.metrics.write(kind.name());
-        match self.api(kind, namespace).create(&parameters, &object).await {
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), namespace, &kind.resource());
+        match api.create(&parameters, &object).await {
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
             answer => answer.map(|_| ()),
         }

@@ -32,7 +32,7 @@ use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
-use crate::observed::{Observed, controller};
+use crate::observed::Observed;
 use crate::reconcile::{
     FALLBACK_PERIOD, LastStatus, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status,
 };
@@ -200,7 +200,7 @@ fn children(
     let both = vec![built.config_map.clone(), built.scheduler.clone()];
     let live = |name: &str| {
         let live = context.scope.children.of(ChildKind::Job).get(&job.namespace, name);
-        live.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid))
+        live.filter(|live| live.is_owned_by(uid))
     };
     if scheduler.kind == SchedulerKind::CronJob {
         let known = last.status.backfill.as_ref().map(|known| known.name.as_str());
@@ -253,9 +253,9 @@ async fn report_status(
     let (key, uid) = &identity(observed);
     let scope = &context.scope;
     let cron_job = scope.children.of(ChildKind::CronJob).get(&key.namespace, &key.name);
-    let cron_job = cron_job.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == *uid));
-    let owners: BTreeSet<&str> =
-        cron_job.iter().filter_map(|live| live.metadata.uid.as_deref()).chain([uid.as_str()]).collect();
+    let cron_job = cron_job.filter(|live| live.is_owned_by(uid));
+    let scheduler = cron_job.as_ref().and_then(|live| live.metadata().uid);
+    let owners: BTreeSet<&str> = scheduler.iter().chain([uid]).map(String::as_str).collect();
     let mut runs = runs::runs(&scope.children.of(ChildKind::Job).of_job(key), &scope.pods.of_job(key), &owners);
     if let Some(pod) = runs.iter_mut().rev().find(|run| run.ended.is_none()).and_then(|run| run.pod.as_mut()) {
         *pod = volumes::explained(Arc::clone(pod), &context.client).await;

@@ -3,14 +3,14 @@
 //! Fed by a watch and by the answers to the operator's own writes; whichever is newer wins, also where one of them tells
 //! of a deletion. No I/O: `watch` brings the events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::runtime::watcher::Event;
 
 use crate::names::{JOB_LABEL, KIND_LABEL};
-use crate::observed::{Observed, resource_version};
 
 /// Deletions that are remembered, so that an answer that was under way does not bring the object back. More than fit
 /// into the seconds that an answer takes.
@@ -64,14 +64,14 @@ impl JobKey {
 
 /// What can be kept in a cache.
 pub trait Cached: Clone {
-    /// Name, namespace, labels and resource version are read.
-    fn metadata(&self) -> &ObjectMeta;
-}
+    /// Name, namespace and labels are read.
+    fn metadata(&self) -> Cow<'_, ObjectMeta>;
 
-impl<K> Cached for Observed<K> {
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
-    }
+    /// Its resource version.
+    fn version(&self) -> u64;
+
+    /// Whether a reconcile sees no difference between the two.
+    fn says_the_same_as(&self, other: &Self) -> bool;
 }
 
 /// Namespace and name.
@@ -86,7 +86,8 @@ pub struct Cache<T> {
 #[derive(Debug)]
 struct Seen<T> {
     objects: HashMap<ObjectKey, Arc<T>>,
-    by_job: BTreeMap<JobKey, BTreeSet<ObjectKey>>,
+    /// The names of the objects of each job, sorted; they are in its namespace.
+    by_job: HashMap<JobKey, Vec<String>>,
     /// The list that is being read anew; `None`: none is.
     listing: Option<HashMap<ObjectKey, Arc<T>>>,
     deleted: HashMap<ObjectKey, u64>,
@@ -97,7 +98,7 @@ impl<T> Default for Cache<T> {
     fn default() -> Self {
         let seen = Seen {
             objects: HashMap::new(),
-            by_job: BTreeMap::new(),
+            by_job: HashMap::new(),
             listing: None,
             deleted: HashMap::new(),
             is_synced: false,
@@ -120,8 +121,8 @@ impl<T: Cached> Cache<T> {
     /// The objects that say they belong to a job, by name.
     pub fn of_job(&self, job: &JobKey) -> Vec<Arc<T>> {
         let seen = self.seen.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = seen.by_job.get(job).into_iter().flatten();
-        keys.filter_map(|key| seen.objects.get(key).cloned()).collect()
+        let names = seen.by_job.get(job).into_iter().flatten();
+        names.filter_map(|name| seen.objects.get(&(job.namespace.clone(), name.clone())).cloned()).collect()
     }
 
     /// Every object.
@@ -137,15 +138,15 @@ impl<T: Cached> Cache<T> {
     /// Takes up the answer to a write, unless something newer is known.
     pub fn note(&self, object: T) {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
-        let (key, version) = (key(object.metadata()), resource_version(object.metadata()));
-        let is_older = seen.objects.get(&key).is_some_and(|known| resource_version(known.metadata()) > version);
-        let is_gone = seen.deleted.get(&key).is_some_and(|deleted| *deleted > version);
+        let key = key(&object.metadata());
+        let is_older = seen.objects.get(&key).is_some_and(|known| known.version() > object.version());
+        let is_gone = seen.deleted.get(&key).is_some_and(|deleted| *deleted > object.version());
         if !is_older && !is_gone {
-            seen.insert(key, object);
+            seen.insert(key, Arc::new(object));
         }
     }
 
-    /// Takes up an event of the watch. Gives the jobs whose objects changed.
+    /// Takes up an event of the watch. Gives the jobs for which something is not as it was.
     pub fn apply(&self, event: Event<T>) -> Vec<JobKey> {
         let mut seen = self.seen.write().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -154,52 +155,57 @@ impl<T: Cached> Cache<T> {
                 Vec::new()
             }
             Event::InitApply(object) => {
-                let key = key(object.metadata());
+                let key = key(&object.metadata());
                 seen.listing.get_or_insert_default().insert(key, Arc::new(object));
                 Vec::new()
             }
             Event::InitDone => seen.replace_all(),
             Event::Apply(object) => {
-                let (key, version) = (key(object.metadata()), resource_version(object.metadata()));
-                let known = seen.objects.get(&key).map(|known| resource_version(known.metadata()));
-                let job = JobKey::of_child(object.metadata());
-                // The answer to the write that made this event came first: nothing new.
-                if known.is_some_and(|known| known > version) {
-                    return Vec::new();
+                let key = key(&object.metadata());
+                let mut is_news = true;
+                if let Some(known) = seen.objects.get(&key) {
+                    // The answer to the write that made this event came first.
+                    if known.version() >= object.version() && known.version() > 0 {
+                        return Vec::new();
+                    }
+                    is_news = !known.says_the_same_as(&object);
                 }
-                let before = seen.insert(key, object);
-                job.into_iter().chain(before).collect()
+                let jobs = seen.insert(key, Arc::new(object));
+                if is_news { jobs } else { Vec::new() }
             }
             Event::Delete(object) => {
-                let (key, version) = (key(object.metadata()), resource_version(object.metadata()));
+                let metadata = object.metadata();
+                let key = key(&metadata);
                 if seen.deleted.len() >= DELETIONS_KEPT {
                     seen.deleted.clear();
                 }
-                seen.deleted.insert(key.clone(), version);
+                seen.deleted.insert(key.clone(), object.version());
                 seen.remove(&key);
-                JobKey::of_child(object.metadata()).into_iter().collect()
+                JobKey::of_child(&metadata).into_iter().collect()
             }
         }
     }
 }
 
 impl<T: Cached> Seen<T> {
-    /// Gives the job that the object of this name belonged to, if that is another one now.
-    fn insert(&mut self, key: ObjectKey, object: T) -> Option<JobKey> {
-        let job = JobKey::of_child(object.metadata());
+    /// Gives the job of the object, and the one that the object of this name belonged to, if that is another one.
+    fn insert(&mut self, key: ObjectKey, object: Arc<T>) -> Vec<JobKey> {
+        let job = JobKey::of_child(&object.metadata());
         let before = self.remove(&key).filter(|before| job.as_ref() != Some(before));
-        if let Some(job) = job {
-            self.by_job.entry(job).or_default().insert(key.clone());
+        if let Some(job) = &job {
+            let names = self.by_job.entry(job.clone()).or_default();
+            let at = names.binary_search(&key.1).unwrap_or_else(|at| at);
+            names.insert(at, key.1.clone());
         }
-        self.objects.insert(key, Arc::new(object));
-        before
+        self.objects.insert(key, object);
+        job.into_iter().chain(before).collect()
     }
 
     fn remove(&mut self, key: &ObjectKey) -> Option<JobKey> {
-        let job = JobKey::of_child(self.objects.remove(key)?.metadata())?;
-        if let Some(keys) = self.by_job.get_mut(&job) {
-            keys.remove(key);
-            if keys.is_empty() {
+        let job = JobKey::of_child(&self.objects.remove(key)?.metadata())?;
+        if let Some(names) = self.by_job.get_mut(&job) {
+            names.retain(|name| *name != key.1);
+            if names.is_empty() {
                 self.by_job.remove(&job);
             }
         }
@@ -212,21 +218,18 @@ impl<T: Cached> Seen<T> {
         let mut changed = BTreeSet::new();
         for (key, known) in &self.objects {
             if !listed.contains_key(key) {
-                changed.extend(JobKey::of_child(known.metadata()));
+                changed.extend(JobKey::of_child(&known.metadata()));
             }
         }
         for (key, object) in &listed {
-            let version = |object: &T| object.metadata().resource_version.clone();
-            if self.objects.get(key).is_none_or(|known| version(known) != version(object)) {
-                changed.extend(JobKey::of_child(object.metadata()));
+            if self.objects.get(key).is_none_or(|known| known.version() != object.version()) {
+                changed.extend(JobKey::of_child(&object.metadata()));
             }
         }
-        self.objects = listed;
+        self.objects.clear();
         self.by_job.clear();
-        for (key, object) in &self.objects {
-            if let Some(job) = JobKey::of_child(object.metadata()) {
-                self.by_job.entry(job).or_default().insert(key.clone());
-            }
+        for (key, object) in listed {
+            self.insert(key, object);
         }
         self.is_synced = true;
         changed.into_iter().collect()
@@ -235,17 +238,25 @@ impl<T: Cached> Seen<T> {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use serde_json::{Map, json};
+    use serde_json::json;
 
     use super::*;
+    use crate::child::{Child, ChildKind};
 
-    fn object(name: &str, job: &str, version: u64) -> Observed<ConfigMap> {
-        let metadata = json!({
-            "name": name, "namespace": "n", "resourceVersion": version.to_string(),
-            "labels": {JOB_LABEL: job, KIND_LABEL: "StreamingJob"},
+    fn object(name: &str, job: &str, version: u64) -> Child {
+        changed(name, job, version, 1)
+    }
+
+    fn changed(name: &str, job: &str, version: u64, replicas: u32) -> Child {
+        let object = json!({
+            "metadata": {
+                "name": name, "namespace": "n", "resourceVersion": version.to_string(),
+                "labels": {JOB_LABEL: job, KIND_LABEL: "StreamingJob"},
+            },
+            "spec": {"replicas": replicas},
+            "status": {"observedGeneration": version},
         });
-        Observed::new(serde_json::from_value(metadata).unwrap(), Map::new())
+        Child::of(ChildKind::Deployment, serde_json::from_value(object).unwrap())
     }
 
     fn job(name: &str) -> JobKey {
@@ -270,12 +281,24 @@ mod tests {
         let cache = Cache::default();
         cache.note(object("a", "a", 10));
         assert!(cache.apply(Event::Apply(object("a", "a", 9))).is_empty());
-        assert_eq!(resource_version(&cache.get("n", "a").unwrap().metadata), 10);
+        assert_eq!(cache.get("n", "a").unwrap().version(), 10);
         cache.apply(Event::Delete(object("a", "a", 12)));
         cache.note(object("a", "a", 11));
         assert!(cache.get("n", "a").is_none(), "the answer to a write came after the deletion");
         cache.note(object("a", "a", 13));
         assert!(cache.get("n", "a").is_some());
+    }
+
+    #[test]
+    fn only_what_a_reconcile_would_see_is_news() {
+        let cache = Cache::default();
+        cache.note(object("a", "a", 10));
+        assert!(cache.apply(Event::Apply(object("a", "a", 10))).is_empty(), "the write itself");
+        assert!(cache.apply(Event::Apply(object("a", "a", 11))).is_empty(), "its status says nothing of a pod");
+        assert_eq!(cache.get("n", "a").unwrap().version(), 11);
+        assert_eq!(cache.apply(Event::Apply(changed("a", "a", 12, 7))), [job("a")]);
+        assert_eq!(cache.apply(Event::Apply(changed("a", "b", 13, 7))), [job("b"), job("a")]);
+        assert_eq!(cache.apply(Event::Delete(changed("a", "b", 14, 7))), [job("b")]);
     }
 
     #[test]

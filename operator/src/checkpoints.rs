@@ -34,7 +34,7 @@ struct Known {
 impl Checkpoints {
     /// Takes up a job as it is now.
     pub fn note<K>(&self, key: &JobKey, job: &Observed<K>) {
-        let place = place(key, &job.body());
+        let place = place(key, &job.field("spec"));
         let mut known = self.lock();
         let Known { places, jobs } = &mut *known;
         let own = jobs.entry(key.clone()).or_default();
@@ -58,7 +58,7 @@ impl Checkpoints {
         let mut jobs: Vec<_> = jobs.collect();
         let order = |(key, job): &(JobKey, &Observed<K>)| {
             let created: Option<Time> = job.metadata.creation_timestamp.clone();
-            (was_refused(&job.body()), created.map(|time| time.0), key.clone())
+            (was_refused(&job.field("status")), created.map(|time| time.0), key.clone())
         };
         jobs.sort_by_key(order);
         for (key, job) in jobs {
@@ -100,16 +100,14 @@ impl Known {
     }
 }
 
-fn place(key: &JobKey, body: &serde_json::Map<String, Value>) -> Place {
-    let spec = body.get("spec").unwrap_or(&Value::Null);
+fn place(key: &JobKey, spec: &Value) -> Place {
     let storage = ["claimName", "checkpoints"].map(|field| spec["storage"][field].as_str().unwrap_or_default());
     let name = spec["checkpoint"]["name"].as_str().unwrap_or(&key.name);
     (key.kind.name(), key.namespace.clone(), storage.join(" "), name.to_owned())
 }
 
-fn was_refused(body: &serde_json::Map<String, Value>) -> bool {
-    let conditions = body.get("status").and_then(|status| status["conditions"].as_array()).into_iter().flatten();
-    conditions.into_iter().any(|condition| {
+fn was_refused(status: &Value) -> bool {
+    status["conditions"].as_array().into_iter().flatten().any(|condition| {
         condition["type"] == "Stalled"
             && condition["status"] == "True"
             && condition["reason"] == Reason::CheckpointOfOtherJob.name()

@@ -9,10 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::api::ApiResource;
 use kube::core::DynamicResourceScope;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use crate::cache::Cache;
-use crate::names::CHECK_LABEL;
-use crate::observed::Observed;
+use crate::cache::{Cache, Cached};
+use crate::names::{CHECK_LABEL, LABEL_PREFIX};
+use crate::observed::{Observed, as_type, controller, field, resource_version};
 
 /// The kinds of children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,9 +57,25 @@ impl ChildKind {
         }
     }
 
-    /// It is immutable and named by its content: of it the metadata are enough.
+    /// It is immutable and named by its content: of it the metadata are enough, and are all that is kept.
     pub fn is_named_by_content(self) -> bool {
         self == Self::ConfigMap
+    }
+
+    /// What of an object beside its metadata is read: of the status of a Deployment, which changes several times while a pod
+    /// comes up, only why there is no pod.
+    fn kept(self, body: Box<str>) -> Box<str> {
+        match self {
+            Self::ConfigMap => "{}".into(),
+            Self::Service => json!({"spec": field(&body, "spec")}).to_string().into_boxed_str(),
+            Self::Deployment => {
+                let status = field(&body, "status");
+                let conditions = status["conditions"].as_array().into_iter().flatten();
+                let failures: Vec<&Value> = conditions.filter(|one| one["type"] == "ReplicaFailure").collect();
+                json!({"spec": field(&body, "spec"), "status": {"conditions": failures}}).to_string().into_boxed_str()
+            }
+            Self::CronJob | Self::Job => body,
+        }
     }
 
     /// It runs once: what it was made with cannot be changed, and it goes only when it has ended.
@@ -74,10 +92,10 @@ pub fn is_check(metadata: &ObjectMeta) -> bool {
 /// Stands for the type of a child whose kind is a value.
 pub enum AnyKind {}
 
-/// A child, of any kind.
-pub type Child = Observed<AnyKind>;
+/// A child of any kind as the API server gives it.
+pub type ObservedChild = Observed<AnyKind>;
 
-impl Resource for Child {
+impl Resource for ObservedChild {
     type DynamicType = ApiResource;
     type Scope = DynamicResourceScope;
 
@@ -101,6 +119,77 @@ impl Resource for Child {
     }
     fn meta_mut(&mut self) -> &mut ObjectMeta {
         &mut self.metadata
+    }
+}
+
+/// A child as it is kept: what is read of it, as text. The metadata of an object alone take 3 kB in their type.
+#[derive(Clone, Debug)]
+pub struct Child {
+    version: u64,
+    metadata: Box<str>,
+    body: Box<str>,
+}
+
+impl Child {
+    /// What is kept of a child.
+    pub fn of(kind: ChildKind, observed: ObservedChild) -> Self {
+        let version = resource_version(&observed.metadata);
+        let (mut metadata, body) = observed.into_parts();
+        // Others count here what they do.
+        let is_read = |name: &str| name.starts_with(LABEL_PREFIX) || name.starts_with("batch.kubernetes.io/");
+        metadata.annotations.iter_mut().for_each(|annotations| annotations.retain(|name, _| is_read(name)));
+        let metadata = serde_json::to_string(&metadata).unwrap_or_default().into_boxed_str();
+        Self { version, metadata, body: kind.kept(body) }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> ObjectMeta {
+        serde_json::from_str(&self.metadata).unwrap_or_default()
+    }
+
+    /// Its version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The whole object as a value, without kind and version.
+    pub fn value(&self) -> Value {
+        let mut value: Value = serde_json::from_str(&self.body).unwrap_or_default();
+        value["metadata"] = serde_json::from_str(&self.metadata).unwrap_or_default();
+        value
+    }
+
+    /// The object as one of a type.
+    ///
+    /// # Errors
+    ///
+    /// It does not fit it.
+    pub fn as_type<T>(&self) -> Result<T, serde_json::Error>
+    where
+        T: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        as_type(&self.metadata, &self.body)
+    }
+
+    /// Whether the job with this uid owns it.
+    pub fn is_owned_by(&self, uid: &str) -> bool {
+        controller(&self.metadata()).is_some_and(|owner| owner.uid == uid)
+    }
+}
+
+impl Cached for Child {
+    fn metadata(&self) -> Cow<'_, ObjectMeta> {
+        Cow::Owned(self.metadata())
+    }
+
+    fn version(&self) -> u64 {
+        self.version
+    }
+
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        // Every write changes the version, and the generation only counts.
+        let told = |child: &Self| ObjectMeta { resource_version: None, generation: None, ..child.metadata() };
+        self.body == other.body && (self.metadata == other.metadata || told(self) == told(other))
     }
 }
 

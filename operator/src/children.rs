@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::apply::{Desired, Step, step};
 use crate::build::mounted;
 use crate::cache::{JobKey, JobKind};
-use crate::child::{Child, ChildKind, is_check};
+use crate::child::{Child, ChildKind, ObservedChild, is_check};
 use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
@@ -56,8 +56,8 @@ async fn write(desired: &Desired, owner: &str, context: &Context) -> Result<Opti
     let cache = context.scope.children.of(desired.kind);
     let name = || format!("{} {}", desired.kind.name(), desired.name);
     let cached = cache.get(&desired.namespace, &desired.name);
-    let seen = cached.as_ref().map(|object| (&object.metadata, live(desired, object)));
-    let mut decided = step(desired, seen.as_ref().map(|(metadata, live)| (*metadata, live)), owner);
+    let seen = cached.as_ref().map(|object| (object.metadata(), live(desired, object)));
+    let mut decided = step(desired, seen.as_ref().map(|(metadata, live)| (metadata, live)), owner);
     if decided == Step::Create {
         match context.writer.apply(desired, None).await {
             // The cache knows only what carries the operator's label: whose is it?
@@ -122,12 +122,12 @@ fn live(desired: &Desired, object: &Child) -> Value {
 
 /// Removes children of the job that it no longer has: those of other names, runs once they have ended, and ConfigMaps that
 /// no pod and nothing that makes pods names. Whether one does is asked of the API server, not of a cache: a pod that starts
-/// without it would hang.
+/// without it would hang. Tells whether there was none.
 ///
 /// # Errors
 ///
 /// The API server's.
-pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, context: &Context) -> Result<(), Error> {
+pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, context: &Context) -> Result<bool, Error> {
     let scope = &context.scope;
     let mounted_here: Vec<String> = children.iter().flat_map(|child| mounted(pod_spec(&child.object))).collect();
     let is_wanted = |kind: ChildKind, name: &str| {
@@ -137,16 +137,17 @@ pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, conte
     let mut orphans: Vec<(ChildKind, ObjectMeta)> = Vec::new();
     for kind in ChildKind::ALL {
         for found in scope.children.of(kind).of_job(key) {
-            let metadata = &found.metadata;
-            let is_ours = controller(metadata).is_some_and(|owner| owner.uid == uid);
+            let metadata = found.metadata();
+            let is_ours = controller(&metadata).is_some_and(|owner| owner.uid == uid);
             let is_left = is_ours
                 && metadata.deletion_timestamp.is_none()
                 && !is_wanted(kind, metadata.name.as_deref().unwrap_or_default());
-            if is_left && (!kind.runs_once() || is_check(metadata) || has_ended(&found.value())) {
-                orphans.push((kind, metadata.clone()));
+            if is_left && (!kind.runs_once() || is_check(&metadata) || has_ended(&found.value())) {
+                orphans.push((kind, metadata));
             }
         }
     }
+    let is_tidy = orphans.is_empty();
     if orphans.iter().any(|(kind, _)| kind.is_named_by_content()) {
         let named = named(key, context).await?;
         let is_named = |name: &str| named.as_ref().is_none_or(|named| named.contains(name));
@@ -169,7 +170,7 @@ pub async fn remove_orphans(children: &[Desired], key: &JobKey, uid: &str, conte
             "removed what the job no longer has"
         );
     }
-    Ok(())
+    Ok(is_tidy)
 }
 
 /// The ConfigMaps that are named at this moment by pods of the job that may still start, and by what makes such pods;
@@ -186,7 +187,9 @@ async fn named(key: &JobKey, context: &Context) -> Result<Option<BTreeSet<String
             named.extend(mounted(&pod["spec"]));
         }
     }
-    let api = |kind: ChildKind| Api::<Child>::namespaced_with(context.client.clone(), &key.namespace, &kind.resource());
+    let api = |kind: ChildKind| {
+        Api::<ObservedChild>::namespaced_with(context.client.clone(), &key.namespace, &kind.resource())
+    };
     match key.kind {
         JobKind::Streaming => {
             let deployment = api(ChildKind::Deployment).get_opt(&key.name).await;

@@ -23,6 +23,13 @@ pub fn missing<K: JobResource>(job: &ValidatedJob<K>) -> Refusal {
     (Reason::StorageMissing, format!("there is no PersistentVolumeClaim {name} in {}", job.namespace))
 }
 
+/// What is known of a claim and still believed: `Some(is shared)`, or `None` for one that is not there.
+pub fn known(namespace: &str, name: &str, context: &Context) -> Option<Option<bool>> {
+    let (since, found) = context.claim(namespace, name)?;
+    let period = if found.is_some() { CLAIM_PERIOD } else { CLAIM_MISSING_PERIOD };
+    (clock::since(since) < period).then_some(found)
+}
+
 /// Whether pods on any node may use the job's claim at once; `None`: there is no such claim. A job without one shares
 /// nothing. A thousand jobs of one namespace ask once.
 ///
@@ -31,11 +38,8 @@ pub fn missing<K: JobResource>(job: &ValidatedJob<K>) -> Refusal {
 /// The API server's.
 pub async fn is_shared<K: JobResource>(job: &ValidatedJob<K>, context: &Context) -> Result<Option<bool>, Error> {
     let Some(name) = &job.storage.claim else { return Ok(Some(true)) };
-    if let Some((since, found)) = context.claim(&job.namespace, name) {
-        let period = if found.is_some() { CLAIM_PERIOD } else { CLAIM_MISSING_PERIOD };
-        if clock::since(since) < period {
-            return Ok(found);
-        }
+    if let Some(found) = known(&job.namespace, name, context) {
+        return Ok(found);
     }
     let api: Api<PersistentVolumeClaim> = Api::namespaced(context.client.clone(), &job.namespace);
     let found = api.get_opt(name).await.map_err(Error::api(format!("read the PersistentVolumeClaim {name}")))?;

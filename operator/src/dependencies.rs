@@ -24,8 +24,8 @@ impl Dependencies {
         if key.kind != JobKind::Batch {
             return;
         }
-        let body = job.body();
-        let named = body.get("spec").and_then(|spec| spec["dependsOn"].as_array()).into_iter().flatten();
+        let spec = job.field("spec");
+        let named = spec["dependsOn"].as_array().into_iter().flatten();
         // Of a StreamingJob it is the watermark that is waited for, and it waits for nobody.
         let on_batch = named.filter(|named| named["kind"].as_str().is_none_or(|kind| kind == "BatchJob"));
         let on: Vec<String> = on_batch.filter_map(|named| named["name"].as_str().map(str::to_owned)).collect();

@@ -54,7 +54,7 @@ impl<K: Reconcile> Operator<K> {
     pub(crate) fn catch_up(&self) {
         let scope = &self.context.scope;
         for kind in ChildKind::ALL {
-            self.server.list_into(scope.children.of(kind), &kind.resource().plural);
+            self.server.list_into(scope.children.of(kind), kind);
         }
     }
 

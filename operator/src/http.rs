@@ -100,15 +100,16 @@ pub fn status(leads: bool, controllers: &[Controller]) -> Value {
 }
 
 fn shown<K: JobResource>(job: &Observed<K>) -> Value {
-    let mut body = job.body();
+    let status = job.field("status");
     let mut shown = json!({
         "kind": K::KIND.name(),
         "namespace": job.metadata.namespace,
         "name": job.metadata.name,
-        "status": body.remove("status").unwrap_or_else(|| json!({})),
+        "status": if status.is_null() { json!({}) } else { status },
     });
+    let spec = job.field("spec");
     for field in ["schedule", "timeZone"] {
-        if let Some(value) = body.get("spec").and_then(|spec| spec.get(field)) {
+        if let Some(value) = spec.get(field) {
             shown[field] = value.clone();
         }
     }

@@ -3,6 +3,7 @@
 //!
 //! No Kafka client and no SQL engine: what a job computes is the runner's. ARCHITECTURE.md has the map.
 
+pub mod allocator;
 pub mod allowed;
 pub mod app;
 pub mod apply;

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use data_platform_operator::args::Args;
-use data_platform_operator::{app, error, telemetry};
+use data_platform_operator::{allocator, app, error, telemetry};
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    allocator::limit();
     telemetry::start(args.log_level, args.log_format);
-    // Two threads: the operator waits for the API server most of the time, and each thread keeps memory of its own.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: the operator waits for the API server most of the time. More of them wake each other for every answer,
+    // which takes as long as the work itself.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
         Ok(runtime) => {
             let ended = runtime.block_on(app::run(args));

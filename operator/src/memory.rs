@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::rate::Spent;
+use crate::streaming_job::settled::Settled;
 use crate::validated::Refusal;
 
 /// What this process remembers of a job. Nothing of it is needed: another process finds out again.
@@ -21,8 +22,10 @@ pub struct Memory {
     pub checked: Option<(Option<i64>, Result<(), Refusal>)>,
     /// The status that was written last.
     pub written: Option<Written>,
-    /// What the kept ConfigMap says.
-    pub deployed: Option<Arc<DeployedRevision>>,
+    /// The ConfigMap that the running Deployment was made from, if that is anything else than what would be made now.
+    pub deployed: Option<Arc<KeptConfigMap>>,
+    /// The last look at its children found nothing to do.
+    pub settled: Option<Settled>,
     /// The last change was held back.
     pub held_back: bool,
     /// When the job was rolled without its user having asked.
@@ -44,12 +47,10 @@ pub struct Memory {
 /// A status that this process wrote.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The status, as compact JSON.
-    pub status: Box<str>,
+    /// The status, as compact JSON; `None` once the watch has brought it back, or something newer.
+    pub status: Option<Box<str>>,
     /// The resource version that the write made.
-    pub resource_version: String,
-    /// The watch has brought it back: what it brings after it is newer.
-    pub was_seen: bool,
+    pub version: u64,
     /// When.
     pub at: Instant,
 }
@@ -80,6 +81,17 @@ pub struct Figures {
     pub last_rows: Option<i64>,
     /// When the next run is due, or was.
     pub next: Option<i64>,
+}
+
+/// A ConfigMap that a Deployment was made from: its text, since after an upgrade of the operator every job has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptConfigMap {
+    /// Revision of the Deployment.
+    pub revision: String,
+    /// Its name.
+    pub name: String,
+    /// Its data, as JSON.
+    pub data: Box<str>,
 }
 
 /// What the running Deployment was made from.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 pub use data_platform_crds::validate::pod::VOLUME_PREFIX;
+use serde::Serialize;
 use serde_json::Value;
 
 /// The field manager of everything that the operator applies.
@@ -18,6 +19,10 @@ pub const CLAIM_LABEL: &str = "dataplatform.io/claim";
 pub const CHECK_LABEL: &str = "dataplatform.io/check";
 /// Label of the Job of a backfill beside a schedule, and of the pods of a backfill.
 pub const BACKFILL_LABEL: &str = "dataplatform.io/backfill";
+/// With what the labels and annotations of the operator begin.
+pub const LABEL_PREFIX: &str = "dataplatform.io/";
+/// Label of a pod with the identity of its Job, from Kubernetes.
+pub const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 /// The label that selects what the operator caches.
 pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "data-platform");
 /// Annotation of a resource whose change restarts its pods.
@@ -76,18 +81,39 @@ pub fn hash(text: &str) -> String {
 
 /// A value as text, the same whatever order its fields came in: an order is not kept by every build of the JSON library.
 pub fn canonical(value: &Value) -> String {
+    let mut text = Vec::new();
+    write_canonical(value, &mut text);
+    String::from_utf8(text).expect("JSON is text")
+}
+
+fn write_canonical(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            let fields: Vec<String> = sorted
-                .into_iter()
-                .map(|(name, value)| format!("{}:{}", Value::from(name.as_str()), canonical(value)))
-                .collect();
-            format!("{{{}}}", fields.join(","))
+            let mut sorted: Vec<_> = fields.iter().collect();
+            sorted.sort_unstable_by_key(|(name, _)| *name);
+            text.push(b'{');
+            for (i, (name, value)) in sorted.into_iter().enumerate() {
+                text.extend(if i > 0 { b",".as_slice() } else { b"" });
+                write_leaf(name, text);
+                text.push(b':');
+                write_canonical(value, text);
+            }
+            text.push(b'}');
         }
-        Value::Array(elements) => format!("[{}]", elements.iter().map(canonical).collect::<Vec<_>>().join(",")),
-        leaf => leaf.to_string(),
+        Value::Array(elements) => {
+            text.push(b'[');
+            for (i, element) in elements.iter().enumerate() {
+                text.extend(if i > 0 { b",".as_slice() } else { b"" });
+                write_canonical(element, text);
+            }
+            text.push(b']');
+        }
+        leaf => write_leaf(leaf, text),
     }
+}
+
+fn write_leaf(leaf: &impl Serialize, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, leaf).expect("memory takes every text and number");
 }
 
 /// Name of the ConfigMap, or of the one-off Job, of this content. A job's name has at most 52 characters, and a label or
@@ -113,6 +139,13 @@ mod tests {
         assert_eq!(hash("data-platform"), "3c1c0eb20ef3e7bf");
         assert_eq!(hash("").len(), 16);
         assert_eq!(hashed_name("a", "x").len(), 12);
+    }
+
+    #[test]
+    fn a_canonical_text_does_not_depend_on_the_order_of_fields() {
+        let text = r#"{"b":[1,{"d":null,"c":1.5}],"a":{"\"":"ü\n"},"e":{},"f":[]}"#;
+        let value: Value = serde_json::from_str(text).unwrap();
+        assert_eq!(canonical(&value), r#"{"a":{"\"":"ü\n"},"b":[1,{"c":1.5,"d":null}],"e":{},"f":[]}"#);
     }
 
     #[test]

@@ -2,16 +2,19 @@
 //!
 //! Pure. The words are the kubelet's and the scheduler's.
 
+use std::borrow::Cow;
+
 use data_platform_crds::condition::{Reason, shortened};
 use data_platform_crds::termination::Termination;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cache::Cached;
-use crate::names::{CONTAINER, DOCTOR_CONTAINER};
-use crate::observed::Observed;
+use crate::names::{CONTAINER, CONTROLLER_UID, DOCTOR_CONTAINER, LABEL_PREFIX};
+use crate::observed::{Observed, resource_version};
 
 /// Longest text of what a runner said when it ended, in bytes of JSON: the message of a condition has room for it and for the
 /// hint of its reason, so that what the runner said to do is not cut off there.
@@ -61,9 +64,36 @@ pub struct Exit {
     pub run: Option<Termination>,
 }
 
+/// What is read of a pod.
+#[derive(Deserialize)]
+struct Read {
+    spec: Option<ReadSpec>,
+    status: Option<PodStatus>,
+}
+
+#[derive(Deserialize)]
+struct ReadSpec {
+    containers: Vec<ReadContainer>,
+}
+
+#[derive(Deserialize)]
+struct ReadContainer {
+    image: Option<String>,
+}
+
 impl Cached for PodFacts {
-    fn metadata(&self) -> &ObjectMeta {
-        &self.metadata
+    fn metadata(&self) -> Cow<'_, ObjectMeta> {
+        Cow::Borrowed(&self.metadata)
+    }
+
+    fn version(&self) -> u64 {
+        resource_version(&self.metadata)
+    }
+
+    fn says_the_same_as(&self, other: &Self) -> bool {
+        let resource_version = self.metadata.resource_version.clone();
+        let other = Self { metadata: ObjectMeta { resource_version, ..other.metadata.clone() }, ..other.clone() };
+        *self == other
     }
 }
 
@@ -71,8 +101,8 @@ impl PodFacts {
     /// What is known of a pod. One that does not fit its type is as good as one that says nothing.
     pub fn of(observed: &Observed<Pod>) -> Self {
         let mut facts = Self { metadata: trimmed(&observed.metadata), ..Self::default() };
-        let Ok(pod) = observed.typed() else { return facts };
-        facts.image = pod.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
+        let Ok(pod) = observed.read::<Read>() else { return facts };
+        facts.image = pod.spec.and_then(|spec| spec.containers.into_iter().next()?.image);
         let Some(status) = pod.status else { return facts };
         facts.ip = status.pod_ip.clone().filter(|ip| !ip.is_empty());
         let conditions = status.conditions.unwrap_or_default();
@@ -129,9 +159,20 @@ impl PodFacts {
     }
 }
 
-/// Labels, names, times and owner; annotations of pods are long and nobody here reads them.
+/// Names, times and the labels by which a pod is found; nobody here reads the rest.
 fn trimmed(metadata: &ObjectMeta) -> ObjectMeta {
-    ObjectMeta { annotations: None, managed_fields: None, generate_name: None, ..metadata.clone() }
+    let labels = metadata.labels.iter().flatten();
+    let labels = labels.filter(|(name, _)| *name == CONTROLLER_UID || name.starts_with(LABEL_PREFIX));
+    ObjectMeta {
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+        creation_timestamp: metadata.creation_timestamp.clone(),
+        deletion_timestamp: metadata.deletion_timestamp.clone(),
+        labels: Some(labels.map(|(name, value)| (name.clone(), value.clone())).collect()),
+        ..ObjectMeta::default()
+    }
 }
 
 /// How the container ended: now, or before it was started again.

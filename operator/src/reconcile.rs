@@ -21,7 +21,7 @@ use crate::events::{Transition, publish};
 use crate::kind::{JobResource, JobStatus};
 use crate::memory::Written;
 use crate::names::{FIELD_MANAGER, hash};
-use crate::observed::Observed;
+use crate::observed::{Observed, resource_version};
 use crate::rate::{EVENTS, STATUS_WRITES};
 use crate::validated::Refusal;
 use crate::verdict::Verdict;
@@ -175,19 +175,18 @@ pub struct LastStatus<S> {
 /// The status as it is now: what this process wrote last, unless the watch brought something newer.
 pub fn last_status<K: JobResource>(observed: &Observed<K>, context: &Context) -> LastStatus<K::Status> {
     let (key, uid) = identity(observed);
-    let version = observed.metadata.resource_version.as_deref().unwrap_or_default();
+    let version = resource_version(&observed.metadata);
     let written = context.remember(&key, &uid, |memory| {
         let written = memory.written.as_mut()?;
-        if written.resource_version == version {
-            written.was_seen = true;
+        if version >= written.version {
+            written.status = None;
         }
         Some(written.clone())
     });
     let since = written.as_ref().map(|written| clock::since(written.at));
-    let own = written.filter(|written| !written.was_seen || written.resource_version == version);
-    let own = own.and_then(|written| serde_json::from_str(&written.status).ok());
+    let own = written.and_then(|written| serde_json::from_str(&written.status?).ok());
     // A status of a wrong shape, such as one of another version, is written anew.
-    let theirs = || serde_json::from_value(observed.body().remove("status").unwrap_or_default()).unwrap_or_default();
+    let theirs = || serde_json::from_value(observed.field("status")).unwrap_or_default();
     LastStatus { status: own.unwrap_or_else(theirs), since }
 }
 
@@ -210,9 +209,8 @@ async fn write_status<K: JobResource>(
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&key.name, &parameters, &Patch::Apply(&patch)).await {
         Ok(answer) => {
-            let resource_version = answer.metadata.resource_version.unwrap_or_default();
-            let status = patch["status"].to_string().into_boxed_str();
-            let written = Written { status, resource_version, was_seen: false, at: clock::instant() };
+            let status = Some(patch["status"].to_string().into_boxed_str());
+            let written = Written { status, version: resource_version(&answer.metadata), at: clock::instant() };
             context.remember(key, uid, |memory| memory.written = Some(written));
             Ok(())
         }

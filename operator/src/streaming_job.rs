@@ -26,6 +26,7 @@ use crate::observed::Observed;
 use crate::reconcile::{FALLBACK_PERIOD, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
 use crate::streaming_job::build::Kept;
 use crate::streaming_job::rollout::{HeldBack, Plan};
+use crate::streaming_job::settled::Settled;
 use crate::streaming_job::status::verdict;
 use crate::streaming_job::validate::ValidatedJob;
 use crate::validated::Refusal;
@@ -37,6 +38,7 @@ mod dereference;
 mod given_up;
 mod printed;
 pub mod rollout;
+pub mod settled;
 pub mod status;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -65,11 +67,19 @@ impl JobResource for StreamingJob {
 
 impl Reconcile for StreamingJob {
     async fn reconcile(observed: &Observed<Self>, context: &Context) -> Result<Action, Error> {
-        let validated = checked(observed, context, validate::check)
-            .and_then(|job| crate::validated::validate(&job, &context.settings));
-        let outcome = match validated {
-            Ok(job) => reconcile_children(&job, observed, context).await?,
-            Err(refusal) => Outcome::refused(refusal, FALLBACK_PERIOD),
+        let (key, uid) = &identity(observed);
+        let fingerprint = settled::fingerprint(observed, key, context);
+        let settled = context.remember(key, uid, |memory| memory.settled.clone());
+        let outcome = match settled.filter(|settled| settled.holds(fingerprint, key, context)) {
+            Some(settled) => Outcome { off: settled.off, again: FALLBACK_PERIOD, ..Outcome::default() },
+            None => {
+                let validated = checked(observed, context, validate::check)
+                    .and_then(|job| crate::validated::validate(&job, &context.settings));
+                match validated {
+                    Ok(job) => reconcile_children(&job, observed, fingerprint, context).await?,
+                    Err(refusal) => Outcome::refused(refusal, FALLBACK_PERIOD),
+                }
+            }
         };
         report_status(observed, &outcome, context).await.map(Action::requeue)
     }
@@ -106,13 +116,15 @@ impl Outcome {
     }
 }
 
-/// Brings the children to what they should be.
+/// Brings the children to what they should be. `fingerprint`: of what they depended on a moment ago.
 async fn reconcile_children(
     job: &ValidatedJob,
     observed: &Observed<StreamingJob>,
+    fingerprint: Option<u64>,
     context: &Context,
 ) -> Result<Outcome, Error> {
     let (key, uid) = &identity(observed);
+    context.remember(key, uid, |memory| memory.settled = None);
     if let Some(holder) = context.checkpoints.holder(key) {
         let message = format!(
             "the job {holder} keeps its log in the checkpoint {}",
@@ -124,8 +136,9 @@ async fn reconcile_children(
         return Ok(Outcome::refused(claim::missing(job), UNWATCHED_PERIOD));
     };
     let built = build::build(job, &context.settings, claim_is_shared);
-    let deployed = dereference::deployed(job, &built, key, uid, context).await?;
-    let facts = dereference::rollout_facts(deployed.as_deref(), job, key, uid, observed, context);
+    let live = dereference::live(job, uid, context);
+    let deployed = dereference::deployed(live.as_ref(), job, &built, key, uid, context).await?;
+    let facts = dereference::rollout_facts(live.as_ref(), deployed.as_ref(), job, key, uid, observed, context);
     let plan = rollout::plan(job, &facts);
     let held_back = match plan {
         Plan::HoldBack(why) => Some(why),
@@ -139,17 +152,13 @@ async fn reconcile_children(
             memory.rolled = Some(clock::instant());
         }
     });
-    let given_up = given_up::given_up(
-        dereference::live(job, uid, context).as_ref(),
-        &context.scope.pods.of_job(key),
-        clock::now(),
-    );
-    let kept = Kept { deployed: deployed.as_deref(), cannot_start: facts.cannot_start, given_up };
+    let given_up = given_up::given_up(live.as_ref(), &context.scope.pods.of_job(key), clock::now());
+    let kept = Kept { deployed: deployed.as_ref(), cannot_start: facts.cannot_start, given_up };
     let children = build::children(job, &built, &kept, plan);
     if let Some(refusal) = children::apply_children(&children, uid, context).await? {
         return Ok(Outcome::refused(refusal, UNWATCHED_PERIOD));
     }
-    children::remove_orphans(&children, key, uid, context).await?;
+    let is_tidy = children::remove_orphans(&children, key, uid, context).await?;
     if matches!(plan, Plan::Roll | Plan::Keep) {
         context.checkpoints.settled(key);
     }
@@ -158,6 +167,14 @@ async fn reconcile_children(
         (false, 0) => Some("spec.replicas is 0: nothing is read; what is committed and the open windows are kept"),
         _ => None,
     };
+    // With one that holds back or waits for its turn there is more to look at than what the fingerprint is of.
+    let is_plain = deployed.is_none() || plan == Plan::Keep && !waits_for_turn;
+    if let Some(fingerprint) = fingerprint.filter(|_| is_tidy && is_plain)
+        && settled::fingerprint(observed, key, context) == Some(fingerprint)
+    {
+        let settled = Settled { fingerprint, claim: (job.storage.claim.clone(), claim_is_shared), off };
+        context.remember(key, uid, |memory| memory.settled = Some(settled));
+    }
     let again = if waits_for_turn { UNWATCHED_PERIOD } else { FALLBACK_PERIOD };
     Ok(Outcome { refusal: None, held_back, drains: plan == Plan::Drain, off, again })
 }

@@ -5,18 +5,17 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures::{StreamExt, pin_mut};
-use kube::api::{Api, ApiResource};
-use kube::core::{DynamicResourceScope, PartialObjectMeta};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::Api;
 use kube::runtime::reflector::Lookup;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::runtime::{WatchStreamExt, reflector::ObjectRef};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::Map;
 
 use crate::cache::{Cache, Cached, JobKey};
-use crate::child::{Child, ChildKind};
+use crate::child::{Child, ChildKind, ObservedChild};
 use crate::context::{Context, Scope, Triggers};
 use crate::kind::JobResource;
 use crate::metrics::Metrics;
@@ -38,33 +37,20 @@ where
     }
 }
 
-/// The children of a kind in a scope, whole or their metadata.
-fn children_of<W>(client: &Client, scope: &Scope, kind: ChildKind) -> Api<W>
-where
-    W: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
-{
-    match &scope.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &kind.resource()),
-        None => Api::all_with(client.clone(), &kind.resource()),
-    }
-}
-
 /// Watches everything that jobs are made of.
 pub fn children(client: &Client, scope: &Arc<Scope>, triggers: &Arc<Triggers>, metrics: &Metrics) {
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1)).page_size(PAGE_SIZE);
     let pods = watcher::Config::default().labels(KIND_LABEL).page_size(PAGE_SIZE);
     let watches = Watches { scope, triggers, metrics };
     for kind in ChildKind::ALL {
-        if kind.is_named_by_content() {
-            let keep = |found: PartialObjectMeta<Child>| Child::new(found.metadata, Map::new());
-            let api = children_of(client, scope, kind);
-            watches.spawn(api, &ours, kind.name(), move |scope| scope.children.of(kind), keep);
-        } else {
-            let api = children_of(client, scope, kind);
-            watches.spawn(api, &ours, kind.name(), move |scope| scope.children.of(kind), |found: Child| found);
-        }
+        let api = match &scope.namespace {
+            Some(namespace) => Api::<ObservedChild>::namespaced_with(client.clone(), namespace, &kind.resource()),
+            None => Api::all_with(client.clone(), &kind.resource()),
+        };
+        let keep = move |found| Child::of(kind, found);
+        watches.spawn(api, &ours, kind.name(), move |scope| scope.children.of(kind), keep);
     }
-    watches.spawn(api(client, scope), &pods, "Pod", |scope| &scope.pods, |found| PodFacts::of(&found));
+    watches.spawn(api(client, scope), &pods, "Pod", |scope| &scope.pods, |found: Observed<Pod>| PodFacts::of(&found));
 }
 
 /// What every watch of children works with.
@@ -82,7 +68,7 @@ impl Watches<'_> {
         config: &watcher::Config,
         kind: &'static str,
         of: impl Fn(&Scope) -> &Cache<T> + Send + 'static,
-        keep: fn(W) -> T,
+        keep: impl Fn(W) -> T + Send + Sync + 'static,
     ) where
         W: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
         T: Cached + Send + Sync + 'static,
@@ -162,8 +148,10 @@ pub async fn jobs<K: JobResource>(
             Event::Apply(job) => {
                 let before = known.get(&ObjectRef::from_obj(job));
                 let matters = before.is_none_or(|before| what_matters(&before) != what_matters(job));
-                context.checkpoints.note(&key(job), job);
-                context.dependencies.note(&key(job), job);
+                if matters {
+                    context.checkpoints.note(&key(job), job);
+                    context.dependencies.note(&key(job), job);
+                }
                 store.apply_watcher_event(&event);
                 if matters {
                     triggers.trigger(&key(job));

@@ -27,7 +27,6 @@ use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::names::{CHECK_LABEL, CONTAINER, JOB_FILE, JOB_FOLDER, canonical, hashed_name};
-use crate::observed::controller;
 use crate::validated::Refusal;
 use data_platform_crds::amount::billionths;
 
@@ -146,7 +145,7 @@ pub async fn ask(
     let uid = job.owner.uid.as_str();
     let jobs = context.scope.children.of(ChildKind::Job);
     let live = jobs.get(&wanted.namespace, &wanted.name);
-    let live = live.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid));
+    let live = live.filter(|live| live.is_owned_by(uid));
     let objects = vec![built.config_map.clone(), wanted];
     let Some(live) = live else {
         if jobs.all().iter().filter(|job| is_young_check(job)).count() >= CHECKS_MAX {
@@ -171,9 +170,10 @@ pub async fn ask(
 
 /// Whether a Job is a check that goes on and may still come to an answer soon.
 fn is_young_check(job: &Child) -> bool {
-    let created = job.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
-    is_check(&job.metadata)
-        && job.metadata.deletion_timestamp.is_none()
+    let metadata = job.metadata();
+    let created = metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second());
+    is_check(&metadata)
+        && metadata.deletion_timestamp.is_none()
         && clock::now().as_second() - created < PATIENCE_SECONDS
         && !has_ended(&job.value())
 }

@@ -11,12 +11,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::child::{Child, is_check};
-use crate::names::BACKFILL_LABEL;
+use crate::names::{BACKFILL_LABEL, CONTROLLER_UID};
 use crate::observed::controller;
 use crate::pod::{Exit, PodFacts, current};
 
-/// Label of a pod with the identity of its Job.
-const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 /// Annotation of a Job with the time at which it was due.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 /// Longest text of a status other than a condition's message, in bytes of JSON: a status stays below 16 kB.
@@ -62,9 +60,10 @@ pub struct Ended {
 /// somebody else's.
 pub fn runs(jobs: &[Arc<Child>], pods: &[Arc<PodFacts>], owners: &BTreeSet<&str>) -> Vec<Run> {
     let is_ours = |job: &Child| {
-        controller(&job.metadata).is_some_and(|owner| owners.contains(owner.uid.as_str()))
-            && job.metadata.deletion_timestamp.is_none()
-            && !is_check(&job.metadata)
+        let metadata = job.metadata();
+        controller(&metadata).is_some_and(|owner| owners.contains(owner.uid.as_str()))
+            && metadata.deletion_timestamp.is_none()
+            && !is_check(&metadata)
     };
     let mut runs: Vec<Run> = jobs.iter().filter(|job| is_ours(job)).filter_map(|job| run(job, pods)).collect();
     runs.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));

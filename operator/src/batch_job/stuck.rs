@@ -13,12 +13,11 @@ use crate::child::{ChildKind, is_check};
 use crate::children::{apply_children, has_ended};
 use crate::context::Context;
 use crate::error::Error;
+use crate::names::CONTROLLER_UID;
 use crate::observed::controller;
 use crate::pod::PodFacts;
 use crate::validated::Refusal;
 
-/// Label of a pod with the identity of its Job.
-const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
 /// Annotation of a Job with the time at which it was due.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
@@ -36,22 +35,23 @@ pub(super) async fn replace(
 ) -> Result<Option<Refusal>, Error> {
     let scope = &context.scope;
     let cron_job = scope.children.of(ChildKind::CronJob).get(&key.namespace, &key.name);
-    let cron_job = cron_job.filter(|live| controller(&live.metadata).is_some_and(|owner| owner.uid == uid));
-    let cron_job = cron_job.and_then(|live| live.metadata.uid.clone());
+    let cron_job = cron_job.filter(|live| live.is_owned_by(uid));
+    let cron_job = cron_job.and_then(|live| live.metadata().uid);
     let pods = scope.pods.of_job(key);
     for live in scope.children.of(ChildKind::Job).of_job(key) {
-        let owner = controller(&live.metadata).map(|owner| owner.uid.as_str());
+        let metadata = live.metadata();
+        let owner = controller(&metadata).map(|owner| owner.uid.as_str());
         let is_scheduled = owner.is_some() && owner == cron_job.as_deref();
         let job = live.value();
-        let is_over = live.metadata.deletion_timestamp.is_some() || has_ended(&job) || is_check(&live.metadata);
-        if is_over || !is_scheduled && owner != Some(uid) || !cannot_start(live.metadata.uid.as_deref(), &pods) {
+        let is_over = metadata.deletion_timestamp.is_some() || has_ended(&job) || is_check(&metadata);
+        if is_over || !is_scheduled && owner != Some(uid) || !cannot_start(metadata.uid.as_deref(), &pods) {
             continue;
         }
         let wanted = if is_scheduled { scheduled(&job, &built.scheduler.object) } else { once(&job, built) };
         let Some(wanted) = wanted else { continue };
-        let name = live.metadata.name.clone().unwrap_or_default();
+        let name = metadata.name.clone().unwrap_or_default();
         tracing::info!(namespace = key.namespace, job = key.name, run = name, "its pod cannot start: it is made anew");
-        let deleted = context.writer.delete(ChildKind::Job, &live.metadata).await;
+        let deleted = context.writer.delete(ChildKind::Job, &metadata).await;
         deleted.map_err(Error::api(format!("delete the Job {name}")))?;
         if let Some(wanted) = wanted {
             // A run without a schedule that is there keeps its configuration: the right one may not be there yet.

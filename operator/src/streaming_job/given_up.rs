@@ -33,7 +33,8 @@ pub(super) fn given_up(deployment: Option<&Value>, pods: &[Arc<PodFacts>], now: 
     }
 }
 
-fn is_fenced(pod: &PodFacts) -> bool {
+/// Whether a pod was fenced and does not run.
+pub(super) fn is_fenced(pod: &PodFacts) -> bool {
     let was_fenced = pod.last_exit.as_ref().is_some_and(|exit| exit.reason == Reason::Fenced);
     was_fenced && !pod.running && !pod.is_leaving()
 }

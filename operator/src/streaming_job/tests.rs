@@ -60,6 +60,9 @@ async fn a_job_becomes_its_children_and_then_nothing_more_is_written() {
         operator.settle().await;
     }
     assert_eq!(server.writes(), writes);
+    let key = JobKey { kind: JobKind::Streaming, namespace: "n".to_owned(), name: "a".to_owned() };
+    let is_settled = |uid: &str| operator.context.remember(&key, uid, |memory| memory.settled.is_some());
+    assert!(is_settled(job().metadata.uid.as_deref().unwrap()), "the same is not looked at again");
     // Another process finds everything as it should be.
     Operator::new(&server).settle().await;
     assert_eq!(server.writes(), writes, "{:#?}", server.log());

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::batch_job::runs::runs;
-use crate::child::Child;
+use crate::child::{Child, ChildKind};
 use crate::observed::Observed;
 use crate::pod::PodFacts;
 
@@ -39,7 +39,11 @@ fn job(name: &str, condition: Option<(&str, &str)>) -> Arc<Child> {
         },
         "spec": {"template": {}}, "status": status,
     });
-    Arc::new(serde_json::from_value(job).unwrap())
+    Arc::new(child(job))
+}
+
+fn child(job: Value) -> Child {
+    Child::of(ChildKind::Job, serde_json::from_value(job).unwrap())
 }
 
 fn pod(job: &str, state: Value) -> Arc<PodFacts> {
@@ -516,7 +520,7 @@ fn a_run_that_goes_on_and_keeps_others_from_starting_is_said_to_miss_them() {
         "status": {"active": 1, "ready": 1, "startTime": "2026-02-16T12:00:00Z", "terminating": 0, "uncountedTerminatedPods": {}},
     });
     let of = |job: &Value, now: &str| {
-        let job: Child = serde_json::from_value(job.clone()).unwrap();
+        let job = child(job.clone());
         let pods = [pod("a-29520720", json!({"running": {"startedAt": "2026-02-16T12:00:01Z"}}))];
         verdict_of(&cron_job, &runs(&[Arc::new(job)], &pods, &BTreeSet::from(["c"])), now)
     };
