@@ -1,6 +1,6 @@
 //! Batch jobs over what a streaming job wrote: every interval once, whatever happens to the runs.
 
-mod backfill;
+pub(crate) mod backfill;
 mod bucket;
 mod days;
 mod delta;

@@ -1,10 +1,12 @@
 //! Backfills: killed at each step they do only the rest, and they let runs go first that wait for their turn.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{Ended, Runner, environment, needs_broker, wait_for};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::batch::kills::STEPS;
 use crate::batch::{Hours, files, hour_text, refused};
@@ -18,7 +20,40 @@ impl Hours {
     }
 }
 
-fn intervals(summary: &serde_json::Value) -> u64 {
+impl Hours {
+    /// The folder of the job's checkpoint.
+    pub(super) fn checkpoint(&self, namespace: &str) -> PathBuf {
+        self.stream.folders.checkpoints().join(namespace).join("hourly-aggregates")
+    }
+}
+
+/// Waits until a process was stopped by a signal.
+pub(super) fn wait_until_it_sleeps(run: &Runner) -> anyhow::Result<()> {
+    let stat = format!("/proc/{}/stat", run.id());
+    let is_asleep = || {
+        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')).then_some(())
+    };
+    wait_for("the run to sleep", TIMEOUT, is_asleep)
+}
+
+/// The records of the intervals that were replaced, in order, as the log of a checkpoint has them.
+pub(crate) fn replaced(checkpoint: &Path) -> anyhow::Result<Vec<Value>> {
+    let log = checkpoint.join("batch-log");
+    let mut paths =
+        std::fs::read_dir(log)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    paths.sort();
+    let mut found = Vec::new();
+    for path in paths.iter().filter(|path| path.extension().is_some_and(|ending| ending == "json")) {
+        let record: Value = serde_json::from_slice(&std::fs::read(path)?)?;
+        if record["body"]["type"] == "replace" {
+            found.push(record["body"].clone());
+        }
+    }
+    Ok(found)
+}
+
+fn intervals(summary: &Value) -> u64 {
     summary["intervals"].as_u64().unwrap_or(99)
 }
 
@@ -67,19 +102,25 @@ fn a_backfill_killed_at_any_step_does_only_the_rest() -> anyhow::Result<()> {
 
 #[test]
 fn a_backfill_lets_a_run_go_first_that_waits_for_its_turn() -> anyhow::Result<()> {
-    let hours = Hours::new(needs_broker!(), "backfill-yields", 4)?;
+    lets_a_run_go_first("backfill-yields", false)
+}
+
+#[test]
+fn a_backfill_lets_a_run_go_first_also_where_folders_have_no_locks() -> anyhow::Result<()> {
+    // As in pods: whose turn it is is seen from the heartbeat and the log alone.
+    lets_a_run_go_first("backfill-yields-no-lock", true)
+}
+
+fn lets_a_run_go_first(name: &str, has_no_lock: bool) -> anyhow::Result<()> {
+    let hours = Hours::new(needs_broker!(), name, 4)?;
+    let in_its_way = |command: RunnerCommand| command.env("DATA_PLATFORM_NO_LOCK", has_no_lock.to_string());
     let log = hours.stream.folders.root().join("faults.log");
     // It sleeps in the middle of its first hour, and has the turn.
     let job = hours.backfill("data-platform-faults", 3).env("FAULT_STOP", "publish:before:1").env("FAULT_LOG", &log);
-    let mut backfill = job.start()?;
-    let stat = format!("/proc/{}/stat", backfill.id());
-    let is_asleep = || {
-        let stat = std::fs::read_to_string(&stat).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')).then_some(())
-    };
-    wait_for("the backfill to sleep", TIMEOUT, is_asleep)?;
-    let mut run = hours.job().arg("--target-hour").arg(hour_text(3)).start()?;
-    let waiting = hours.stream.folders.root().join("checkpoints/local/hourly-aggregates/waiting.json");
+    let mut backfill = in_its_way(job).start()?;
+    wait_until_it_sleeps(&backfill)?;
+    let mut run = in_its_way(hours.job().arg("--target-hour").arg(hour_text(3))).start()?;
+    let waiting = hours.checkpoint("local").join("waiting.json");
     wait_for("the run to wait", TIMEOUT, || waiting.exists().then_some(()))?;
     backfill.signal(Signal::CONT)?;
     assert_eq!(run.wait(TIMEOUT)?, Ended::Code(0), "{}", run.last_lines());
@@ -88,17 +129,8 @@ fn a_backfill_lets_a_run_go_first_that_waits_for_its_turn() -> anyhow::Result<()
     assert!(said.contains("another run waits: the backfill lets it go first"), "{said}");
     hours.check(0..4)?;
     // In the log the run stands between two hours of the backfill.
-    let records = hours.stream.folders.root().join("checkpoints/local/hourly-aggregates/batch-log");
-    let mut order = Vec::new();
-    let mut paths =
-        std::fs::read_dir(records)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-    paths.sort();
-    for path in paths {
-        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
-        if record["body"]["type"] == "replace" {
-            order.push(record["body"]["backfill"].is_object());
-        }
-    }
+    let order: Vec<_> =
+        replaced(&hours.checkpoint("local"))?.iter().map(|replaced| replaced["backfill"].is_object()).collect();
     assert_eq!(order, [true, false, true, true], "its first hour, the run, and the rest");
     assert!(!waiting.exists());
     Ok(())

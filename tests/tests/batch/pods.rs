@@ -5,9 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_platform_runner::faults::Step;
 use data_platform_tests::process::RunnerCommand;
-use data_platform_tests::{Ended, Pages, Runner, environment, needs_broker};
+use data_platform_tests::{Ended, Pages, Runner, environment, needs_broker, wait_for};
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::batch::backfill::{replaced, wait_until_it_sleeps};
 use crate::batch::{Hours, files};
 use crate::events::TIMEOUT;
 
@@ -150,6 +152,51 @@ fn the_one_job_of_a_backfill_does_all_of_it_once() -> anyhow::Result<()> {
         assert_eq!(pod.last_message()?["files"], done, "{uid}");
     }
     assert_eq!(files(&hours.output())?.len(), 5);
+    Ok(())
+}
+
+#[test]
+fn two_jobs_of_one_backfill_do_it_once_together() -> anyhow::Result<()> {
+    const HOURS: usize = 5;
+    let hours = Hours::new(needs_broker!(), "batch-pod-two", 1)?;
+    let pod = |parallelism: u64| {
+        Pod::new(&hours, |config| {
+            let spec = &mut config["job"]["spec"];
+            spec["inputs"][0]["completeBy"] = "clock".into();
+            spec["wait"] = "60s".into();
+            spec.as_object_mut().expect("a spec").remove("schedule");
+            spec["backfill"] = serde_json::json!({
+                "from": "2026-01-01T00:00:00Z", "to": "2026-01-01T05:00:00Z", "parallelism": parallelism,
+            });
+        })
+    };
+    let job = |command: RunnerCommand, uid: &str| {
+        command.env("JOB_NAME", format!("hourly-aggregates-{uid}")).env("JOB_UID", uid)
+    };
+    // The first one sleeps in its first hour, and goes on when another one is asked for, which computes more at once.
+    let first = pod(1)?;
+    let log = hours.stream.folders.root().join("faults.log");
+    let sleeps = job(first.run_of("data-platform-faults"), "uid-1").env("FAULT_LOG", &log);
+    let mut sleeps = sleeps.env("FAULT_STOP", "publish:before:1").start()?;
+    wait_until_it_sleeps(&sleeps)?;
+    let second = pod(2)?;
+    let mut other = job(second.run(), "uid-2").start()?;
+    let waiting = hours.checkpoint("data").join("waiting.json");
+    wait_for("the other one to wait", TIMEOUT, || waiting.exists().then_some(()))?;
+    sleeps.signal(Signal::CONT)?;
+    for run in [&mut sleeps, &mut other] {
+        assert_eq!(run.wait(TIMEOUT)?, Ended::Code(0), "{}", run.last_lines());
+    }
+    let by: Vec<_> = replaced(&hours.checkpoint("data"))?.iter().map(|done| done["backfill"]["run"].clone()).collect();
+    assert_eq!(by.len(), HOURS, "each hour once: {by:?}");
+    assert!(by.contains(&"uid-1".into()) && by.contains(&"uid-2".into()), "{by:?}");
+    // What they did in turns is finished for both, also for later attempts; a third one does all of it again.
+    for (uid, done) in [("uid-1", 0), ("uid-2", 0), ("uid-3", HOURS)] {
+        let (ended, runner) = job(second.run(), uid).run(TIMEOUT)?;
+        assert_eq!(ended, Ended::Code(0), "{}", runner.last_lines());
+        assert_eq!(second.last_message()?["files"], done, "{uid}");
+    }
+    assert_eq!(files(&hours.output())?.len(), HOURS);
     Ok(())
 }
 

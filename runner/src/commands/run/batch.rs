@@ -155,7 +155,8 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
         && let Some(backfill) = of_spec(planned)
     {
         is_over_in_time(&[backfill.times], grid, now, 0)?;
-        return Ok(Request::Backfill(Asked { run: asked.job_uid.clone(), ..backfill }));
+        let run = asked.job_uid.clone().unwrap_or(backfill.run);
+        return Ok(Request::Backfill(Asked { run, ..backfill }));
     }
     // Only the CronJob of a schedule puts a time into names; the hash in another name may look like one.
     let job_name = asked.job_name.as_deref().filter(|_| planned.loaded.job.spec.schedule.is_some());
@@ -170,7 +171,7 @@ fn of_spec(planned: &PlannedBatch) -> Option<Asked> {
     let backfill = planned.loaded.job.spec.backfill.as_ref()?;
     let times = Interval { start: backfill.from.0.as_microsecond(), end: backfill.to.0.as_microsecond() };
     let id = format!("{}/{}", show_time(times.start), show_time(times.end));
-    Some(Asked { id, times, parallelism: usize::try_from(backfill.parallelism).unwrap_or(1), run: None })
+    Some(Asked { id, times, parallelism: usize::try_from(backfill.parallelism).unwrap_or(1), run: by_hand() })
 }
 
 /// A backfill of these intervals.
@@ -185,7 +186,12 @@ fn backfill(planned: &PlannedBatch, intervals: &[Interval], parallelism: usize) 
     };
     let times = Interval { start: first.start, end: last.end };
     let id = format!("{}/{}", show_time(times.start), show_time(times.end));
-    Ok(Request::Backfill(Asked { id, times, parallelism, run: None }))
+    Ok(Request::Backfill(Asked { id, times, parallelism, run: by_hand() }))
+}
+
+/// Who asks for a backfill that is no Job: another one each time.
+fn by_hand() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// Whether a run replaces the whole table.

@@ -22,9 +22,9 @@ pub(crate) struct Asked {
     pub(crate) times: Interval,
     /// How many intervals are computed at once.
     pub(crate) parallelism: usize,
-    /// The Job that asks, whose attempts are one request: what it has finished stays so. Another one that asks for the same does the
-    /// rest of what is not finished, and what is finished once more.
-    pub(crate) run: Option<String>,
+    /// Who asks: the Job, whose attempts are one request, or this process. What it has finished, alone or in turns with others, stays
+    /// so. Another one that asks for the same does the rest of what is not finished, and what is finished once more.
+    pub(crate) run: String,
 }
 
 /// Where a backfill goes on. What was computed by another query does not count.
@@ -32,7 +32,7 @@ fn begins(asked: &Asked, filled: Option<&Filled>, fingerprint: &str) -> i64 {
     let Interval { start, end } = asked.times;
     match filled {
         Some(filled) if (filled.from, filled.to) != (start, end) || filled.fingerprint != fingerprint => start,
-        Some(filled) if filled.done >= end && (asked.run.is_none() || filled.run != asked.run) => start,
+        Some(filled) if filled.done >= end && !filled.is_also_of(&asked.run) => start,
         Some(filled) => filled.done,
         None => start,
     }
@@ -72,8 +72,8 @@ impl Session<'_> {
         while let Some(computed) = computed.next().await {
             let computed = computed?;
             let name = settings.grid.name(computed.interval);
-            let (Interval { start: from, end: to }, run) = (asked.times, asked.run.clone());
-            let backfill = Backfill { id: asked.id.clone(), from, to, run };
+            let Interval { start: from, end: to } = asked.times;
+            let backfill = Backfill { id: asked.id.clone(), from, to, run: Some(asked.run.clone()) };
             let commit = self.replace(computed, Why { due: None, backfill: Some(backfill) }).await?;
             done += 1;
             let seconds = seconds_left(&**clock, began, done, of);
@@ -110,41 +110,85 @@ fn time_left(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::clock::ManualClock;
 
     #[test]
     fn a_backfill_goes_on_where_it_ended_and_begins_anew_when_it_is_finished_or_the_query_is_another() {
-        let asked = |run: Option<&str>| Asked {
+        let asked = |run: &str| Asked {
             id: "b".to_owned(),
             times: Interval { start: 0, end: 30 },
             parallelism: 1,
-            run: run.map(str::to_owned),
+            run: run.to_owned(),
         };
-        let filled = |to, done, fingerprint: &str, run: Option<&str>| Filled {
-            from: 0,
-            to,
-            done,
-            fingerprint: fingerprint.to_owned(),
-            clock: 0,
-            run: run.map(str::to_owned),
+        let filled = |to, done, fingerprint: &str, runs: &[&str]| {
+            let (run, before) = runs.split_last().map_or((None, &[][..]), |(last, before)| (Some(last), before));
+            Filled {
+                from: 0,
+                to,
+                done,
+                fingerprint: fingerprint.to_owned(),
+                clock: 0,
+                run: run.map(|run| (*run).to_owned()),
+                before: before.iter().map(|run| (*run).to_owned()).collect(),
+            }
         };
-        let job = Some("uid");
-        for (run, filled, expected) in [
-            (None, None, 0),
-            (None, Some(filled(30, 10, "f", None)), 10),
-            (job, Some(filled(30, 10, "f", job)), 10),
-            (None, Some(filled(30, 30, "f", None)), 0),
-            (job, Some(filled(30, 30, "f", job)), 30),
+        for (filled, expected) in [
+            (None, 0),
+            (Some(filled(30, 10, "f", &[])), 10),
+            (Some(filled(30, 10, "f", &["job"])), 10),
+            (Some(filled(30, 30, "f", &["job"])), 30),
             // Another Job is asked for by an annotation, or somebody goes on by hand.
-            (job, Some(filled(30, 10, "f", Some("before"))), 10),
-            (None, Some(filled(30, 10, "f", job)), 10),
-            (job, Some(filled(30, 30, "f", Some("before"))), 0),
-            (job, Some(filled(30, 30, "f", None)), 0),
-            (None, Some(filled(30, 30, "f", job)), 0),
-            (None, Some(filled(30, 10, "other", None)), 0),
-            (None, Some(filled(40, 10, "f", None)), 0),
+            (Some(filled(30, 10, "f", &["other"])), 10),
+            (Some(filled(30, 30, "f", &["other"])), 0),
+            (Some(filled(30, 30, "f", &[])), 0),
+            // The other one goes on beside it: what they did in turns is finished for both.
+            (Some(filled(30, 30, "f", &["job", "other"])), 30),
+            (Some(filled(30, 30, "other", &["job"])), 0),
+            (Some(filled(30, 10, "other", &["job"])), 0),
+            (Some(filled(40, 10, "f", &["job"])), 0),
         ] {
-            assert_eq!(begins(&asked(run), filled.as_ref(), "f"), expected, "{run:?} {filled:?}");
+            assert_eq!(begins(&asked("job"), filled.as_ref(), "f"), expected, "{filled:?}");
+        }
+    }
+
+    #[test]
+    fn the_rest_takes_as_long_for_each_interval_as_what_is_done_took() {
+        let clock = ManualClock::at(0);
+        let began = clock.instant();
+        assert_eq!(seconds_left(&clock, began, 0, 24), 0.0, "nothing has been seen yet");
+        for (done, expected) in [(1, 230.0), (2, 220.0), (12, 120.0), (23, 10.0), (24, 0.0)] {
+            let now = Duration::from_secs(10 * done as u64);
+            clock.advance(now - clock.since(began));
+            assert_eq!(seconds_left(&clock, began, done, 24), expected, "after {done} of 24");
+        }
+        // Two that were computed at once are there at once: the mean counts.
+        let began = clock.instant();
+        clock.advance(Duration::from_secs(12));
+        assert_eq!((seconds_left(&clock, began, 1, 6), seconds_left(&clock, began, 2, 6)), (60.0, 24.0));
+        // One that takes longer moves it.
+        clock.advance(Duration::from_secs(48));
+        assert_eq!(seconds_left(&clock, began, 3, 6), 60.0);
+        assert_eq!(seconds_left(&clock, began, 7, 6), 0.0);
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_said_in_seconds_minutes_and_hours() {
+        for (seconds, said) in [
+            (0.0, "0 s"),
+            (0.4, "0 s"),
+            (39.6, "40 s"),
+            (99.4, "99 s"),
+            (100.0, "2 min"),
+            (720.0, "12 min"),
+            (5_999.0, "100 min"),
+            (6_000.0, "1.7 h"),
+            (12_600.0, "3.5 h"),
+            (360_000.0, "100.0 h"),
+        ] {
+            assert_eq!(time_left(seconds), said, "{seconds}");
         }
     }
 }

@@ -27,6 +27,8 @@ pub(crate) const RECORDS_PER_BASE: u64 = 128;
 
 /// Backfills that are remembered: a Job that is tried again is one of the newest.
 const BACKFILLS_MAX: usize = 32;
+/// Of those who have done a part of a backfill so many are remembered: few work at one at a time.
+const RUNS_MAX: usize = 16;
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +151,7 @@ pub(crate) struct Backfill {
     pub(crate) from: i64,
     /// End of its last one.
     pub(crate) to: i64,
-    /// The Job that asked for it.
+    /// The Job that asked for it, or the process of somebody who did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<String>,
 }
@@ -164,9 +166,30 @@ pub(crate) struct Filled {
     /// Hash of the query and its places, by which they were computed.
     pub(crate) fingerprint: String,
     pub(crate) clock: i64,
-    /// The Job that asked for what was finished last.
+    /// Who asked for what was finished last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) run: Option<String>,
+    /// Who asked for what was finished before, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) before: Vec<String>,
+}
+
+impl Filled {
+    /// Whether who asks has done a part of it.
+    pub(crate) fn is_also_of(&self, run: &str) -> bool {
+        self.run.iter().chain(&self.before).any(|one| one == run)
+    }
+
+    /// Those who have done a part of it, where it goes on with this one.
+    fn of_all(&self, next: &Self) -> Vec<String> {
+        let is_same = (self.from, self.to, &self.fingerprint) == (next.from, next.to, &next.fingerprint);
+        if !is_same || next.done <= self.done {
+            return Vec::new();
+        }
+        let all = self.before.iter().chain(&self.run).filter(|one| next.run.as_ref() != Some(one));
+        let all: Vec<_> = all.cloned().collect();
+        all[all.len().saturating_sub(RUNS_MAX)..].to_vec()
+    }
 }
 
 /// What the records say.
@@ -280,7 +303,11 @@ impl State {
     fn note_backfill(&mut self, replace: &Replace) {
         let Some(Backfill { id, from, to, run }) = replace.backfill.clone() else { return };
         let (done, fingerprint, clock) = (replace.interval.end, replace.fingerprint.clone(), replace.clock);
-        self.backfills.insert(id, Filled { from, to, done, fingerprint, clock, run });
+        let mut filled = Filled { from, to, done, fingerprint, clock, run, before: Vec::new() };
+        if let Some(before) = self.backfills.get(&id) {
+            filled.before = before.of_all(&filled);
+        }
+        self.backfills.insert(id, filled);
         if self.backfills.len() > BACKFILLS_MAX
             && let Some(oldest) = self.backfills.iter().min_by_key(|(_, filled)| filled.clock).map(|(id, _)| id.clone())
         {

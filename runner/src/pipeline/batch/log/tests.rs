@@ -221,3 +221,60 @@ fn a_whole_table_is_what_was_replaced_last_and_nothing_else() {
     process(&mut state, (0, 24), false);
     assert_eq!((state.complete_until(), state.finished_times()), (None, vec![(0, 24 * HOUR)]));
 }
+
+#[test]
+fn who_did_a_part_of_a_backfill_is_known_until_it_begins_anew() {
+    let mut state = State::begin(start());
+    let mut version = 0;
+    let mut process = |state: &mut State, number: i64, run: &str, fingerprint: &str| {
+        let backfill = Backfill {
+            id: "b".to_owned(),
+            from: 0,
+            to: 3 * HOUR,
+            run: Some(run.to_owned()).filter(|run| run != "old"),
+        };
+        let replace = Replace {
+            epoch: 1,
+            interval: Interval { start: number * HOUR, end: (number + 1) * HOUR },
+            due: false,
+            since: None,
+            backfill: Some(backfill),
+            reads: [].into(),
+            whole: false,
+            first: Written { root: "out".to_owned(), ..Written::default() },
+            others: Vec::new(),
+            fingerprint: fingerprint.to_owned(),
+            clock: 0,
+        };
+        version += 2;
+        state.apply(version - 1, &Record::Replace(replace));
+        state.apply(version, &Record::Replaced { epoch: 1 });
+        let filled = state.backfills.get("b").unwrap();
+        let of = ["a", "b", "c"].into_iter().filter(|run| filled.is_also_of(run)).collect::<String>();
+        (filled.done / HOUR, of)
+    };
+    let mut expect = |number, run, fingerprint, expected: (i64, &str)| {
+        assert_eq!(
+            process(&mut state, number, run, fingerprint),
+            (expected.0, expected.1.to_owned()),
+            "{number} by {run}"
+        );
+    };
+    // Two in turns, and one that forgot to say who it is.
+    expect(0, "a", "f", (1, "a"));
+    expect(1, "b", "f", (2, "ab"));
+    expect(2, "a", "f", (3, "ab"));
+    // From the beginning.
+    expect(0, "c", "f", (1, "c"));
+    expect(1, "old", "f", (2, "c"));
+    expect(2, "a", "f", (3, "ac"));
+    // Another query has nothing to do with what was before.
+    expect(0, "b", "g", (1, "b"));
+    expect(1, "b", "h", (2, "b"));
+    // However many come and go, a bounded number is known.
+    for number in 0..100 {
+        process(&mut state, number, &number.to_string(), "f");
+    }
+    let filled = state.backfills.get("b").unwrap();
+    assert_eq!((filled.before.len(), filled.is_also_of("98"), filled.is_also_of("80")), (RUNS_MAX, true, false));
+}
