@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Jobs, TIMEOUT, manifest, ready, wait_for_job};
+use crate::batch::backfill::replaced;
 use crate::events::{START_MS, Stream};
 
 const HOUR_MS: i64 = 3_600_000;
@@ -70,4 +71,91 @@ fn what_was_missed_is_caught_up_once_after_a_restart() -> anyhow::Result<()> {
     anyhow::ensure!(job["status"]["lastRun"].is_null(), "{job}");
     runner.signal(Signal::TERM)?;
     expect_code(runner.wait(TIMEOUT)?, 0, &runner)
+}
+
+/// A table of two rows, in text.
+const ROWS: &str = "at,amount\n2026-01-01T00:10:00Z,1\n2026-01-01T00:20:00Z,2\n";
+
+/// A batch job over it.
+fn over_rows(name: &str, more: &str) -> String {
+    format!(
+        "apiVersion: dataplatform.io/v1alpha1
+kind: BatchJob
+metadata: {{name: {name}}}
+spec:
+  {more}
+  interval: day
+  replace: table
+  lookbackDays: 365
+  inputs:
+    - name: t
+      path: rows
+      format: csv
+      timeColumn: at
+      completeBy: clock
+      columns: [{{name: at, type: timestamp}}, {{name: amount, type: bigint}}]
+  query: SELECT sum(amount) AS amount FROM t
+  sink: {{path: {name}}}
+"
+    )
+}
+
+#[test]
+fn a_file_that_is_gone_for_a_moment_is_the_same_job_when_it_is_there_again() -> anyhow::Result<()> {
+    let jobs = Jobs::new()?;
+    fs::create_dir_all(jobs.output("rows"))?;
+    fs::write(jobs.output("rows").join("rows.csv"), ROWS)?;
+    // One that runs once, and one whose time has come three hours ago.
+    jobs.write("once", &over_rows("once", "backoffLimit: 0"))?;
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis())?;
+    let full_hour = now - now % HOUR_MS;
+    let hour_of_day = (full_hour / HOUR_MS - 3).rem_euclid(24);
+    jobs.write("scheduled", &over_rows("scheduled", &format!("schedule: 0 {hour_of_day} * * *")))?;
+    let since = (full_hour - 4 * HOUR_MS) * 1_000;
+    let memory = jobs.folders.checkpoints().join("local/local.json");
+    fs::create_dir_all(memory.parent().expect("a folder"))?;
+    fs::write(&memory, encode(0, &json!({"jobs": {"scheduled": {"since": since}}})))?;
+
+    let mut runner = jobs.command(None).env("LOG_LEVEL", "info").start()?;
+    let pages = Pages::of(&mut runner)?;
+    for (job, reason) in [("once", "Completed"), ("scheduled", "Scheduled")] {
+        let done = wait_for_job(&mut runner, &pages, job, "done", |job| {
+            ready(job).1 == reason && job["status"]["lastRun"]["result"] == "Succeeded"
+        })?;
+        anyhow::ensure!(done["status"]["lastRun"]["rows"] == 1, "{done}");
+    }
+    let known = || -> anyhow::Result<serde_json::Value> {
+        let text: serde_json::Value = serde_json::from_slice(&fs::read(&memory)?)?;
+        Ok(text["body"]["jobs"].clone())
+    };
+    let before = known()?;
+    anyhow::ensure!(before["once"]["once"].is_string() && before["scheduled"]["last"].is_i64(), "{before}");
+    let decided = |job: &str| replaced(&jobs.folders.checkpoints().join("local").join(job));
+    let texts = ["once", "scheduled"].map(|job| (job, jobs.file(job)));
+    for _ in 0..2 {
+        // As by an editor that removes a file and writes it anew, with a look in between.
+        let mut removed = Vec::new();
+        for (job, file) in &texts {
+            removed.push((*job, fs::read_to_string(file)?));
+            fs::remove_file(file)?;
+        }
+        runner.wait_for("both jobs to be gone", TIMEOUT, |_| {
+            let all = pages.get("/status").ok()?.json().ok()?;
+            all["jobs"].as_array()?.is_empty().then_some(())
+        })?;
+        for (job, text) in removed {
+            jobs.write(job, &text)?;
+        }
+        for (job, reason) in [("once", "Completed"), ("scheduled", "Scheduled")] {
+            let back = wait_for_job(&mut runner, &pages, job, "back", |job| ready(job).1 == reason)?;
+            anyhow::ensure!(back["status"]["lastRun"].is_null(), "it does not run again: {back}");
+        }
+        anyhow::ensure!(known()? == before, "{:#} and not {before:#}", known()?);
+    }
+    for job in ["once", "scheduled"] {
+        anyhow::ensure!(decided(job)?.len() == 1, "{job}: {:?}", decided(job)?);
+    }
+    runner.signal(Signal::TERM)?;
+    let ended = runner.wait(TIMEOUT)?;
+    expect_code(ended, 0, &runner)
 }

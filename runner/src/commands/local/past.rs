@@ -11,11 +11,16 @@ use crate::storage::{SharedStore, StoreError};
 
 /// The object, below the folder of the namespace.
 const FILE: &str = "local.json";
+/// How long a job is remembered that no file has any more, in microseconds: ten minutes. An editor that removes a file and writes it
+/// anew takes a moment, and a copy of a whole folder some minutes; who puts a file back later means a new job.
+const KEPT: i64 = 600_000_000;
 
 /// The jobs, by name.
 pub(super) struct Memory {
     store: SharedStore,
     jobs: BTreeMap<String, Past>,
+    /// Since when no file has a job, in microseconds since 1970 UTC. The next process does not know it.
+    gone: BTreeMap<String, i64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -48,7 +53,7 @@ impl Memory {
         };
         let past = |WrittenPast { since, last, once }| Past { since, last, once };
         let jobs = written.jobs.into_iter().map(|(name, written)| (name, past(written))).collect();
-        Ok(Self { store, jobs })
+        Ok(Self { store, jobs, gone: BTreeMap::new() })
     }
 
     /// The past of a job; of one that is new it begins now.
@@ -61,9 +66,13 @@ impl Memory {
         self.jobs.insert(job.to_owned(), past);
     }
 
-    /// Forgets every job that is not one of these: if it comes back, it is new.
-    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool) {
-        self.jobs.retain(|job, _| is_there(job));
+    /// Forgets every job that has not been one of these for a while: if it comes back then, it is new.
+    pub(super) fn keep(&mut self, is_there: impl Fn(&str) -> bool, now: i64) {
+        self.jobs.retain(|job, _| self.gone.get(job).is_none_or(|since| now - since <= KEPT));
+        self.gone.retain(|job, _| !is_there(job) && self.jobs.contains_key(job));
+        for job in self.jobs.keys().filter(|job| !is_there(job)) {
+            self.gone.entry(job.clone()).or_insert(now);
+        }
     }
 
     /// Writes it down.
@@ -95,9 +104,34 @@ mod tests {
         memory.write().await.unwrap();
         let mut again = Memory::read(Rc::clone(&store)).await.unwrap();
         assert_eq!(again.of("a", 100), Past { since: 5, last: Some(9), once: None });
-        again.keep(|job| job == "b");
-        assert_eq!((again.of("a", 100).since, again.of("b", 100).since), (100, 7));
         std::fs::write(folder.path().join(FILE), "{").unwrap();
         assert_eq!(Memory::read(store).await.unwrap().of("b", 200).since, 200);
+    }
+    #[tokio::test]
+    async fn a_job_without_a_file_is_remembered_for_a_while_and_one_that_comes_back_later_is_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: SharedStore = Rc::new(LocalStore::open(folder.path(), Arc::new(NoSync)).unwrap());
+        let mut memory = Memory::read(Rc::clone(&store)).await.unwrap();
+        let a = Past { since: 5, last: Some(9), once: Some("v".to_owned()) };
+        memory.set("a", a.clone());
+        memory.of("b", 7);
+        // One look finds no file; the next process finds one again.
+        memory.keep(|job| job == "b", 100);
+        memory.write().await.unwrap();
+        assert_eq!(Memory::read(store).await.unwrap().of("a", 200), a);
+        // So does this one, if it takes not too long, and then it is as if nothing had been.
+        memory.keep(|job| job == "b", KEPT);
+        memory.keep(|_| true, 100 + KEPT);
+        assert_eq!(memory.of("a", 200), a);
+        memory.keep(|_| true, 10 * KEPT);
+        assert_eq!(memory.of("a", 200), a);
+        // Each time without a file counts for itself.
+        memory.keep(|job| job == "b", 10 * KEPT);
+        memory.keep(|job| job == "b", 11 * KEPT);
+        assert_eq!(memory.of("a", 200), a);
+        memory.keep(|_| true, 11 * KEPT + 1);
+        assert_eq!((memory.of("a", 200).since, memory.of("b", 200).since), (200, 7));
+        memory.keep(|_| true, 20 * KEPT);
+        assert_eq!(memory.of("a", 300).since, 200);
     }
 }

@@ -267,7 +267,7 @@ impl Supervisor {
         }
         self.jobs = jobs;
         let known = &self.jobs.known;
-        self.past.keep(|name| known.contains_key(name));
+        self.past.keep(|name| known.contains_key(name), SystemClock.now());
         self.take_up();
         self.remember();
     }
