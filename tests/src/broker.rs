@@ -1,6 +1,6 @@
 //! A real Kafka broker: the one that all tests share, or a private one that may be killed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::future::Future;
 use std::path::PathBuf;
@@ -52,6 +52,28 @@ impl Broker {
         let mut broker = Self { address: String::new(), folder: Some(folder) };
         broker.address = script(&[&["up", "0", &path], options].concat())?;
         Ok(broker)
+    }
+
+    /// A broker whose folder somebody else prepared: `server.properties`, a formatted log folder, and `addresses`, which says where
+    /// its listeners are (`NAME host:port` per line), at least that of `PLAINTEXT`. Otherwise as a private one.
+    ///
+    /// # Errors
+    /// When it does not start; the message has what its script said.
+    pub fn prepared(folder: TempDir) -> anyhow::Result<Self> {
+        let path = folder.path().to_str().context("a path that is text")?.to_owned();
+        let mut broker = Self { address: String::new(), folder: Some(folder) };
+        broker.address = script(&["up", "0", &path])?;
+        Ok(broker)
+    }
+
+    /// A program of Kafka's own, by the name of its class.
+    ///
+    /// # Errors
+    /// When the jars are not there.
+    pub fn program(class: &str) -> anyhow::Result<Command> {
+        let mut command = Command::new("java");
+        command.arg("-cp").arg(format!("{}/*", script(&["jars"])?)).arg(class);
+        Ok(command)
     }
 
     /// A further broker of the cluster of this private one: partitions of new topics are spread over both. It can be killed
@@ -218,6 +240,19 @@ impl Broker {
             Ok(results.into_iter().map(|result| result.map(drop).map_err(|(_, code)| code)).collect())
         })
         .with_context(|| format!("configure topic {name}"))
+    }
+
+    /// What the broker of this number is set to, by the names of its properties.
+    ///
+    /// # Errors
+    /// When it does not say.
+    pub fn settings(&self, number: i32) -> anyhow::Result<BTreeMap<String, String>> {
+        let admin = self.client(&[]).create::<AdminClient<DefaultClientContext>>()?;
+        let options = AdminOptions::new().request_timeout(Some(REQUEST_TIMEOUT));
+        let described = block_on(admin.describe_configs([&ResourceSpecifier::Broker(number)], &options))?;
+        let described = described.into_iter().next().context("an answer")?;
+        let described = described.map_err(|code| anyhow::anyhow!("the broker answered: {code}"))?;
+        Ok(described.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect())
     }
 
     /// Deletes the records of a partition before the offset `before`, as retention does.

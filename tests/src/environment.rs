@@ -2,7 +2,10 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::ensure;
 
 /// `host:port` of the broker that all tests share; absent under a bare `cargo test`.
 #[must_use]
@@ -107,6 +110,23 @@ pub fn helm() -> Option<PathBuf> {
 #[must_use]
 pub fn promtool() -> Option<PathBuf> {
     env::var_os("DATA_PLATFORM_TEST_PROMTOOL").map(PathBuf::from)
+}
+
+/// Prometheus itself, which comes with the program that checks its rules; absent under a bare `cargo test`.
+#[must_use]
+pub fn prometheus() -> Option<PathBuf> {
+    promtool().map(|promtool| promtool.with_file_name("prometheus"))
+}
+
+/// Ports of this machine that are free, and stay so while nobody listens at them.
+///
+/// # Errors
+/// When they cannot be found.
+pub fn free_ports(number: usize) -> anyhow::Result<Vec<u16>> {
+    let find = r#"source "$0/env/process.sh" && free_ports "$1""#;
+    let found = Command::new("bash").args(["-euc", find]).arg(tests_folder()).arg(number.to_string()).output()?;
+    ensure!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    String::from_utf8_lossy(&found.stdout).lines().map(|port| Ok(port.parse()?)).collect()
 }
 
 /// An interpreter of Lua 5.2 or newer, for the health scripts of Argo CD; absent under a bare `cargo test`.

@@ -98,7 +98,7 @@ pub fn beside(table: &Path) -> PathBuf {
 }
 
 /// A folder below the place for all tests.
-pub(crate) fn temporary(prefix: &str) -> anyhow::Result<TempDir> {
+pub fn temporary(prefix: &str) -> anyhow::Result<TempDir> {
     let parent = environment::temporary_folder();
     std::fs::create_dir_all(&parent).with_context(|| format!("make {}", parent.display()))?;
     TempDir::with_prefix_in(prefix, &parent).with_context(|| format!("make a folder in {}", parent.display()))

@@ -54,6 +54,12 @@ impl Pages {
         Ok(Self { address })
     }
 
+    /// `host:port`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     /// The pages at `host:port`.
     #[must_use]
     pub fn at(address: String) -> Self {

@@ -68,6 +68,13 @@ impl RunnerCommand {
         self
     }
 
+    /// The folder in which it works.
+    #[must_use]
+    pub fn current_dir(mut self, folder: impl AsRef<Path>) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// `KAFKA_BOOTSTRAP_SERVER` for this broker.
     #[must_use]
     pub fn broker(self, broker: &Broker) -> Self {
