@@ -2,6 +2,7 @@
 //! beside jobs that fail.
 
 mod beside;
+mod memory;
 mod schedule;
 mod seven;
 

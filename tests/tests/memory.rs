@@ -3,10 +3,12 @@
 mod batch;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use data_platform_runner::generate::EventSettings;
+use data_platform_tests::process::RunnerCommand;
 use data_platform_tests::{Ended, Runner, environment, needs_broker, skip};
 
 use crate::events::{Stream, TIMEOUT, finish};
@@ -17,14 +19,14 @@ const RECORDS: u64 = 2_000_000;
 const DISK_DELAY_MS: &str = "30";
 
 /// A cgroup with a memory limit, of version 1 or 2; removed when dropped.
-struct Cgroup {
+pub(crate) struct Cgroup {
     folder: PathBuf,
     peak: &'static str,
 }
 
 impl Cgroup {
     /// `None` where this process may not make one.
-    fn new(limit: u64) -> Option<Self> {
+    pub(crate) fn new(limit: u64) -> Option<Self> {
         let versions = [
             ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.max_usage_in_bytes"),
             ("/sys/fs/cgroup", "memory.max", "memory.peak"),
@@ -38,13 +40,29 @@ impl Cgroup {
         })
     }
 
+    /// A program in it, with these arguments.
+    pub(crate) fn program<S: AsRef<OsStr>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> RunnerCommand {
+        let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
+        let command = Runner::program(Path::new("/bin/sh"), ["-c", enter]).arg(&self.folder).arg(program);
+        arguments.into_iter().fold(command, |command, argument| command.arg(argument))
+    }
+
+    /// The most that was used at once, with what the kernel keeps of files.
+    pub(crate) fn peak(&self) -> u64 {
+        self.number(self.peak)
+    }
+
     fn number(&self, file: &str) -> u64 {
         let text = fs::read_to_string(self.folder.join(file)).unwrap_or_default();
         text.trim().parse().unwrap_or_default()
     }
 
     /// Processes that were killed for want of memory.
-    fn killed(&self) -> u64 {
+    pub(crate) fn killed(&self) -> u64 {
         let files = ["memory.oom_control", "memory.events"].map(|file| fs::read_to_string(self.folder.join(file)));
         let text: String = files.into_iter().flatten().collect();
         text.lines().filter_map(|line| line.strip_prefix("oom_kill ")?.trim().parse::<u64>().ok()).sum()
@@ -64,13 +82,10 @@ fn a_long_backlog_and_a_slow_disk_fit_into_256_mib() -> anyhow::Result<()> {
     // 30 minutes of event time and 2,000 users, as in the benchmark: some 60,000 groups are open at a time.
     let mut stream = Stream::new(broker, "memory", 6, EventSettings::default(), 0.9)?;
     let produced = stream.produce_counted(RECORDS)?;
-    let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
-    let program = environment::program("data-platform-faults");
-    let (shell, folder) = (Path::new("/bin/sh"), cgroup.folder.to_string_lossy().into_owned());
-    let job = Runner::program(shell, ["-c", enter, &folder, &program.to_string_lossy(), "run", "event-aggregation"]);
+    let job = cgroup.program(&environment::program("data-platform-faults"), ["run", "event-aggregation"]);
     let job = stream.on_topic(job).env("FAULT_DISK_DELAY_MS", DISK_DELAY_MS).arg("--drain");
     let summary = finish(job.arg("--starting-offsets").arg("earliest"))?;
-    let peak = cgroup.number(cgroup.peak);
+    let peak = cgroup.peak();
     println!("peak {} MB of {} MB", peak / 1_000_000, LIMIT_BYTES / 1_000_000);
     assert_eq!(cgroup.killed(), 0);
     assert!(peak > 20 << 20, "the job ran in the cgroup: {peak}");
@@ -116,16 +131,12 @@ fn records_of_a_megabyte_fit_into_256_mib() -> anyhow::Result<()> {
     }
     producer.flush()?;
     let folders = data_platform_tests::JobFolders::new()?;
-    let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
-    let program = environment::program("data-platform");
-    let (shell, folder) = (Path::new("/bin/sh"), cgroup.folder.to_string_lossy().into_owned());
-    let program = program.to_string_lossy();
-    let job = Runner::program(shell, ["-c", enter, &folder, &program, "run", "event-aggregation", "--test-mode"]);
+    let job = cgroup.program(&environment::program("data-platform"), ["run", "event-aggregation", "--test-mode"]);
     let job = job.arg("--set").arg(format!("spec.sources[0].topics[0]={topic}")).arg("--http").arg("127.0.0.1:0");
     let query = "spec.query=SELECT user_id, octet_length(properties) AS n, session_id FROM app_events";
     let job = job.arg("--set").arg(query).arg("--set").arg("spec.sink.partitionBy=[]");
     let summary = finish(job.broker(&broker).folders(&folders))?;
-    println!("peak {} MB of {} MB", cgroup.number(cgroup.peak) / 1_000_000, LIMIT_BYTES / 1_000_000);
+    println!("peak {} MB of {} MB", cgroup.peak() / 1_000_000, LIMIT_BYTES / 1_000_000);
     assert_eq!(cgroup.killed(), 0);
     assert_eq!(summary["rows"], LARGE, "{summary}");
     Ok(())

@@ -26,7 +26,8 @@ const MINUTE: i64 = 60_000_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 const BATCH: [&str; 3] = ["hourly-aggregates", "daily-summaries", "user-segmentation"];
-const STREAMING: [&str; 4] = ["event-aggregation", "clickstream-analysis", "cdc-transformation", "data-enrichment"];
+pub(super) const STREAMING: [&str; 4] =
+    ["event-aggregation", "clickstream-analysis", "cdc-transformation", "data-enrichment"];
 
 static EXTERNAL: Shipped = Shipped {
     name: "data-enrichment",
@@ -39,9 +40,9 @@ static EXTERNAL: Shipped = Shipped {
     compare: |_, _, _| Ok(Value::Null),
 };
 
-struct Seven {
-    jobs: Jobs,
-    broker: Broker,
+pub(super) struct Seven {
+    pub(super) jobs: Jobs,
+    pub(super) broker: Broker,
     /// In the order of [`EventKind::ALL`].
     streams: Vec<Stream>,
     /// Midnight before the first record, in microseconds since 1970.
@@ -50,7 +51,7 @@ struct Seven {
 
 impl Seven {
     /// Topics without records, which will begin half an hour after a midnight.
-    fn new(broker: Broker, begin: i64, step_ms: f64, schedules: &[(&str, &str)]) -> anyhow::Result<Self> {
+    pub(super) fn new(broker: Broker, begin: i64, step_ms: f64, schedules: &[(&str, &str)]) -> anyhow::Result<Self> {
         let jobs = Jobs::new()?;
         let mut streams = Vec::new();
         for shipped in [&EVENT_AGGREGATION, &CLICKSTREAM_AS_IT_IS, &CHANGES, &EXTERNAL] {
@@ -98,7 +99,7 @@ impl Seven {
         Ok(())
     }
 
-    fn produce(&mut self, records: u64) -> anyhow::Result<()> {
+    pub(super) fn produce(&mut self, records: u64) -> anyhow::Result<()> {
         self.streams.iter_mut().try_for_each(|stream| stream.produce(records))
     }
 
@@ -126,12 +127,12 @@ impl Seven {
     }
 
     /// How many hours of the records are over.
-    fn hours(&self, jobs: &Jobs) -> anyhow::Result<i64> {
+    pub(super) fn hours(&self, jobs: &Jobs) -> anyhow::Result<i64> {
         Ok((jobs.watermark("events_aggregated_realtime")? - self.begin) / HOUR)
     }
 
     /// Waits until every record is committed, and every window that they close.
-    fn wait_for_all_records(&self, runner: &mut Runner, pages: &Pages) -> anyhow::Result<()> {
+    pub(super) fn wait_for_all_records(&self, runner: &mut Runner, pages: &Pages) -> anyhow::Result<()> {
         for job in STREAMING {
             let page = format!("/jobs/local/{job}/status");
             runner.wait_for(&format!("{job} to have committed all records"), TIMEOUT, |_| {
@@ -150,7 +151,7 @@ impl Seven {
     }
 
     /// Every output is what others make of the records, as far as it is complete: so many hours and days.
-    fn check(&self, jobs: &Jobs, hours: i64, days: i64) -> anyhow::Result<()> {
+    pub(super) fn check(&self, jobs: &Jobs, hours: i64, days: i64) -> anyhow::Result<()> {
         let outputs = jobs.folders.outputs();
         for (stream, table) in
             self.streams.iter().zip(["events_aggregated_realtime", "clickstream_sessions", "cdc_operation_summaries"])

@@ -1,7 +1,7 @@
 //! A batch run over an input that is larger than its memory: what can be computed piece by piece or spilled is computed, and
 //! what cannot ends with an error that says so, and so does what finds no room on the disk. Never with a kill.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use data_platform_tests::process::RunnerCommand;
@@ -48,10 +48,7 @@ impl Large {
 
     /// The run of this query in the cgroup.
     fn run(&self, query: &str) -> RunnerCommand {
-        let enter = r#"echo $$ > "$0/cgroup.procs" && exec "$@""#;
-        let (shell, program) = (Path::new("/bin/sh"), environment::program("data-platform"));
-        let folder = self.cgroup.folder.to_string_lossy().into_owned();
-        let job = Runner::program(shell, ["-c", enter, &folder, &program.to_string_lossy(), "run", "-f"]);
+        let job = self.cgroup.program(&environment::program("data-platform"), ["run", "-f"]);
         job.arg(&self.file)
             .arg("--set")
             .arg(format!("spec.query={query}"))
@@ -136,7 +133,7 @@ fn a_batch_run_over_more_than_its_memory_is_right_or_says_that_it_cannot() -> an
     large.check_full("SELECT payload, count(*) AS n FROM raw GROUP BY payload")?;
     large.check_full("SELECT payload, number AS n FROM raw ORDER BY payload, number")?;
     assert_eq!(large.ask("count(*)")?, ROWS.to_string());
-    println!("peak {} MB of {} MB", large.cgroup.number(large.cgroup.peak) / 1_000_000, LIMIT_BYTES / 1_000_000);
+    println!("peak {} MB of {} MB", large.cgroup.peak() / 1_000_000, LIMIT_BYTES / 1_000_000);
     assert_eq!(large.cgroup.killed(), 0);
     Ok(())
 }
