@@ -11,6 +11,7 @@ mod keyboard;
 mod kind_up;
 mod leader;
 mod monitoring;
+mod operations;
 mod pages;
 mod platform;
 mod readme;

@@ -1,6 +1,6 @@
 //! The guides: their resources are valid, and their commands work as they are printed, over a job that has run.
 //!
-//! Commands of a cluster (`kubectl`, `helm`) are not run here: the tests on the cluster try such commands.
+//! Commands of a cluster (`kubectl`, `helm`) are not run here, but on the cluster (`cluster/operations.rs`, `cluster/guide.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::events::TIMEOUT;
 use crate::sources::numbers;
 
 /// The pages below docs/guides, by their names.
-fn guides() -> anyhow::Result<Vec<(PathBuf, String)>> {
+pub(crate) fn guides() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let mut found = Vec::new();
     let mut folders = vec![environment::tests_folder().join("../docs/guides")];
     while let Some(folder) = folders.pop() {
@@ -36,7 +36,7 @@ fn guides() -> anyhow::Result<Vec<(PathBuf, String)>> {
 }
 
 /// The fenced blocks of a language.
-fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
     let begin = format!("\n```{language}\n");
     text.split(&begin).skip(1).filter_map(|rest| rest.split("\n```").next()).collect()
 }
