@@ -1,6 +1,7 @@
 //! What runs on a real Kubernetes.
 
 mod admission;
+mod backfill;
 mod batch;
 mod changes;
 mod chaos;

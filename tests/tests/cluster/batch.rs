@@ -2,19 +2,23 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use data_platform_runner::clock::show_time;
 use data_platform_runner::generate::EventSettings;
-use data_platform_tests::{Broker, needs_broker, needs_cluster, python_reader, wait_for};
+use data_platform_tests::{Broker, Cluster, needs_broker, needs_cluster, python_reader, wait_for};
 use serde_json::{Value, json};
 
 use super::platform::{Platform, TIMEOUT, condition, is_caught_up};
+use crate::batch::backfill::replaced;
 use crate::events::{START_MS, Stream};
 
 pub(super) const HOURLY: &str = "hourly-aggregates";
 const HOUR_MS: i64 = 3_600_000;
-/// The last hour and a little more, so that the watermark passes its end: 10,000 events.
 const EVENTS: u64 = 10_000;
-const SPAN_MS: i64 = HOUR_MS + 60_000;
+/// A little more than some hours, so that the watermark passes their end.
+const MORE_MS: i64 = 60_000;
+/// The table that is read.
+pub(super) const EVENTS_TABLE: &str = "events-aggregated";
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0))
@@ -31,10 +35,81 @@ fn last_full_hour() -> anyhow::Result<i64> {
 
 /// A topic with the events of the last full hour and a little more.
 pub(super) fn last_hour(broker: Broker, name: &str, settings: EventSettings) -> anyhow::Result<Stream> {
-    let mut stream = Stream::new(broker, name, 2, settings, SPAN_MS as f64 / EVENTS as f64)?;
-    stream.skip(Duration::from_millis(u64::try_from(last_full_hour()? - START_MS)?));
+    hours_from(broker, name, settings, last_full_hour()?, 1)
+}
+
+/// A topic with the events of so many hours and a little more.
+fn hours_from(
+    broker: Broker,
+    name: &str,
+    settings: EventSettings,
+    start_ms: i64,
+    hours: i64,
+) -> anyhow::Result<Stream> {
+    let span_ms = hours * HOUR_MS + MORE_MS;
+    let mut stream = Stream::new(broker, name, 2, settings, span_ms as f64 / EVENTS as f64)?;
+    stream.skip(Duration::from_millis(u64::try_from(start_ms - START_MS)?));
     stream.produce(EVENTS)?;
     Ok(stream)
+}
+
+/// The last full hours, in a table that is complete, for a job that reads them.
+pub(super) struct LastHours {
+    pub(super) platform: Platform,
+    /// Begin of the first one, in microseconds since 1970.
+    begin: i64,
+    number: i64,
+}
+
+impl LastHours {
+    pub(super) fn new(cluster: Cluster, broker: Broker, name: &str, number: i64) -> anyhow::Result<Self> {
+        let now = now_ms();
+        let begin_ms = now - now % HOUR_MS - number * HOUR_MS;
+        let settings = EventSettings { users: 50, ..EventSettings::default() };
+        let stream = hours_from(broker, name, settings, begin_ms, number)?;
+        let platform = Platform::install(cluster, name, &[])?;
+        platform.apply(&platform.event_aggregation(EVENTS_TABLE, &stream)?)?;
+        platform.wait_for_job(EVENTS_TABLE, "to be caught up", is_caught_up)?;
+        Ok(Self { platform, begin: begin_ms * 1_000, number })
+    }
+
+    /// When an hour begins, in microseconds since 1970; the hour after the last one begins when that ends.
+    pub(super) fn begin_of(&self, hour: i64) -> i64 {
+        self.begin + hour * HOUR_MS * 1_000
+    }
+
+    /// The same as a spec and a status have it.
+    pub(super) fn time_of(&self, hour: i64) -> String {
+        format!("{}Z", &show_time(self.begin_of(hour))[..19])
+    }
+
+    /// The name of a Job that the CronJob of a job makes at the end of an hour.
+    pub(super) fn name_of_run(&self, job: &str, hour: i64) -> String {
+        format!("{job}-{}", self.begin_of(hour + 1) / 60_000_000)
+    }
+
+    /// What the job decided, in order: records of its log.
+    pub(super) fn replaced(&self, job: &str) -> anyhow::Result<Vec<Value>> {
+        let volume = self.platform.namespace.folder_of_claim("data-platform")?;
+        replaced(&volume.join("checkpoints").join(self.platform.namespace.name()).join(job))
+    }
+
+    /// The number of the hour that a record of the log is about.
+    pub(super) fn hour_of(&self, record: &Value) -> anyhow::Result<i64> {
+        let interval = &record["interval"];
+        let (Some(start), Some(end)) = (interval["start"].as_i64(), interval["end"].as_i64()) else {
+            bail!("an interval in {record}");
+        };
+        let hour = (start - self.begin).div_euclid(HOUR_MS * 1_000);
+        ensure!((self.begin_of(hour), self.begin_of(hour + 1)) == (start, end), "one hour: {interval}");
+        Ok(hour)
+    }
+
+    /// The output holds exactly all these hours, each once and right.
+    pub(super) fn check_all(&self) -> anyhow::Result<()> {
+        let hours = (0..self.number).map(|hour| self.time_of(hour));
+        check_hours(&self.platform, hours)
+    }
 }
 
 /// hourly-aggregates over the table `input`, on a schedule that does not come while a test runs.
@@ -59,7 +134,7 @@ pub(super) fn run_by_hand(platform: &Platform, name: &str, run: &str) -> anyhow:
 }
 
 #[test]
-fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> anyhow::Result<()> {
+fn an_hour_is_aggregated_by_hand_again_and_by_a_backfill_and_stays_exact() -> anyhow::Result<()> {
     let cluster = needs_cluster!();
     let settings = EventSettings { users: 50, ..EventSettings::default() };
     let stream = last_hour(needs_broker!(), "hourly", settings)?;
@@ -153,13 +228,16 @@ fn an_hour_is_aggregated_by_hand_again_and_on_schedule_once_and_exactly() -> any
 
 /// The output holds exactly the interval's hour, once and right.
 fn check(platform: &Platform, interval: &Value) -> anyhow::Result<()> {
-    let outputs = platform.namespace.folder_of_claim("data-platform")?.join("outputs");
     let start = interval["start"].as_str().with_context(|| format!("a start in {interval}"))?;
-    let hour = start.trim_end_matches('Z').replace('T', " ");
-    let arguments =
-        [outputs.join("hourly_aggregates"), outputs.join("events-aggregated")].map(|path| path.into_os_string());
-    let arguments = arguments.into_iter().chain([hour.into()]);
-    python_reader("hourly_aggregates.py", arguments)?.expect_success().map(drop)
+    check_hours(platform, [start.to_owned()])
+}
+
+/// The output holds exactly the hours that begin at these times, each once and right.
+fn check_hours(platform: &Platform, starts: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    let outputs = platform.namespace.folder_of_claim("data-platform")?.join("outputs");
+    let tables = [outputs.join("hourly_aggregates"), outputs.join(EVENTS_TABLE)].map(|path| path.into_os_string());
+    let hours = starts.into_iter().map(|start| start.trim_end_matches('Z').replace('T', " ").into());
+    python_reader("hourly_aggregates.py", tables.into_iter().chain(hours))?.expect_success().map(drop)
 }
 
 #[test]
