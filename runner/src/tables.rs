@@ -166,7 +166,7 @@ impl Table {
         Ok(OpenTable::new(schema, opened, range, is_known))
     }
 
-    /// Its columns as its newest files have them; `None` for a table that has no file yet. Cheap: the footers of a few files
+    /// Its columns as its newest files have them; `None` for a table that has no file yet, and of which nobody tells. Cheap: the footers of a few files
     /// are read, however many there are.
     ///
     /// # Errors
@@ -190,13 +190,18 @@ impl Table {
         let by_log = self.by_log || declared.as_ref().is_some_and(|declared| declared.delta);
         match delta::files(&self.place, range)? {
             Some(files) => return Ok((self.columns.clone(), files)),
-            None if by_log => return Ok((self.columns.clone(), TableFiles::default())),
+            None if by_log => {
+                let schema = declared.and_then(|declared| declared.columns());
+                return Ok((self.columns.clone(), TableFiles { files: Vec::new(), schema }));
+            }
             None => {}
         }
         // What a job wrote says of what types it is.
         let formats = if declared.is_some() { Formats::ALL } else { self.formats };
-        let files = TableFiles { files: list(&self.place, formats)?, schema: None };
-        Ok((self.columns.clone().over(declared.unwrap_or_default()), files))
+        let files = list(&self.place, formats)?;
+        // Files know their columns best; before the first one their writer does.
+        let schema = declared.as_ref().filter(|_| files.is_empty()).and_then(TableSchema::columns);
+        Ok((self.columns.clone().over(declared.unwrap_or_default()), TableFiles { files, schema }))
     }
 
     /// The columns of these files, and of these the ones that directories name.

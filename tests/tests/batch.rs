@@ -6,6 +6,7 @@ mod days;
 mod delta;
 mod intervals;
 mod kills;
+mod nothing;
 mod numbers;
 mod outputs;
 mod pods;

@@ -41,7 +41,7 @@ impl OpenTable {
         Self { schema, files, range, is_known }
     }
 
-    /// Whether it has ever had a file: without one nobody knows its columns.
+    /// Whether somebody knows its columns: a file that it has or had, or the job that writes it.
     pub(crate) fn is_known(&self) -> bool {
         self.is_known
     }

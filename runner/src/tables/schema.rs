@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use data_platform_crds::column::ColumnType;
-use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use object_store::ObjectStoreExt;
 use object_store::path::Path as Key;
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,13 @@ impl TableSchema {
     pub fn cell_type(&self, column: &str) -> DataType {
         let found = self.columns.iter().find(|known| known.name == column);
         found.and_then(|known| cell_type(&known.data_type)).unwrap_or(DataType::Utf8)
+    }
+
+    /// The columns of a table that has no file yet. `None`: it is not told of what type each of them is.
+    pub(crate) fn columns(&self) -> Option<SchemaRef> {
+        let field = |column: &TableColumn| Some(Field::new(&column.name, value_type(&column.data_type)?, true));
+        let fields = self.columns.iter().map(field).collect::<Option<Vec<_>>>()?;
+        (!fields.is_empty()).then(|| Arc::new(Schema::new(fields)))
     }
 
     /// Tells it beside the table, unless that stands there already.

@@ -15,7 +15,7 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{FunctionRegistry, SendableRecordBatchStream, SessionState};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::{EmptyRecordBatchStream, ExecutionPlan};
 use datafusion::sql::sqlparser::ast::Query;
 use futures::StreamExt;
 
@@ -264,6 +264,15 @@ impl BatchQuery {
 }
 
 impl BatchRows {
+    /// No rows, of these columns.
+    ///
+    /// # Errors
+    /// A sink could not write such columns.
+    pub(crate) fn none(schema: &SchemaRef) -> std::result::Result<Self, QueryError> {
+        let rows = Box::pin(EmptyRecordBatchStream::new(Arc::clone(schema)));
+        Ok(Self { rows, output: Output::new(schema)? })
+    }
+
     /// Columns of the output.
     pub(crate) fn schema(&self) -> SchemaRef {
         Arc::clone(&self.output.schema)

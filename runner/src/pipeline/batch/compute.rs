@@ -10,7 +10,7 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::record::FileCommit;
 use crate::faults::{Moment, Step};
-use crate::pipeline::batch::inputs::{self, Waiting};
+use crate::pipeline::batch::inputs::{self, Waiting, cannot_read};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::BatchLog;
 use crate::pipeline::batch::turn::interrupted;
@@ -21,7 +21,9 @@ use crate::pipeline::status::Phase;
 use crate::sink::Stage;
 use crate::sink::table::{FileFormat, FileNames, FileOrder, Footer, TableSettings, TableWriter};
 use crate::storage::{SharedStore, paths};
-use crate::transform::{BatchRows, MemoryExhausted};
+use crate::tables::schema::TableSchema;
+use crate::tables::{Place, Table};
+use crate::transform::{BatchRows, MemoryExhausted, QueryError};
 
 /// Of Parquet an interval is one file in each directory, however large, unless more are asked for: readers then see the old or the
 /// new interval, nothing between.
@@ -48,6 +50,17 @@ pub(super) struct Computed {
     /// What it read of tables whose intervals have versions.
     pub(super) reads: Reads,
     pub(super) began: Instant,
+}
+
+/// The files of an output, and what is known of the columns of those of a Delta table.
+type Written = (Vec<FileCommit>, delta::Noted);
+
+/// Who says which columns rows have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KnownBy {
+    Query,
+    /// The table as it is.
+    Output,
 }
 
 /// Which interval is computed, and how its files are called until they are decided.
@@ -116,23 +129,27 @@ impl<'a> Computer<'a> {
         let (tables, now) = (inputs::open(&settings.inputs, read)?, clock.now());
         let (mut files, mut noted) = (Vec::new(), Vec::new());
         for ((output, store), number) in settings.outputs.iter().zip(self.outputs).zip(ask.number..) {
+            let ask = Ask { number, ..ask };
             let written = match &tables {
-                Some(tables) => {
-                    let rows = output.query.start(tables.clone(), self.memory, now).map_err(|error| {
-                        JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
-                    });
-                    let written = match rows {
-                        Ok(rows) => self.write(Ask { number, ..ask }, output, store, rows).await,
-                        Err(error) => Err(error),
-                    };
-                    written.map_err(|error| settings.of_output(output, error))?
-                }
-                None => (Vec::new(), delta::Noted::new()),
+                Some(tables) => match output.query.start(tables.clone(), self.memory, now) {
+                    Ok(rows) => self.write(ask, output, store, (rows, KnownBy::Query)).await,
+                    Err(error) => Err(cannot_plan(&error)),
+                },
+                None => self.write_nothing(ask, output, store).await,
             };
+            let written = written.map_err(|error| settings.of_output(output, error))?;
             files.push(written.0);
             noted.push(written.1);
         }
         Ok(Computed { interval, files, noted, reads, began })
+    }
+
+    /// Stages files without rows where the output has files of the interval, when nobody can say what the query gives. They
+    /// have the columns that the output has; one that never had any has nothing to replace.
+    async fn write_nothing(&self, ask: Ask, output: &BatchOutput, store: &SharedStore) -> Result<Written, JobError> {
+        let Some(schema) = output.columns()? else { return Ok(Written::default()) };
+        let rows = BatchRows::none(&schema).map_err(|error| cannot_plan(&error))?;
+        self.write(ask, output, store, (rows, KnownBy::Output)).await
     }
 
     /// Stages the rows of an interval, and files without rows where the interval has files that these rows do not need.
@@ -141,8 +158,8 @@ impl<'a> Computer<'a> {
         ask: Ask,
         output: &BatchOutput,
         store: &SharedStore,
-        mut rows: BatchRows,
-    ) -> Result<(Vec<FileCommit>, delta::Noted), JobError> {
+        (mut rows, known_by): (BatchRows, KnownBy),
+    ) -> Result<Written, JobError> {
         let (settings, interval) = (self.settings, ask.interval);
         let faults = Arc::clone(&self.environment.faults);
         let schema = rows.schema();
@@ -157,11 +174,14 @@ impl<'a> Computer<'a> {
         let is_delta = output.is_delta();
         let asked = output.sink.max_files.and_then(|files| usize::try_from(files).ok());
         let max_files = asked.or((!is_delta).then_some(FILES));
+        // A table may have been written before the columns by which it is arranged now.
+        let is_known = |column: &&String| known_by == KnownBy::Query || schema.column_with_name(column).is_some();
+        let known = |columns: &[String]| columns.iter().filter(is_known).cloned().collect::<Vec<_>>();
         let table = Arc::new(TableSettings {
             output: output.name.clone(),
             job: settings.job.clone(),
-            partition_by: output.sink.partition_by.clone(),
-            order: FileOrder { by: output.sink.sort_by.clone(), is_given: true },
+            partition_by: known(&output.sink.partition_by),
+            order: FileOrder { by: known(&output.sink.sort_by), is_given: true },
             target_file_bytes: output.sink.target_file_size.as_bytes(),
             max_files,
             format: FileFormat::of(&output.sink),
@@ -188,7 +208,8 @@ impl<'a> Computer<'a> {
                 )
             })?;
             delta::describe(store, &columns, &table.columns()).await?;
-        } else {
+        } else if known_by == KnownBy::Query {
+            // What stands beside the table says more of them than its files do.
             table.columns().tell(store).await?;
         }
         let table_ending = table.format.ending();
@@ -238,6 +259,17 @@ impl BatchOutput {
     /// It is a Delta table.
     pub(super) fn is_delta(&self) -> bool {
         self.sink.format == SinkFormat::Delta
+    }
+
+    /// The columns that its table has. `None`: it has never had any.
+    fn columns(&self) -> Result<Option<SchemaRef>, JobError> {
+        let failed = |error| cannot_read(&format!("the output {}", self.name), &error);
+        let place = Place::of(&self.location)?;
+        let told = TableSchema::of_place(&place).map_err(|error| failed(error.into()))?;
+        match told.filter(|_| !self.is_delta()).and_then(|told| told.columns()) {
+            Some(told) => Ok(Some(told)),
+            None => Table::new(place).newest_columns().map_err(failed),
+        }
     }
 
     /// The root of its table, as it stands in the log.
@@ -295,6 +327,10 @@ fn any_directory(schema: &SchemaRef, partition_by: &[String], interval: Interval
         known.unwrap_or_else(|| format!("{column}={}/", paths::NULL_DIRECTORY))
     };
     partition_by.iter().map(one).collect()
+}
+
+fn cannot_plan(error: &QueryError) -> JobError {
+    JobError::user(Reason::QueryFailed, error.to_string(), "correct the query, or inputs")
 }
 
 /// The run does not fit into its memory.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use data_platform_crds::batch_job::CompleteBy;
+use datafusion::error::DataFusionError;
 
 use crate::checkpoint::progress::{Progress, read_progress};
 use crate::clock::{Clock, show_time};
@@ -121,8 +122,18 @@ impl Waiting<'_> {
     }
 }
 
-/// Opens the tables as they are now. `None`: one of them has never had a file, so nobody knows its columns, and there is
-/// no row.
+/// A table cannot be read.
+pub(super) fn cannot_read(table: &str, error: &DataFusionError) -> JobError {
+    if let Some(error) = store_error(error) {
+        return JobError::from(error);
+    }
+    let problem = error.find_root().strip_backtrace();
+    let problem = problem.strip_prefix("Execution error: ").unwrap_or(&problem);
+    JobError::user(Reason::QueryFailed, format!("{table} cannot be read: {problem}"), "correct inputs, or the table")
+}
+
+/// Opens the tables as they are now. `None`: of one of them nobody knows the columns, since it has never had a file. So the query
+/// cannot be planned, and there is no row.
 pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputTables>, JobError> {
     let mut tables = InputTables::new();
     for input in inputs {
@@ -132,15 +143,8 @@ pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputT
             end: interval.end,
             date_column: input.date_column.clone(),
         });
-        let table = input.table()?.open(range).map_err(|error| {
-            if let Some(error) = store_error(&error) {
-                return JobError::from(error);
-            }
-            let problem = error.find_root().strip_backtrace();
-            let problem = problem.strip_prefix("Execution error: ").unwrap_or(&problem);
-            let message = format!("the input {} cannot be read: {problem}", input.name);
-            JobError::user(Reason::QueryFailed, message, "correct inputs, or the table")
-        })?;
+        let table = input.table()?.open(range);
+        let table = table.map_err(|error| cannot_read(&format!("the input {}", input.name), &error))?;
         if !table.is_known() {
             return Ok(None);
         }
