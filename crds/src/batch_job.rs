@@ -427,6 +427,10 @@ pub struct InputSpec {
     /// it counts as complete when the interval is over (`clock`), for tables that another program writes.
     #[serde(default)]
     pub complete_by: CompleteBy,
+    /// A table that nobody has written yet counts as one without rows. Without it a run waits for the first file, and then fails
+    /// with `InputIncomplete`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_empty: bool,
 }
 
 /// Format of an input.

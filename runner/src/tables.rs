@@ -199,8 +199,9 @@ impl Table {
         // What a job wrote says of what types it is.
         let formats = if declared.is_some() { Formats::ALL } else { self.formats };
         let files = list(&self.place, formats)?;
-        // Files know their columns best; before the first one their writer does.
-        let schema = declared.as_ref().filter(|_| files.is_empty()).and_then(TableSchema::columns);
+        // Files know their columns best; before the first one their writer does, or who reads no others than these.
+        let before = declared.as_ref().or(self.formats.has_ndjson().then_some(&self.columns));
+        let schema = before.filter(|_| files.is_empty()).and_then(TableSchema::columns);
         Ok((self.columns.clone().over(declared.unwrap_or_default()), TableFiles { files, schema }))
     }
 

@@ -132,6 +132,7 @@ impl PlannedBatch {
                 time_column: input.time_column.clone(),
                 date_column: input.date_column.clone(),
                 complete_by: input.complete_by,
+                allow_empty: input.allow_empty,
             });
         }
         let mut outputs = Vec::with_capacity(self.outputs.len());

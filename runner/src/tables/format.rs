@@ -84,6 +84,10 @@ impl Formats {
         Self { parquet: false, csv: false, ndjson: false }.with(kind)
     }
 
+    pub(crate) fn has_ndjson(self) -> bool {
+        self.ndjson
+    }
+
     /// What a file holds; `None`: it is none of these.
     pub(crate) fn format_of(self, name: &str) -> Option<FileFormat> {
         let format = FileFormat::of(name)?;

@@ -15,6 +15,7 @@ use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::physical_plan::displayable;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
+use super::schema::TableSchema;
 use super::{Kind, Place, Table, TimeRange};
 
 mod int96;
@@ -342,4 +343,40 @@ fn csv_of_somebody_else_is_text_where_it_is_asked_for() {
     let error =
         table().with_text(Kind::Csv).open(Some(TimeRange { column: "n".to_owned(), ..range(0, HOUR).unwrap() }));
     assert!(error.unwrap_err().to_string().contains("the column n is of type Utf8, not a timestamp"));
+}
+
+#[test]
+fn a_table_without_a_file_has_the_columns_that_its_writer_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, beside) = (folder.path().join("t"), folder.path().join("_dataplatform/t"));
+    std::fs::create_dir_all(&beside).unwrap();
+    let tell =
+        |columns: &str| std::fs::write(beside.join("schema.json"), format!("{{\"columns\":[{columns}]}}")).unwrap();
+    let columns = r#"{"name":"n","type":"bigint"},{"name":"at","type":"timestamp"},{"name":"tags","type":"array<string>"},
+        {"name":"date","type":"date","directory":true}"#;
+    tell(columns);
+    let opened = Table::from(table.clone()).open(range(0, HOUR)).unwrap();
+    assert!(opened.is_known());
+    let sql = "SELECT count(*), count(n), count(tags[1]), max(date) FROM t";
+    assert_eq!(ask(&table, range(0, HOUR), sql, 2).unwrap().0, ["0 0 0 NULL"]);
+    let error =
+        Table::from(table.clone()).open(range(0, HOUR).map(|range| TimeRange { column: "n".to_owned(), ..range }));
+    assert!(error.unwrap_err().to_string().contains("not a timestamp"));
+    // A type without a name in our notation: nobody knows the columns.
+    tell(&columns.replace("array<string>", "Interval(DayTime)"));
+    assert!(!Table::from(table.clone()).open(None).unwrap().is_known());
+    // Once there is a file, it says what it has.
+    tell(columns);
+    write(&table.join("date=1970-01-01/a.parquet"), vec![("n", numbers(&[1])), ("at", times(&[5]))]);
+    assert!(ask(&table, None, "SELECT tags FROM t", 1).unwrap_err().contains("tags"));
+    assert_eq!(ask(&table, range(0, HOUR), "SELECT n FROM t", 1).unwrap().0, ["1"]);
+}
+
+#[test]
+fn ndjson_has_the_columns_that_its_reader_declares_also_without_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let columns = TableSchema::declared([("n", "bigint".to_owned())]);
+    let table = |kind| Table::from(folder.path().join("none")).with_text(kind).with_columns(columns.clone());
+    assert!(table(Kind::Ndjson).open(None).unwrap().is_known());
+    assert!(!table(Kind::Csv).open(None).unwrap().is_known(), "a file may have more");
 }

@@ -48,6 +48,7 @@ fn table() -> Vec<(&'static str, Value, &'static str, &'static str)> {
         computes("inputs/0/timeColumn", json!("k")),
         computes("inputs/0/dateColumn", json!("k")),
         computes("inputs/0/completeBy", json!("clock")),
+        computes("inputs/0/allowEmpty", json!(true)),
         computes("query", json!("SELECT at FROM t")),
         computes("outputs", json!([{"name": "o", "query": "SELECT at FROM t", "sink": {"path": "o"}}])),
         computes("wait", json!("9m")),

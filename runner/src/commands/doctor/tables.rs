@@ -11,7 +11,7 @@ use crate::config::batch::PlannedBatch;
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::faults::{Faults, NoFaults};
 use crate::pipeline::batch::Request;
-use crate::pipeline::batch::inputs::{self, Input};
+use crate::pipeline::batch::inputs::{self, Input, Tables};
 use crate::pipeline::batch::interval::Interval;
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::job_plan::ReferencePlan;
@@ -45,7 +45,8 @@ pub(super) fn inputs(planned: &PlannedBatch, options: &RunOptions) -> Result<Vec
 async fn input_of(input: &Input) -> Result<Outcome, JobError> {
     let place = &input.location;
     let whole = Interval { start: 0, end: SystemClock.now() };
-    if inputs::open(std::slice::from_ref(input), whole)?.is_none() {
+    let opened = inputs::open(std::slice::from_ref(input), whole)?;
+    if !matches!(opened, Tables::Known(_)) && !input.allow_empty {
         return Ok(Outcome::Warning {
             message: format!("{place}: there is no file yet"),
             cure: "nothing, if the job that writes it has not begun; else correct inputs[].path or OUTPUTS_DIR"

@@ -1,7 +1,6 @@
 //! What a run over all that is there processes: every interval from the day of the oldest row on that is complete and that no
 //! run has finished. Of a whole table the newest one.
 
-use data_platform_crds::batch_job::CompleteBy;
 use datafusion::arrow::array::cast::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
@@ -9,10 +8,10 @@ use datafusion::arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType}
 use crate::checkpoint::progress::{Progress, read_progress};
 use crate::pipeline::batch::Session;
 use crate::pipeline::batch::compute::query_failed;
-use crate::pipeline::batch::inputs::{self, Input};
+use crate::pipeline::batch::inputs::{self, Input, Tables};
 use crate::pipeline::batch::interval::{Covered, Grid, Interval};
 use crate::pipeline::error::{JobError, Reason};
-use crate::transform::BatchQuery;
+use crate::transform::{BatchQuery, InputTables};
 
 /// The newest ones of so many: a single row with a time of long ago would make an interval of every hour since.
 const INTERVALS_MAX: usize = 9_000;
@@ -23,14 +22,26 @@ impl Session<'_> {
         let (settings, environment) = (self.settings, self.environment);
         let now = environment.clock.now();
         let (mut told, mut oldest) = (Vec::new(), None::<i64>);
-        for input in settings.inputs.iter().filter(|input| input.time_column.is_some()) {
-            if input.complete_by == CompleteBy::Progress {
+        for input in &settings.inputs {
+            if input.is_told() {
                 let progress = read_progress(&input.location.open_table(&environment.faults)?).await?;
-                let Some(progress) = progress else { return Ok(Vec::new()) };
-                told.push(progress);
+                match progress {
+                    Some(progress) => told.push(progress),
+                    None if input.is_empty(None)? => {}
+                    None => return Ok(Vec::new()),
+                }
             }
-            let first = self.oldest_row(input, now).await?;
-            oldest = oldest.into_iter().chain(first).min();
+            match inputs::open(std::slice::from_ref(input), Interval { start: 0, end: now })? {
+                Tables::Known(tables) if input.time_column.is_some() => {
+                    let first = self.oldest_row(input, tables, now).await?;
+                    oldest = oldest.into_iter().chain(first).min();
+                }
+                Tables::Known(_) | Tables::WithoutColumns => {}
+                Tables::Missing(why) => {
+                    tracing::warn!("nothing is processed: {why}");
+                    return Ok(Vec::new());
+                }
+            }
         }
         let Some(oldest) = oldest else { return Ok(Vec::new()) };
         let mut intervals =
@@ -51,11 +62,8 @@ impl Session<'_> {
     }
 
     /// The time of the oldest row since 1970 of an input.
-    async fn oldest_row(&self, input: &Input, now: i64) -> Result<Option<i64>, JobError> {
+    async fn oldest_row(&self, input: &Input, tables: InputTables, now: i64) -> Result<Option<i64>, JobError> {
         let refused = |message: String| JobError::user(Reason::QueryFailed, message, "correct inputs, or the table");
-        let Some(tables) = inputs::open(std::slice::from_ref(input), Interval { start: 0, end: now })? else {
-            return Ok(None);
-        };
         let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
         let column = quoted(input.time_column.as_deref().unwrap_or_default());
         let sql = format!("SELECT min({column}) AS oldest FROM {}", quoted(&input.name));

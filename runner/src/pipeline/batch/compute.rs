@@ -10,11 +10,11 @@ use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use crate::checkpoint::log::Attempt;
 use crate::checkpoint::record::FileCommit;
 use crate::faults::{Moment, Step};
-use crate::pipeline::batch::inputs::{self, Waiting, cannot_read};
+use crate::pipeline::batch::inputs::{Tables, Waiting, cannot_read};
 use crate::pipeline::batch::interval::{Grid, Interval};
 use crate::pipeline::batch::log::BatchLog;
 use crate::pipeline::batch::turn::interrupted;
-use crate::pipeline::batch::versions::{self, Reads};
+use crate::pipeline::batch::versions::Reads;
 use crate::pipeline::batch::{BatchEnvironment, BatchOutput, BatchSettings, delta, replace};
 use crate::pipeline::error::{JobError, Reason};
 use crate::pipeline::status::Phase;
@@ -118,24 +118,19 @@ impl<'a> Computer<'a> {
             },
         };
         let read = self.read(interval);
-        waiting.wait(interval, read).await?;
+        let (tables, reads) = waiting.wait(interval, read).await?;
         status.enter(Phase::Running, "Running", "");
-        if environment.stop.is_stopped() {
-            return Err(interrupted());
-        }
-        // Before the rows: what is replaced while they are read counts as not read.
-        let reads = versions::of_inputs(&settings.inputs, read, &environment.faults).await?;
         // All outputs are of one time.
-        let (tables, now) = (inputs::open(&settings.inputs, read)?, clock.now());
+        let now = clock.now();
         let (mut files, mut noted) = (Vec::new(), Vec::new());
         for ((output, store), number) in settings.outputs.iter().zip(self.outputs).zip(ask.number..) {
             let ask = Ask { number, ..ask };
             let written = match &tables {
-                Some(tables) => match output.query.start(tables.clone(), self.memory, now) {
+                Tables::Known(tables) => match output.query.start(tables.clone(), self.memory, now) {
                     Ok(rows) => self.write(ask, output, store, (rows, KnownBy::Query)).await,
                     Err(error) => Err(cannot_plan(&error)),
                 },
-                None => self.write_nothing(ask, output, store).await,
+                _ => self.write_nothing(ask, output, store).await,
             };
             let written = written.map_err(|error| settings.of_output(output, error))?;
             files.push(written.0);

@@ -12,6 +12,7 @@ use crate::faults::Faults;
 use crate::pipeline::batch::depends::Dependency;
 use crate::pipeline::batch::interval::Interval;
 use crate::pipeline::batch::turn::interrupted;
+use crate::pipeline::batch::versions::{self, Reads};
 use crate::pipeline::error::{JobError, Reason};
 use crate::stop::StopSignal;
 use crate::storage::StoreError;
@@ -22,6 +23,14 @@ use crate::transform::InputTables;
 
 /// How often an input that is not complete is looked at.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// What a person does about an input that stays incomplete.
+const INCOMPLETE_CURE: &str = "it is tried again; look at the job that writes the input (is it running, does a partition hold its \
+     watermark back?), or set completeBy: clock for a table that no job of this kind writes";
+
+/// What a person does about an input that stays missing.
+const MISSING_CURE: &str = "it is tried again; correct inputs[].path (or OUTPUTS_DIR, below which it lies), or start what writes it; \
+     with allowEmpty: true a table that is not there yet is one without rows";
 
 /// An input, placed.
 #[derive(Clone, Debug)]
@@ -37,9 +46,30 @@ pub(crate) struct Input {
     pub(crate) time_column: Option<String>,
     pub(crate) date_column: Option<String>,
     pub(crate) complete_by: CompleteBy,
+    /// One that nobody has written yet is one without rows.
+    pub(crate) allow_empty: bool,
 }
 
 impl Input {
+    /// The job that writes it tells how far it is, and a run waits for that.
+    pub(crate) fn is_told(&self) -> bool {
+        self.time_column.is_some() && self.complete_by == CompleteBy::Progress
+    }
+
+    /// Nobody has written it, and that is in order. `told`: what stands beside it.
+    pub(crate) fn is_empty(&self, told: Option<&Progress>) -> Result<bool, JobError> {
+        if !self.allow_empty || told.is_some() {
+            return Ok(false);
+        }
+        let files = self.table()?.files();
+        Ok(files.map_err(|error| cannot_read(&format!("the input {}", self.name), &error))?.is_empty())
+    }
+
+    /// Why it cannot be read, in words.
+    fn missing(&self) -> String {
+        format!("the input {} is not there: {} has no file, and no job tells of it", self.name, self.location)
+    }
+
     /// Its table, not yet opened.
     fn table(&self) -> Result<Table, StoreError> {
         let table = Table::new(Place::of(&self.location)?).with_columns(self.columns.clone());
@@ -77,25 +107,34 @@ pub(crate) struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    /// Waits for what is read: `times`, and for the jobs that must have finished the interval.
-    pub(crate) async fn wait(&self, interval: Interval, times: Interval) -> Result<(), JobError> {
+    /// Waits for what is read: `times`, and for the jobs that must have finished the interval. Gives the tables, and which
+    /// versions they have.
+    pub(crate) async fn wait(&self, interval: Interval, times: Interval) -> Result<(Tables, Reads), JobError> {
         let mut told = String::new();
         loop {
-            let mut why = self.incomplete(times).await?;
+            let mut why = self.incomplete(times).await?.map(|why| (why, INCOMPLETE_CURE));
             for dependency in self.depends_on {
                 why = match why {
                     Some(why) => Some(why),
-                    None => dependency.unfinished(interval, self.faults).await?,
+                    None => dependency.unfinished(interval, self.faults).await?.map(|why| (why, INCOMPLETE_CURE)),
                 };
             }
-            let Some(why) = why else { return Ok(()) };
+            if why.is_none() && self.stop.is_stopped() {
+                return Err(interrupted());
+            }
+            let (why, cure) = match why {
+                Some(why) => why,
+                None => {
+                    // Before the rows: what is replaced while they are read counts as not read.
+                    let reads = versions::of_inputs(self.inputs, times, self.faults).await?;
+                    match open(self.inputs, times)? {
+                        Tables::Missing(why) => (why, MISSING_CURE),
+                        tables => return Ok((tables, reads)),
+                    }
+                }
+            };
             if self.clock.instant() >= self.deadline {
-                return Err(JobError::passing(
-                    Reason::InputIncomplete,
-                    why,
-                    "it is tried again; look at the job that writes the input (is it running, does a partition hold its \
-                     watermark back?), or set completeBy: clock for a table that no job of this kind writes",
-                ));
+                return Err(JobError::passing(Reason::InputIncomplete, why, cure));
             }
             if told != why {
                 (self.tell)(&why);
@@ -111,10 +150,11 @@ impl Waiting<'_> {
         if self.clock.now() < interval.end {
             return Ok(Some(format!("the interval ends only at {}", show_time(interval.end))));
         }
-        let by_progress = |input: &&Input| input.time_column.is_some() && input.complete_by == CompleteBy::Progress;
-        for input in self.inputs.iter().filter(by_progress) {
+        for input in self.inputs.iter().filter(|input| input.is_told()) {
             let told = read_progress(&input.location.open_table(self.faults)?).await?;
-            if let Some(why) = incomplete(&input.name, told.as_ref(), interval) {
+            if let Some(why) = incomplete(&input.name, told.as_ref(), interval)
+                && !input.is_empty(told.as_ref())?
+            {
                 return Ok(Some(why));
             }
         }
@@ -132,10 +172,19 @@ pub(super) fn cannot_read(table: &str, error: &DataFusionError) -> JobError {
     JobError::user(Reason::QueryFailed, format!("{table} cannot be read: {problem}"), "correct inputs, or the table")
 }
 
-/// Opens the tables as they are now. `None`: of one of them nobody knows the columns, since it has never had a file. So the query
-/// cannot be planned, and there is no row.
-pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputTables>, JobError> {
-    let mut tables = InputTables::new();
+/// The tables of a run, opened.
+pub(crate) enum Tables {
+    Known(InputTables),
+    /// Of one of them nobody knows the columns, since it has never had a file. So the query cannot be planned, and there is no
+    /// row.
+    WithoutColumns,
+    /// One of them is not there, in words.
+    Missing(String),
+}
+
+/// Opens the tables as they are now.
+pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Tables, JobError> {
+    let (mut tables, mut are_known) = (InputTables::new(), true);
     for input in inputs {
         let range = input.time_column.as_ref().map(|column| TimeRange {
             column: column.clone(),
@@ -145,12 +194,14 @@ pub(crate) fn open(inputs: &[Input], interval: Interval) -> Result<Option<InputT
         });
         let table = input.table()?.open(range);
         let table = table.map_err(|error| cannot_read(&format!("the input {}", input.name), &error))?;
-        if !table.is_known() {
-            return Ok(None);
+        match table.is_known() {
+            // What its job tells of it was waited for.
+            false if !input.allow_empty && !input.is_told() => return Ok(Tables::Missing(input.missing())),
+            is_known => are_known &= is_known,
         }
         tables.insert(input.name.clone(), Arc::new(table));
     }
-    Ok(Some(tables))
+    Ok(if are_known { Tables::Known(tables) } else { Tables::WithoutColumns })
 }
 
 #[cfg(test)]
