@@ -10,6 +10,7 @@ mod nothing;
 mod numbers;
 mod outputs;
 mod pods;
+mod replaced;
 mod stale;
 mod text;
 

@@ -10,21 +10,25 @@ use crate::events::finish;
 const DAYS: u64 = 4;
 
 /// Sample tables of some days from 2026-02-01 on.
-struct Days {
-    folders: JobFolders,
+pub(super) struct Days {
+    pub(super) folders: JobFolders,
 }
 
 impl Days {
     fn new(seed: u64) -> anyhow::Result<Self> {
-        let folders = JobFolders::new()?;
-        let days = Self { folders };
-        let outputs = days.folders.outputs().to_string_lossy().into_owned();
-        let report = read("sample_sessions.py", vec![outputs, day(1), DAYS.to_string(), seed.to_string()])?;
-        anyhow::ensure!(report["events"].as_u64() > Some(100) && report["sessions"].as_u64() > Some(100), "{report}");
-        Ok(days)
+        Self::of(seed, DAYS)
     }
 
-    fn table(&self, name: &str) -> String {
+    /// So many days.
+    pub(super) fn of(seed: u64, days: u64) -> anyhow::Result<Self> {
+        let world = Self { folders: JobFolders::new()? };
+        let outputs = world.folders.outputs().to_string_lossy().into_owned();
+        let report = read("sample_sessions.py", vec![outputs, day(1), days.to_string(), seed.to_string()])?;
+        anyhow::ensure!(report["events"].as_u64() > Some(100) && report["sessions"].as_u64() > Some(100), "{report}");
+        Ok(world)
+    }
+
+    pub(super) fn table(&self, name: &str) -> String {
         self.folders.outputs().join(name).to_string_lossy().into_owned()
     }
 
@@ -33,13 +37,13 @@ impl Days {
         Runner::program(&program, ["run", name, "--http", "127.0.0.1:0"]).folders(&self.folders)
     }
 
-    fn check_summaries(&self, days: &[u64]) -> anyhow::Result<()> {
+    pub(super) fn check_summaries(&self, days: &[u64]) -> anyhow::Result<()> {
         let tables = ["daily_summaries", "hourly_aggregates", "clickstream_sessions"].map(|name| self.table(name));
         let arguments = tables.into_iter().chain(days.iter().map(|number| day(*number))).collect();
         read("daily_summaries.py", arguments).map(drop)
     }
 
-    fn check_segments(&self, from: u64, to: u64) -> anyhow::Result<serde_json::Value> {
+    pub(super) fn check_segments(&self, from: u64, to: u64) -> anyhow::Result<serde_json::Value> {
         let tables =
             ["user_segments", "events_aggregated_realtime", "clickstream_sessions"].map(|name| self.table(name));
         read("user_segments.py", tables.into_iter().chain([day(from), day(to)]).collect())
@@ -47,12 +51,12 @@ impl Days {
 }
 
 /// The report of a reader that is content.
-fn read(reader: &str, arguments: Vec<String>) -> anyhow::Result<serde_json::Value> {
+pub(super) fn read(reader: &str, arguments: Vec<String>) -> anyhow::Result<serde_json::Value> {
     python_reader(reader, arguments)?.expect_success()
 }
 
 /// `2026-02-01`.
-fn day(number: u64) -> String {
+pub(super) fn day(number: u64) -> String {
     format!("2026-02-{number:02}")
 }
 

@@ -1,5 +1,5 @@
 //! A batch job under chaos: several runs that all think it is their turn. Every hour is there in the end, once, and no file
-//! ever goes back to an older decision.
+//! ever goes back to an older decision; of a job that replaces its whole table the last hour, alone.
 
 use super::*;
 use crate::checkpoint::record::FileCommit;
@@ -15,24 +15,29 @@ const HOURS: i64 = 12;
 const QUIET_HOURS: i64 = 8;
 const HOUR: i64 = 3_600_000_000;
 
-/// What was seen so far.
+/// A job that replaces its hours, or its whole table by each of them, and what was seen of it so far.
 #[derive(Default)]
-struct BatchJob {
+struct BatchJob<const WHOLE: bool> {
     /// By which record each file of each table was decided.
     files: BTreeMap<(&'static str, String), u64>,
     finished: Covered,
 }
 
-impl Job for BatchJob {
+impl<const WHOLE: bool> Job for BatchJob<WHOLE> {
     type Log = State;
 
     fn run(world: World, number: u64, _: String) -> Process {
-        Box::pin(run_process(world, number))
+        Box::pin(run_process(Run { world, number, whole: WHOLE }))
     }
 
     fn look(&mut self, disk: &Disk, log: Option<&State>) -> Result<(), String> {
         if let Some(state) = log {
-            if let Some(lost) = self.finished.stretches().iter().find(|known| !state.finished.contains(**known)) {
+            let mut known = self.finished.stretches().iter();
+            let is_lost = |known: &&Interval| match WHOLE {
+                true => state.finished.stretches().last().is_none_or(|last| last.end < known.end),
+                false => !state.finished.contains(**known),
+            };
+            if let Some(lost) = known.find(is_lost) {
                 return Err(format!("{lost:?} was finished, and is not any more"));
             }
             self.finished.clone_from(&state.finished);
@@ -71,26 +76,48 @@ impl Job for BatchJob {
         Ok(())
     }
 
-    /// Every hour is there, in both tables by one decision.
+    /// Every hour is there, or the last one, in both tables by one decision.
     fn finish(&mut self, _: &Disk) -> Result<(), String> {
         let hours = HOURS + QUIET_HOURS;
+        let begin = if WHOLE { hours - 1 } else { 0 };
+        let expected = Interval { start: begin * HOUR, end: hours * HOUR };
         let of = |output| {
             self.files.iter().filter(move |((table, _), _)| *table == output).map(|((_, path), by)| (path, by))
         };
         if !of(OUTPUTS[0]).eq(of(OUTPUTS[1])) {
             return Err(format!("the two tables are not of one decision each hour: {:?}", self.files));
         }
-        if self.files.len() as i64 != 2 * hours || self.finished.until(0) != Some(hours * HOUR) {
-            return Err(format!("{:?} and {:?} are not {hours} hours", self.files, self.finished));
+        if self.files.len() as i64 != 2 * (hours - begin) || self.finished.stretches() != [expected] {
+            return Err(format!("{:?} and {:?} are not those of {expected:?}", self.files, self.finished));
         }
         Ok(())
     }
 }
 
+/// A process of the job.
+struct Run {
+    world: World,
+    number: u64,
+    /// An hour replaces the whole table.
+    whole: bool,
+}
+
+impl Run {
+    /// The hour that is processed next.
+    fn next(&self, log: &BatchLog) -> Option<Interval> {
+        let hours = if self.world.is_quiet.get() { HOURS + QUIET_HOURS } else { HOURS };
+        let finished = &log.state.finished;
+        let newest = finished.stretches().last().map_or(0, |last| last.end);
+        let from = if self.whole { newest } else { 0 };
+        Grid::Hour.between(from, hours * HOUR).find(|hour| !finished.contains(*hour))
+    }
+}
+
 /// One pod: runs until every hour is finished, and starts again from the log after an error that may pass.
-async fn run_process(world: World, number: u64) -> Result<End, String> {
+async fn run_process(run: Run) -> Result<End, String> {
+    let number = run.number;
     loop {
-        match run_once(&world, number).await {
+        match run_once(&run).await {
             Ok(true) => return Ok(End::Finished),
             Err(error) if error.retry == Retry::Fenced => return Ok(End::Fenced),
             Err(error) if error.retry == Retry::AfterChange => {
@@ -102,7 +129,8 @@ async fn run_process(world: World, number: u64) -> Result<End, String> {
 }
 
 /// One run; whether it came to its end.
-async fn run_once(world: &World, number: u64) -> Result<bool, JobError> {
+async fn run_once(run: &Run) -> Result<bool, JobError> {
+    let Run { world, number, .. } = run;
     let store: SharedStore = SimulatedStore::open(&world.disk, "job");
     let outputs = OUTPUTS.map(|output| -> SharedStore { SimulatedStore::open(&world.disk, output) });
     let faults = world.faults();
@@ -124,16 +152,14 @@ async fn run_once(world: &World, number: u64) -> Result<bool, JobError> {
         replace::collect_staging(&log, output, &*faults).await?;
     }
     log.compact(RECORDS_PER_BASE, &*faults).await?;
-    let hours = || if world.is_quiet.get() { HOURS + QUIET_HOURS } else { HOURS };
-    let next = |log: &BatchLog| Grid::Hour.between(0, hours() * HOUR).find(|hour| !log.state.finished.contains(*hour));
-    while let Some(hour) = next(&log) {
-        process(&mut log, &outputs, number, hour, &*faults).await?;
+    while let Some(hour) = run.next(&log) {
+        process(&mut log, &outputs, run, hour, &*faults).await?;
         replace::publish(&mut log, &outputs, &[], &faults).await?;
         log.compact(RECORDS_PER_BASE, &*faults).await?;
     }
     let epoch = log.epoch();
     log.add(Record::Release { epoch }, &*faults).await?;
-    Ok(next(&log).is_none())
+    Ok(run.next(&log).is_none())
 }
 
 fn start() -> Start {
@@ -151,19 +177,22 @@ fn start() -> Start {
 async fn process(
     log: &mut BatchLog,
     outputs: &[SharedStore],
-    attempt: u64,
+    run: &Run,
     interval: Interval,
     faults: &dyn Faults,
 ) -> Result<(), JobError> {
     let version = log.state.version + 1;
     let mut written = Vec::new();
     for (output, number) in outputs.iter().zip(0..) {
-        let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), version, attempt, number);
+        let stage = paths::staged_file(&log.state.start.log_id, log.epoch(), version, run.number, number);
         let mut file = output.stage(&stage).await?;
         file.write(Bytes::from(format!("{version} of epoch {}\n", log.epoch()))).await?;
         file.write(Bytes::from_static(b"end\n")).await?;
         let facts = file.finish().await?;
-        let path = format!("job-{}.parquet", Grid::Hour.name(interval));
+        let path = match run.whole {
+            true => "job.parquet".to_owned(),
+            false => format!("job-{}.parquet", Grid::Hour.name(interval)),
+        };
         let file = FileCommit { stage: stage.clone(), path, bytes: facts.bytes, xxh3: facts.xxh3, rows: 1 };
         output.sync_entries(&[stage]).await?;
         written.push(Written { root: output.root().to_owned(), files: vec![file], rows: 1 });
@@ -177,7 +206,7 @@ async fn process(
         since: None,
         backfill: None,
         reads: [].into(),
-        whole: false,
+        whole: run.whole,
         first: written.remove(0),
         others,
         fingerprint: "f".to_owned(),
@@ -188,11 +217,17 @@ async fn process(
 
 #[test]
 fn no_schedule_of_runs_crashes_and_faults_loses_an_hour_or_the_log() {
-    assert_no_schedule_breaks::<BatchJob>();
+    assert_no_schedule_breaks::<BatchJob<false>>();
+}
+
+#[test]
+fn no_schedule_of_runs_crashes_and_faults_tears_a_whole_table_or_brings_an_older_one_back() {
+    assert_no_schedule_breaks::<BatchJob<true>>();
 }
 
 /// Without each of these guards some seed must show a wrong result: the simulation can see the bug.
 #[test]
 fn without_a_guard_some_schedule_shows_a_wrong_interval() {
-    assert_guards_matter::<BatchJob>(&[Guard::Fence, Guard::BaseCheck, Guard::DurabilityOrder]);
+    assert_guards_matter::<BatchJob<false>>(&[Guard::Fence, Guard::BaseCheck, Guard::DurabilityOrder]);
+    assert_guards_matter::<BatchJob<true>>(&[Guard::Fence, Guard::BaseCheck, Guard::DurabilityOrder]);
 }
