@@ -4,6 +4,7 @@ pub(crate) mod backfill;
 mod bucket;
 mod days;
 mod delta;
+mod grids;
 mod intervals;
 mod kills;
 mod nothing;

@@ -2,6 +2,7 @@
 //!
 //! Commands of a cluster (`kubectl`, `helm`) are not run here, but on the cluster (`cluster/operations.rs`, `cluster/guide.rs`).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +13,7 @@ use data_platform_tests::{
     Broker, Ended, JobFolders, Record, Runner, environment, needs_broker, python_reader, skip, unique_topic,
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::events::TIMEOUT;
 use crate::sources::numbers;
@@ -203,6 +205,46 @@ fn follow(line: &str, folders: &JobFolders, broker: &Broker, running: &Runner) -
     Ok(())
 }
 
+/// The questions of the page about analytics: their rows are those that DuckDB gives for the same text.
+fn compare_analyses(page: &str, folders: &JobFolders) -> anyhow::Result<()> {
+    const TABLE: &str = "events_aggregated_realtime";
+    let mut compared = 0;
+    for line in blocks(page, "sh").into_iter().flat_map(str::lines) {
+        let Some(sql) = line.split('"').nth(1).filter(|sql| sql.contains(TABLE) && !sql.starts_with("EXPLAIN")) else {
+            continue;
+        };
+        let query = Runner::command(["query", sql, "--format", "json"]).folders(folders);
+        let (ended, runner) = query.run(TIMEOUT)?;
+        ensure!(ended == Ended::Code(0), "{sql}: {}", runner.last_lines());
+        // A time as DuckDB writes it.
+        let plain = |value: &Value| match value.as_str() {
+            Some(text) if text.len() >= 20 && text.ends_with('Z') && text.as_bytes()[10] == b'T' => {
+                Value::from(text[..19].replace('T', " "))
+            }
+            _ => value.clone(),
+        };
+        let known = |row: BTreeMap<String, Value>| -> BTreeMap<String, Value> {
+            let known = row.into_iter().filter(|(_, value)| !value.is_null());
+            known.map(|(name, value)| (name, plain(&value))).collect()
+        };
+        let row = |line: &str| Ok(known(serde_json::from_str(line)?));
+        let stdout = runner.stdout();
+        let ours = stdout.lines().map(row).collect::<anyhow::Result<Vec<_>>>()?;
+        let table = folders.outputs().join(TABLE).into_os_string();
+        let theirs = python_reader("ask.py", [table, TABLE.into(), sql.into()])?.expect_success()?;
+        let theirs: Vec<BTreeMap<String, Value>> = serde_json::from_value(theirs["rows"].clone())?;
+        let theirs: Vec<_> = theirs.into_iter().map(known).collect();
+        ensure!(!ours.is_empty() && ours == theirs, "{sql}:\n{ours:?}\nDuckDB:\n{theirs:?}");
+        if sql.contains("then_bought") {
+            let steps = ["viewed", "then_clicked", "then_bought"].map(|step| ours[0][step].as_i64());
+            ensure!(steps[0] > steps[1] && steps[1] > steps[2] && steps[2] > Some(0), "{ours:?}");
+        }
+        compared += 1;
+    }
+    ensure!(compared >= 5, "only {compared} questions");
+    Ok(())
+}
+
 #[test]
 fn every_command_of_a_guide_works_as_it_is_printed() -> anyhow::Result<()> {
     let broker = needs_broker!();
@@ -227,6 +269,9 @@ fn every_command_of_a_guide_works_as_it_is_printed() -> anyhow::Result<()> {
         for line in blocks(&text, "sh").into_iter().flat_map(str::lines).filter(|line| !line.is_empty()) {
             follow(line, &folders, &broker, &running).with_context(|| page.clone())?;
             followed += 1;
+        }
+        if page == "analytics.md" {
+            compare_analyses(&text, &folders).with_context(|| page.clone())?;
         }
     }
     ensure!(followed > 30, "only {followed} commands in all guides");

@@ -27,6 +27,11 @@ impl Days {
     /// Replaces the numbers.
     pub(super) fn input(&self, numbers: &[(u8, i64)]) -> anyhow::Result<()> {
         let lines: String = numbers.iter().map(|(day, n)| format!("{n},2026-01-0{day}T12:00:00Z\n")).collect();
+        self.input_lines(&lines)
+    }
+
+    /// Replaces the numbers by these, each with its time.
+    pub(super) fn input_lines(&self, lines: &str) -> anyhow::Result<()> {
         let folder = self.folders.outputs().join("numbers");
         fs::create_dir_all(&folder)?;
         Ok(fs::write(folder.join("a.csv"), format!("n,at\n{lines}"))?)
@@ -38,6 +43,12 @@ impl Days {
 
     /// The same job when it writes something else.
     pub(super) fn run_that_writes(&self, writes: &Value, program: &str) -> anyhow::Result<RunnerCommand> {
+        let days = ["--from", "2026-01-01 00:00:00", "--to", "2026-01-03 00:00:00"];
+        Ok(days.iter().fold(self.job_that_writes(writes, program)?, |command, word| command.arg(*word)))
+    }
+
+    /// The same without the times that it is to process.
+    pub(super) fn job_that_writes(&self, writes: &Value, program: &str) -> anyhow::Result<RunnerCommand> {
         let columns = json!([{"name": "n", "type": "bigint"}, {"name": "at", "type": "timestamp"}]);
         let input = json!({"name": "numbers", "path": "numbers", "format": "csv", "columns": columns, "timeColumn": "at",
             "completeBy": "clock"});
@@ -50,8 +61,7 @@ impl Days {
         fs::write(&file, kind.to_string())?;
         let command =
             Runner::program(&environment::program(program), ["run", "--http", "127.0.0.1:0", "-f"]).arg(&file);
-        let days = ["--from", "2026-01-01 00:00:00", "--to", "2026-01-03 00:00:00"];
-        Ok(days.iter().fold(command.folders(&self.folders), |command, word| command.arg(*word)))
+        Ok(command.folders(&self.folders))
     }
 
     pub(super) fn run(&self) -> anyhow::Result<Value> {

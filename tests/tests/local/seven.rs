@@ -231,6 +231,18 @@ fn seven_jobs_over_what_is_there_are_exact_over_a_restart_in_the_middle() -> any
     expect_code(ended, 0, &runner)?;
     let batch: Vec<_> = summaries(&runner)?.into_iter().filter(|line| line.get("intervals").is_some()).collect();
     anyhow::ensure!(batch.len() == 3 && batch.iter().all(|line| line["intervals"] == 0), "{batch:?}");
+    // And the half of them that is asked for.
+    for (streaming, batch, jobs) in [("true", "false", &STREAMING[..]), ("False", "True", &BATCH[..])] {
+        let half = seven.once().arg("--streaming").arg(streaming).arg("--batch").arg(batch);
+        let (ended, runner) = half.run(TIMEOUT)?;
+        expect_code(ended, 0, &runner)?;
+        let lines = summaries(&runner)?;
+        let mut found: Vec<_> = lines.iter().map(|line| line["job"].as_str().unwrap_or_default()).collect();
+        found.sort_unstable();
+        let mut jobs = jobs.to_vec();
+        jobs.sort_unstable();
+        anyhow::ensure!(found == jobs, "--streaming {streaming} --batch {batch}: {found:?}");
+    }
     for job in STREAMING {
         let log = seven.jobs.log(job)?;
         anyhow::ensure!(log.iter().all(|line| line["span"]["job"] == job) && !log.is_empty(), "the log of {job}");
