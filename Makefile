@@ -41,7 +41,7 @@ simulate: ## whole jobs and the commit protocol on a simulated disk, 10,000 seed
 check: ## formatting and lints of Rust, scripts and Python, as far as the tools are there
 	cargo fmt --all --check
 	$(LINT)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh deploy/kind-up bench/batch bench/flink/run bench/jars bench/local bench/operator bench/places bench/run bench/spark/run; else echo "no shellcheck: scripts not checked"; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run tests/run tests/env/*.sh tests/env/*/*.sh deploy/kind-up bench/batch bench/flink/run bench/idle bench/jars bench/latency bench/local bench/operator bench/places bench/run bench/spark/run; else echo "no shellcheck: scripts not checked"; fi
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; else echo "no cargo-deny: licences and versions of dependencies not checked"; fi
 	@if command -v ruff >/dev/null; then ruff format --check --line-length 120 tests/readers images/build images/oci.py tests/dashboards helm/dashboards bench/report bench/plots.py bench/result.py bench/soak; else echo "no ruff: Python not checked"; fi
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the scripts of this folder share: ports that stay theirs, and the end of a process. To be sourced.
 
 # free_ports N: free ports, one per line. They lie below the range of outgoing connections: while a server is down nobody else is given

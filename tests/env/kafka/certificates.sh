@@ -48,7 +48,7 @@ authority stranger-ca
 signed stranger stranger-ca clientAuth DNS:stranger
 openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out token.key 2>openssl.log
 modulus=$(openssl rsa -in token.key -noout -modulus 2>openssl.log | sed 's/^Modulus=//')
-# shellcheck disable=SC2059  # the text is hexadecimal digits
+# shellcheck disable=SC2001,SC2059 # the text is hexadecimal digits, of which every two are replaced
 modulus=$(printf "$(sed 's/../\\x&/g' <<<"$modulus")" | base64 -w0 | tr '+/' '-_' | tr -d '=')
 echo "{\"keys\":[{\"kty\":\"RSA\",\"kid\":\"tests\",\"alg\":\"RS256\",\"use\":\"sig\",\"e\":\"AQAB\",\"n\":\"$modulus\"}]}" >jwks.json
 rm -f openssl.log ./*.srl
