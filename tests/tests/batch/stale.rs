@@ -95,7 +95,10 @@ fn a_job_waits_for_those_that_it_depends_on_and_a_cycle_is_refused_with_its_way(
     let world = World::new()?;
     let waits = JOBS.replace("  wait: 1s\n", "  wait: 1s\n  dependsOn: [{name: hours}]\n");
     // It reads nothing of the job that it waits for.
-    let waits = waits.replace("path: hours, timeColumn: hour}", "path: other, timeColumn: hour, completeBy: clock}");
+    let waits = waits.replace(
+        "path: hours, timeColumn: hour}",
+        "path: other, timeColumn: hour, completeBy: clock, allowEmpty: true}",
+    );
     world.write("jobs.yaml", &waits)?;
     let day = ["run", "days", "-f", "jobs.yaml", "--http", "off", "--target-date", "2026-02-01"];
     let lines = refused(world.command(&day), 1)?;

@@ -252,11 +252,11 @@ async fn move_file(
 /// The staged file is gone and its place holds something else: either somebody else has the job and went on, or somebody
 /// touched the output.
 async fn lost(log: &BatchLog, root: &str, path: &str) -> JobError {
-    let now = BatchLog::read(log.store.clone()).await;
-    if let Ok(Some(now)) = now
-        && now.epoch() != log.epoch()
-    {
-        return fenced(&now);
+    match BatchLog::read(log.store.clone()).await {
+        Ok(Some(now)) if now.epoch() != log.epoch() => return fenced(&now),
+        // Who has the job now is not known: a store that does not answer is no reason to give up for good.
+        Err(error) => return error,
+        Ok(_) => {}
     }
     JobError::user(
         Reason::OutputChanged,
