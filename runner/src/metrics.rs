@@ -460,7 +460,8 @@ mod tests {
         let metrics = JobMetrics::new("n", "j");
         let commit = CommitStatus { batch_ms: 5, commit_ms: 3, ..CommitStatus::default() };
         metrics.commit(&commit, Some(1));
-        let text = shown(&metrics, &busy());
+        let of_job = metrics.as_of(&busy(), &MemoryBudget::of(1 << 30), &SystemClock);
+        let text = text(of_job.into_iter().chain(memory_parts())).unwrap();
         let shown = text.lines().filter_map(|line| line.strip_prefix("# TYPE dataplatform_")?.split(' ').next());
         let shown: BTreeSet<_> = shown.map(|name| format!("dataplatform_{name}")).collect();
         let page = include_str!("../../docs/metrics.md");
