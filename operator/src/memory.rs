@@ -10,7 +10,6 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::rate::Spent;
-use crate::streaming_job::settled::Settled;
 use crate::validated::Refusal;
 
 /// What this process remembers of a job. Nothing of it is needed: another process finds out again.
@@ -42,6 +41,18 @@ pub struct Memory {
     pub events: Spent,
     /// Transitions that had no event since the last one that had.
     pub untold: u32,
+}
+
+/// A look at the children of a streaming job that found nothing to do: as long as all that it depended on is the same, another
+/// one finds the same.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Of what it depended on.
+    pub fingerprint: u64,
+    /// The claim, and whether pods on any node may use it.
+    pub claim: (Option<String>, bool),
+    /// Why there are to be no pods.
+    pub off: Option<&'static str>,
 }
 
 /// A status that this process wrote.

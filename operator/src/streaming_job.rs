@@ -22,11 +22,11 @@ use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::kind::{JobResource, JobStatus};
+use crate::memory::Settled;
 use crate::observed::Observed;
 use crate::reconcile::{FALLBACK_PERIOD, Reconcile, UNWATCHED_PERIOD, UNWELL_PERIOD, checked, identity, last_status};
 use crate::streaming_job::build::Kept;
 use crate::streaming_job::rollout::{HeldBack, Plan};
-use crate::streaming_job::settled::Settled;
 use crate::streaming_job::status::verdict;
 use crate::streaming_job::validate::ValidatedJob;
 use crate::validated::Refusal;
@@ -70,7 +70,7 @@ impl Reconcile for StreamingJob {
         let (key, uid) = &identity(observed);
         let fingerprint = settled::fingerprint(observed, key, context);
         let settled = context.remember(key, uid, |memory| memory.settled.clone());
-        let outcome = match settled.filter(|settled| settled.holds(fingerprint, key, context)) {
+        let outcome = match settled.filter(|settled| settled::holds(settled, fingerprint, key, context)) {
             Some(settled) => Outcome { off: settled.off, again: FALLBACK_PERIOD, ..Outcome::default() },
             None => {
                 let validated = checked(observed, context, validate::check)

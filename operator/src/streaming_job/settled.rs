@@ -10,30 +10,18 @@ use crate::cache::JobKey;
 use crate::child::ChildKind;
 use crate::claim;
 use crate::context::Context;
+use crate::memory::Settled;
 use crate::names::{RESTARTED_AT, TAKEOVER};
 use crate::observed::Observed;
 use crate::streaming_job::dereference;
 use crate::streaming_job::given_up::is_fenced;
 
-/// A look that found nothing to do.
-#[derive(Clone, Debug)]
-pub struct Settled {
-    /// Of what it depended on.
-    pub fingerprint: u64,
-    /// The claim, and whether pods on any node may use it.
-    pub claim: (Option<String>, bool),
-    /// Why there are to be no pods.
-    pub off: Option<&'static str>,
-}
-
-impl Settled {
-    /// Whether another look would find the same.
-    pub(super) fn holds(&self, fingerprint: Option<u64>, key: &JobKey, context: &Context) -> bool {
-        let (claim, is_shared) = &self.claim;
-        Some(self.fingerprint) == fingerprint
-            && context.checkpoints.holder(key).is_none()
-            && claim.as_ref().is_none_or(|name| claim::known(&key.namespace, name, context) == Some(Some(*is_shared)))
-    }
+/// Whether another look would find what this one found.
+pub(super) fn holds(settled: &Settled, fingerprint: Option<u64>, key: &JobKey, context: &Context) -> bool {
+    let (claim, is_shared) = &settled.claim;
+    Some(settled.fingerprint) == fingerprint
+        && context.checkpoints.holder(key).is_none()
+        && claim.as_ref().is_none_or(|name| claim::known(&key.namespace, name, context) == Some(Some(*is_shared)))
 }
 
 /// Of what the children of a job depend on. `None`: also on the time, or on what has no version that could be compared.

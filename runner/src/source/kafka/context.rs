@@ -104,9 +104,10 @@ impl ClientContext for Context {
     }
 }
 
-/// How a handshake of SASL ends that says nothing of the login.
+/// How a handshake of SASL ends that says nothing of the login: the broker wants none now, or there was no answer (whatever
+/// this side makes of that: a lost connection, a request that timed out).
 const HANDSHAKE_CUT_SHORT: [&str; 2] =
-    ["Request not valid in current SASL state", "mechanism handshake failed: Local: Broker transport failure"];
+    ["Request not valid in current SASL state", "mechanism handshake failed: Local: "];
 
 /// Why a broker refuses the connection, if this error says that it does: trying again does not help.
 fn refusal(code: RDKafkaErrorCode, reason: &str) -> Option<String> {
@@ -159,6 +160,13 @@ mod tests {
         let again = "sasl://b:1/1: SASL OAUTHBEARER mechanism handshake failed: Broker: Request not valid in current SASL state: \
                      broker's supported mechanisms:  (after 3ms in state AUTH_HANDSHAKE)";
         assert_eq!(refusal(Authentication, again), None, "it connects anew");
+        for local in ["Broker transport failure", "Timed out", "Timed out in queue"] {
+            let cut_short = format!(
+                "sasl_plaintext://b:1/1: SASL OAUTHBEARER mechanism handshake failed: Local: {local}: broker's supported \
+                 mechanisms: (n/a)"
+            );
+            assert_eq!(refusal(Authentication, &cut_short), None, "nobody refused anything");
+        }
         let alert = "ssl://b:1: Receive failed: x.c:918:read error:0A00045C:SSL routines::ssl/tls alert bad certificate: \
                      SSL alert number 42 (after 3ms in state APIVERSION_QUERY)";
         let told = refusal(BrokerTransportFailure, alert).unwrap();
