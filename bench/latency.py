@@ -16,15 +16,18 @@ import pyarrow.parquet as parquet
 def main():
     table, trigger = Path(sys.argv[1]), sys.argv[2]
     trigger_ms, begin, end, ticks, resident = map(int, sys.argv[3:8])
-    ways, commits = [], 0
+    ways, commits = [], set()
     for path in sorted(table.rglob("*.parquet")):
         published = path.stat().st_ctime_ns
         written = parquet.read_table(path, columns=["written"], partitioning=None)["written"]
         written = compute.cast(compute.cast(written, "timestamp[us]"), "int64").to_numpy()
         counted = written[(written * 1000 >= begin) & (written * 1000 < end)]
         ways.extend((published - counted * 1000) / 1e6)
-        commits += begin <= published < end
+        if begin <= published < end:
+            # <job>-<log>-<version>-<number>.parquet
+            commits.add(path.stem.rsplit("-", 2)[1])
     ways.sort()
+    commits = len(commits)
     if not ways:
         sys.exit(f"{trigger}: no rows")
     seconds = (end - begin) / 1e9
