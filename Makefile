@@ -11,7 +11,7 @@ BUILD := cargo build --release --workspace
 # `cargo clippy` would check each of them once more (6 minutes).
 LINT := RUSTC_WORKSPACE_WRAPPER=clippy-driver CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__ \
 	cargo build --release --workspace --all-targets --keep-going \
-	$(foreach crate,bench crds operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
+	$(foreach crate,bench crds memory operator page runner tests,--config 'profile.release.package.data-platform-$(crate).opt-level=0')
 
 .DEFAULT_GOAL := help
 .PHONY: help run build test check generate release bench bench-report bench-batch bench-idle bench-latency bench-local bench-places bench-operator bench-spark bench-flink soak simulate kafka kafka-stop images kube kube-stop kind-up findings clean

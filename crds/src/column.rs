@@ -12,10 +12,10 @@ pub use column_type::{ColumnType, ColumnTypeError};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.from == 'field' || !has(self.path)")
+    validation = Rule::new("!has(self.path) || self.from == 'field'")
         .message("path names a field of the value, and from takes something else: leave one of the two out")
         .field_path(".path"),
-    validation = Rule::new("self.type == 'string' || (!has(self.minLength) && !has(self.maxLength))")
+    validation = Rule::new("(!has(self.minLength) && !has(self.maxLength)) || self.type == 'string'")
         .message("minLength and maxLength are for texts: leave them out, or declare the column as string")
         .field_path(".type"),
     validation = Rule::new("!has(self.minLength) || !has(self.maxLength) || self.minLength <= self.maxLength")
@@ -24,26 +24,21 @@ pub use column_type::{ColumnType, ColumnTypeError};
     validation = Rule::new("!has(self.timestampUnit) || self.type == 'timestamp'")
         .message("timestampUnit is for timestamps: leave it out, or declare the column as timestamp")
         .field_path(".timestampUnit"),
-    validation = Rule::new("self.from != 'value' || self.type in ['string', 'binary', 'json']")
-        .message("the whole value has another type: declare the column as string, binary or json")
-        .field_path(".type"),
-    validation = Rule::new("self.from != 'key' || self.type in ['string', 'binary']")
-        .message("the key has another type: declare the column as string or binary")
-        .field_path(".type"),
-    validation = Rule::new("self.from != 'headers' || self.type.startsWith('array')")
-        .message("the headers have another type: declare the column as array<struct<key:string,value:binary>>")
-        .field_path(".type"),
-    validation = Rule::new("self.from != 'topic' || self.type == 'string'")
-        .message("the topic has another type: declare the column as string")
-        .field_path(".type"),
-    validation = Rule::new("self.from != 'partition' || self.type in ['int', 'integer']")
-        .message("the partition has another type: declare the column as int")
-        .field_path(".type"),
-    validation = Rule::new("self.from != 'offset' || self.type in ['bigint', 'long']")
-        .message("the offset has another type: declare the column as bigint")
-        .field_path(".type"),
-    validation = Rule::new("self.from != 'recordTime' || self.type == 'timestamp'")
-        .message("the record's time has another type: declare the column as timestamp")
+    validation = Rule::new(
+        "self.from == 'field' || \
+         (self.from == 'value' && self.type in ['string', 'binary', 'json']) || \
+         (self.from == 'key' && self.type in ['string', 'binary']) || \
+         (self.from == 'headers' && self.type.startsWith('array')) || \
+         (self.from == 'topic' && self.type == 'string') || \
+         (self.from == 'partition' && self.type in ['int', 'integer']) || \
+         (self.from == 'offset' && self.type in ['bigint', 'long']) || \
+         (self.from == 'recordTime' && self.type == 'timestamp')"
+    )
+        .message(
+            "what from takes has another type: declare value as string, binary or json, key as string or binary, \
+             headers as array<struct<key:string,value:binary>>, topic as string, partition as int, offset as bigint, \
+             recordTime as timestamp"
+        )
         .field_path(".type")
 )]
 pub struct ColumnSpec {

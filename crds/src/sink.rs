@@ -18,11 +18,11 @@ use crate::quantity::{ByteSize, Period};
     validation = Rule::new("self.format != 'stdout' || (!has(self.path) && !has(self.topic))")
         .message("stdout keeps nothing: leave path and topic out, or write another format"),
     validation = Rule::new(
-        "!(self.format in ['kafka', 'stdout']) || !has(self.partitionBy) || size(self.partitionBy) == 0"
+        "!has(self.partitionBy) || size(self.partitionBy) == 0 || !(self.format in ['kafka', 'stdout'])"
     )
         .message("partitionBy makes directories and only tables have some: leave it out; keyColumn chooses a topic's partition")
         .field_path(".partitionBy"),
-    validation = Rule::new("self.format == 'kafka' || !has(self.keyColumn)")
+    validation = Rule::new("!has(self.keyColumn) || self.format == 'kafka'")
         .message("keyColumn is for topics: leave it out, or write format: kafka")
         .field_path(".keyColumn"),
     validation = Rule::new(

@@ -17,10 +17,10 @@ use crate::quantity::{ByteSize, Period};
     validation = Rule::new("self.format != 'raw' || self.columns.all(c, c.from != 'field')")
         .message("a raw value has no fields: give every column a from, or write format: json")
         .field_path(".columns"),
-    validation = Rule::new("!has(self.schema) || self.format in ['avro', 'protobuf'] || !has(self.schema.file)")
+    validation = Rule::new("!has(self.schema) || !has(self.schema.file) || self.format in ['avro', 'protobuf']")
         .message("schema.file is for values of format avro or protobuf: leave it out")
         .field_path(".schema.file"),
-    validation = Rule::new("!has(self.schema) || self.format == 'protobuf' || !has(self.schema.message)")
+    validation = Rule::new("!has(self.schema) || !has(self.schema.message) || self.format == 'protobuf'")
         .message("schema.message is for values of format protobuf: leave it out")
         .field_path(".schema.message"),
     validation = Rule::new(
@@ -42,7 +42,7 @@ use crate::quantity::{ByteSize, Period};
         .field_path(".schema.subject"),
     validation = Rule::new(
         "!has(self.eventTime) || \
-         self.columns.exists(c, c.name == self.eventTime.column && c.type == 'timestamp')"
+         self.columns.exists(c, c.type == 'timestamp' && c.name == self.eventTime.column)"
     )
         .message("eventTime.column is not a column of type timestamp: name one, or declare it in columns")
         .field_path(".eventTime.column")

@@ -43,6 +43,17 @@ fn every_crd_fits_into_the_annotation_of_kubectl_apply() {
 }
 
 #[test]
+fn a_column_has_few_rules() {
+    // The API server evaluates each of them for each column whenever the job or its status is written.
+    let (_, crd) = crd::all().into_iter().find(|(file, _)| *file == "streamingjobs.yaml").unwrap();
+    let schema = serde_json::to_value(crd).unwrap();
+    let spec = &schema["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let column = &spec["properties"]["sources"]["items"]["properties"]["columns"]["items"];
+    let rules = column["x-kubernetes-validations"].as_array().unwrap().len();
+    assert!((1..=5).contains(&rules), "{rules} rules");
+}
+
+#[test]
 fn every_property_has_a_description() {
     fn undescribed(schema: &Value, path: &str, found: &mut Vec<String>) {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {

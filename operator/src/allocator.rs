@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use data_platform_memory::{code, heap};
+
 /// How often free memory is given back: it costs a millisecond, and in between a burst may need it again.
 const PERIOD: Duration = Duration::from_secs(10);
 /// From this size on a piece of memory is a mapping of its own, and so much may lie free at the end of the others: what
@@ -22,14 +24,11 @@ pub fn limit() {
     }
 }
 
-/// Gives free memory back, again and again.
+/// Gives back what is free, and code that has run, again and again.
 pub async fn give_back() {
     loop {
         tokio::time::sleep(PERIOD).await;
-        #[cfg(target_env = "gnu")]
-        // SAFETY: it takes the allocator's own locks, and touches nothing that is in use.
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        heap::give_back();
+        code::give_back();
     }
 }

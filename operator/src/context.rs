@@ -1,6 +1,6 @@
 //! What every reconcile works with: the caches of its scope, and what this process remembers of each job.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::channel::mpsc::UnboundedSender;
@@ -25,6 +25,8 @@ use crate::reports::{ReportState, Reports};
 const ROLLING_MAX: usize = 5;
 /// After this time a job that was rolled no longer counts, ready or not: one that never gets ready must not stop the others.
 const ROLLING_SECONDS: u64 = 120;
+/// So many jobs that nobody has looked at yet are many.
+const CROWD: usize = 8;
 
 /// The caches of one watched namespace, or of all.
 #[derive(Debug, Default)]
@@ -99,6 +101,8 @@ pub struct Context {
     /// Which batch job waits for which.
     pub dependencies: Dependencies,
     memory: Mutex<HashMap<JobKey, Memory>>,
+    /// Jobs that appeared and were not looked at yet.
+    newcomers: Mutex<HashSet<JobKey>>,
     /// By namespace and name.
     claims: Mutex<HashMap<(String, String), KnownClaim>>,
 }
@@ -123,6 +127,7 @@ impl Context {
             checkpoints: Checkpoints::default(),
             dependencies: Dependencies::default(),
             memory: Mutex::default(),
+            newcomers: Mutex::default(),
             claims: Mutex::default(),
         }
     }
@@ -147,11 +152,27 @@ impl Context {
         }
     }
 
+    /// Takes up a job that was not there before.
+    pub fn appeared(&self, job: JobKey) {
+        lock(&self.newcomers).insert(job);
+    }
+
+    /// Takes up that a job was looked at: what it is made of is there, as far as it can be.
+    pub fn looked_at(&self, job: &JobKey) {
+        lock(&self.newcomers).remove(job);
+    }
+
+    /// Whether many jobs wait for their first look: what they are made of goes before what is said of others.
+    pub fn is_crowded(&self) -> bool {
+        lock(&self.newcomers).len() >= CROWD
+    }
+
     /// Forgets a job that is gone.
     pub fn forget(&self, job: &JobKey) {
         self.checkpoints.forget(job);
         self.dependencies.forget(job);
         lock(&self.memory).remove(job);
+        self.looked_at(job);
     }
 
     /// Reads what is remembered of every job.

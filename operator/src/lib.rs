@@ -30,6 +30,7 @@ pub mod memory;
 pub mod metrics;
 pub mod names;
 pub mod observed;
+pub mod packed;
 pub mod pod;
 pub mod pod_defaults;
 pub mod poll;

@@ -38,6 +38,11 @@ const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a job that was just created may be without a status while it only begins: what comes of it is there within this
 /// time mostly, and a status that is replaced a moment later is a request that tells nobody anything.
 const FIRST_WORD_PERIOD: Duration = Duration::from_secs(3);
+/// How long a job that was just created may be without a status while many others are new: the API server makes their
+/// objects meanwhile, and a write of a status costs it as much as one of those.
+const CROWDED_PERIOD: Duration = Duration::from_secs(30);
+/// When a job is looked at again whose status waits for others.
+const CROWDED_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two writes that only bring new figures: four a minute.
 pub const FIGURES_PERIOD: Duration = Duration::from_secs(15);
 
@@ -66,8 +71,9 @@ pub async fn reconcile<K: Reconcile>(observed: Arc<Observed<K>>, context: Arc<Co
         Err(_) => Err(Error::Timeout(RECONCILE_TIMEOUT)),
     };
     context.metrics.reconciled(K::KIND, clock::since(started), result.as_ref().err().map(Error::reason));
+    let (key, uid) = identity(&observed);
+    context.looked_at(&key);
     if result.is_ok() {
-        let (key, uid) = identity(&observed);
         context.remember(&key, &uid, |memory| memory.failures = 0);
     }
     result
@@ -132,15 +138,17 @@ pub async fn report_status<K: JobResource>(
     context: &Context,
 ) -> Result<Duration, Error> {
     let (key, uid) = identity(observed);
+    context.looked_at(&key);
     context.remember(&key, &uid, |memory| memory.reason = Some((verdict.reason, verdict.health)));
     let begins = last.status.ready().is_none() && verdict.health == Health::Progressing;
-    if begins && let Some(wait) = first_word_after(&observed.metadata, clock::now()) {
-        return Ok(later.min(wait));
-    }
     match write(&last.status, after, last.since) {
         Write::No => Ok(later),
         Write::Later(wait) => Ok(later.min(wait)),
         Write::Now => {
+            let age = age(&observed.metadata, clock::now());
+            if let Some(wait) = age.and_then(|age| word_after(age, begins, context.is_crowded())) {
+                return Ok(later.min(wait));
+            }
             let now = clock::instant();
             if let Err(wait) = context.remember(&key, &uid, |memory| STATUS_WRITES.take(&mut memory.status_writes, now))
             {
@@ -156,11 +164,17 @@ pub async fn report_status<K: JobResource>(
     }
 }
 
-/// How long a job that only begins waits for its first status; `None`: no longer.
-fn first_word_after(metadata: &ObjectMeta, now: Timestamp) -> Option<Duration> {
-    // A clock that is behind that of the API server: nobody knows how old it is.
-    let age = Duration::try_from(now.duration_since(metadata.creation_timestamp.as_ref()?.0)).ok()?;
-    FIRST_WORD_PERIOD.checked_sub(age).filter(|wait| !wait.is_zero())
+/// How old an object is; `None`: the clock is behind that of the API server, and nobody knows.
+fn age(metadata: &ObjectMeta, now: Timestamp) -> Option<Duration> {
+    Duration::try_from(now.duration_since(metadata.creation_timestamp.as_ref()?.0)).ok()
+}
+
+/// How long the status of a young job waits; `None`: no longer. `begins`: it would say only that the job begins.
+/// `is_crowded`: many others are new.
+fn word_after(age: Duration, begins: bool, is_crowded: bool) -> Option<Duration> {
+    let rest = |period: Duration| period.checked_sub(age).filter(|rest| !rest.is_zero());
+    let first = rest(FIRST_WORD_PERIOD).filter(|_| begins);
+    first.or_else(|| rest(CROWDED_PERIOD).filter(|_| is_crowded).map(|rest| rest.min(CROWDED_PAUSE)))
 }
 
 /// A status as it is now.
@@ -285,15 +299,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_word_of_a_job_that_only_begins_waits_a_moment_and_no_longer() {
+    fn the_age_of_an_object_is_known_unless_a_clock_is_behind() {
         let now = Timestamp::from_second(1_000).unwrap();
-        let wait = |created: i64| {
+        let of = |created: i64| {
             let creation_timestamp = Some(Time(Timestamp::from_second(created).unwrap()));
-            first_word_after(&ObjectMeta { creation_timestamp, ..ObjectMeta::default() }, now)
+            age(&ObjectMeta { creation_timestamp, ..ObjectMeta::default() }, now)
         };
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!((wait(1_000), wait(998), wait(997)), (seconds(3), seconds(1), None));
-        assert_eq!((wait(0), wait(1_001)), (None, None), "one of long ago, and one of a clock that is ahead");
-        assert_eq!(first_word_after(&ObjectMeta::default(), now), None);
+        assert_eq!((of(1_000), of(998), of(1_001)), (seconds(0), seconds(2), None));
+        assert_eq!(age(&ObjectMeta::default(), now), None);
+    }
+
+    #[test]
+    fn the_first_words_of_a_job_wait_a_moment_and_those_of_many_for_the_objects_of_others() {
+        let wait = |millis, begins, is_crowded| word_after(Duration::from_millis(millis), begins, is_crowded);
+        let millis = |millis| Some(Duration::from_millis(millis));
+        assert_eq!(
+            (wait(0, true, false), wait(2_500, true, false), wait(3_000, true, false)),
+            (millis(3_000), millis(500), None)
+        );
+        assert_eq!(wait(0, false, false), None, "it says more than that it begins");
+        assert_eq!((wait(1_000, true, true), wait(1_000, false, true)), (millis(2_000), millis(1_000)));
+        assert_eq!((wait(29_800, false, true), wait(30_000, true, true)), (millis(200), None));
     }
 }

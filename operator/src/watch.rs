@@ -147,7 +147,10 @@ pub async fn jobs<K: JobResource>(
         match &event {
             Event::Apply(job) => {
                 let before = known.get(&ObjectRef::from_obj(job));
-                let matters = before.is_none_or(|before| what_matters(&before) != what_matters(job));
+                let matters = before.as_ref().is_none_or(|before| what_matters(before) != what_matters(job));
+                if before.is_none() {
+                    context.appeared(key(job));
+                }
                 if matters {
                     context.checkpoints.note(&key(job), job);
                     context.dependencies.note(&key(job), job);

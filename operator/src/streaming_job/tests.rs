@@ -69,6 +69,27 @@ async fn a_job_becomes_its_children_and_then_nothing_more_is_written() {
 }
 
 #[tokio::test]
+async fn while_many_jobs_wait_for_their_objects_those_go_before_what_is_said() {
+    let mut young = job();
+    let created = crate::clock::now() - std::time::Duration::from_secs(5);
+    young.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(created));
+    let server = server_with(&young);
+    let operator = Operator::new(&server);
+    let key = |name: &str| JobKey { kind: JobKind::Streaming, namespace: "n".to_owned(), name: name.to_owned() };
+    for i in 0..20 {
+        operator.context.appeared(key(&format!("other-{i}")));
+    }
+    operator.settle().await;
+    assert_eq!((server.writes(), server.names("deployments").len()), (3, 1), "no status: {:#?}", server.log());
+    for i in 0..20 {
+        operator.context.looked_at(&key(&format!("other-{i}")));
+    }
+    operator.settle().await;
+    assert_eq!(server.writes(), 4, "and now a status: {:#?}", server.log());
+    assert_eq!(operator.ready().0, "Starting");
+}
+
+#[tokio::test]
 async fn drift_is_repaired_and_what_others_added_stays() {
     let server = server_with(&job());
     let operator = Operator::new(&server);

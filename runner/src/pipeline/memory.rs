@@ -2,13 +2,13 @@
 //!
 //! The limit is the cgroup's (a pod's `resources.limits.memory`), or the machine's without one.
 
-mod code;
 pub(crate) mod guard;
-mod heap;
 
 use std::fs;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use data_platform_memory::{code, heap};
 
 /// Without a limit a job plans as if it had this much: more gains nothing (own measurement: 60 to 160 MB at full speed).
 const UNLIMITED_BYTES: u64 = 1 << 30;

@@ -5,18 +5,18 @@
 
 /// What a process has of the allocator, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Heap {
+pub struct Heap {
     /// Allocated and not freed.
-    pub(super) in_use: u64,
+    pub in_use: u64,
     /// Freed and not given back. What of it was given back page by page still counts.
-    pub(super) free: u64,
+    pub free: u64,
 }
 
 /// Less than this is not worth giving back: some hundred pages, which come back one by one.
 const LEAST_FREE_BYTES: u64 = 1 << 20;
 
 /// What is allocated now; zeros where the system's allocator does not say.
-pub(super) fn heap() -> Heap {
+pub fn heap() -> Heap {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         // SAFETY: the call only reads what the allocator counts, under its own locks.
@@ -29,7 +29,7 @@ pub(super) fn heap() -> Heap {
 }
 
 /// Gives back whole pages that are free.
-pub(super) fn give_back() {
+pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if heap().free >= LEAST_FREE_BYTES {
         // SAFETY: the call gives pages back in which nothing is allocated, under the allocator's own locks.

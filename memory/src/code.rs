@@ -14,7 +14,7 @@ const LEAST_BYTES: usize = 1 << 20;
 
 /// Gives back what the process has touched so far. Does nothing where the system does not say what that is.
 #[allow(unsafe_code)]
-pub(super) fn give_back() {
+pub fn give_back() {
     static OWN: OnceLock<Vec<Range<usize>>> = OnceLock::new();
     let own = || {
         let (program, mappings) = (fs::read_link("/proc/self/exe"), fs::read_to_string("/proc/self/smaps"));
