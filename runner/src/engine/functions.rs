@@ -8,6 +8,7 @@ pub(crate) mod collect_set;
 mod edge_values;
 mod guarded;
 mod limits;
+mod lost;
 mod nth_value;
 mod own;
 mod same;

@@ -16,6 +16,7 @@ mod refusing;
 mod results;
 mod sessions;
 mod sources;
+mod spills;
 mod streaming;
 mod tables;
 

@@ -1,5 +1,5 @@
 //! Every scalar function of a query, in a coat: a panic inside is an error of the value, and what makes much of little
-//! has a limit (`limits`).
+//! has a limit (`limits`), and what would lose a time is refused (`lost`).
 
 use std::collections::HashSet;
 use std::fmt;
@@ -20,6 +20,7 @@ use datafusion::logical_expr::{
 };
 
 use super::limits::{self, Estimate};
+use super::lost::{self, Loses};
 use crate::engine::panics::caught;
 
 /// The planner knows these by their type: it reads a field of a struct without making the struct. None can panic.
@@ -39,8 +40,8 @@ pub(crate) fn guarded(mut call: ScalarFunction) -> ScalarFunction {
 }
 
 fn coat(function: Arc<ScalarUDF>) -> ScalarUDF {
-    let estimate = limits::estimate_of(function.name());
-    ScalarUDF::new_from_impl(Guarded { function, estimate })
+    let (estimate, loses) = (limits::estimate_of(function.name()), lost::loses(function.name()));
+    ScalarUDF::new_from_impl(Guarded { function, estimate, loses })
 }
 
 /// The name of the function if a call always gives the same: such a call can be tried when the query is planned.
@@ -84,6 +85,7 @@ fn in_promised_zone(value: ColumnarValue, promised: &DataType) -> Result<Columna
 struct Guarded {
     function: Arc<ScalarUDF>,
     estimate: Option<Estimate>,
+    loses: Option<Loses>,
 }
 
 impl fmt::Debug for Guarded {
@@ -144,7 +146,14 @@ impl ScalarUDFImpl for Guarded {
             limits::check(self.name(), estimate, &args)?;
         }
         let promised = Arc::clone(&args.return_field);
+        let given = self.loses.map(|loses| (loses, args.args.clone(), args.number_rows));
+        if let Some((loses, args, _)) = &given {
+            lost::check_given(self.name(), *loses, args)?;
+        }
         let value = caught(self.name(), || self.function.inner().invoke_with_args(args))?;
+        if let Some((loses, args, rows)) = &given {
+            lost::check_made(self.name(), *loses, args, &value, *rows)?;
+        }
         in_promised_zone(value, promised.data_type())
     }
 

@@ -195,3 +195,37 @@ fn dates_are_divided_where_they_are_computed_and_cast_where_files_are_chosen_by_
     assert!(computed.iter().any(|line| line.contains("utc_date(")), "{shown}");
     assert!(chosen.iter().all(|line| !line.contains("utc_date(")), "{shown}");
 }
+
+#[test]
+fn a_time_that_a_function_would_lose_is_refused_with_its_value() {
+    let tables = || -> InputTables { [("sales".to_owned(), sales(1, 3))].into() };
+    // 9999-12-31 of n = 1, and x is the half of n.
+    let far = "from_unixtime(n * 253402214400)";
+    for (expression, function, value) in [
+        (format!("date_bin(INTERVAL '1 hour', {far})"), "date_bin", "9999-12-31"),
+        (format!("date_bin(INTERVAL '1 month', {far}, TIMESTAMP '2000-01-01')"), "date_bin", "9999-12-31"),
+        ("date_bin(INTERVAL '1 hour', from_unixtime(n * -30610220277))".to_owned(), "date_bin", "1000-01-01"),
+        (format!("generate_series({far}, {far}, INTERVAL '1 day')"), "generate_series", "9999-12-31"),
+        (format!("range({far}, {far} + INTERVAL '1 day', INTERVAL '1 day')"), "range", "9999-12-31"),
+        (format!("date_part('epoch', {far} - from_unixtime(0))"), "date_part", "253402214400"),
+        ("to_timestamp(x * 506804428800)".to_owned(), "to_timestamp", "253402214400"),
+        ("to_timestamp(x / (n - n))".to_owned(), "to_timestamp", "NaN"),
+        ("date_bin(INTERVAL '1 hour', from_unixtime(253402214400))".to_owned(), "date_bin", "9999-12-31"),
+    ] {
+        for sql in
+            [format!("SELECT {expression} AS t FROM sales"), format!("SELECT n FROM sales WHERE {expression} IS NULL")]
+        {
+            let told = ask(tables(), &sql).unwrap_err();
+            assert!(told.contains(&format!("{function} does not take")) && told.contains(value), "{sql}: {told}");
+        }
+    }
+    for expression in [
+        "date_bin(INTERVAL '1 hour', CASE WHEN n < 0 THEN from_unixtime(n) END)",
+        "date_part('hour', CASE WHEN n < 0 THEN from_unixtime(n) END)",
+        "generate_series(CASE WHEN n < 0 THEN from_unixtime(n) END, from_unixtime(n), INTERVAL '1 day')",
+        "to_timestamp(CASE WHEN n < 0 THEN x END)",
+    ] {
+        let rows = ask(tables(), &format!("SELECT n FROM sales WHERE {expression} IS NULL")).unwrap();
+        assert_eq!(rows.len(), 3, "{expression}");
+    }
+}
