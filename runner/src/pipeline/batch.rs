@@ -307,8 +307,10 @@ impl Session<'_> {
             Wanted::Due(time) => self.times(self.settings.grid.last_over(*time)),
             Wanted::Exactly(_) => intervals.last().copied().unwrap_or(Interval { start: 0, end: 0 }),
         };
+        // What is left for the next run is none of it.
         let start = intervals.iter().map(|interval| interval.start).min().unwrap_or(last.start);
-        let whole = Interval { start, end: last.end };
+        let end = intervals.iter().map(|interval| interval.end).max().unwrap_or(last.end);
+        let whole = Interval { start, end };
         self.environment.status.update(|status| {
             status.log_id = Some(self.log.state.start.log_id.clone());
             // What earlier turns finished stays told.
