@@ -6,6 +6,7 @@ mod beside;
 mod memory;
 mod schedule;
 mod seven;
+mod terminal;
 
 use std::fs;
 use std::path::{Path, PathBuf};

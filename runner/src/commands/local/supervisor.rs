@@ -142,8 +142,18 @@ impl Supervisor {
             }
             self.stop.wait(TICK);
         }
-        terminal::leave();
-        self.stop_all();
+        match &mut live {
+            // The last figures stay to be read.
+            Some(live) if figures == Figures::Logged => {
+                self.stop_all();
+                live.show(&self.statuses());
+                terminal::leave();
+            }
+            _ => {
+                terminal::leave();
+                self.stop_all();
+            }
+        }
         Ok(0)
     }
 
