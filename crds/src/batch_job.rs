@@ -271,7 +271,34 @@ impl BatchJobSpec {
     pub fn sinks(&self) -> impl Iterator<Item = &SinkSpec> {
         self.sink.iter().chain(self.outputs.iter().map(|output| &output.sink))
     }
+
+    /// What decides which rows its backfill computes, and where they go: as long as it is the same, a backfill that was done need not
+    /// be done again.
+    pub fn backfilled(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = value.as_object_mut() {
+            fields.retain(|name, _| OF_A_BACKFILL.contains(&name.as_str()));
+        }
+        value
+    }
 }
+
+/// The fields of [`BatchJobSpec::backfilled`].
+pub(crate) const OF_A_BACKFILL: [&str; 13] = [
+    "template",
+    "parameters",
+    "interval",
+    "replace",
+    "lookbackDays",
+    "inputs",
+    "query",
+    "sink",
+    "outputs",
+    "backfill",
+    "checkpoint",
+    "storage",
+    "dependsOn",
+];
 
 /// A built-in job to take inputs, query, interval, sink and parameters from: `hourly-aggregates`, `daily-summaries` or
 /// `user-segmentation`. What else stands in the job's spec wins over it; the schedule is not the template's.

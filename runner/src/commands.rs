@@ -75,12 +75,17 @@ pub(crate) fn natural_width(table: &Table) -> usize {
 pub(crate) const PADDING: usize = 2;
 
 /// Columns of the terminal behind standard output; `None` when there is none.
-#[allow(unsafe_code)]
 pub(crate) fn terminal_width() -> Option<u16> {
+    terminal_size().map(|(columns, _)| columns)
+}
+
+/// Columns and rows of the terminal; no rows where nobody knows them.
+#[allow(unsafe_code)]
+pub(crate) fn terminal_size() -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: the call writes into `size`, which is as large as it says, or fails.
     let answer = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    (answer == 0 && size.ws_col > 0).then_some(size.ws_col)
+    (answer == 0 && size.ws_col > 0).then_some((size.ws_col, size.ws_row))
 }
 
 /// Puts the numbers of these columns to the right.

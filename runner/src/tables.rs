@@ -255,7 +255,7 @@ fn known_by_list(schema: SchemaRef, files: &[ListedFile]) -> Result<Known> {
     let footer = |file: &ListedFile| -> Result<Footer> {
         let bytes = reader::length(file)?;
         let counted = file.known.as_ref().map(|known| Counted { rows: known.rows, size: bytes });
-        Ok(Footer { schema: Arc::clone(&schema), bytes, counted })
+        Ok(Footer { schema: Arc::clone(&schema), bytes, counted, identity: None })
     };
     let footers = files.iter().map(footer).collect::<Result<_>>()?;
     Ok(Known { schema, directories, footers })

@@ -18,5 +18,6 @@ mod platform;
 mod readme;
 mod rights;
 mod runner_pod;
+mod schedule;
 mod shipped;
 mod streaming;

@@ -2,6 +2,8 @@
 //!
 //! Commands of a cluster (`kubectl`, `helm`) are not run here, but on the cluster (`cluster/operations.rs`, `cluster/guide.rs`).
 
+mod pyspark;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

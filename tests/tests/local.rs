@@ -1,10 +1,12 @@
 //! `local`: all jobs of a folder in one process. Every output is what independent readers make of the records, over restarts, and
 //! beside jobs that fail.
 
+mod backfill;
 mod beside;
 mod memory;
 mod schedule;
 mod seven;
+mod terminal;
 
 use std::fs;
 use std::path::{Path, PathBuf};

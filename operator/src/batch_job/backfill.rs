@@ -15,21 +15,6 @@ use crate::build::metadata;
 use crate::child::ChildKind;
 use crate::names::{BACKFILL_LABEL, canonical, hash, hashed_name};
 
-/// What of a spec decides which rows a backfill computes, and where they go.
-const FIELDS: [&str; 12] = [
-    "template",
-    "parameters",
-    "interval",
-    "replace",
-    "lookbackDays",
-    "inputs",
-    "query",
-    "sink",
-    "backfill",
-    "checkpoint",
-    "storage",
-    "dependsOn",
-];
 /// Longest message in a status, in bytes of JSON.
 const TEXT_BYTES_MAX: usize = 1024;
 
@@ -51,11 +36,7 @@ pub fn wanted(job: &ValidatedJob) -> Option<Wanted> {
     if !is_scheduled(&job.job) {
         return Some(Wanted { name: one_run_name(job), spec_hash: spec_hash(job), intervals });
     }
-    let mut computed = serde_json::to_value(spec).unwrap_or_default();
-    if let Some(fields) = computed.as_object_mut() {
-        fields.retain(|name, _| FIELDS.contains(&name.as_str()));
-    }
-    let spec_hash = hash(&format!("{}{:?}", canonical(&computed), job.restarted_at));
+    let spec_hash = hash(&format!("{}{:?}", canonical(&spec.backfilled()), job.restarted_at));
     Some(Wanted { name: hashed_name(&job.name, &format!("backfill {spec_hash}")), spec_hash, intervals })
 }
 

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, SystemClock};
-use crate::commands::{align_right, bytes, grouped, list, print, terminal_width};
+use crate::commands::{align_right, bytes, grouped, list, print, terminal_size};
 use crate::http::several::is_well;
 use crate::pipeline::memory::resident_bytes;
 use crate::pipeline::status::JobStatus;
@@ -32,7 +32,8 @@ impl Live {
     pub(super) fn show(&mut self, jobs: &[(String, JobStatus)]) {
         let elapsed = SystemClock.since(self.began);
         if is_on_a_terminal() {
-            terminal::draw(&picture(jobs, elapsed, terminal_width().unwrap_or(80)));
+            let (columns, rows) = terminal_size().unwrap_or((80, 0));
+            terminal::draw(&fitting(&picture(jobs, elapsed, columns), rows));
         } else if self.pictures.is_multiple_of(PICTURES_PER_LINE) {
             jobs.iter().for_each(|(name, status)| print(&line(name, status, elapsed)));
         }
@@ -119,6 +120,23 @@ fn picture(jobs: &[(String, JobStatus)], elapsed: Duration, width: u16) -> Strin
     )
 }
 
+/// A picture that is no higher than the screen, if somebody knows how high that is: of one that is, nothing can be drawn over what has
+/// left the screen at its top. What is below the table stays, and of the table what there is room for.
+fn fitting(picture: &str, rows: u16) -> String {
+    // The cursor stands below the last line.
+    let room = usize::from(rows).saturating_sub(1);
+    let lines: Vec<_> = picture.lines().collect();
+    if rows == 0 || lines.len() <= room {
+        return picture.to_owned();
+    }
+    let end = lines.iter().position(|line| line.is_empty()).unwrap_or(lines.len());
+    let below: Vec<_> = lines.iter().copied().skip(end + 1).take(room / 2).collect();
+    let kept = room.saturating_sub(below.len() + 1).min(end);
+    let left_out = format!("… {} more lines", end - kept);
+    let shown = lines.into_iter().take(kept).chain([left_out.as_str()]).chain(below);
+    shown.map(|line| format!("{line}\n")).collect()
+}
+
 /// Nothing is wrong yet.
 fn is_starting(status: &JobStatus) -> bool {
     status.reason == "Starting"
@@ -201,6 +219,27 @@ mod tests {
         let jobs = [("a".to_owned(), starting()), ("b".to_owned(), starting()), ("c".to_owned(), status(&["t"]))];
         let picture = super::picture(&jobs, Duration::ZERO, 80);
         assert!(picture.ends_with("2 jobs start\n"), "{picture}");
+    }
+
+    #[test]
+    fn a_table_that_is_higher_than_the_screen_is_cut_and_what_is_wrong_stays() {
+        let mut jobs: Vec<_> = (0..30).map(|number| (format!("job-{number:02}"), status(&["t"]))).collect();
+        jobs[20].1 = JobStatus { reason: "QueryFailed".to_owned(), ..JobStatus::default() };
+        let whole = picture(&jobs, Duration::ZERO, 80);
+        for rows in [0, 36, 200] {
+            assert_eq!(fitting(&whole, rows), whole, "{rows} rows");
+        }
+        for (rows, last) in [(35, 29), (24, 18), (10, 4)] {
+            let cut = fitting(&whole, rows);
+            assert_eq!(cut.lines().count(), usize::from(rows) - 1, "{rows} rows:\n{cut}");
+            assert!(cut.starts_with(whole.lines().next().unwrap()), "{cut}");
+            let more = format!("job-{last:02} ");
+            assert!(!cut.contains(&more) && cut.contains(&format!("\n… {} more lines\n", 30 - last)), "{cut}");
+            assert!(cut.ends_with("one job does not run\njob-20: QueryFailed: \n"), "{cut}");
+        }
+        for rows in 1..5 {
+            assert!(fitting(&whole, rows).lines().count() <= usize::from(rows), "{rows} rows");
+        }
     }
 
     #[test]

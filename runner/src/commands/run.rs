@@ -50,6 +50,8 @@ pub(crate) struct Running {
     pub(crate) trouble: Trouble,
     pub(crate) metrics: Arc<JobMetrics>,
     pub(crate) stop: StopSignal,
+    /// See [`crate::pipeline::batch::BatchEnvironment::give_way`].
+    pub(crate) give_way: StopSignal,
     pub(crate) memory: MemoryBudget,
     pub(crate) clock: Arc<dyn Clock>,
 }
@@ -83,6 +85,7 @@ impl Running {
             trouble: Trouble::default(),
             metrics: Arc::new(JobMetrics::new(namespace, job)),
             stop: StopSignal::new(),
+            give_way: StopSignal::new(),
             memory,
             clock,
         }

@@ -50,6 +50,46 @@ pub struct Runs {
     pub is_good: bool,
     /// Rows that it wrote.
     pub rows: u64,
+    /// How far the backfill of its spec is, if it asks for one.
+    pub backfill: Option<Filling>,
+}
+
+/// How far a backfill is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filling {
+    /// Intervals that it has.
+    pub intervals: u64,
+    /// Those that are not finished, as far as that is known.
+    pub left: Option<u64>,
+    /// It is at work: what the job says is about it.
+    pub is_active: bool,
+    /// How it ended.
+    pub is_good: Option<bool>,
+}
+
+impl Filling {
+    /// As the operator tells it.
+    fn told(self, status: &JobStatus) -> Value {
+        // A run that has not read its log yet knows of nothing that is left.
+        let said = status.batch.as_ref().filter(|said| self.is_active && said.left + said.finished > 0);
+        let left = said.map_or(self.left, |said| Some(said.left));
+        let mut told = json!({});
+        if let Some(left) = left {
+            told["left"] = left.into();
+            told["finished"] = self.intervals.saturating_sub(left).into();
+        }
+        if let Some(seconds) = said.and_then(|said| said.seconds_left) {
+            told["secondsLeft"] = seconds.into();
+        }
+        if let Some(is_good) = self.is_good {
+            told["result"] = result(is_good).into();
+        }
+        told
+    }
+}
+
+fn result(is_good: bool) -> &'static str {
+    if is_good { "Succeeded" } else { "Failed" }
 }
 
 /// What the pages show.
@@ -175,8 +215,11 @@ fn listed(job: &ListedJob, status: &JobStatus) -> Value {
     });
     let runs = job.runs.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if let Some(ended) = runs.ended {
-        let result = if runs.is_good { "Succeeded" } else { "Failed" };
+        let result = result(runs.is_good);
         told["lastRun"] = json!({"completionTime": show_time(ended), "result": result, "rows": runs.rows});
+    }
+    if let Some(backfill) = runs.backfill {
+        told["backfill"] = backfill.told(status);
     }
     if let Some(next) = runs.next {
         told["nextScheduleTime"] = show_time(next).into();
@@ -192,6 +235,7 @@ fn listed(job: &ListedJob, status: &JobStatus) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::status::BatchStatus;
 
     fn status(phase: Phase, ready: bool, reason: &str) -> JobStatus {
         JobStatus { phase, ready, reason: reason.to_owned(), ..JobStatus::default() }
@@ -222,7 +266,13 @@ mod tests {
             trouble: Trouble::default(),
             metrics: Arc::new(JobMetrics::new("local", "a")),
             memory: MemoryBudget::of(1 << 30),
-            runs: Arc::new(Mutex::new(Runs { next: Some(3_600_000_000), ended: Some(0), is_good: true, rows: 7 })),
+            runs: Arc::new(Mutex::new(Runs {
+                next: Some(3_600_000_000),
+                ended: Some(0),
+                is_good: true,
+                rows: 7,
+                backfill: Some(Filling { intervals: 24, left: Some(20), is_active: true, is_good: None }),
+            })),
         };
         let told = listed(&job, &status(Phase::Retrying, false, "KafkaUnreachable"));
         let holds: Vec<_> = told["status"]["conditions"]
@@ -234,5 +284,15 @@ mod tests {
         assert_eq!(holds, ["False", "True", "True", "False"]);
         assert_eq!(told["status"]["nextScheduleTime"], "1970-01-01T01:00:00.000Z");
         assert_eq!((&told["schedule"], &told["status"]["lastRun"]["rows"]), (&"5 * * * *".into(), &7.into()));
+        assert_eq!(told["status"]["backfill"], json!({"left": 20, "finished": 4}));
+        // While it goes on its own status says more.
+        let said = BatchStatus { left: 12, finished: 8, seconds_left: Some(30), ..BatchStatus::default() };
+        let going_on = JobStatus { batch: Some(said), ..JobStatus::default() };
+        let told = listed(&job, &going_on);
+        assert_eq!(told["status"]["backfill"], json!({"left": 12, "finished": 12, "secondsLeft": 30}));
+        let filling = Filling { intervals: 24, left: Some(0), is_active: false, is_good: Some(true) };
+        job.runs.lock().unwrap().backfill = Some(filling);
+        let told = listed(&job, &going_on);
+        assert_eq!(told["status"]["backfill"], json!({"left": 0, "finished": 24, "result": "Succeeded"}));
     }
 }

@@ -122,6 +122,8 @@ pub(crate) struct BatchEnvironment {
     pub(crate) faults: Arc<dyn Faults>,
     pub(crate) status: SharedStatus,
     pub(crate) stop: StopSignal,
+    /// A backfill ends after the interval that it is at: something else of this process comes first.
+    pub(crate) give_way: StopSignal,
     /// Sees every interval that is finished.
     pub(crate) observe: Box<dyn Fn(&CommitStatus)>,
 }
@@ -132,6 +134,8 @@ pub(crate) struct BatchEnvironment {
 /// The first error; what was finished before it stays.
 pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment) -> Result<(), JobError> {
     environment.status.enter(Phase::Starting, "Starting", "reading the log");
+    // An earlier run of this process counted for itself.
+    environment.status.update(|status| status.batch = None);
     check_places(settings)?;
     let store = settings.checkpoint_location.open(&environment.faults)?;
     store.probe().await?;
@@ -146,6 +150,9 @@ pub(crate) async fn run(settings: &BatchSettings, environment: &BatchEnvironment
         outputs.push(store);
     }
     while let Turn::Yielded { epoch } = one_turn(settings, environment, &store, &outputs).await? {
+        if environment.give_way.is_stopped() {
+            return Err(turn::interrupted());
+        }
         turn::let_others(&store, epoch, &*environment.clock, &environment.stop).await?;
     }
     environment.status.enter(Phase::Ended, "Ended", "");
@@ -307,13 +314,17 @@ impl Session<'_> {
             Wanted::Due(time) => self.times(self.settings.grid.last_over(*time)),
             Wanted::Exactly(_) => intervals.last().copied().unwrap_or(Interval { start: 0, end: 0 }),
         };
+        // What is left for the next run is none of it.
         let start = intervals.iter().map(|interval| interval.start).min().unwrap_or(last.start);
-        let whole = Interval { start, end: last.end };
+        let end = intervals.iter().map(|interval| interval.end).max().unwrap_or(last.end);
+        let whole = Interval { start, end };
         self.environment.status.update(|status| {
             status.log_id = Some(self.log.state.start.log_id.clone());
             // What earlier turns finished stays told.
-            let before = status.batch.take().unwrap_or(BatchStatus { start: whole.start, ..Default::default() });
-            status.batch = Some(BatchStatus { end: whole.end, left: intervals.len() as u64, ..before });
+            let none = BatchStatus { start: whole.start, end: whole.end, ..Default::default() };
+            let before = status.batch.take().unwrap_or(none);
+            let end = whole.end.max(before.end);
+            status.batch = Some(BatchStatus { end, left: intervals.len() as u64, ..before });
         });
         if let Request::Backfill(asked) = &self.settings.request {
             let turn = self.backfill(asked, intervals).await?;

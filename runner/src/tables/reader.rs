@@ -3,9 +3,9 @@
 //! What a writer noted beside the Parquet types (`ARROW:schema`) is left out: files of one table come from several writers, and
 //! the same Parquet type is the same type.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,6 +53,24 @@ pub(super) struct Footer {
     pub(super) bytes: u64,
     /// `None`: a file whose rows nobody has counted.
     pub(super) counted: Option<Counted>,
+    /// Which file of this machine it is of, if it was read.
+    pub(super) identity: Option<Identity>,
+}
+
+/// Which file lies at a path of this machine: what its footer says is true of no other. A file is opened once for its footer, and for
+/// its rows by each thread that reads a part of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    inode: u64,
+    bytes: u64,
+    /// When it was written, in seconds and nanoseconds.
+    written: (i64, i64),
+}
+
+impl From<&Metadata> for Identity {
+    fn from(facts: &Metadata) -> Self {
+        Self { inode: facts.ino(), bytes: facts.len(), written: (facts.mtime(), facts.mtime_nsec()) }
+    }
 }
 
 /// What the footer of a Parquet file counts.
@@ -119,7 +137,7 @@ fn header(listed: &ListedFile, declared: &TableSchema) -> Result<Footer> {
     let file = CsvFile::open(&listed.at, listed.format.packing)?;
     let fields = file.header().iter().map(|name| Field::new(name, declared.cell_type(name), true));
     let schema = Schema::new(fields.collect::<Vec<_>>());
-    Ok(Footer { schema: Arc::new(schema), bytes: length(listed)?, counted: None })
+    Ok(Footer { schema: Arc::new(schema), bytes: length(listed)?, counted: None, identity: None })
 }
 
 /// The columns of a file of JSON objects: those that somebody declared, whatever keys it has.
@@ -142,7 +160,7 @@ fn keys(listed: &ListedFile, declared: &TableSchema) -> Result<Footer> {
             listed.at
         );
     }
-    Ok(Footer { schema: Arc::new(Schema::new(fields)), bytes: length(listed)?, counted: None })
+    Ok(Footer { schema: Arc::new(Schema::new(fields)), bytes: length(listed)?, counted: None, identity: None })
 }
 
 /// The length of a file.
@@ -164,13 +182,13 @@ impl ListedFile {
 }
 
 fn footer(at: &FileAt) -> ParquetResult<Footer> {
-    let (metadata, bytes) = match at {
+    let (metadata, bytes, identity) = match at {
         FileAt::Local(path) => {
             let file = open(path)?;
-            let metadata = metadata(path, &file, PageIndexPolicy::Skip)?;
-            (metadata, file.metadata().map_err(|error| unreadable(path, &error))?.len())
+            let facts = file.metadata().map_err(|error| unreadable(path, &error))?;
+            (metadata(path, &file, PageIndexPolicy::Skip)?, facts.len(), Some(Identity::from(&facts)))
         }
-        FileAt::Remote(file) => (file.footer()?, file.bytes),
+        FileAt::Remote(file) => (file.footer()?, file.bytes, None),
     };
     let descriptor = metadata.file_metadata().schema_descr();
     let schema = parquet_to_arrow_schema(descriptor, None).map_err(|error| damaged(&at.to_string(), &error))?;
@@ -179,7 +197,7 @@ fn footer(at: &FileAt) -> ParquetResult<Footer> {
     let groups = metadata.row_groups().iter();
     let (rows, size) = groups
         .fold((0, 0), |(rows, size), group| (rows + number(group.num_rows()), size + number(group.total_byte_size())));
-    Ok(Footer { schema: Arc::new(schema), bytes, counted: Some(Counted { rows, size }) })
+    Ok(Footer { schema: Arc::new(schema), bytes, counted: Some(Counted { rows, size }), identity })
 }
 
 /// INT96 as the reader is told: instants in microseconds, as Spark means them. In nanoseconds, the type of Arrow, a day of 9999 is one
@@ -280,8 +298,9 @@ impl ParquetFileReaderFactory for TableFilesReader {
         let at = file.extension::<FileAt>().cloned();
         let at = at.ok_or_else(|| exec_datafusion_err!("{} has no place", file.path()))?;
         let metrics = ParquetFileMetrics::new(partition, &at.to_string(), metrics);
+        let identity = file.extension::<Identity>().copied();
         Ok(match at {
-            FileAt::Local(path) => Box::new(LocalFile { path, file: None, metrics }),
+            FileAt::Local(path) => Box::new(LocalFile { path, identity, file: None, metrics }),
             FileAt::Remote(file) => Box::new(RemoteParquet { file, metrics }),
         })
     }
@@ -290,6 +309,8 @@ impl ParquetFileReaderFactory for TableFilesReader {
 /// A file, opened when it is first read. Reads block: they are short, and the disk is this machine's.
 struct LocalFile {
     path: PathBuf,
+    /// That of the file that was planned with.
+    identity: Option<Identity>,
     file: Option<File>,
     metrics: ParquetFileMetrics,
 }
@@ -297,7 +318,12 @@ struct LocalFile {
 impl LocalFile {
     fn file(&mut self) -> ParquetResult<&File> {
         if self.file.is_none() {
-            self.file = Some(open(&self.path)?);
+            let file = open(&self.path)?;
+            let facts = file.metadata().map_err(|error| unreadable(&self.path, &error))?;
+            if self.identity.is_some_and(|planned| planned != Identity::from(&facts)) {
+                return Err(ParquetError::External(Box::new(changed(self.path.display().to_string()))));
+            }
+            self.file = Some(file);
         }
         self.file.as_ref().ok_or_else(|| damaged_here(&self.path, &"it is not open"))
     }

@@ -122,7 +122,10 @@ impl OpenTable {
                 }
             }
             planned.statistics = Some(Arc::new(statistics));
-            planned
+            match file.footer.identity {
+                Some(identity) => planned.with_extension(identity),
+                None => planned,
+            }
         };
         let together = files.iter().map(|file| file.footer.counted).try_fold(Counted::default(), |sum, counted| {
             let counted = counted?;

@@ -298,6 +298,40 @@ fn names_that_mean_something_in_a_url_are_names() {
 }
 
 #[test]
+fn a_file_of_a_folder_that_another_one_took_the_place_of_is_never_read_as_half_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.parquet");
+    let both = "SELECT (SELECT count(*) FROM t), (SELECT sum(n) FROM t)";
+    let said = format!("read {}: it was replaced or removed while it was read", file.display());
+    let open = || Table::new(Place::Folder(folder.path().to_owned())).open(None).unwrap();
+    // Another file, of another and of the same length; the same one, written anew.
+    let renamed = |values: &[i64]| {
+        let other = folder.path().join("_other");
+        write(&other, vec![("n", numbers(values))]);
+        std::fs::rename(other, &file).unwrap();
+    };
+    write(&file, vec![("n", numbers(&[1, 2]))]);
+    let changes: [&dyn Fn(); 3] = [&|| renamed(&[100, 200, 300]), &|| renamed(&[101, 200, 300]), &|| {
+        write(&file, vec![("n", numbers(&[7, 8, 9, 10]))])
+    }];
+    for (number, change) in changes.into_iter().enumerate() {
+        for partitions in [1, 4] {
+            assert!(ask_open(open(), both, partitions).is_ok());
+        }
+        let table = open();
+        // What the file system notes of times is no finer than some milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        change();
+        let asked = ask_open(table, both, 2).unwrap_err();
+        assert!(asked.contains(&said), "{number}: {asked}");
+    }
+    let table = open();
+    std::fs::remove_file(&file).unwrap();
+    let asked = ask_open(table, both, 2).unwrap_err();
+    assert!(asked.contains(&said), "{asked}");
+}
+
+#[test]
 fn many_files_are_read_as_one_table() {
     let folder = tempfile::tempdir().unwrap();
     for file in 0..300 {

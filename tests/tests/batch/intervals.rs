@@ -93,6 +93,8 @@ fn a_due_run_catches_up_what_was_missed() -> anyhow::Result<()> {
     hours.hour(4)?;
     let summary = due("2026-01-01 07:05:00", 2)?;
     assert_eq!((&summary["intervals"], &summary["start"]), (&2.into(), &"2026-01-01T03:00:00Z".into()));
+    // What it covered, and not what it leaves for the next one.
+    assert_eq!(summary["end"], "2026-01-01T06:00:00Z", "{summary}");
     hours.check([2, 3, 4, 5])?;
     assert_eq!(due("2026-01-01 08:05:00", 24)?["intervals"], 2);
     hours.check(2..8)?;

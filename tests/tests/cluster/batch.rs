@@ -56,6 +56,7 @@ fn hours_from(
 /// The last full hours, in a table that is complete, for a job that reads them.
 pub(super) struct LastHours {
     pub(super) platform: Platform,
+    stream: Stream,
     /// Begin of the first one, in microseconds since 1970.
     begin: i64,
     number: i64,
@@ -70,7 +71,7 @@ impl LastHours {
         let platform = Platform::install(cluster, name, &[])?;
         platform.apply(&platform.event_aggregation(EVENTS_TABLE, &stream)?)?;
         platform.wait_for_job(EVENTS_TABLE, "to be caught up", is_caught_up)?;
-        Ok(Self { platform, begin: begin_ms * 1_000, number })
+        Ok(Self { platform, stream, begin: begin_ms * 1_000, number })
     }
 
     /// When an hour begins, in microseconds since 1970; the hour after the last one begins when that ends.
@@ -105,7 +106,12 @@ impl LastHours {
         Ok(hour)
     }
 
-    /// The output holds exactly all these hours, each once and right.
+    /// The table that is read holds what another program makes of the records, as far as its windows are closed. Its job ends.
+    pub(super) fn check_events(&self) -> anyhow::Result<()> {
+        self.platform.check_closed_windows(EVENTS_TABLE, &self.stream)
+    }
+
+    /// The output holds exactly all these hours, each once, row for row what another program makes of the table that is read.
     pub(super) fn check_all(&self) -> anyhow::Result<()> {
         let hours = (0..self.number).map(|hour| self.time_of(hour));
         check_hours(&self.platform, hours)

@@ -13,13 +13,13 @@ use super::{DAMAGED, Jobs, TIMEOUT, damage, manifest, nowhere, ready, records_in
 use crate::events::{Stream, finish};
 use crate::shipped::{CHANGES, EVENT_AGGREGATION};
 
-fn stream(shipped: &'static crate::shipped::Shipped, broker: &Broker) -> anyhow::Result<Stream> {
+pub(super) fn stream(shipped: &'static crate::shipped::Shipped, broker: &Broker) -> anyhow::Result<Stream> {
     let settings = EventSettings { seed: environment::seed(), users: 40, messy: 0.01, ..EventSettings::default() };
     let topic = unique_topic(&format!("beside-{}", shipped.name));
     Stream::on(shipped, broker.handle(), topic, 2, settings, shipped.step_ms)
 }
 
-fn streaming(stream: &Stream, trigger: &str) -> anyhow::Result<String> {
+pub(super) fn streaming(stream: &Stream, trigger: &str) -> anyhow::Result<String> {
     let (topic, name) = (stream.shipped.kind.topic(), stream.shipped.name);
     let trigger = format!("    interval: {trigger}");
     let starting = ("startingOffsets: latest", "startingOffsets: earliest");

@@ -55,13 +55,17 @@ fn what_was_missed_is_caught_up_once_after_a_restart() -> anyhow::Result<()> {
     let mut runner = jobs.command(None).start()?;
     let pages = Pages::of(&mut runner)?;
     // The first time that was missed is that of three hours ago: it is about the hour before.
-    wait_for_job(&mut runner, &pages, "hourly-aggregates", "done", |job| {
+    let done = wait_for_job(&mut runner, &pages, "hourly-aggregates", "done", |job| {
         job["status"]["lastRun"]["result"] == "Succeeded" && ready(job).1 == "Scheduled" && check(1..5).is_ok()
     })?;
     runner.signal(Signal::TERM)?;
     let ended = runner.wait(TIMEOUT)?;
     expect_code(ended, 0, &runner)?;
     check(1..5)?;
+    // The second run says what it did itself.
+    let decided = replaced(&jobs.folders.checkpoints().join("local/hourly-aggregates"))?;
+    let of_second: i64 = decided[1..].iter().filter_map(|record| record["rows"].as_i64()).sum();
+    anyhow::ensure!(decided.len() == 4 && done["status"]["lastRun"]["rows"] == of_second, "{of_second} rows: {done}");
 
     // Nothing was missed since.
     let mut runner = jobs.command(None).start()?;
@@ -74,10 +78,10 @@ fn what_was_missed_is_caught_up_once_after_a_restart() -> anyhow::Result<()> {
 }
 
 /// A table of two rows, in text.
-const ROWS: &str = "at,amount\n2026-01-01T00:10:00Z,1\n2026-01-01T00:20:00Z,2\n";
+pub(super) const ROWS: &str = "at,amount\n2026-01-01T00:10:00Z,1\n2026-01-01T00:20:00Z,2\n";
 
 /// A batch job over it.
-fn over_rows(name: &str, more: &str) -> String {
+pub(super) fn over_rows(name: &str, more: &str) -> String {
     format!(
         "apiVersion: dataplatform.io/v1alpha1
 kind: BatchJob

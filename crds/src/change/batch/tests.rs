@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::batch_job::BatchJobSpec;
+use crate::batch_job::{BatchJobSpec, OF_A_BACKFILL};
 use crate::change::fields::between;
 use crate::change::tests::{changed, not_covered};
 
@@ -115,4 +115,32 @@ fn every_field_of_the_spec_stands_in_the_table() {
     let table = table();
     let missing = not_covered("BatchJob", table.iter().map(|(pointer, ..)| *pointer));
     assert!(missing.is_empty(), "say in the table what a change of {missing:?} does to a job");
+}
+
+#[test]
+fn of_every_field_it_is_said_whether_a_backfill_that_was_done_is_done_again() {
+    const NEVER: [&str; 14] = [
+        "schedule",
+        "timeZone",
+        "suspend",
+        "concurrencyPolicy",
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+        "backoffLimit",
+        "activeDeadlineSeconds",
+        "catchUp",
+        "rerunStale",
+        "wait",
+        "logLevel",
+        "pod",
+    ];
+    let missing = not_covered("BatchJob", OF_A_BACKFILL.into_iter().chain(NEVER));
+    assert!(missing.is_empty(), "a backfill that was done is done again when {missing:?} changes, or never");
+    let with = |query: &str| {
+        let outputs = json!([{"name": "a", "query": query, "sink": {"path": "a"}}]);
+        let spec: BatchJobSpec = serde_json::from_value(json!({"outputs": outputs})).unwrap();
+        spec.backfilled()
+    };
+    assert_ne!(with("SELECT 1"), with("SELECT 2"));
 }

@@ -11,6 +11,9 @@
 //! start here on, the times since the last run that ended well are due, and the newest of them is run; the run itself catches
 //! up with the intervals before it (`pipeline/batch/interval`). Only before the very first good run the oldest time is run, so that
 //! the runs catch up from there.
+//!
+//! The backfill of a job is done when nothing is due: for a run that is due it ends after the interval that it is at, and goes on
+//! behind it.
 
 use std::time::{Duration, Instant};
 
@@ -57,6 +60,8 @@ pub(crate) struct Wanted {
     pub(crate) retries: u32,
     /// A run that takes longer is stopped.
     pub(crate) deadline: Option<Duration>,
+    /// The backfill that it asks for, by what it computes.
+    pub(crate) backfill: Option<String>,
 }
 
 /// What a run is for.
@@ -68,6 +73,8 @@ pub(crate) enum Purpose {
     Once,
     /// A batch job that was due at this time, in microseconds since 1970 UTC.
     Due(i64),
+    /// The backfill of a batch job.
+    Backfill,
 }
 
 /// A run that is under way.
@@ -75,6 +82,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Run {
     pub(crate) version: String,
     pub(crate) purpose: Purpose,
+    /// The backfill that the job asked for when it began.
+    pub(crate) backfill: Option<String>,
     pub(crate) began: Instant,
     /// Why it was told to stop.
     pub(crate) stopped: Option<Why>,
@@ -93,6 +102,8 @@ pub(crate) enum Why {
     Replaced,
     /// `activeDeadlineSeconds` are over.
     TooLong,
+    /// It is the backfill, and a run is due.
+    Due,
     /// The whole process stops.
     Shutdown,
 }
@@ -116,6 +127,8 @@ pub(crate) struct Past {
     pub(crate) last: Option<i64>,
     /// The version that ran once and ended well.
     pub(crate) once: Option<String>,
+    /// The backfill that was done to its end.
+    pub(crate) filled: Option<String>,
 }
 
 /// Everything that a decision is made of.
@@ -124,7 +137,10 @@ pub(crate) struct Facts<'a> {
     /// `None`: no file has the job any more.
     pub(crate) wanted: Option<&'a Wanted>,
     pub(crate) run: Option<&'a Run>,
+    /// Of its runs.
     pub(crate) trouble: Option<&'a Trouble>,
+    /// Of its backfill.
+    pub(crate) trouble_of_backfill: Option<&'a Trouble>,
     pub(crate) past: &'a Past,
     /// The wall clock, in microseconds since 1970 UTC.
     pub(crate) now: i64,
@@ -160,6 +176,10 @@ fn stop(wanted: &Wanted, run: &Run, facts: Facts<'_>) -> Option<Why> {
         // A name that was a streaming job and is a batch job now, or the other way round.
         (Timing::Always, _) | (_, Purpose::Stream) => Some(Why::Changed),
         _ if wanted.deadline.is_some_and(is_too_long) => Some(Why::TooLong),
+        // It may take days: it does not keep anything waiting, and goes on where it was.
+        (_, Purpose::Backfill) if wanted.suspended => Some(Why::Suspended),
+        (_, Purpose::Backfill) if run.version != wanted.version => Some(Why::Changed),
+        (_, Purpose::Backfill) => start_run(wanted, facts).map(|_| Why::Due),
         (Timing::By(cron), Purpose::Due(time)) if cron.concurrency == ConcurrencyPolicy::Replace => {
             let newer = due(cron, Some(time), time, facts.now).filter(|_| !wanted.suspended);
             newer.map(|_| Why::Replaced)
@@ -169,9 +189,20 @@ fn stop(wanted: &Wanted, run: &Run, facts: Facts<'_>) -> Option<Why> {
 }
 
 fn start(wanted: &Wanted, facts: Facts<'_>) -> Option<Purpose> {
+    start_run(wanted, facts).or_else(|| start_backfill(wanted, facts))
+}
+
+fn start_backfill(wanted: &Wanted, facts: Facts<'_>) -> Option<Purpose> {
+    let may_begin = facts.trouble_of_backfill.is_none_or(|trouble| trouble.may_try(facts.instant));
+    (!is_filled(wanted, facts.past) && may_begin).then_some(Purpose::Backfill)
+}
+
+fn start_run(wanted: &Wanted, facts: Facts<'_>) -> Option<Purpose> {
     let past = facts.past;
     let purpose = match &wanted.timing {
         Timing::Always => Purpose::Stream,
+        // Its one run is the backfill.
+        Timing::Once if wanted.backfill.is_some() => return None,
         Timing::Once if past.once.as_ref() == Some(&wanted.version) => return None,
         Timing::Once => Purpose::Once,
         Timing::By(cron) => {
@@ -179,14 +210,27 @@ fn start(wanted: &Wanted, facts: Facts<'_>) -> Option<Purpose> {
             let given_up =
                 facts.trouble.filter(|trouble| trouble.again.is_none()).and_then(|trouble| match trouble.purpose {
                     Purpose::Due(time) => Some(time),
-                    Purpose::Stream | Purpose::Once => None,
+                    Purpose::Stream | Purpose::Once | Purpose::Backfill => None,
                 });
             Purpose::Due(due(cron, past.last.max(given_up), past.since, facts.now)?)
         }
     };
     match facts.trouble.filter(|trouble| trouble.purpose == purpose) {
-        Some(trouble) => trouble.again.filter(|again| *again <= facts.instant).map(|_| purpose),
+        Some(trouble) => trouble.may_try(facts.instant).then_some(purpose),
         None => Some(purpose),
+    }
+}
+
+impl Trouble {
+    fn may_try(&self, instant: Instant) -> bool {
+        self.again.is_some_and(|again| again <= instant)
+    }
+}
+
+impl Why {
+    /// Whether a backfill first finishes the interval that it is at.
+    pub(crate) fn gives_way(self) -> bool {
+        matches!(self, Self::Due | Self::Changed | Self::Suspended)
     }
 }
 
@@ -209,6 +253,11 @@ fn due(cron: &Cron, last: Option<i64>, since: i64, now: i64) -> Option<i64> {
 pub(crate) fn next(timing: &Timing, now: i64) -> Option<i64> {
     let Timing::By(cron) = timing else { return None };
     cron.schedule.after_second(now.div_euclid(SECOND)).map(|second| second * SECOND)
+}
+
+/// Whether the backfill of a job is done, if it asks for one.
+pub(crate) fn is_filled(wanted: &Wanted, past: &Past) -> bool {
+    wanted.backfill.is_none() || past.filled == wanted.backfill
 }
 
 /// How a run ended.
@@ -241,6 +290,7 @@ pub(crate) fn ended(
             match run.purpose {
                 Purpose::Due(time) => past.last = past.last.max(Some(time)),
                 Purpose::Once => past.once = Some(run.version.clone()),
+                Purpose::Backfill => past.filled.clone_from(&run.backfill),
                 Purpose::Stream => {}
             }
             (past, None)

@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) wanted: Wanted,
     /// Fields of its schedule and the zone of their clock.
     pub(crate) schedule: Option<(String, String)>,
+    /// How many intervals its backfill has, if it asks for one.
+    pub(crate) backfill: Option<u64>,
     /// How long it may take to stop.
     pub(crate) stop_timeout: Duration,
     pub(crate) touched: Touched,
@@ -163,6 +165,7 @@ impl Folder {
         check_beside_others(loaded)?;
         let options = &self.options;
         let refused = |error: JobError| ConfigError::Usage(error.in_full());
+        let mut filled = None;
         let (version, touched, wanted) = match loaded.clone() {
             Loaded::Streaming(job) => {
                 let spec = job.job.spec.clone();
@@ -189,6 +192,11 @@ impl Folder {
                 let deadline = spec.active_deadline_seconds.and_then(|seconds| u64::try_from(seconds).ok());
                 let deadline = deadline.map(Duration::from_secs);
                 let touched = read_and_written(&planned, options).map_err(refused)?;
+                filled = spec.backfill.as_ref().map(|backfill| {
+                    let (from, to) = (backfill.from.0.as_microsecond(), backfill.to.0.as_microsecond());
+                    let computed = checksum(spec.backfilled().to_string().as_bytes());
+                    (computed, planned.grid().between(from, to).count() as u64)
+                });
                 (version_of(&spec), touched, (timing, spec.suspend, retries, deadline))
             }
         };
@@ -200,8 +208,9 @@ impl Folder {
                 (spec.schedule.clone().map(|fields| (fields, spec.time_zone.clone())), STOP_TIMEOUT)
             }
         };
-        let wanted = Wanted { version, timing, suspended, retries, deadline };
-        Ok(Known { loaded: loaded.clone(), wanted, schedule, stop_timeout, touched })
+        let (backfill, intervals) = filled.unzip();
+        let wanted = Wanted { version, timing, suspended, retries, deadline, backfill };
+        Ok(Known { loaded: loaded.clone(), wanted, schedule, backfill: intervals, stop_timeout, touched })
     }
 }
 

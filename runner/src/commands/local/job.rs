@@ -11,13 +11,13 @@ use super::folder::Known;
 use crate::checkpoint::record::Rank;
 use crate::clock::{Clock, SystemClock, show_time};
 use crate::commands::error::CommandError;
-use crate::commands::run::batch::{process, say};
+use crate::commands::run::batch::{backfill_of_spec, process, say};
 use crate::commands::run::{Running, candidate, say_goodbye};
 use crate::config::Loaded;
 use crate::config::batch::{KnownTables, PlannedBatch};
 use crate::config::job::{PlannedJob, RunOptions};
 use crate::faults::Faults;
-use crate::http::several::{ListedJob, Runs};
+use crate::http::several::{Filling, ListedJob, Runs};
 use crate::pipeline::batch::Request;
 use crate::pipeline::error::{JobError, Reason, Retry};
 use crate::pipeline::memory::MemoryBudget;
@@ -74,18 +74,52 @@ impl Shown {
         self.running.status.enter(Phase::Ended, reason, message);
     }
 
-    /// What an ended run of a batch job comes to.
-    pub(super) fn say_ended(&self, is_good: bool) {
-        let rows = self.running.status.get().batch.map_or(0, |batch| batch.rows);
-        let next = self.runs().next;
-        *self.runs() = Runs { next, ended: Some(SystemClock.now()), is_good, rows };
+    /// How many intervals the backfill of the job has, and whether it was done before.
+    pub(super) fn say_backfill(&self, intervals: u64, is_done: bool) {
+        let left = is_done.then_some(0);
+        let is_good = is_done.then_some(true);
+        self.runs().backfill = Some(Filling { intervals, left, is_active: false, is_good });
+    }
+
+    /// A run begins.
+    fn say_begun(&self, purpose: Purpose) {
+        if let Some(backfill) = &mut self.runs().backfill {
+            backfill.is_active = purpose == Purpose::Backfill;
+        }
+    }
+
+    /// What an ended run of a batch job comes to. A backfill beside a schedule says nothing of the runs.
+    pub(super) fn say_ended(&self, run: &Run, outcome: Outcome, is_scheduled: bool) {
+        let batch = self.running.status.get().batch.unwrap_or_default();
+        let mut runs = self.runs();
+        let is_backfill = run.purpose == Purpose::Backfill;
+        if let Some(backfill) = runs.backfill.as_mut().filter(|_| is_backfill) {
+            backfill.is_active = false;
+            if batch.left + batch.finished > 0 {
+                backfill.left = Some(batch.left);
+            }
+            match outcome {
+                Outcome::Done => (backfill.left, backfill.is_good) = (Some(0), Some(true)),
+                Outcome::Failed(_) => backfill.is_good = Some(false),
+                Outcome::Stopped => backfill.is_good = None,
+            }
+        }
+        if !(is_backfill && (is_scheduled || outcome == Outcome::Stopped)) {
+            runs.ended = Some(SystemClock.now());
+            (runs.is_good, runs.rows) = (outcome == Outcome::Done, batch.rows);
+        }
     }
 
     /// A run failed, and is tried again by itself, or not.
     pub(super) fn say_failed(&self, is_tried_again: bool) {
         let status = self.running.status.get();
+        self.say_trouble(&status.reason, status.message, is_tried_again);
+    }
+
+    /// Something failed, and is tried again by itself, or not.
+    pub(super) fn say_trouble(&self, reason: &str, message: String, is_tried_again: bool) {
         let phase = if is_tried_again { Phase::Retrying } else { Phase::Stalled };
-        self.running.status.enter(phase, &status.reason, status.message);
+        self.running.status.enter(phase, reason, message);
     }
 }
 
@@ -93,6 +127,8 @@ impl Shown {
 pub(super) struct Active {
     pub(super) run: Run,
     stop: StopSignal,
+    /// Tells a backfill to end after the interval that it is at.
+    give_way: StopSignal,
     thread: JoinHandle<Outcome>,
 }
 
@@ -115,12 +151,14 @@ impl Active {
         purpose: Purpose,
         memory: MemoryBudget,
     ) -> std::io::Result<Self> {
-        let stop = StopSignal::new();
+        let (stop, give_way) = (StopSignal::new(), StopSignal::new());
+        shown.say_begun(purpose);
         let running = Running {
             status: shown.running.status.clone(),
             trouble: shown.running.trouble.clone(),
             metrics: Arc::clone(&shown.running.metrics),
             stop: stop.clone(),
+            give_way: give_way.clone(),
             memory,
             clock: Arc::clone(&shown.running.clock),
         };
@@ -129,6 +167,7 @@ impl Active {
         let work = Work {
             loaded: known.loaded.clone(),
             version: known.wanted.version.clone(),
+            backfill: known.wanted.backfill.clone().unwrap_or_default(),
             running,
             options,
             faults: Arc::clone(&shared.faults),
@@ -139,14 +178,15 @@ impl Active {
         let name = known.loaded.name();
         let span = tracing::error_span!("job", namespace = shared.options.namespace, job = name);
         let thread = std::thread::Builder::new().name("job".to_owned()).spawn(move || span.in_scope(|| work.run()))?;
-        let run = Run { version: known.wanted.version.clone(), purpose, began: SystemClock.instant(), stopped: None };
-        Ok(Self { run, stop, thread })
+        let (version, backfill) = (known.wanted.version.clone(), known.wanted.backfill.clone());
+        let run = Run { version, purpose, backfill, began: SystemClock.instant(), stopped: None };
+        Ok(Self { run, stop, give_way, thread })
     }
 
     /// Tells the run to stop.
     pub(super) fn stop(&mut self, why: Why) {
         self.run.stopped.get_or_insert(why);
-        self.stop.stop();
+        if self.run.purpose == Purpose::Backfill && why.gives_way() { self.give_way.stop() } else { self.stop.stop() }
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -163,6 +203,8 @@ impl Active {
 struct Work {
     loaded: Loaded,
     version: String,
+    /// What its backfill computes.
+    backfill: String,
     running: Running,
     options: RunOptions,
     faults: Arc<dyn Faults>,
@@ -179,14 +221,15 @@ impl Work {
                 .and_then(|planned| Ok(self.stream(&planned)?)),
             Loaded::Batch(job) => PlannedBatch::over(*job, &KnownTables::new())
                 .map_err(CommandError::from)
-                .and_then(|planned| Ok(self.batch(&planned)?)),
+                .and_then(|planned| self.batch(&planned)),
         };
         let error = match result {
             Ok(Ended::Complete) => return Outcome::Done,
             Ok(Ended::Stopped) => return Outcome::Stopped,
             Err(error) => error,
         };
-        if self.running.stop.is_stopped() {
+        let gave_way = self.running.give_way.is_stopped() && error.reason() == Reason::Interrupted.name();
+        if self.running.stop.is_stopped() || gave_way {
             tracing::info!(reason = error.reason(), "stopped");
             return Outcome::Stopped;
         }
@@ -213,12 +256,17 @@ impl Work {
         Ok(ended)
     }
 
-    fn batch(&self, planned: &PlannedBatch) -> Result<Ended, JobError> {
+    fn batch(&self, planned: &PlannedBatch) -> Result<Ended, CommandError> {
         let began = self.running.clock.instant();
         let is_bounded = self.options.mode != RunMode::Continuous;
         let (request, uid) = match self.purpose {
             _ if is_bounded => (Request::Available, None),
             Purpose::Due(time) => (Request::Due(time), None),
+            // All attempts of one are the same request: what is finished stays so.
+            Purpose::Backfill => {
+                let uid = format!("local-{}", self.backfill);
+                (backfill_of_spec(planned, uid.clone(), self.running.clock.now())?, Some(uid))
+            }
             // All attempts of one version are about one interval.
             Purpose::Once | Purpose::Stream => {
                 let uid = format!("local-{}", self.version);

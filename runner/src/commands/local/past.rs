@@ -36,6 +36,8 @@ struct WrittenPast {
     last: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     once: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filled: Option<String>,
 }
 
 impl Body for Written {}
@@ -51,7 +53,7 @@ impl Memory {
                 Written::default()
             }),
         };
-        let past = |WrittenPast { since, last, once }| Past { since, last, once };
+        let past = |WrittenPast { since, last, once, filled }| Past { since, last, once, filled };
         let jobs = written.jobs.into_iter().map(|(name, written)| (name, past(written))).collect();
         Ok(Self { store, jobs, gone: BTreeMap::new() })
     }
@@ -77,8 +79,8 @@ impl Memory {
 
     /// Writes it down.
     pub(super) async fn write(&self) -> Result<(), StoreError> {
-        let written = |past: &Past| WrittenPast { since: past.since, last: past.last, once: past.once.clone() };
-        let jobs = self.jobs.iter().map(|(name, past)| (name.clone(), written(past))).collect();
+        let written = |Past { since, last, once, filled }: Past| WrittenPast { since, last, once, filled };
+        let jobs = self.jobs.iter().map(|(name, past)| (name.clone(), written(past.clone()))).collect();
         self.store.replace(FILE, encode(0, &Written { jobs }).into()).await
     }
 }
@@ -103,7 +105,7 @@ mod tests {
         memory.of("b", 7);
         memory.write().await.unwrap();
         let mut again = Memory::read(Rc::clone(&store)).await.unwrap();
-        assert_eq!(again.of("a", 100), Past { since: 5, last: Some(9), once: None });
+        assert_eq!(again.of("a", 100), Past { since: 5, last: Some(9), ..Past::default() });
         std::fs::write(folder.path().join(FILE), "{").unwrap();
         assert_eq!(Memory::read(store).await.unwrap().of("b", 200).since, 200);
     }
@@ -112,7 +114,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store: SharedStore = Rc::new(LocalStore::open(folder.path(), Arc::new(NoSync)).unwrap());
         let mut memory = Memory::read(Rc::clone(&store)).await.unwrap();
-        let a = Past { since: 5, last: Some(9), once: Some("v".to_owned()) };
+        let a = Past { since: 5, last: Some(9), once: Some("v".to_owned()), filled: Some("f".to_owned()) };
         memory.set("a", a.clone());
         memory.of("b", 7);
         // One look finds no file; the next process finds one again.

@@ -8,7 +8,7 @@ use data_platform_page::Authentication;
 use tokio::runtime::Runtime;
 
 use super::Together;
-use super::decide::{Decision, Facts, Outcome, Past, Purpose, Timing, Trouble, Why, decide, ended, next};
+use super::decide::{Decision, Facts, Outcome, Past, Purpose, Timing, Trouble, Why, decide, ended, is_filled, next};
 use super::folder::{Folder, Jobs, Known};
 use super::job::{Active, Shared, Shown};
 use super::order::ready;
@@ -68,16 +68,29 @@ struct Job {
     shown: Shown,
     active: Option<Active>,
     trouble: Option<Trouble>,
+    /// That of its backfill.
+    backfill: BackfillTrouble,
     /// What it was last said to wait for.
     waits: Option<Waits>,
 }
 
-/// Why nothing runs although nothing is wrong.
+/// What is wrong with a backfill, and what is said of it while its job waits.
+#[derive(Default)]
+struct BackfillTrouble {
+    trouble: Option<Trouble>,
+    reason: String,
+    message: String,
+}
+
+/// Why nothing runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
     Suspended,
     ForTime(Option<i64>),
     Done,
+    Filled,
+    /// The backfill failed, and is tried again or not.
+    BackfillFailed(bool),
 }
 
 /// All jobs of the process.
@@ -129,8 +142,18 @@ impl Supervisor {
             }
             self.stop.wait(TICK);
         }
-        terminal::leave();
-        self.stop_all();
+        match &mut live {
+            // The last figures stay to be read.
+            Some(live) if figures == Figures::Logged => {
+                self.stop_all();
+                live.show(&self.statuses());
+                terminal::leave();
+            }
+            _ => {
+                terminal::leave();
+                self.stop_all();
+            }
+        }
         Ok(0)
     }
 
@@ -222,19 +245,29 @@ impl Supervisor {
             let is_batch = run.purpose != Purpose::Stream;
             let past = if is_batch { self.past.of(name, SystemClock.now()) } else { Past::default() };
             let retries = self.jobs.known.get(name).map_or(0, |job| job.wanted.retries);
-            let (past, trouble) = ended(&run, outcome, &past, job.trouble.as_ref(), retries, instant);
+            let is_backfill = run.purpose == Purpose::Backfill;
+            let before = if is_backfill { job.backfill.trouble.as_ref() } else { job.trouble.as_ref() };
+            let (past, trouble) = ended(&run, outcome, &past, before, retries, instant);
             if is_batch {
                 self.past.set(name, past);
-                job.shown.say_ended(outcome == Outcome::Done);
+                let wanted = self.jobs.known.get(name).map(|job| &job.wanted);
+                let is_scheduled = wanted.is_some_and(|wanted| matches!(wanted.timing, Timing::By(_)));
+                job.shown.say_ended(&run, outcome, is_scheduled);
             }
             if let Outcome::Failed(_) = outcome {
                 let again = trouble.as_ref().and_then(|trouble| trouble.again);
                 job.shown.say_failed(again.is_some());
                 if !is_bounded {
-                    say_again(name, again.map(|again| again.saturating_duration_since(instant)), is_batch);
+                    say_again(name, again.map(|again| again.saturating_duration_since(instant)), run.purpose);
                 }
             }
-            job.trouble = trouble;
+            match is_backfill {
+                true => {
+                    let JobStatus { reason, message, .. } = job.shown.status();
+                    job.backfill = BackfillTrouble { trouble, reason, message };
+                }
+                false => job.trouble = trouble,
+            }
             heard.push((name.clone(), outcome));
         }
         heard
@@ -282,8 +315,13 @@ impl Supervisor {
                 continue;
             }
             let shown = Shown::new(namespace, name, share(known, memory));
-            let version = now.wanted.version.clone();
-            self.running.insert(name.clone(), Job { version, shown, active: None, trouble: None, waits: None });
+            if let Some(intervals) = now.backfill {
+                let is_done = is_filled(&now.wanted, &self.past.of(name, SystemClock.now()));
+                shown.say_backfill(intervals, is_done);
+            }
+            let (version, backfill) = (now.wanted.version.clone(), BackfillTrouble::default());
+            self.running
+                .insert(name.clone(), Job { version, shown, active: None, trouble: None, backfill, waits: None });
         }
         let listed = self.running.iter().filter_map(|(name, job)| Some(job.shown.listed(known.get(name)?)));
         *self.pages.jobs.lock().unwrap_or_else(PoisonError::into_inner) = listed.collect();
@@ -302,6 +340,7 @@ impl Supervisor {
                 wanted,
                 run: job.active.as_ref().map(|active| &active.run),
                 trouble: job.trouble.as_ref(),
+                trouble_of_backfill: job.backfill.trouble.as_ref(),
                 past: &past,
                 now,
                 instant: SystemClock.instant(),
@@ -309,17 +348,22 @@ impl Supervisor {
             match decide(facts) {
                 Decision::Start(purpose) => self.start(&name, purpose)?,
                 Decision::Stop(why) => {
-                    tracing::info!(job = name, "{}", stopping(why));
+                    let is_backfill = job.active.as_ref().is_some_and(|active| active.run.purpose == Purpose::Backfill);
+                    tracing::info!(job = name, "{}", if is_backfill { giving_way(why) } else { stopping(why) });
                     job.active.iter_mut().for_each(|active| active.stop(why));
                 }
                 Decision::Wait => {
                     let Some(wanted) = wanted else { continue };
                     let due = next(&wanted.timing, now);
                     job.shown.say_next(due);
+                    let failed_backfill = job.backfill.trouble.as_ref();
+                    let failed_backfill = failed_backfill.map(|trouble| Waits::BackfillFailed(trouble.again.is_some()));
                     let waits = match wanted.timing {
                         _ if job.active.is_some() || job.trouble.is_some() => None,
                         _ if wanted.suspended => Some(Waits::Suspended),
+                        _ if failed_backfill.is_some() => failed_backfill,
                         Timing::By(_) => Some(Waits::ForTime(due)),
+                        Timing::Once if wanted.backfill.is_some() => Some(Waits::Filled),
                         Timing::Once => Some(Waits::Done),
                         Timing::Always => None,
                     };
@@ -405,6 +449,13 @@ impl Job {
                 self.shown.say_still("Suspended", "spec.suspend is true: set it to false to go on")
             }
             Some(Waits::ForTime(next)) => self.shown.say_scheduled(next),
+            Some(Waits::Filled) => self
+                .shown
+                .say_still("Completed", "its backfill is done; it is done again when it computes something else"),
+            Some(Waits::BackfillFailed(is_tried_again)) => {
+                let message = format!("the backfill failed: {}", self.backfill.message);
+                self.shown.say_trouble(&self.backfill.reason, message, is_tried_again);
+            }
             Some(Waits::Done) => self.shown.say_still("Completed", "it ran once; it runs again when it changes"),
             None => {}
         }
@@ -419,10 +470,12 @@ fn share(known: &BTreeMap<String, Known>, memory: MemoryBudget) -> MemoryBudget 
 }
 
 /// When a job that failed is started again.
-fn say_again(job: &str, pause: Option<Duration>, is_batch: bool) {
+fn say_again(job: &str, pause: Option<Duration>, purpose: Purpose) {
     match pause.map(|pause| pause.as_secs_f32()) {
         Some(pause) => tracing::warn!(job, "it starts again in {pause:.1} s"),
-        None if is_batch => tracing::warn!(job, "it is not tried again before its next time, or a change"),
+        None if matches!(purpose, Purpose::Due(_) | Purpose::Once) => {
+            tracing::warn!(job, "it is not tried again before its next time, or a change")
+        }
         None => tracing::warn!(job, "it is not tried again before it changes"),
     }
 }
@@ -434,6 +487,19 @@ fn stopping(why: Why) -> &'static str {
         Why::Suspended => "stopping: the job is suspended",
         Why::Replaced => "stopping: the next run is due, and concurrencyPolicy is Replace",
         Why::TooLong => "stopping: the run takes longer than activeDeadlineSeconds",
+        Why::Due => "stopping: a run is due",
         Why::Shutdown => "stopping",
+    }
+}
+
+/// The same of a backfill, which finishes the interval that it is at.
+fn giving_way(why: Why) -> &'static str {
+    match why {
+        Why::Due => "a run is due: the backfill lets it go first, and goes on behind it",
+        Why::Changed => {
+            "the job changed: the backfill ends after the interval that it is at, and goes on with what the file says now"
+        }
+        Why::Suspended => "the job is suspended: the backfill ends after the interval that it is at",
+        other => stopping(other),
     }
 }

@@ -88,6 +88,7 @@ pub(crate) fn process(
         faults: Arc::clone(faults),
         status: running.status.clone(),
         stop: running.stop.clone(),
+        give_way: running.give_way.clone(),
         observe: Box::new(move |commit| metrics.commit(commit, None)),
     };
     runtime.block_on(batch::run(settings, &environment))
@@ -149,14 +150,19 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
         return Ok(Request::Due(due));
     }
     if args.config.is_none() {
+        if planned.loaded.job.spec.backfill.is_some() {
+            let name = planned.name();
+            tracing::info!(
+                "this run is one of the last interval; `data-platform backfill {name}` does the backfill of the spec"
+            );
+        }
         return Ok(Request::Now { job_uid: None });
     }
     if (asked.spec_backfill || planned.loaded.job.spec.schedule.is_none())
         && let Some(backfill) = of_spec(planned)
     {
-        is_over_in_time(&[backfill.times], grid, now, 0)?;
-        let run = asked.job_uid.clone().unwrap_or(backfill.run);
-        return Ok(Request::Backfill(Asked { run, ..backfill }));
+        let run = asked.job_uid.clone().unwrap_or_else(|| backfill.run.clone());
+        return backfill_of(backfill, run, grid, now);
     }
     // Only the CronJob of a schedule puts a time into names; the hash in another name may look like one.
     let job_name = asked.job_name.as_deref().filter(|_| planned.loaded.job.spec.schedule.is_some());
@@ -164,6 +170,17 @@ fn request(args: &RunArgs, planned: &PlannedBatch, now: i64) -> Result<Request, 
         Some(due) => Ok(Request::Due(due)),
         None => Ok(Request::Now { job_uid: asked.job_uid.clone() }),
     }
+}
+
+/// The backfill that the job's spec asks for, if it does, for who asks.
+pub(crate) fn backfill_of_spec(planned: &PlannedBatch, run: String, now: i64) -> Result<Request, CommandError> {
+    let backfill = of_spec(planned).ok_or_else(|| CommandError::user("the job's spec has no backfill"))?;
+    backfill_of(backfill, run, planned.grid(), now)
+}
+
+fn backfill_of(asked: Asked, run: String, grid: Grid, now: i64) -> Result<Request, CommandError> {
+    is_over_in_time(&[asked.times], grid, now, 0)?;
+    Ok(Request::Backfill(Asked { run, ..asked }))
 }
 
 /// The backfill that the job's spec asks for.

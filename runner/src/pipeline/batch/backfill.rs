@@ -85,6 +85,9 @@ impl Session<'_> {
             let left = time_left(seconds);
             tracing::info!(interval = name, rows = commit.rows, files = commit.files, done, of, left, "replaced");
             self.log.compact(RECORDS_PER_BASE, &*environment.faults).await?;
+            if done < of && environment.give_way.is_stopped() {
+                return Ok(Turn::Yielded { epoch: self.log.epoch() });
+            }
             if done < of && turn::is_asked(&store).await? {
                 tracing::info!("another run waits: the backfill lets it go first");
                 return Ok(Turn::Yielded { epoch: self.log.epoch() });

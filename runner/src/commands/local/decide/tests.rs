@@ -24,7 +24,7 @@ fn cron(fields: &str, zone: &str) -> Cron {
 }
 
 fn wanted(timing: Timing) -> Wanted {
-    Wanted { version: "1".to_owned(), timing, suspended: false, retries: 3, deadline: None }
+    Wanted { version: "1".to_owned(), timing, suspended: false, retries: 3, deadline: None, backfill: None }
 }
 
 fn hourly() -> Wanted {
@@ -36,12 +36,14 @@ struct At {
     clock: ManualClock,
     past: Past,
     trouble: Option<Trouble>,
+    trouble_of_backfill: Option<Trouble>,
     run: Option<Run>,
 }
 
 impl At {
     fn new(now: i64) -> Self {
-        Self { clock: ManualClock::at(now), past: Past { since: now, ..Past::default() }, trouble: None, run: None }
+        let past = Past { since: now, ..Past::default() };
+        Self { clock: ManualClock::at(now), past, trouble: None, trouble_of_backfill: None, run: None }
     }
 
     fn decide(&self, wanted: Option<&Wanted>) -> Decision {
@@ -49,6 +51,7 @@ impl At {
             wanted,
             run: self.run.as_ref(),
             trouble: self.trouble.as_ref(),
+            trouble_of_backfill: self.trouble_of_backfill.as_ref(),
             past: &self.past,
             now: self.clock.now(),
             instant: self.clock.instant(),
@@ -61,14 +64,25 @@ impl At {
 
     fn begin(&mut self, wanted: &Wanted) -> Purpose {
         let Decision::Start(purpose) = self.decide(Some(wanted)) else { panic!("{:?}", self.decide(Some(wanted))) };
-        self.run = Some(Run { version: wanted.version.clone(), purpose, began: self.clock.instant(), stopped: None });
+        let (version, backfill) = (wanted.version.clone(), wanted.backfill.clone());
+        self.run = Some(Run { version, purpose, backfill, began: self.clock.instant(), stopped: None });
         purpose
     }
 
     fn end(&mut self, wanted: &Wanted, outcome: Outcome) {
         let run = self.run.take().unwrap();
         let instant = self.clock.instant();
-        (self.past, self.trouble) = ended(&run, outcome, &self.past, self.trouble.as_ref(), wanted.retries, instant);
+        let trouble = if run.purpose == Purpose::Backfill { &mut self.trouble_of_backfill } else { &mut self.trouble };
+        (self.past, *trouble) = ended(&run, outcome, &self.past, trouble.as_ref(), wanted.retries, instant);
+    }
+
+    /// The run does what it is told.
+    fn stop(&mut self, wanted: &Wanted) -> Why {
+        let Decision::Stop(why) = self.decide(Some(wanted)) else { panic!("{:?}", self.decide(Some(wanted))) };
+        self.run.as_mut().unwrap().stopped = Some(why);
+        assert_eq!(self.decide(Some(wanted)), Decision::Wait, "it has been told");
+        self.end(wanted, Outcome::Stopped);
+        why
     }
 }
 
@@ -305,4 +319,75 @@ fn over_a_year_of_outages_no_interval_is_missed_and_none_is_doubled() {
             assert!(processed.values().all(|times| *times == 1), "seed {seed}: {fields} in {zone}: doubled");
         }
     }
+}
+
+#[test]
+fn a_backfill_is_done_once_and_a_run_that_is_due_comes_between() {
+    let mut at = At::new(micros("2026-02-16T14:00:00Z"));
+    let job = Wanted { backfill: Some("a".to_owned()), ..hourly() };
+    assert_eq!(at.begin(&job), Purpose::Backfill);
+    at.wait(5 * MINUTE - 1);
+    assert_eq!(at.decide(Some(&job)), Decision::Wait);
+    at.wait(1);
+    let why = at.stop(&job);
+    assert!(why == Why::Due && why.gives_way());
+    assert_eq!(at.begin(&job), Purpose::Due(micros("2026-02-16T14:05:00Z")));
+    at.end(&job, Outcome::Done);
+    assert_eq!(at.begin(&job), Purpose::Backfill, "it goes on");
+    // The process ends in the middle.
+    at.end(&job, Outcome::Stopped);
+    assert_eq!(at.begin(&job), Purpose::Backfill);
+    at.end(&job, Outcome::Done);
+    assert_eq!((at.past.filled.as_deref(), at.decide(Some(&job))), (Some("a"), Decision::Wait));
+    // What computes the same need not be done again; something else is.
+    let schedule = Wanted { version: "2".to_owned(), ..job.clone() };
+    assert_eq!(at.decide(Some(&schedule)), Decision::Wait);
+    let other = Wanted { version: "3".to_owned(), backfill: Some("b".to_owned()), ..job };
+    assert_eq!(at.begin(&other), Purpose::Backfill);
+    let third = Wanted { version: "4".to_owned(), backfill: Some("c".to_owned()), ..other.clone() };
+    assert_eq!(at.stop(&third), Why::Changed);
+    assert_eq!(at.begin(&third), Purpose::Backfill);
+    let suspended = Wanted { suspended: true, ..third.clone() };
+    assert_eq!(at.stop(&suspended), Why::Suspended);
+    assert_eq!(at.decide(Some(&suspended)), Decision::Wait);
+    at.begin(&third);
+    assert_eq!(at.decide(None), Decision::Stop(Why::Removed));
+    assert!(!Why::Removed.gives_way() && !Why::Shutdown.gives_way() && !Why::TooLong.gives_way());
+}
+
+#[test]
+fn without_a_schedule_the_one_run_is_the_backfill() {
+    let mut at = At::new(0);
+    let job = Wanted { backfill: Some("a".to_owned()), ..wanted(Timing::Once) };
+    assert_eq!(at.begin(&job), Purpose::Backfill);
+    at.end(&job, Outcome::Done);
+    assert_eq!((at.decide(Some(&job)), at.past.once.as_ref()), (Decision::Wait, None));
+    // Without it the job runs as any other.
+    assert_eq!(at.begin(&wanted(Timing::Once)), Purpose::Once);
+}
+
+#[test]
+fn a_backfill_that_fails_is_tried_again_so_often_and_keeps_no_run_from_its_time() {
+    let mut at = At::new(micros("2026-02-16T14:06:00Z"));
+    let job = Wanted { backfill: Some("a".to_owned()), ..hourly() };
+    for _ in 0..4 {
+        assert_eq!(at.begin(&job), Purpose::Backfill);
+        at.end(&job, Outcome::Failed(Retry::Backoff));
+        assert_eq!(at.decide(Some(&job)), Decision::Wait);
+        at.wait(6 * MINUTE);
+    }
+    assert_eq!(at.decide(Some(&job)), Decision::Wait, "it was tried four times");
+    at.wait(HOUR);
+    assert!(matches!(at.begin(&job), Purpose::Due(_)));
+    at.end(&job, Outcome::Done);
+    assert_eq!((at.decide(Some(&job)), at.trouble.as_ref()), (Decision::Wait, None));
+    assert!(at.trouble_of_backfill.is_some());
+    // A run that fails keeps no backfill from its turn.
+    at.trouble_of_backfill = None;
+    at.wait(HOUR);
+    assert!(matches!(at.begin(&job), Purpose::Due(_)));
+    at.end(&job, Outcome::Failed(Retry::AfterChange));
+    assert_eq!(at.begin(&job), Purpose::Backfill);
+    at.end(&job, Outcome::Done);
+    assert_eq!(at.decide(Some(&job)), Decision::Wait, "what was given up waits for its next time");
 }
