@@ -106,9 +106,10 @@ impl Running {
                 let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
                 move |commit, latency| {
                     metrics.commit(commit, latency);
-                    memory::after_commit(clock.instant());
+                    memory::after_commit(clock.instant(), commit.records);
                 }
             }),
+            after_reading: Box::new(memory::after_reading),
             before_pause: Box::new({
                 let clock = Arc::clone(&self.clock);
                 move |pause| memory::before_pause(clock.instant(), pause)

@@ -211,6 +211,8 @@ pub struct Environment {
     pub make_source: MakeSource,
     /// Sees every commit, and the microseconds from its latest event.
     pub observe: Observe,
+    /// Sees how many records a micro-batch has read, before its rows are written.
+    pub after_reading: Box<dyn Fn(u64)>,
     /// Sees how long the job is about to wait, with nothing to do.
     pub before_pause: Box<dyn Fn(Duration)>,
     /// Whether a secret is another one than when this was asked last.

@@ -351,6 +351,7 @@ impl<'a> World<'a> {
             stop,
             make_source: Box::new(move |_| Ok(Box::new(cluster.source(&topics, seed)))),
             observe: Box::new(|_, _| ()),
+            after_reading: Box::new(|_| ()),
             before_pause: Box::new(|_| ()),
             secrets_changed: Box::new(|| false),
         };

@@ -303,6 +303,7 @@ impl World {
                     stopper.stop();
                 }
             }),
+            after_reading: Box::new(|_| ()),
             before_pause: Box::new(|_| ()),
             secrets_changed: Box::new(|| false),
         };
