@@ -140,7 +140,7 @@ impl Running {
             HttpRegistry::of(&kafka, &secrets, with_subjects).map(|registry| Box::new(registry) as Box<dyn Registry>);
         // Kept for as long as the process: an id never means another schema.
         let schemas = Arc::new(Schemas::new(registry, patient, trouble.clone()));
-        Box::new(move |partitions_known| {
+        Box::new(move || {
             let settings = KafkaSourceSettings {
                 job: &job,
                 kafka: &kafka,
@@ -148,7 +148,6 @@ impl Running {
                 bootstrap_servers: &servers,
                 secrets: secrets.clone(),
                 queue_bytes,
-                partitions_known,
                 patient,
                 rest_after: patient.then_some(rest_after),
                 trouble: trouble.clone(),

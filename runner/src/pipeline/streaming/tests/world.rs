@@ -287,7 +287,7 @@ impl World {
             faults,
             status: status.clone(),
             stop,
-            make_source: Box::new(move |_| {
+            make_source: Box::new(move || {
                 let source = cluster.source(&topics.iter().map(String::as_str).collect::<Vec<_>>(), seed);
                 Ok(match called.clone() {
                     Some(identity) => Box::new(Called { source, identity }) as Box<dyn Source>,
