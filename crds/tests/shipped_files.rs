@@ -34,6 +34,22 @@ fn the_committed_crds_are_those_of_the_types() {
 }
 
 #[test]
+fn the_committed_schemas_are_those_of_the_types() {
+    for (_, crd) in crd::all() {
+        let (kind, schema) = (&crd.spec.names.kind, crd::schema_of(&crd));
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            let text = serde_json::to_string_pretty(&schema).unwrap() + "\n";
+            fs::write(repository().join(format!("crds/schemas/{kind}.json")), text).expect("the file can be written");
+        } else {
+            assert!(
+                crd::schema(kind) == Some(&schema),
+                "crds/schemas/{kind}.json is out of date: run with UPDATE_GOLDEN=1"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_crd_fits_into_the_annotation_of_kubectl_apply() {
     for (file, crd) in crd::all() {
         // kubectl keeps the applied object, as JSON, in an annotation of at most 262,144 bytes; ours leave room for other tools.

@@ -85,6 +85,9 @@ pub enum WithoutLeader {
 
 /// What the pipeline asks of a source.
 pub trait Source: Send {
+    /// Begins to connect, so that the first question finds a connection. What is wrong the first question tells.
+    fn connect(&mut self) {}
+
     /// Connects if necessary, and tells who answers and which topics there are.
     ///
     /// # Errors

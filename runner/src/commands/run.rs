@@ -109,9 +109,10 @@ impl Running {
                 let (metrics, clock) = (Arc::clone(&self.metrics), Arc::clone(&self.clock));
                 move |commit, latency| {
                     metrics.commit(commit, latency);
-                    memory::after_commit(clock.instant());
+                    memory::after_commit(clock.instant(), commit.records);
                 }
             }),
+            after_reading: Box::new(memory::after_reading),
             before_pause: Box::new({
                 let clock = Arc::clone(&self.clock);
                 move |pause| memory::before_pause(clock.instant(), pause)
@@ -142,7 +143,7 @@ impl Running {
             HttpRegistry::of(&kafka, &secrets, with_subjects).map(|registry| Box::new(registry) as Box<dyn Registry>);
         // Kept for as long as the process: an id never means another schema.
         let schemas = Arc::new(Schemas::new(registry, patient, trouble.clone()));
-        Box::new(move |partitions_known| {
+        Box::new(move || {
             let settings = KafkaSourceSettings {
                 job: &job,
                 kafka: &kafka,
@@ -150,7 +151,6 @@ impl Running {
                 bootstrap_servers: &servers,
                 secrets: secrets.clone(),
                 queue_bytes,
-                partitions_known,
                 patient,
                 rest_after: patient.then_some(rest_after),
                 trouble: trouble.clone(),

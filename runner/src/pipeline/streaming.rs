@@ -207,10 +207,12 @@ pub struct Environment {
     pub status: SharedStatus,
     /// Who says stop.
     pub stop: StopSignal,
-    /// Makes a source, given the number of partitions that the log knows.
+    /// Makes a source.
     pub make_source: MakeSource,
     /// Sees every commit, and the microseconds from its latest event.
     pub observe: Observe,
+    /// Sees how many records a micro-batch has read, before its rows are written.
+    pub after_reading: Box<dyn Fn(u64)>,
     /// Sees how long the job is about to wait, with nothing to do.
     pub before_pause: Box<dyn Fn(Duration)>,
     /// Whether a secret is another one than when this was asked last.
@@ -220,8 +222,8 @@ pub struct Environment {
 /// Sees a commit, and the microseconds from its latest event.
 pub type Observe = Box<dyn Fn(&CommitStatus, Option<i64>)>;
 
-/// Makes a source, given the number of partitions that the log knows.
-pub type MakeSource = Box<dyn Fn(usize) -> Result<Box<dyn Source>, SourceError>>;
+/// Makes a source.
+pub type MakeSource = Box<dyn Fn() -> Result<Box<dyn Source>, SourceError>>;
 
 /// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -285,6 +285,7 @@ impl Drop for Reader {
 }
 
 fn serve(mut source: Box<dyn Source>, mut decoders: Decoders, stop: &StopSignal, inbox: &Receiver<Request>) {
+    source.connect();
     while let Ok(request) = inbox.recv() {
         // Answers that nobody waits for any more are dropped.
         match request {

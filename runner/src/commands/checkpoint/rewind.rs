@@ -227,7 +227,6 @@ fn ask_kafka(args: &RewindArgs, survey: &Survey) -> Result<Option<KafkaNow>, Com
         bootstrap_servers: &servers,
         secrets: Secrets::new(secrets_folder()),
         queue_bytes: QUEUE_BYTES,
-        partitions_known: 1,
         patient: false,
         rest_after: None,
         trouble: Trouble::default(),

@@ -98,7 +98,6 @@ impl Needs {
             bootstrap_servers: &self.servers,
             secrets: self.secrets,
             queue_bytes: QUEUE_BYTES,
-            partitions_known: 0,
             patient: false,
             rest_after: None,
             trouble: Trouble::default(),

@@ -227,6 +227,7 @@ impl Session<'_> {
             }
         };
         faults.reached(FaultStep::Read, Moment::After);
+        (self.environment.after_reading)(summary.read());
         if let Some(identity) = summary.identity.take() {
             // A topic that was created again while it was read has given the wrong records.
             self.take_identity_in_time(identity)?;

@@ -89,6 +89,10 @@ impl<'a> Session<'a> {
         let (settings, environment): (&StreamingSettings, &Environment) = (settings, environment);
         outputs::check_places(settings, &access)?;
         outputs::check_kinds(settings, &access).await?;
+        // It connects while the log is read.
+        let source = (environment.make_source)()?;
+        let decoders = decoders(&settings.sources, &settings.routes);
+        let reader = Reader::start(source, decoders, environment.stop.clone());
         let mut recovered = read::read(&access.store).await?;
         if !environment.faults.guard(Guard::RecordZero) {
             recovered = forget_start(&access, recovered).await?;
@@ -99,10 +103,6 @@ impl<'a> Session<'a> {
                 tracing::warn!(path, problem, "a base is damaged; the one before it and the records after it are used");
             }
         }
-        let partitions_known = recovered.as_ref().map_or(0, |recovered| recovered.state.partitions.len());
-        let source = (environment.make_source)(partitions_known)?;
-        let decoders = decoders(&settings.sources, &settings.routes);
-        let reader = Reader::start(source, decoders, environment.stop.clone());
         environment.status.starting("connecting to Kafka");
         let identity = reader.identity()?;
         for (topic, _) in identity.topics.iter().filter(|(_, topic)| !decide::topic_id_is_known(&topic.id)) {

@@ -16,10 +16,15 @@ use super::token::Tokens;
 pub const SECRETS_FOLDER: &str = "/etc/data-platform/secrets";
 
 /// Messages that are fetched ahead per partition, beside those of the last answer. The client has half a kilobyte for each
-/// beside its bytes: twice as many cost 20 MB with 6 partitions and gain nothing. Half as many suffice while all partitions
-/// are read, but not where others are at their end: a broker lets a fetch of those wait for `fetch.wait.max.ms`, and so long
-/// what is here must last (own measurement: 3 million records beside an idle topic in 13 s instead of 7 s).
-const QUEUED_MESSAGES_MIN: &str = "5000";
+/// beside its bytes: 5,000 cost 13 MB more with 6 partitions and gain nothing, 1,000 save 3 MB more. Partitions at their end
+/// are not asked for while others have a backlog (`consumer/pausing`): a broker lets a fetch of those wait for
+/// `fetch.wait.max.ms`, and so long what is here would have to last.
+const QUEUED_MESSAGES_MIN: &str = "2000";
+
+/// First pause before a lost connection is made again; each is twice as long as the one before. The client also waits half of
+/// it, at least 11 ms, between the connection that finds the brokers and the one to them: with 50 ms each of the two clients
+/// of a job was there 14 ms later.
+const RECONNECT_BACKOFF_MS: &str = "20";
 
 /// What one partition asks for in one fetch. Partitions times this must fit the queue, or partitions starve each other,
 /// run apart in time and pile up open windows (own measurement: 3.5 times the groups at a quarter of it).
@@ -108,7 +113,7 @@ pub fn client_settings(
         .set("client.id", format!("data-platform/{}", purpose.job))
         .set("socket.keepalive.enable", "true")
         .set("log.connection.close", "false")
-        .set("reconnect.backoff.ms", "50")
+        .set("reconnect.backoff.ms", RECONNECT_BACKOFF_MS)
         .set("reconnect.backoff.max.ms", "2000")
         .set("allow.auto.create.topics", "false");
     for (name, value) in &spec.config {

@@ -3,6 +3,7 @@
 
 mod connection;
 mod inspect;
+mod pausing;
 mod reading;
 mod resting;
 mod rotation;
@@ -55,6 +56,8 @@ struct Partition {
     carry: Messages,
     /// The end of the partition was seen at this offset.
     end_seen: i64,
+    /// It is not asked for records; see `pausing`.
+    is_paused: bool,
 }
 
 /// Kafka.
@@ -82,6 +85,8 @@ pub struct KafkaSource {
     schemas: Arc<Schemas>,
     /// Next offset of each partition that is assigned.
     positions: Partitions<i64>,
+    /// Where partitions ended when that was asked last.
+    ends: Partitions<i64>,
     rest: Rest,
     rotation: Rotation,
 }
@@ -101,8 +106,6 @@ pub struct KafkaSourceSettings<'a> {
     pub secrets: Secrets,
     /// Bytes that may be held fetched.
     pub queue_bytes: usize,
-    /// Number of partitions that the job's log knows; 0 without one.
-    pub partitions_known: usize,
     /// Wait for brokers that are gone, for as long as it takes; a bounded run does not.
     pub patient: bool,
     /// How long nothing comes before the connection goes that fetches; `None`: it stays.
@@ -128,13 +131,14 @@ impl KafkaSource {
             job: settings.job.to_owned(),
             secrets: settings.secrets,
             queue_bytes: settings.queue_bytes,
-            partitions_expected: settings.partitions_known,
+            partitions_expected: 0,
             identity: Identity::default(),
             broker: None,
             patient: settings.patient,
             trouble: settings.trouble,
             schemas: settings.schemas,
             positions: Partitions::new(),
+            ends: Partitions::new(),
             rest: Rest::new(settings.rest_after),
         }
     }
@@ -209,6 +213,7 @@ impl KafkaSource {
 
     /// See [`Source::assign`].
     fn assign_at(&mut self, positions: &Partitions<i64>) -> Result<(), SourceError> {
+        self.resume_all();
         self.partitions = Partitions::new();
         self.make_room_for(positions.len());
         let client = self.client()?;
@@ -229,7 +234,7 @@ impl KafkaSource {
                 operation: "assign",
                 detail: format!("{topic} partition {partition} has no queue"),
             })?;
-            let known = Partition { queue, carry: Messages::default(), end_seen: -1 };
+            let known = Partition { queue, carry: Messages::default(), end_seen: -1, is_paused: false };
             self.partitions.insert(topic, partition, known);
         }
         client.assign(&list).map_err(failed)?;
@@ -241,6 +246,10 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
+    fn connect(&mut self) {
+        self.connect_both();
+    }
+
     fn identity(&mut self) -> Result<Identity, SourceError> {
         let topics = self.describe()?;
         let partitions = topics.values().map(|topic| topic.partitions as usize).sum::<usize>();
@@ -306,6 +315,7 @@ impl Source for KafkaSource {
         };
         let bounds = ends.iter().filter_map(both).collect();
         self.rest_if_idle(&bounds);
+        self.ends = ends;
         Ok(bounds)
     }
 
@@ -330,12 +340,19 @@ impl Source for KafkaSource {
             read.done = self.is_past(topic, partition, read.end);
         }
         let mut quiet_since = SystemClock.instant();
+        let mut left_before = usize::MAX;
         loop {
             let mut something = false;
             let mut waited = false;
-            let mut left = 0;
+            let left = reads.values().filter(|read| !read.done).count();
+            if left == 0 {
+                break;
+            }
+            if left < left_before {
+                self.ask_only_for_backlog(&client, &reads);
+                left_before = left;
+            }
             for (topic, partition, read) in reads.iter_mut().filter(|(.., read)| !read.done) {
-                left += 1;
                 // Only one queue may wait in each round, and only when nothing came in the one before.
                 let may_wait = SystemClock.since(quiet_since) > QUEUE_WAIT && !waited;
                 let wait = if may_wait { QUEUE_WAIT } else { Duration::ZERO };
@@ -346,9 +363,6 @@ impl Source for KafkaSource {
                     }
                     result => result?,
                 };
-            }
-            if left == 0 {
-                break;
             }
             if stop.is_stopped() {
                 return Err(SourceError::Stopped);

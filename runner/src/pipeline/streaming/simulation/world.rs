@@ -349,8 +349,9 @@ impl<'a> World<'a> {
             faults: Arc::new(NoFaults),
             status: SharedStatus::default(),
             stop,
-            make_source: Box::new(move |_| Ok(Box::new(cluster.source(&topics, seed)))),
+            make_source: Box::new(move || Ok(Box::new(cluster.source(&topics, seed)))),
             observe: Box::new(|_, _| ()),
+            after_reading: Box::new(|_| ()),
             before_pause: Box::new(|_| ()),
             secrets_changed: Box::new(|| false),
         };

@@ -287,7 +287,7 @@ impl World {
             faults,
             status: status.clone(),
             stop,
-            make_source: Box::new(move |_| {
+            make_source: Box::new(move || {
                 let source = cluster.source(&topics.iter().map(String::as_str).collect::<Vec<_>>(), seed);
                 Ok(match called.clone() {
                     Some(identity) => Box::new(Called { source, identity }) as Box<dyn Source>,
@@ -303,6 +303,7 @@ impl World {
                     stopper.stop();
                 }
             }),
+            after_reading: Box::new(|_| ()),
             before_pause: Box::new(|_| ()),
             secrets_changed: Box::new(|| false),
         };

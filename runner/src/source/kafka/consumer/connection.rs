@@ -34,9 +34,22 @@ impl KafkaSource {
         }
         let asking = self.connect()?;
         self.asking = Some(Arc::clone(&asking));
-        // Both connect at once: the first fetch follows soon.
-        self.client()?;
         Ok(asking)
+    }
+
+    /// See [`Source::connect`](crate::source::Source::connect). The client that fetches is made for the number of partitions.
+    pub(super) fn connect_both(&mut self) {
+        let named: Vec<_> = self.routes.named().map(str::to_owned).collect();
+        let Ok(asking) = self.asking() else { return };
+        let mut partitions = 0;
+        for topic in &named {
+            let Ok(metadata) = asking.fetch_metadata(Some(topic), FIRST_PATIENCE) else { return };
+            partitions += metadata.topics().iter().map(|topic| topic.partitions().len()).sum::<usize>();
+        }
+        self.make_room_for(partitions);
+        if let (Ok(client), Some(topic)) = (self.client(), named.first()) {
+            let _ = client.fetch_metadata(Some(topic), FIRST_PATIENCE);
+        }
     }
 
     pub(super) fn connect(&self) -> Result<Arc<BaseConsumer<Context>>, SourceError> {

@@ -13,7 +13,6 @@ fn source(servers: &str) -> KafkaSource {
         bootstrap_servers: servers,
         secrets: Secrets::new("/none"),
         queue_bytes: 16 << 20,
-        partitions_known: 0,
         patient: false,
         rest_after: None,
         trouble: Trouble::default(),
@@ -91,6 +90,40 @@ fn partitions_that_come_to_a_running_job_get_their_part_of_the_queue_and_no_more
     assert!(!Arc::ptr_eq(&before, source.client.as_ref().unwrap()), "its limit is that of one partition");
     drop(before);
     assert_eq!(read(&mut source, &ranges(&[(0, (5, 10)), (3, (0, 10))])).len(), 15);
+}
+
+#[test]
+fn a_partition_at_its_end_is_not_asked_for_beside_a_backlog_and_gives_later_what_comes_later() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic(TOPIC, 2, 1).unwrap();
+    let servers = cluster.bootstrap_servers();
+    produce(&servers, 0, 0..20_000);
+    produce(&servers, 1, 0..10);
+    let mut source = source(&servers);
+    source.connect();
+    source.identity().unwrap();
+    source.bounds().unwrap();
+    source.assign(&Partitions::of(TOPIC, [(0, 0), (1, 0)])).unwrap();
+    assert_eq!(read(&mut source, &ranges(&[(0, (0, 100)), (1, (0, 10))])).len(), 110);
+    let paused =
+        |source: &KafkaSource| [0, 1].map(|partition| source.partitions.get(TOPIC, partition).unwrap().is_paused);
+    assert_eq!(paused(&source), [false, false], "there was no backlog to read");
+    assert_eq!(read(&mut source, &ranges(&[(0, (100, 8_000))])).len(), 7_900);
+    assert_eq!(paused(&source), [false, true]);
+    produce(&servers, 1, 10..13);
+    source.bounds().unwrap();
+    let seen = read(&mut source, &ranges(&[(0, (8_000, 8_100)), (1, (10, 13))]));
+    assert_eq!(
+        seen.iter().filter(|(partition, _)| *partition == 1).map(|(_, at)| *at).collect::<Vec<_>>(),
+        [10, 11, 12]
+    );
+    assert_eq!((seen.len(), paused(&source)), (103, [false, false]));
+    // Also where it is assigned anew meanwhile.
+    read(&mut source, &ranges(&[(0, (8_100, 16_000))]));
+    assert_eq!(paused(&source), [false, true]);
+    source.assign(&Partitions::of(TOPIC, [(0, 16_000), (1, 11)])).unwrap();
+    let seen = read(&mut source, &ranges(&[(0, (16_000, 20_000)), (1, (11, 13))]));
+    assert_eq!(seen.len(), 4_002);
 }
 
 #[test]
