@@ -75,7 +75,7 @@ fn field<'a>(schema: &'a Value, path: &str) -> Option<&'a Value> {
 
 /// Checks `path`, `path: value` and `path {field, field: value}`. Gives how many fields that are.
 fn check_fields(schema: &Value, text: &str) -> anyhow::Result<usize> {
-    let (path, inner) = match text.split_once(" {") {
+    let (path, inner): (&str, Vec<&str>) = match text.split_once(" {") {
         Some((path, inner)) => (path, inner.trim_end_matches('}').split(", ").collect()),
         None => (text, Vec::new()),
     };
