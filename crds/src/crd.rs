@@ -35,16 +35,30 @@ pub fn schema(kind: &str) -> Option<&'static Value> {
     static STREAMING_JOB: OnceLock<Value> = OnceLock::new();
     static BATCH_JOB: OnceLock<Value> = OnceLock::new();
     match kind {
-        "StreamingJob" => Some(STREAMING_JOB.get_or_init(|| schema_of(&streaming_job()))),
-        "BatchJob" => Some(BATCH_JOB.get_or_init(|| schema_of(&batch_job()))),
+        "StreamingJob" => Some(STREAMING_JOB.get_or_init(schema_of_job::<StreamingJob>)),
+        "BatchJob" => Some(BATCH_JOB.get_or_init(schema_of_job::<BatchJob>)),
         _ => None,
     }
 }
 
-fn schema_of(crd: &CustomResourceDefinition) -> Value {
-    let version = crd.spec.versions.first().expect("a derived CRD has one version");
-    let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-    serde_json::to_value(schema.expect("a derived CRD has a schema")).expect("a schema is JSON")
+/// What the CRD has as its schema, without making the CRD, whose types are twice turned into JSON and back: each start of a
+/// program that reads a manifest would wait for that.
+fn schema_of_job<T: JsonSchema>() -> Value {
+    let mut schema = schema_for::<T>();
+    schema["properties"]["metadata"] = metadata();
+    schema
+}
+
+/// Kubernetes checks the rest of the metadata itself; the name is here so that a rule may point at it.
+fn metadata() -> Value {
+    json!({
+        "type": "object",
+        "properties": {"name": {
+            "type": "string",
+            "description": "Name of the job, of its pods and of its checkpoint: at most 52 characters.",
+            "maxLength": 253,
+        }},
+    })
 }
 
 /// The structural schema of a type, in the shape that a CRD has.
@@ -84,15 +98,7 @@ fn shipped(crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in crd["spec"]["versions"].as_array_mut().expect("a CRD has versions") {
         let schema = &mut version["schema"]["openAPIV3Schema"];
         simplify(schema);
-        // Kubernetes checks the rest of the metadata itself; the name is here so that a rule may point at it.
-        schema["properties"]["metadata"] = json!({
-            "type": "object",
-            "properties": {"name": {
-                "type": "string",
-                "description": "Name of the job, of its pods and of its checkpoint: at most 52 characters.",
-                "maxLength": 253,
-            }},
-        });
+        schema["properties"]["metadata"] = metadata();
     }
     serde_json::from_value(crd).expect("only properties of schemas were changed")
 }
@@ -127,4 +133,30 @@ fn simplify(schema: &mut Value) {
 /// The serialiser's, which no derived CRD should meet.
 pub fn to_yaml(crd: &CustomResourceDefinition) -> Result<String, serde_saphyr::ser::Error> {
     serde_saphyr::to_string(crd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_are_checked_against_the_schema_that_the_crd_has() {
+        for (kind, crd) in [("StreamingJob", streaming_job()), ("BatchJob", batch_job())] {
+            let shipped = crd.spec.versions[0].schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+            let shipped = serde_json::to_value(shipped.unwrap()).unwrap();
+            let differ = differences("", schema(kind).unwrap(), &shipped);
+            assert!(differ.is_empty(), "{kind}: {}", differ.join("\n"));
+        }
+    }
+
+    fn differences(path: &str, ours: &Value, shipped: &Value) -> Vec<String> {
+        let (Some(a), Some(b)) = (ours.as_object(), shipped.as_object()) else {
+            // A bound of the CRD is a double.
+            let is_same = ours == shipped || (ours.is_number() && ours.as_f64() == shipped.as_f64());
+            return if is_same { vec![] } else { vec![format!("{path}: {ours} is {shipped}")] };
+        };
+        let names: std::collections::BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+        let of = |object: &serde_json::Map<String, Value>, name: &String| object.get(name).cloned().unwrap_or_default();
+        names.into_iter().flat_map(|name| differences(&format!("{path}.{name}"), &of(a, name), &of(b, name))).collect()
+    }
 }
