@@ -107,8 +107,9 @@ impl OpenTable {
             .with_table_parquet_options(int96_options())
             .with_parquet_file_reader_factory(Arc::new(TableFilesReader));
         if let Some(range) = &self.range {
-            // It rules out row groups and pages; rows are chosen above.
-            source = source.with_predicate(range.condition(&whole)?);
+            // It rules out row groups and pages; rows are chosen above. A short one also within a row group, or all of its columns
+            // would be decoded for a few of its rows.
+            source = source.with_predicate(range.condition(&whole)?).with_pushdown_filters(range.is_part_of_a_day());
         }
         let columns = columns.iter().map(|name| whole.index_of(name)).collect::<std::result::Result<Vec<_>, _>>()?;
         let planned = |file: &TableFile| {

@@ -256,6 +256,32 @@ fn rows_of_a_time_are_chosen_by_the_time_whatever_the_directories_say() {
 }
 
 #[test]
+fn conditions_of_a_query_see_only_the_rows_of_the_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let hours: Vec<i64> = (0..240).map(|i| i * HOUR / 10).collect();
+    let words: Vec<String> =
+        (0..240).map(|i| if i / 10 == 7 { i.to_string() } else { "no number".to_owned() }).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    write(
+        &folder.path().join("day.parquet"),
+        vec![("at", times(&hours)), ("word", texts(&words)), ("n", numbers(&hours))],
+    );
+    for partitions in [1, 4] {
+        for sql in [
+            "SELECT word FROM t WHERE CAST(word AS BIGINT) > 75",
+            "SELECT word FROM t WHERE 76 <= CAST(word AS BIGINT) AND n > 0",
+            "SELECT word FROM (SELECT word, CAST(word AS BIGINT) AS number FROM t WHERE at IS NOT NULL) WHERE number > 75",
+            "SELECT a.word FROM t AS a JOIN t AS b ON a.n = b.n WHERE CAST(b.word AS BIGINT) > 75",
+        ] {
+            let (found, plan) = ask(folder.path(), range(7 * HOUR, 8 * HOUR), sql, partitions).unwrap();
+            assert_eq!(found, ["76", "77", "78", "79"], "{sql}: {plan}");
+        }
+        let whole = ask(folder.path(), range(0, 24 * HOUR), "SELECT count(*) FROM t", partitions).unwrap().0;
+        assert_eq!(whole, ["240"]);
+    }
+}
+
+#[test]
 fn what_cannot_be_listed_or_read_is_an_error_and_never_empty() {
     let folder = tempfile::tempdir().unwrap();
     let table = folder.path().join("t");

@@ -9,6 +9,9 @@ use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, col, lit};
 
+/// Microseconds of a day.
+const DAY: i64 = 86_400_000_000;
+
 /// Rows of a time: `start <= column < end`, in microseconds since 1970 UTC. The column is a timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TimeRange {
@@ -32,6 +35,11 @@ impl TimeRange {
         let day = |micros: i64| chrono::DateTime::from_timestamp_micros(micros).map(|time| time.date_naive());
         let (first, last) = (day(self.start), day(self.end - 1));
         first.is_none_or(|first| date >= first) && last.is_none_or(|last| date <= last)
+    }
+
+    /// Files and their directories are of whole days, mostly: of such a one it takes few rows.
+    pub(super) fn is_part_of_a_day(&self) -> bool {
+        self.end.saturating_sub(self.start) < DAY
     }
 
     /// The condition over rows of a schema; a time without a zone is UTC.
