@@ -100,7 +100,7 @@ fn a_partition_at_its_end_is_not_asked_for_beside_a_backlog_and_gives_later_what
     produce(&servers, 0, 0..20_000);
     produce(&servers, 1, 0..10);
     let mut source = source(&servers);
-    source.connect();
+    Source::connect(&mut source);
     source.identity().unwrap();
     source.bounds().unwrap();
     source.assign(&Partitions::of(TOPIC, [(0, 0), (1, 0)])).unwrap();
