@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 /// Mappings smaller than this are not worth a call.
-const LEAST_BYTES: usize = 1 << 20;
+const LEAST_BYTES: usize = 128 << 10;
 
 /// Gives back what the process has touched so far. Does nothing where the system does not say what that is.
 #[allow(unsafe_code)]
