@@ -4,6 +4,7 @@ mod aggregates;
 mod avg;
 mod clock;
 pub(crate) mod collect_set;
+mod durations;
 #[cfg(test)]
 mod edge_values;
 mod guarded;

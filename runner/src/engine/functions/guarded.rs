@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
     ScalarUDFImpl, Signature, StructFieldMapping, Volatility,
 };
 
+use super::durations;
 use super::limits::{self, Estimate};
 use super::lost::{self, Loses};
 use crate::engine::panics::caught;
@@ -149,6 +150,11 @@ impl ScalarUDFImpl for Guarded {
         let given = self.loses.map(|loses| (loses, args.args.clone(), args.number_rows));
         if let Some((loses, args, _)) = &given {
             lost::check_given(self.name(), *loses, args)?;
+            if *loses == Loses::Part
+                && let Some(counted) = durations::part(self.name(), args)?
+            {
+                return Ok(counted);
+            }
         }
         let value = caught(self.name(), || self.function.inner().invoke_with_args(args))?;
         if let Some((loses, args, rows)) = &given {

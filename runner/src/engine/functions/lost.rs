@@ -19,7 +19,7 @@ const NANOSECONDS: f64 = 9_223_372_036_854_775_808.0;
 pub(super) enum Loses {
     /// It counts in nanoseconds and gives null. Here is where its times begin among its arguments.
     Nanoseconds(usize),
-    /// It gives null for a part that does not fit: seconds of more than 68 years.
+    /// It gives null for a part that does not fit: seconds of more than 68 years. Parts that are finer are counted here (`durations`).
     Part,
     /// Of a number of seconds it gives the last time before the end.
     Seconds,

@@ -207,7 +207,9 @@ fn a_time_that_a_function_would_lose_is_refused_with_its_value() {
         ("date_bin(INTERVAL '1 hour', from_unixtime(n * -30610220277))".to_owned(), "date_bin", "1000-01-01"),
         (format!("generate_series({far}, {far}, INTERVAL '1 day')"), "generate_series", "9999-12-31"),
         (format!("range({far}, {far} + INTERVAL '1 day', INTERVAL '1 day')"), "range", "9999-12-31"),
-        (format!("date_part('epoch', {far} - from_unixtime(0))"), "date_part", "253402214400"),
+        (format!("date_part('second', {far} - from_unixtime(0))"), "date_part", "253402214400"),
+        ("date_part('millisecond', from_unixtime(n * 2160000) - from_unixtime(0))".to_owned(), "date_part", ""),
+        ("extract(microsecond FROM from_unixtime(n * 3600) - from_unixtime(0))".to_owned(), "date_part", ""),
         ("to_timestamp(x * 506804428800)".to_owned(), "to_timestamp", "253402214400"),
         ("to_timestamp(x / (n - n))".to_owned(), "to_timestamp", "NaN"),
         ("date_bin(INTERVAL '1 hour', from_unixtime(253402214400))".to_owned(), "date_bin", "9999-12-31"),
@@ -218,6 +220,13 @@ fn a_time_that_a_function_would_lose_is_refused_with_its_value() {
             let told = ask(tables(), &sql).unwrap_err();
             assert!(told.contains(&format!("{function} does not take")) && told.contains(value), "{sql}: {told}");
         }
+    }
+    // The fraction stays, however long it is.
+    for millis in ["602123", "1000000000123"] {
+        let long = format!("to_timestamp_millis(CAST(n * {millis} AS BIGINT)) - to_timestamp_millis(0)");
+        let exact =
+            format!("SELECT n FROM sales WHERE n = 1 AND abs(date_part('epoch', {long}) * 1000 - {millis}) < 0.1");
+        assert_eq!(ask(tables(), &exact).unwrap().len(), 1, "{exact}");
     }
     for expression in [
         "date_bin(INTERVAL '1 hour', CASE WHEN n < 0 THEN from_unixtime(n) END)",
