@@ -14,6 +14,7 @@
 
 mod canonical;
 mod checked;
+mod decimals;
 mod functions;
 mod joins;
 mod like;

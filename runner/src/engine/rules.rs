@@ -20,7 +20,7 @@ use datafusion::optimizer::AnalyzerRule;
 use super::canonical::{canonical, canonical_beside, is_ambiguous};
 use super::checked::{self, sql_type};
 use super::functions::{guarded, stands_for, with_key};
-use super::{like, maps};
+use super::{decimals, like, maps};
 
 /// The rule. Applied twice it changes nothing more.
 #[derive(Debug)]
@@ -124,11 +124,11 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
             }
             Expr::Cast(cast) => {
                 check_cast(&cast.expr, cast.field.data_type(), schema)?;
-                Expr::Cast(cast)
+                exact_cast(Expr::Cast(cast), schema)
             }
             Expr::TryCast(cast) => {
                 check_cast(&cast.expr, cast.field.data_type(), schema)?;
-                Expr::TryCast(cast)
+                exact_cast(Expr::TryCast(cast), schema)
             }
             Expr::ScalarSubquery(mut subquery) => {
                 subquery.subquery = exact_subquery(&subquery.subquery)?;
@@ -273,6 +273,19 @@ fn check_cast(value: &Expr, to: &DataType, schema: &DFSchema) -> Result<()> {
             sql_type(&from)
         ),
         _ => Ok(()),
+    }
+}
+
+/// A cast that loses nothing of what it can keep.
+fn exact_cast(cast: Expr, schema: &DFSchema) -> Expr {
+    let (number, to, or_null) = match &cast {
+        Expr::Cast(cast) => (&cast.expr, cast.field.data_type(), false),
+        Expr::TryCast(cast) => (&cast.expr, cast.field.data_type(), true),
+        _ => return cast,
+    };
+    match type_of(number, schema) {
+        Ok(from) if decimals::casts(&from, to) => decimals::decimal(number.as_ref().clone(), to.clone(), or_null),
+        _ => cast,
     }
 }
 

@@ -238,3 +238,95 @@ fn a_time_that_a_function_would_lose_is_refused_with_its_value() {
         assert_eq!(rows.len(), 3, "{expression}");
     }
 }
+
+/// A decimal of 15 digits and more after the point is what the engine compares both with.
+#[test]
+fn a_decimal_is_equal_to_the_double_of_the_same_number() {
+    let tables = || InputTables::from([("sales".to_owned(), sales(2, 7))]);
+    // 316665.0 times 10^15 is no double.
+    let exact = "CAST(n + 316665 AS DECIMAL(20,0))";
+    let double = "(x * 2 + 316665)";
+    let both = format!("(SELECT n, {exact} AS e, {double} AS d FROM sales)");
+    for (condition, rows) in [
+        ("e = d", 7),
+        ("NOT (e <> d)", 7),
+        ("e >= d AND e <= d", 7),
+        ("e < d OR e > d", 0),
+        ("e IN (d, 3)", 7),
+        ("e BETWEEN d AND d", 7),
+        ("CASE e WHEN d THEN true ELSE false END", 7),
+        ("e = 316665.0 OR e = 316666e0", 2),
+        ("e IS NOT DISTINCT FROM d", 7),
+        ("nullif(e, d) IS NULL", 7),
+        ("coalesce(CASE WHEN n < 0 THEN e END, d) = e", 7),
+        ("greatest(e, d) = least(e, d)", 7),
+        ("e IN (SELECT 316665e0 + n FROM sales)", 7),
+        ("CAST(d AS DECIMAL(30,15)) = e AND TRY_CAST(d AS DECIMAL(30,15)) = e", 7),
+        ("CAST(CAST(d AS FLOAT) AS DECIMAL(38,20)) = e", 7),
+        ("TRY_CAST(d * 1e30 AS DECIMAL(30,15)) IS NULL", 7),
+    ] {
+        let sql = format!("SELECT n FROM {both} WHERE {condition}");
+        assert_eq!(ask(tables(), &sql).unwrap_or_else(|told| panic!("{sql}: {told}")).len(), rows, "{sql}");
+    }
+    for (sql, rows) in [
+        (format!("SELECT a.n FROM {both} a JOIN {both} b ON a.e = b.d"), 7),
+        (format!("SELECT a.n FROM {both} a JOIN {both} b ON a.e = b.d AND a.n = b.n"), 7),
+        (format!("SELECT k FROM (SELECT e AS k FROM {both}) a JOIN (SELECT d AS k FROM {both}) b USING (k)"), 7),
+        (format!("SELECT DISTINCT k FROM (SELECT e AS k FROM {both} UNION ALL SELECT d FROM {both})"), 7),
+        (format!("SELECT e FROM {both} INTERSECT SELECT d FROM {both}"), 7),
+        (
+            "SELECT place FROM (SELECT row_number() OVER (ORDER BY n) - 1 + 316665 AS place, n FROM sales) \
+             WHERE place = floor(316665.0 + n)"
+                .to_owned(),
+            7,
+        ),
+    ] {
+        assert_eq!(ask(tables(), &sql).unwrap_or_else(|told| panic!("{sql}: {told}")).len(), rows, "{sql}");
+    }
+    for (value, shown) in [("1e30", "1e30"), ("0.0 / (x - x)", "NaN")] {
+        let told =
+            ask(tables(), &format!("SELECT n FROM {} s WHERE e < {value}", both.replace("n, ", "n, x, "))).unwrap_err();
+        assert!(told.contains(&format!("DECIMAL(35,15) does not hold {shown}")), "{told}");
+    }
+}
+
+/// With so many sessions the product of place and share is a whole number that no decimal of the engine was equal to.
+#[test]
+fn percentiles_of_daily_summaries_are_exact_for_any_number_of_sessions() {
+    let manifest = crate::config::templates::find("daily-summaries").unwrap();
+    let query = manifest.split("query: |").nth(1).unwrap().split("\n  sink:").next().unwrap();
+    let timestamps = |values: Vec<i64>| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from_iter_values(values).with_timezone("UTC"))
+    };
+    let table = |columns: Vec<(&str, ArrayRef)>| -> Arc<dyn TableProvider> {
+        let rows = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
+        Arc::new(MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap())
+    };
+    let texts = |text: &str| -> ArrayRef { Arc::new(StringViewArray::from_iter_values([text])) };
+    for sessions in [1_i64, 2, 21, 333_333, 300_001] {
+        let hours = table(vec![
+            ("hour", timestamps(vec![T0])),
+            ("event_type", texts("click")),
+            ("app_type", texts("web")),
+            ("event_count", Arc::new(Int64Array::from(vec![1]))),
+        ]);
+        // Each duration once, in no order: 7919 is a prime that divides none of the numbers.
+        let durations = (0..sessions).map(|n| n * 7919 % sessions);
+        let ones: ArrayRef = Arc::new(Int64Array::from_iter_values((0..sessions).map(|_| 1)));
+        let of_sessions = table(vec![
+            ("session_start", timestamps((0..sessions).map(|n| T0 + n).collect())),
+            ("session_duration_sec", Arc::new(Int64Array::from_iter_values(durations))),
+            ("total_clicks", Arc::clone(&ones)),
+            ("unique_pages", ones),
+        ]);
+        let tables = InputTables::from([("hours".to_owned(), hours), ("sessions".to_owned(), of_sessions)]);
+        let row: serde_json::Value = serde_json::from_str(&ask(tables, query).unwrap()[0]).unwrap();
+        for (column, share) in
+            [("median_session_duration", 0.5), ("p95_session_duration", 0.95), ("p99_session_duration", 0.99)]
+        {
+            let (found, expected) = (row[column].as_f64(), (sessions - 1) as f64 * share);
+            let near = found.is_some_and(|found| (found - expected).abs() < 1e-6);
+            assert!(near, "{column} of {sessions}: {found:?}, not {expected}");
+        }
+    }
+}
