@@ -32,7 +32,7 @@ pub(crate) use canonical::one_form;
 pub use functions::BatchClock;
 #[cfg(test)]
 pub(crate) use functions::{Described, REMOVED, described, registry};
-pub(crate) use functions::{SAME, collect_set, constant_call, sets};
+pub(crate) use functions::{SAME, collect_set, constant_call, over_arrays, sets};
 pub(crate) use joins::plan_within;
 pub(crate) use rows::execute;
 pub(crate) use session::{Profile, builder, finish};

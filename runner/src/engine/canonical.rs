@@ -10,11 +10,12 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute::{SortOptions, take};
 use datafusion::arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type};
-use datafusion::common::ScalarValue;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
+
+use super::functions::over_arrays;
 
 /// Whether equal values of a type may differ in their bytes.
 pub(super) fn is_ambiguous(data_type: &DataType) -> bool {
@@ -82,12 +83,7 @@ impl ScalarUDFImpl for Canonical {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(match &args.args[0] {
-            ColumnarValue::Array(array) => ColumnarValue::Array(one_form(array)?),
-            ColumnarValue::Scalar(value) => {
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&one_form(&value.to_array()?)?, 0)?)
-            }
-        })
+        over_arrays(&args, |arrays| one_form(&arrays[0]))
     }
 }
 

@@ -2,18 +2,23 @@
 //! beyond 2^53 the product is another number: 316665.0 becomes 316664.999999999967232. The engine casts so wherever a decimal
 //! meets a DOUBLE (a comparison, a join, CASE, UNION), so that equal numbers were different ones.
 
+use std::fmt::{Debug, LowerExp};
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, AsArray, Decimal32Array, Decimal64Array, Decimal128Array, Decimal256Array};
+use datafusion::arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Float32Type, Float64Type, i256};
-use datafusion::common::{ScalarValue, exec_err};
+use datafusion::arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, DecimalType,
+    Float32Type, Float64Type, i256,
+};
+use datafusion::common::exec_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
 use super::checked::sql_type;
+use super::functions::over_arrays;
 
 /// Whether a cast between these types is made here.
 pub(super) fn casts(from: &DataType, to: &DataType) -> bool {
@@ -53,83 +58,66 @@ impl ScalarUDFImpl for ToDecimal {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Ok(match &args.args[0] {
-            ColumnarValue::Array(numbers) => ColumnarValue::Array(self.of(numbers)?),
-            ColumnarValue::Scalar(number) => {
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&self.of(&number.to_array()?)?, 0)?)
-            }
-        })
+        over_arrays(&args, |arrays| self.of(&arrays[0]))
     }
 }
 
 impl ToDecimal {
     fn of(&self, numbers: &ArrayRef) -> Result<ArrayRef> {
+        match numbers.as_primitive_opt::<Float64Type>() {
+            Some(numbers) => self.decimals(numbers, EXACT_BELOW_F64),
+            None => self.decimals(cast(numbers, &DataType::Float32)?.as_primitive::<Float32Type>(), EXACT_BELOW_F32),
+        }
+    }
+
+    fn decimals<F>(&self, numbers: &PrimitiveArray<F>, exact_below: f64) -> Result<ArrayRef>
+    where
+        F: ArrowPrimitiveType<Native: Into<f64> + Debug + LowerExp>,
+    {
         match self.to {
             DataType::Decimal32(precision, scale) => {
-                let values = self.unscaled(numbers, precision, scale, |value| value.to_i128()?.try_into().ok())?;
-                let values: Decimal32Array = values.into_iter().collect();
-                Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
+                let narrow = |value: i256| value.to_i128()?.try_into().ok();
+                self.of_width::<F, Decimal32Type>(numbers, exact_below, (precision, scale), narrow)
             }
             DataType::Decimal64(precision, scale) => {
-                let values = self.unscaled(numbers, precision, scale, |value| value.to_i128()?.try_into().ok())?;
-                let values: Decimal64Array = values.into_iter().collect();
-                Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
+                let narrow = |value: i256| value.to_i128()?.try_into().ok();
+                self.of_width::<F, Decimal64Type>(numbers, exact_below, (precision, scale), narrow)
             }
             DataType::Decimal128(precision, scale) => {
-                let values = self.unscaled(numbers, precision, scale, i256::to_i128)?;
-                let values: Decimal128Array = values.into_iter().collect();
-                Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
+                self.of_width::<F, Decimal128Type>(numbers, exact_below, (precision, scale), i256::to_i128)
             }
             DataType::Decimal256(precision, scale) => {
-                let values = self.unscaled(numbers, precision, scale, Some)?;
-                let values: Decimal256Array = values.into_iter().collect();
-                Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
+                self.of_width::<F, Decimal256Type>(numbers, exact_below, (precision, scale), Some)
             }
             ref other => exec_err!("{} is no decimal", sql_type(other)),
         }
     }
 
-    /// The numbers times ten to the scale.
-    fn unscaled<T>(
+    /// Decimals of so many bytes; `narrow` is a number in them, if it fits.
+    fn of_width<F, T>(
         &self,
-        numbers: &ArrayRef,
-        precision: u8,
-        scale: i8,
-        narrow: impl Fn(i256) -> Option<T>,
-    ) -> Result<Vec<Option<T>>> {
-        let Some(end) = power_of_ten(u32::from(precision)) else {
-            return exec_err!("{} has too many digits", sql_type(&self.to));
-        };
-        let fitting = |value: Option<i256>, shown: &dyn Fn() -> String| match value
-            .filter(|value| *value < end && *value > -end)
-            .and_then(&narrow)
-        {
-            None if !self.or_null => exec_err!(
-                "{} does not hold {}: CAST what it meets AS DOUBLE, or the number with TRY_CAST",
-                sql_type(&self.to),
-                shown()
-            ),
-            value => Ok(value),
-        };
-        if let Some(numbers) = numbers.as_primitive_opt::<Float64Type>() {
-            let value = |number: Option<f64>| match number {
-                Some(number) => fitting(
-                    near(number, scale, EXACT_BELOW_F64).or_else(|| of_digits(&format!("{number:e}"), scale)),
-                    &|| format!("{number:?}"),
+        numbers: &PrimitiveArray<F>,
+        exact_below: f64,
+        (precision, scale): (u8, i8),
+        narrow: impl Fn(i256) -> Option<T::Native>,
+    ) -> Result<ArrayRef>
+    where
+        F: ArrowPrimitiveType<Native: Into<f64> + Debug + LowerExp>,
+        T: DecimalType,
+    {
+        let decimal = |number: F::Native| {
+            let value = near(number.into(), scale, exact_below).or_else(|| of_digits(&format!("{number:e}"), scale));
+            match value.and_then(&narrow).filter(|value| T::is_valid_decimal_precision(*value, precision)) {
+                None if !self.or_null => exec_err!(
+                    "{} does not hold {number:?}: CAST what it meets AS DOUBLE, or the number with TRY_CAST",
+                    sql_type(&self.to)
                 ),
-                None => Ok(None),
-            };
-            return numbers.iter().map(value).collect();
-        }
-        let numbers = cast(numbers, &DataType::Float32)?;
-        let value = |number: Option<f32>| match number {
-            Some(number) => fitting(
-                near(f64::from(number), scale, EXACT_BELOW_F32).or_else(|| of_digits(&format!("{number:e}"), scale)),
-                &|| format!("{number:?}"),
-            ),
-            None => Ok(None),
+                value => Ok(value),
+            }
         };
-        numbers.as_primitive::<Float32Type>().iter().map(value).collect()
+        let values = numbers.iter().map(|number| number.map_or(Ok(None), &decimal));
+        let values = values.collect::<Result<PrimitiveArray<T>>>()?;
+        Ok(Arc::new(values.with_precision_and_scale(precision, scale)?))
     }
 }
 

@@ -26,7 +26,7 @@ pub use clock::BatchClock;
 pub(crate) use guarded::{constant_call, guarded};
 #[cfg(test)]
 pub(crate) use own::Described;
-pub(crate) use own::with_key;
+pub(crate) use own::{over_arrays, with_key};
 pub(crate) use same::SAME;
 
 /// Functions of the libraries that no query may call, and why.

@@ -123,12 +123,10 @@ fn exact_expr(expr: Expr, schema: &DFSchema) -> Result<Expr> {
                 Expr::WindowFunction(call)
             }
             Expr::Cast(cast) => {
-                check_cast(&cast.expr, cast.field.data_type(), schema)?;
-                exact_cast(Expr::Cast(cast), schema)
+                exact_cast(&cast.expr, cast.field.data_type(), false, schema)?.unwrap_or(Expr::Cast(cast))
             }
             Expr::TryCast(cast) => {
-                check_cast(&cast.expr, cast.field.data_type(), schema)?;
-                exact_cast(Expr::TryCast(cast), schema)
+                exact_cast(&cast.expr, cast.field.data_type(), true, schema)?.unwrap_or(Expr::TryCast(cast))
             }
             Expr::ScalarSubquery(mut subquery) => {
                 subquery.subquery = exact_subquery(&subquery.subquery)?;
@@ -264,28 +262,16 @@ fn both(one: Option<Expr>, other: Option<Expr>) -> Option<Expr> {
     }
 }
 
-/// A number says nothing of the unit that it counts.
-fn check_cast(value: &Expr, to: &DataType, schema: &DFSchema) -> Result<()> {
+/// What a cast is computed by, if not by the engine's own. A number says nothing of the unit that it counts: it is no time.
+fn exact_cast(value: &Expr, to: &DataType, or_null: bool, schema: &DFSchema) -> Result<Option<Expr>> {
     match type_of(value, schema) {
         Ok(from) if from.is_numeric() && matches!(to, DataType::Timestamp(..)) => plan_err!(
             "CAST of {} to TIMESTAMP does not tell the number's unit: \
              use to_timestamp_seconds(x), to_timestamp_millis(x), to_timestamp_micros(x) or to_timestamp_nanos(x)",
             sql_type(&from)
         ),
-        _ => Ok(()),
-    }
-}
-
-/// A cast that loses nothing of what it can keep.
-fn exact_cast(cast: Expr, schema: &DFSchema) -> Expr {
-    let (number, to, or_null) = match &cast {
-        Expr::Cast(cast) => (&cast.expr, cast.field.data_type(), false),
-        Expr::TryCast(cast) => (&cast.expr, cast.field.data_type(), true),
-        _ => return cast,
-    };
-    match type_of(number, schema) {
-        Ok(from) if decimals::casts(&from, to) => decimals::decimal(number.as_ref().clone(), to.clone(), or_null),
-        _ => cast,
+        Ok(from) if decimals::casts(&from, to) => Ok(Some(decimals::decimal(value.clone(), to.clone(), or_null))),
+        _ => Ok(None),
     }
 }
 

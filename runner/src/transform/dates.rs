@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::utils::take_function_args;
-use datafusion::common::{DFSchema, ScalarValue, internal_err};
+use datafusion::common::{DFSchema, internal_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
     Cast, ColumnarValue, Expr, ExprSchemable, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
 };
+
+use crate::engine::over_arrays;
 
 /// Microseconds of a day.
 const DAY: i64 = 86_400_000_000;
@@ -97,18 +99,13 @@ impl ScalarUDFImpl for UtcDate {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [times] = take_function_args(self.name(), args.args)?;
-        let is_one = matches!(times, ColumnarValue::Scalar(_));
-        let times = times.into_array(if is_one { 1 } else { args.number_rows })?;
-        let dates: ArrayRef = match times.data_type() {
-            DataType::Timestamp(TimeUnit::Microsecond, _) => dates::<TimestampMicrosecondType>(&times, DAY)?,
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => dates::<TimestampNanosecondType>(&times, DAY * 1_000)?,
-            other => return internal_err!("a date is taken of times, not of {other}"),
-        };
-        Ok(if is_one {
-            ColumnarValue::Scalar(ScalarValue::try_from_array(&dates, 0)?)
-        } else {
-            ColumnarValue::Array(dates)
+        over_arrays(&args, |arrays| {
+            let [times] = take_function_args(self.name(), arrays)?;
+            match times.data_type() {
+                DataType::Timestamp(TimeUnit::Microsecond, _) => dates::<TimestampMicrosecondType>(times, DAY),
+                DataType::Timestamp(TimeUnit::Nanosecond, _) => dates::<TimestampNanosecondType>(times, DAY * 1_000),
+                other => internal_err!("a date is taken of times, not of {other}"),
+            }
         })
     }
 }

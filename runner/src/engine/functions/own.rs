@@ -313,8 +313,14 @@ impl ScalarUDFImpl for Own {
     }
 }
 
-/// Constants alone give a constant.
-fn over_arrays(args: &ScalarFunctionArgs, compute: impl Fn(&[ArrayRef]) -> Result<ArrayRef>) -> Result<ColumnarValue> {
+/// What `compute` gives for the arguments of a call as arrays of equal length. Constants alone give a constant.
+///
+/// # Errors
+/// Of `compute`.
+pub(crate) fn over_arrays(
+    args: &ScalarFunctionArgs,
+    compute: impl Fn(&[ArrayRef]) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
     let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
     let rows = if constant { 1 } else { args.number_rows };
     let arrays = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<_>>>()?;
